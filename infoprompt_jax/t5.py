@@ -1,0 +1,336 @@
+"""T5 in Flax NNX: encoder, decoder and LM head, with layers stacked and scanned.
+
+v1.0 has tied embeddings, scaled decoder outputs and ReLU; v1.1, LM-adapt, T0 and Flan are untied with a gated GELU. All
+weights of a stack carry a leading layer axis and `jax.lax.scan` runs over it, so compile time does not grow with depth.
+The relative position bias is computed once per stack. Softmax, norms and logits are float32 whatever the dtype.
+
+Axes, used everywhere in the project as suffixes of array names and as letters of einsum strings:
+    B batch, L input tokens, P prompt tokens, S = P + L encoder positions, T target tokens, C answer choices,
+    M fleet members, N layers, D model, H heads, K head width, F feed-forward, V vocabulary, Q queries, R retriever width
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+PAD = 0  # also T5's decoder start token
+EOS = 1
+MASKED = -1e9  # finite: a row of padding alone stays free of NaN
+
+REMAT_POLICIES = {
+    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    "full": jax.checkpoint_policies.nothing_saveable,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class T5Config:
+    """Sizes and switches of one T5. `feed_forward` is "relu" or "gated-gelu" (the tanh approximation)."""
+
+    vocab_size: int
+    d_model: int
+    d_kv: int
+    d_ff: int
+    num_layers: int
+    num_decoder_layers: int
+    num_heads: int
+    relative_buckets: int = 32
+    relative_max_distance: int = 128
+    layer_norm_epsilon: float = 1e-6
+    feed_forward: str = "gated-gelu"
+    tied: bool = False  # one matrix for embeddings and LM head
+    scale_decoder_outputs: bool = False  # multiply by D ** -0.5 before the LM head (v1.0)
+    takes_eos: bool = True  # whether the checkpoint saw </s> at the end of its inputs (T0 did not)
+    tokenizer: str = ""  # where the vocabulary is: a directory or file; "" = beside the weights
+    dtype: str = "float32"
+    dropout: float = 0.0
+    remat: str = "dots"
+    unroll: int = 1
+
+
+def dropout(x: jax.Array, rate: float, key: jax.Array | None) -> jax.Array:
+    if key is None or rate == 0.0:
+        return x
+    keep = jax.random.bernoulli(key, 1.0 - rate, x.shape)
+    return jnp.where(keep, x / (1.0 - rate), 0).astype(x.dtype)
+
+
+def sub_key(key: jax.Array | None, index: int) -> jax.Array | None:
+    return None if key is None else jax.random.fold_in(key, index)
+
+
+def normal(rngs: nnx.Rngs, shape: tuple[int, ...], scale: float, config: T5Config) -> nnx.Param:
+    return nnx.Param((jax.random.normal(rngs.params(), shape) * scale).astype(config.dtype))
+
+
+class Norm(nnx.Module):
+    """Root-mean-square norm, in float32, without mean or bias."""
+
+    def __init__(self, config: T5Config) -> None:
+        self.scale = nnx.Param(jnp.ones((config.d_model,), config.dtype))
+        self.epsilon = config.layer_norm_epsilon
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        x32 = x.astype(jnp.float32)
+        inverse = jax.lax.rsqrt(jnp.mean(x32 * x32, axis=-1, keepdims=True) + self.epsilon)
+        scale = jnp.expand_dims(self.scale[...].astype(jnp.float32), range(x.ndim - 1))
+        return (x32 * inverse * scale).astype(x.dtype)
+
+
+class Attention(nnx.Module):
+    """Multi-head attention as T5 has it, without 1/sqrt(K); kernels keep their heads flat, as [D, H*K]."""
+
+    def __init__(self, config: T5Config, rngs: nnx.Rngs) -> None:
+        d, width = config.d_model, config.num_heads * config.d_kv
+        self.query = normal(rngs, (d, width), (d * config.d_kv) ** -0.5, config)
+        self.key = normal(rngs, (d, width), d**-0.5, config)
+        self.value = normal(rngs, (d, width), d**-0.5, config)
+        self.out = normal(rngs, (width, d), width**-0.5, config)
+        self.heads = config.num_heads
+        self.rate = config.dropout
+
+    def split(self, x: jax.Array) -> jax.Array:
+        return x.reshape(*x.shape[:-1], self.heads, -1)
+
+    def keys_values(self, x_BSD: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return self.split(x_BSD @ self.key[...]), self.split(x_BSD @ self.value[...])
+
+    def __call__(
+        self,
+        x_BTD: jax.Array,
+        k_BSHK: jax.Array,
+        v_BSHK: jax.Array,
+        mask_BHTS: jax.Array,
+        bias_BHTS: jax.Array | None = None,
+        key: jax.Array | None = None,
+    ) -> jax.Array:
+        q_BTHK = self.split(x_BTD @ self.query[...])
+        scores = jnp.einsum("BTHK,BSHK->BHTS", q_BTHK, k_BSHK, preferred_element_type=jnp.float32)
+        if bias_BHTS is not None:
+            scores = scores + bias_BHTS
+        weights = jax.nn.softmax(jnp.where(mask_BHTS, scores, MASKED), axis=-1).astype(x_BTD.dtype)
+        weights = dropout(weights, self.rate, key)
+        y_BTHK = jnp.einsum("BHTS,BSHK->BTHK", weights, v_BSHK)
+        return y_BTHK.reshape(*x_BTD.shape[:-1], -1) @ self.out[...]
+
+
+class FeedForward(nnx.Module):
+    def __init__(self, config: T5Config, rngs: nnx.Rngs) -> None:
+        d, f = config.d_model, config.d_ff
+        self.gated = config.feed_forward == "gated-gelu"
+        self.wi_0 = normal(rngs, (d, f), d**-0.5, config)
+        if self.gated:
+            self.wi_1 = normal(rngs, (d, f), d**-0.5, config)
+        self.wo = normal(rngs, (f, d), f**-0.5, config)
+        self.rate = config.dropout
+
+    def __call__(self, x: jax.Array, key: jax.Array | None = None) -> jax.Array:
+        hidden = x @ self.wi_0[...]
+        hidden = jax.nn.gelu(hidden, approximate=True) * (x @ self.wi_1[...]) if self.gated else jax.nn.relu(hidden)
+        return dropout(hidden, self.rate, key) @ self.wo[...]
+
+
+class RelativeBias(nnx.Module):
+    """One learned number per head and bucket of (key position - query position)."""
+
+    def __init__(self, config: T5Config, bidirectional: bool, rngs: nnx.Rngs) -> None:
+        shape = (config.relative_buckets, config.num_heads)
+        self.embedding = normal(rngs, shape, config.d_model**-0.5, config)
+        self.buckets, self.max_distance = config.relative_buckets, config.relative_max_distance
+        self.bidirectional = bidirectional
+
+    def bucket(self, distance: jax.Array) -> jax.Array:
+        """Half the buckets are exact, half grow with the logarithm up to `max_distance` (Raffel et al. 2020)."""
+        buckets, offset = self.buckets, 0
+        if self.bidirectional:
+            buckets //= 2
+            offset = jnp.where(distance > 0, buckets, 0)
+            distance = jnp.abs(distance)
+        else:
+            distance = jnp.maximum(-distance, 0)
+        exact = buckets // 2
+        ratio = jnp.log(jnp.maximum(distance, 1).astype(jnp.float32) / exact) / jnp.log(self.max_distance / exact)
+        far = jnp.minimum(exact + (ratio * (buckets - exact)).astype(jnp.int32), buckets - 1)
+        return offset + jnp.where(distance < exact, distance, far)
+
+    def __call__(self, queries: jax.Array, keys: jax.Array) -> jax.Array:
+        """Positions [T] and [S] to a float32 bias [1, H, T, S]."""
+        bias_TSH = self.embedding[...][self.bucket(keys[None, :] - queries[:, None])]
+        return jnp.transpose(bias_TSH, (2, 0, 1))[None].astype(jnp.float32)
+
+
+class EncoderLayer(nnx.Module):
+    def __init__(self, config: T5Config, rngs: nnx.Rngs) -> None:
+        self.attention_norm, self.attention = Norm(config), Attention(config, rngs)
+        self.mlp_norm, self.mlp = Norm(config), FeedForward(config, rngs)
+        self.rate = config.dropout
+
+    def __call__(
+        self, x_BSD: jax.Array, mask: jax.Array, bias: jax.Array, key: jax.Array | None = None
+    ) -> jax.Array:
+        normed = self.attention_norm(x_BSD)
+        y = self.attention(normed, *self.attention.keys_values(normed), mask, bias, sub_key(key, 0))
+        x_BSD = x_BSD + dropout(y, self.rate, sub_key(key, 1))
+        y = self.mlp(self.mlp_norm(x_BSD), sub_key(key, 2))
+        return x_BSD + dropout(y, self.rate, sub_key(key, 3))
+
+
+class DecoderLayer(nnx.Module):
+    def __init__(self, config: T5Config, rngs: nnx.Rngs) -> None:
+        self.attention_norm, self.attention = Norm(config), Attention(config, rngs)
+        self.cross_norm, self.cross = Norm(config), Attention(config, rngs)
+        self.mlp_norm, self.mlp = Norm(config), FeedForward(config, rngs)
+        self.rate = config.dropout
+
+    def __call__(
+        self,
+        x_BTD: jax.Array,
+        keys_values: Callable[[jax.Array], tuple[jax.Array, jax.Array]],
+        cross_keys_values: tuple[jax.Array, jax.Array],
+        mask: jax.Array,
+        cross_mask: jax.Array,
+        bias: jax.Array,
+        key: jax.Array | None = None,
+    ) -> jax.Array:
+        """`keys_values` maps the normed input to self-attention's keys and values: projected, or from a cache."""
+        normed = self.attention_norm(x_BTD)
+        y = self.attention(normed, *keys_values(normed), mask, bias, sub_key(key, 0))
+        x_BTD = x_BTD + dropout(y, self.rate, sub_key(key, 1))
+        # Cross-attention has no position bias, so the targets of one input can stand side by side along T: C answer
+        # choices read one set of encoder keys and values, and nothing is tiled.
+        rows, length, width = x_BTD.shape
+        beside = self.cross_norm(x_BTD).reshape(cross_keys_values[0].shape[0], -1, width)
+        y = self.cross(beside, *cross_keys_values, cross_mask, None, sub_key(key, 2)).reshape(rows, length, width)
+        x_BTD = x_BTD + dropout(y, self.rate, sub_key(key, 3))
+        y = self.mlp(self.mlp_norm(x_BTD), sub_key(key, 4))
+        return x_BTD + dropout(y, self.rate, sub_key(key, 5))
+
+
+class Stack(nnx.Module):
+    """N layers with stacked weights, their relative bias and the final norm."""
+
+    def __init__(self, layer: Any, depth: int, bidirectional: bool, config: T5Config, rngs: nnx.Rngs) -> None:
+        create = nnx.split_rngs(splits=depth)(nnx.vmap(lambda rngs: layer(config, rngs)))
+        self.layers = create(rngs)
+        self.relative_bias = RelativeBias(config, bidirectional, rngs)
+        self.norm = Norm(config)
+        self.depth = depth
+        self.remat, self.unroll = config.remat, config.unroll
+
+    def scan(self, body: Callable[..., tuple[jax.Array, Any]], x: jax.Array, key: jax.Array | None, xs: Any = None):
+        """Runs `body(layer, x, key, xs) -> (x, ys)` through the layers; `xs` and `ys` carry a leading layer axis."""
+        graph, weights = nnx.split(self.layers)
+
+        def step(x: jax.Array, per_layer: Any) -> tuple[jax.Array, Any]:
+            weights, index, xs = per_layer
+            return body(nnx.merge(graph, weights), x, sub_key(key, index), xs)
+
+        if self.remat != "none":
+            step = jax.checkpoint(step, policy=REMAT_POLICIES[self.remat], prevent_cse=False)
+        return jax.lax.scan(step, x, (weights, jnp.arange(self.depth), xs), unroll=min(self.unroll, self.depth))
+
+
+class T5(nnx.Module):
+    """The whole model; `backbone.Backbone` holds one, frozen, and `objective` merges it inside a jitted step."""
+
+    def __init__(self, config: T5Config, rngs: nnx.Rngs) -> None:
+        self.config = config
+        self.embedding = normal(rngs, (config.vocab_size, config.d_model), 1.0, config)
+        if not config.tied:
+            self.head = normal(rngs, (config.vocab_size, config.d_model), config.d_model**-0.5, config)
+        self.encoder = Stack(EncoderLayer, config.num_layers, True, config, rngs)
+        self.decoder = Stack(DecoderLayer, config.num_decoder_layers, False, config, rngs)
+
+    def embed(self, tokens: jax.Array) -> jax.Array:
+        return self.embedding[...][tokens]
+
+    def head_rows(self, tokens: jax.Array) -> jax.Array:
+        """Rows of the LM head (of the embeddings, where they are tied), with the axes of `tokens` and D."""
+        return (self.embedding if self.config.tied else self.head)[...][tokens]
+
+    def encode(
+        self, tokens_BL: jax.Array, prompts: jax.Array | None = None, key: jax.Array | None = None
+    ) -> tuple[jax.Array, jax.Array]:
+        """Encoded states [B, S, D] and their mask [B, S]; prompts, [P, D] or [B, P, D], come before the tokens."""
+        x_BSD, mask_BS = self.embed(tokens_BL), tokens_BL != PAD
+        if prompts is not None:
+            prompts_BPD = jnp.broadcast_to(prompts, (x_BSD.shape[0], *prompts.shape[-2:])).astype(x_BSD.dtype)
+            x_BSD = jnp.concatenate([prompts_BPD, x_BSD], axis=1)
+            mask_BS = jnp.concatenate([jnp.ones(prompts_BPD.shape[:2], bool), mask_BS], axis=1)
+        positions = jnp.arange(x_BSD.shape[1])
+        bias = self.encoder.relative_bias(positions, positions)
+        x_BSD = dropout(x_BSD, self.config.dropout, sub_key(key, -1))
+
+        def body(layer: EncoderLayer, x: jax.Array, key: jax.Array | None, _: Any) -> tuple[jax.Array, None]:
+            return layer(x, mask_BS[:, None, None, :], bias, key), None
+
+        x_BSD, _ = self.encoder.scan(body, x_BSD, key)
+        return dropout(self.encoder.norm(x_BSD), self.config.dropout, sub_key(key, -2)), mask_BS
+
+    def decode(
+        self, targets_BT: jax.Array, y_BSD: jax.Array, mask_BS: jax.Array, key: jax.Array | None = None
+    ) -> jax.Array:
+        """Final hidden states that predict `targets_BT`, [B, T, D]; teacher-forced.
+
+        There may be a multiple of the encoded rows of targets: row i of the input then owns the consecutive targets
+        i * C ... i * C + C - 1 (rank classification's choices).
+        """
+        x_BTD = self.embed(jnp.pad(targets_BT[:, :-1], ((0, 0), (1, 0)), constant_values=PAD))
+        positions = jnp.arange(targets_BT.shape[1])
+        bias = self.decoder.relative_bias(positions, positions)
+        causal = (positions[:, None] >= positions[None, :])[None, None]
+        x_BTD = dropout(x_BTD, self.config.dropout, sub_key(key, -1))
+
+        def body(layer: DecoderLayer, x: jax.Array, key: jax.Array | None, _: Any) -> tuple[jax.Array, None]:
+            cross = layer.cross.keys_values(y_BSD)
+            projected = layer.attention.keys_values
+            return layer(x, projected, cross, causal, mask_BS[:, None, None, :], bias, key), None
+
+        x_BTD, _ = self.decoder.scan(body, x_BTD, key)
+        return dropout(self.decoder.norm(x_BTD), self.config.dropout, sub_key(key, -2))
+
+    def logits(self, hidden: jax.Array) -> jax.Array:
+        """Float32 logits over the vocabulary from `decode`'s hidden states; any leading axes."""
+        if self.config.scale_decoder_outputs:
+            hidden = hidden * self.config.d_model**-0.5
+        weights = (self.embedding if self.config.tied else self.head)[...]
+        return jnp.einsum("...D,VD->...V", hidden, weights, preferred_element_type=jnp.float32)
+
+    def generate(self, y_BSD: jax.Array, mask_BS: jax.Array, max_length: int) -> jax.Array:
+        """Greedy decoding with a key/value cache: tokens [B, max_length], PAD after EOS."""
+        graph, weights = nnx.split(self.decoder.layers)
+        cross = jax.vmap(lambda w: nnx.merge(graph, w).cross.keys_values(y_BSD))(weights)
+        batch, positions = y_BSD.shape[0], jnp.arange(max_length)
+        heads = (self.config.num_heads, self.config.d_kv)
+        empty = jnp.zeros((self.decoder.depth, batch, max_length, *heads), y_BSD.dtype)
+
+        def step(carry: Any, index: jax.Array) -> tuple[Any, jax.Array]:
+            token_B, done_B, cache = carry
+            bias = self.decoder.relative_bias(index[None], positions)
+            seen = (positions <= index)[None, None, None, :]
+
+            def body(layer: DecoderLayer, x: jax.Array, key: None, xs: Any) -> tuple[jax.Array, Any]:
+                cross, cache = xs
+                stored = []
+
+                def cached(normed: jax.Array) -> tuple[jax.Array, jax.Array]:
+                    pairs = zip(cache, layer.attention.keys_values(normed), strict=True)
+                    stored.extend(jax.lax.dynamic_update_slice_in_dim(c, new, index, 1) for c, new in pairs)
+                    return stored[0], stored[1]
+
+                return layer(x, cached, cross, seen, mask_BS[:, None, None, :], bias, key), tuple(stored)
+
+            x_B1D, cache = self.decoder.scan(body, self.embed(token_B)[:, None], None, (cross, cache))
+            best_B = jnp.argmax(self.logits(self.decoder.norm(x_B1D))[:, 0], axis=-1).astype(jnp.int32)
+            best_B = jnp.where(done_B, PAD, best_B)
+            return (best_B, done_B | (best_B == EOS), cache), best_B
+
+        start = (jnp.full((batch,), PAD, jnp.int32), jnp.zeros((batch,), bool), (empty, empty))
+        _, tokens_TB = jax.lax.scan(step, start, positions)
+        return tokens_TB.T
