@@ -1,0 +1,99 @@
+"""Evaluation metrics in NumPy, and what is said about several templates at once.
+
+The figures are scikit-learn's: `accuracy_score`, `f1_score(pos_label=1)`, `f1_score(average="macro")` and
+`matthews_corrcoef`, with 0 where a denominator is 0. All are shares (or a correlation), never per cent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from infoprompt_jax.errors import UserError
+
+
+def _pairs(predictions: Sequence[int], labels: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    predictions, labels = np.asarray(predictions), np.asarray(labels)
+    if predictions.shape != labels.shape or not labels.size:
+        raise ValueError(f"one prediction a label is needed, not shapes {predictions.shape} and {labels.shape}")
+    return predictions, labels
+
+
+def _confusion(predictions: Sequence[int], labels: Sequence[int]) -> np.ndarray:
+    """Counts [class, class]: rows are labels, columns predictions; a class is whatever occurs in either."""
+    predictions, labels = _pairs(predictions, labels)
+    classes, index = np.unique(np.concatenate([labels, predictions]), return_inverse=True)
+    counts = np.zeros((classes.size, classes.size))
+    np.add.at(counts, (index[: labels.size], index[labels.size :]), 1)
+    return counts
+
+
+def _f1(true_positives: np.ndarray, predicted: np.ndarray, actual: np.ndarray) -> np.ndarray:
+    return 2 * true_positives / np.maximum(predicted + actual, 1)
+
+
+def accuracy(predictions: Sequence[int], labels: Sequence[int]) -> float:
+    """Share of the rows whose predicted class is the label."""
+    counts = _confusion(predictions, labels)
+    return float(np.trace(counts) / counts.sum())
+
+
+def f1(predictions: Sequence[int], labels: Sequence[int]) -> float:
+    """F1 of class 1 against all others."""
+    predicted, actual = (classes == 1 for classes in _pairs(predictions, labels))
+    return float(_f1(np.sum(predicted & actual), predicted.sum(), actual.sum()))
+
+
+def macro_f1(predictions: Sequence[int], labels: Sequence[int]) -> float:
+    """Mean of the classes' F1, over the classes that occur among labels or predictions."""
+    counts = _confusion(predictions, labels)
+    return float(_f1(np.diag(counts), counts.sum(axis=0), counts.sum(axis=1)).mean())
+
+
+def matthews(predictions: Sequence[int], labels: Sequence[int]) -> float:
+    """Matthews correlation, also for more than two classes (Gorodkin 2004); 0 where a side has one class."""
+    counts = _confusion(predictions, labels)
+    predicted, actual, total = counts.sum(axis=0), counts.sum(axis=1), counts.sum()
+    covariance = np.trace(counts) * total - predicted @ actual
+    spread = (total**2 - predicted @ predicted) * (total**2 - actual @ actual)
+    return float(covariance / np.sqrt(spread)) if spread > 0 else 0.0
+
+
+def exact_match(predictions: Sequence[str], targets: Sequence[str]) -> float:
+    """Share of the texts that equal their target but for white space around them."""
+    pairs = list(zip(predictions, targets, strict=True))
+    return sum(prediction.strip() == target.strip() for prediction, target in pairs) / len(pairs)
+
+
+METRICS: dict[str, Callable[..., float]] = {
+    "accuracy": accuracy,
+    "f1": f1,
+    "macro_f1": macro_f1,
+    "matthews": matthews,
+    "exact_match": exact_match,
+}
+
+
+def find_metric(name: str) -> Callable[..., float]:
+    """The metric `name`, called with (predictions, labels).
+
+    Raises:
+        UserError: there is no such metric.
+    """
+    if name not in METRICS:
+        raise UserError(f"task.metric is {name!r}; set it to one of {', '.join(METRICS)}.")
+    return METRICS[name]
+
+
+def summarise(values_by_template: Mapping[str, float]) -> dict[str, float]:
+    """Mean, median and quartiles (linear interpolation) over the templates of a data set."""
+    values = np.array(list(values_by_template.values()), np.float64)
+    q25, median, q75 = np.quantile(values, (0.25, 0.5, 0.75))
+    return {"mean": float(values.mean()), "median": float(median), "q25": float(q25), "q75": float(q75)}
+
+
+def collapsed(predictions: Sequence[int], labels: Sequence[int]) -> bool:
+    """Whether every prediction is one and the same class although the labels are not."""
+    predictions, labels = _pairs(predictions, labels)
+    return bool((predictions == predictions[0]).all() and (labels != labels[0]).any())
