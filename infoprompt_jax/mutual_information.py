@@ -1,0 +1,212 @@
+"""Lower bounds on mutual information from critic scores, and InfoPrompt's two ways to score.
+
+A critic gives one score to a pair drawn together (`positive_B`) and K scores to pairs drawn apart (`negative_BK`); an
+estimator turns them into a bound in nats (Poole et al. 2019, "On variational bounds of mutual information"). InfoPrompt
+maximises two of them: I(prompt; head) from `head_scores` and I(prompt; representation) from `representation_scores`.
+
+Rows count equally, or by `weight_B`; within a row its unmasked negatives count equally. A row without a single unmasked
+negative says nothing about the bound and is left out of the mean; if no row is left the bound is 0. What is masked or
+left out may hold inf or NaN: it reaches neither the value nor the gradient.
+
+Axes as in `t5.py`, and K negatives.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from infoprompt_jax.errors import UserError
+
+MAX_EXPONENT = 80.0  # exp of it is still a float32
+MAX_GRADIENT_EXPONENT = 40.0  # the square of exp of it is: gradient norms and second moments stay finite
+
+
+class Scores(NamedTuple):
+    """Scores free of inf and NaN, with weights that sum to 1 over what counts."""
+
+    positive_B: jax.Array
+    negative_BK: jax.Array
+    mask_BK: jax.Array
+    weight_B: jax.Array
+    weight_BK: jax.Array
+    tau: jax.Array | float
+
+    def mean(self, x_B: jax.Array) -> jax.Array:
+        return jnp.sum(self.weight_B * x_B)
+
+    def log_mean_exp(self, negative_BK: jax.Array) -> jax.Array:
+        return jax.nn.logsumexp(negative_BK, b=self.weight_BK)
+
+
+@jax.custom_jvp
+def bounded_exp(x: jax.Array) -> jax.Array:
+    """exp for exponents that may exceed float32: value and slope stop growing, but the slope never vanishes."""
+    return jnp.exp(jnp.minimum(x, MAX_EXPONENT))
+
+
+@bounded_exp.defjvp
+def _bounded_exp_jvp(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> tuple[jax.Array, jax.Array]:
+    (x,), (dx,) = primals, tangents
+    return bounded_exp(x), jnp.exp(jnp.minimum(x, MAX_GRADIENT_EXPONENT)) * dx
+
+
+def infonce(s: Scores) -> jax.Array:
+    """van den Oord et al. 2018; at most log(K+1), K the row's own count of negatives."""
+    scores_BK = jnp.concatenate([s.positive_B[:, None], s.negative_BK], axis=1)
+    mask_BK = jnp.concatenate([jnp.ones_like(s.mask_BK[:, :1]), s.mask_BK], axis=1)
+    count_B = jnp.sum(mask_BK, axis=1).astype(jnp.float32)
+    return s.mean(jnp.log(count_B) + s.positive_B - jax.nn.logsumexp(scores_BK, axis=1, where=mask_BK))
+
+
+def nwj(s: Scores) -> jax.Array:
+    """Nguyen, Wainwright and Jordan 2010; tight for scores of 1 + log density ratio."""
+    return s.mean(s.positive_B) - bounded_exp(s.log_mean_exp(s.negative_BK) - 1.0)
+
+
+def dv(s: Scores) -> jax.Array:
+    """Donsker and Varadhan 1983, as in MINE (Belghazi et al. 2018); one logarithm over all rows."""
+    return s.mean(s.positive_B) - s.log_mean_exp(s.negative_BK)
+
+
+def smile(s: Scores) -> jax.Array:
+    """Song and Ermon 2020: `dv` with the partition term's scores clipped to [-tau, tau]."""
+    return s.mean(s.positive_B) - s.log_mean_exp(jnp.clip(s.negative_BK, -s.tau, s.tau))
+
+
+def js(s: Scores) -> jax.Array:
+    """The gradient of the Jensen-Shannon bound (Hjelm et al. 2019), the value of `nwj`.
+
+    Its best critic is the log density ratio, at which `nwj` lies 1/e below the mutual information.
+    """
+    softplus_B = jnp.sum(s.weight_BK * jax.nn.softplus(s.negative_BK), axis=1)
+    surrogate = -s.mean(jax.nn.softplus(-s.positive_B)) - jnp.sum(softplus_B)
+    # Not surrogate + stop_gradient(nwj - surrogate): that rounds the value.
+    return jax.lax.stop_gradient(nwj(s)) + (surrogate - jax.lax.stop_gradient(surrogate))
+
+
+ESTIMATORS = {"infonce": infonce, "nwj": nwj, "dv": dv, "smile": smile, "js": js}
+
+
+def _scores(
+    positive_B: jax.Array,
+    negative_BK: jax.Array,
+    mask_BK: jax.Array | None,
+    weight_B: jax.Array | None,
+    tau: jax.Array | float,
+) -> tuple[Scores, jax.Array]:
+    """Cleaned scores and whether any row counts at all."""
+    mask_BK = jnp.ones(negative_BK.shape, bool) if mask_BK is None else mask_BK.astype(bool)
+    weight_B = jnp.ones(positive_B.shape) if weight_B is None else weight_B.astype(jnp.float32)
+    count_B = jnp.sum(mask_BK, axis=1)
+    weight_B = jnp.where(count_B > 0, weight_B, 0.0)
+    counts_B = weight_B > 0
+    some = jnp.any(counts_B)
+    # Where nothing counts, everything counts: the scores are all zero then, and every intermediate value stays finite.
+    weight_B = jnp.where(some, weight_B, 1.0)
+    weight_B = weight_B / jnp.sum(weight_B)
+    mask_BK = (mask_BK & counts_B[:, None]) | ~some
+    share_BK = mask_BK / jnp.maximum(jnp.sum(mask_BK, axis=1, keepdims=True), 1)
+    cleaned = Scores(
+        positive_B=jnp.where(counts_B, positive_B.astype(jnp.float32), 0.0),
+        negative_BK=jnp.where(mask_BK & some, negative_BK.astype(jnp.float32), 0.0),
+        mask_BK=mask_BK,
+        weight_B=weight_B,
+        weight_BK=weight_B[:, None] * share_BK,
+        tau=tau,
+    )
+    return cleaned, some
+
+
+def mutual_information(
+    estimator: str,
+    positive_B: jax.Array,
+    negative_BK: jax.Array,
+    mask_BK: jax.Array | None = None,
+    *,
+    weight_B: jax.Array | None = None,
+    tau: jax.Array | float = 5.0,
+) -> jax.Array:
+    """A lower bound on the mutual information, a float32 scalar in nats; its gradient is the one to train with.
+
+    Args:
+        estimator: infonce | nwj | dv | smile | js.
+        positive_B: the critic's scores of pairs drawn together.
+        negative_BK: its scores of pairs drawn apart, K for every row.
+        mask_BK: true where a negative counts; None = all.
+        weight_B: what each row counts in the mean over B, 0 for rows that only fill up a batch; None = equally.
+        tau: where `smile` clips.
+
+    Raises:
+        UserError: the estimator has another name.
+    """
+    if estimator not in ESTIMATORS:
+        raise UserError(f"infoprompt.estimator is {estimator!r}; set it to one of {', '.join(ESTIMATORS)}.")
+    scores, some = _scores(positive_B, negative_BK, mask_BK, weight_B, tau)
+    return jnp.where(some, ESTIMATORS[estimator](scores), 0.0)
+
+
+def select(
+    estimators: tuple[str, ...],
+    index: jax.Array | int,
+    positive_B: jax.Array,
+    negative_BK: jax.Array,
+    mask_BK: jax.Array | None = None,
+    weight_B: jax.Array | None = None,
+    tau: jax.Array | float = 5.0,
+) -> jax.Array:
+    """`mutual_information` by the estimator that a traced `index` into `estimators` names.
+
+    The members of a fleet share one program and may each have their own estimator: all are computed, one is kept. Those
+    that are not kept see zeros, so nothing they do can reach the gradient.
+    """
+    if len(estimators) == 1:
+        return mutual_information(estimators[0], positive_B, negative_BK, mask_BK, weight_B=weight_B, tau=tau)
+    bound = jnp.zeros(())
+    for i, name in enumerate(estimators):
+        kept = index == i
+        positive, negative = (jnp.where(kept, x, 0.0) for x in (positive_B, negative_BK))
+        value = mutual_information(name, positive, negative, mask_BK, weight_B=weight_B, tau=tau)
+        bound = bound + jnp.where(kept, value, 0.0)
+    return bound
+
+
+def _product(equation: str, x: jax.Array, y: jax.Array) -> jax.Array:
+    """An einsum in true float32: the scores are exponentiated, and accelerators round their factors by default."""
+    return jnp.einsum(equation, x.astype(jnp.float32), y.astype(jnp.float32), precision=jax.lax.Precision.HIGHEST)
+
+
+def head_scores(
+    prompt_mean_BD: jax.Array, inputs_BLD: jax.Array, label_mean_BD: jax.Array, kernel_DD: jax.Array | None
+) -> tuple[jax.Array, jax.Array]:
+    """Scores of the head loss, `positive_B` and `negative_BL`: the prompt against the input's own tokens.
+
+    Both are compared with the mean head row of the labels, through the bilinear `kernel_DD` or, where it is None, as it
+    is. Padding among the L tokens is the caller's to mask. (InfoPrompt, head loss; follows the released code.)
+    """
+    if kernel_DD is not None:
+        label_mean_BD = _product("DE,BE->BD", kernel_DD, label_mean_BD)
+    scale = label_mean_BD.shape[-1] ** -0.5
+    positive_B = _product("BD,BD->B", prompt_mean_BD, label_mean_BD) * scale
+    return positive_B, _product("BLD,BD->BL", inputs_BLD, label_mean_BD) * scale
+
+
+def representation_scores(
+    z_BD: jax.Array, negatives_BKD: jax.Array, context_BD: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Scores of the representation loss, `positive_B` and `negative_BK`.
+
+    `z_BD` is the representation with the prompt, `negatives_BKD` are K without it (or of other examples), `context_BD`
+    is what the critic makes of the prompt. (InfoPrompt, representation loss; follows the released code.)
+    """
+    scale = context_BD.shape[-1] ** -0.5
+    positive_B = _product("BD,BD->B", z_BD, context_BD) * scale
+    return positive_B, _product("BKD,BD->BK", negatives_BKD, context_BD) * scale
+
+
+def gaussian_kl(mean: jax.Array, log_std: jax.Array) -> jax.Array:
+    """KL(N(mean, exp(log_std)^2) || N(0, I)) in nats, averaged over the last (latent) axis."""
+    mean, log_std = mean.astype(jnp.float32), log_std.astype(jnp.float32)
+    return jnp.mean(0.5 * (mean**2 + jnp.exp(2.0 * log_std) - 1.0) - log_std, axis=-1)
