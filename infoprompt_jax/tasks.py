@@ -1,0 +1,168 @@
+"""Tasks: a data set times a hard prompt, and the text examples that come out.
+
+Rows come from local files or from TFDS, the hard prompt turns a row into an input, a target and answer choices, and
+seqio runs the pipeline: every task is a registered `seqio.Task` and several make a `seqio.Mixture` (`seqio_tasks.py`).
+Choosing tasks needs neither TensorFlow nor seqio; they are imported when examples are asked for.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import ml_collections
+
+from infoprompt_jax.errors import UserError
+from infoprompt_jax.sources import find_files, split_name
+from infoprompt_jax.templates import SEPARATOR, Template, choose, load_templates
+
+# What picks the best prompt where it is not accuracy (answer choices) or exact match (free text).
+METRICS = {
+    "glue/cola": "matthews",
+    "super_glue/cb": "macro_f1",
+    "sem_eval_2010_task_8": "macro_f1",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Example:
+    """One row as text. `choices` is () and `label` -1 where the answer is free text."""
+
+    input: str
+    target: str
+    choices: tuple[str, ...]
+    label: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """One data set with one hard prompt."""
+
+    name: str  # of the data set: super_glue/rte
+    prompt: Template
+    metric: str
+    folder: str = ""  # of local files; "" = TFDS
+    tfds_dir: str = ""
+
+    @property
+    def template(self) -> str:
+        return self.prompt.name
+
+    @property
+    def id(self) -> str:
+        return f"{self.name}:{self.template}"
+
+    @property
+    def choices(self) -> tuple[str, ...] | None:
+        """The answer choices; () for free text, None where they differ by row."""
+        return self.prompt.fixed_choices
+
+    def render(self, row: Mapping[str, Any]) -> Example | None:
+        """The row as text; None if the hard prompt does not apply to it, or it has no label (-1 in test splits).
+
+        Raises UserError for what `Template.render` refuses and for a target that is not one of the choices.
+        """
+        if row.get("label") == -1 and self.choices != ():
+            return None
+        text = self.prompt.render(row)
+        if text is None:
+            return None
+        if text.choices and text.target not in text.choices:
+            raise UserError(
+                f"{self.prompt} has the target {text.target!r}, which is not one of its answer choices "
+                f"{', '.join(text.choices)}; see task.template, task.target and task.answer_choices."
+            )
+        label = text.choices.index(text.target) if text.choices else -1
+        return Example(text.input, text.target, text.choices, label)
+
+
+def find_tasks(config: ml_collections.ConfigDict) -> tuple[Task, ...]:
+    """The tasks that `config.task` names: each of its data sets with each of the hard prompts asked for.
+
+    Raises UserError for an unknown data set in `data.dir` (TFDS is asked once examples are read) or hard prompt.
+    """
+    names = [name.strip() for name in config.task.name.split(",") if name.strip()]
+    if not names:
+        raise UserError("task.name is empty; give it a data set such as super_glue/rte.")
+    if config.data.dir:
+        for name in names:
+            find_files(config.data.dir, name)
+    return tuple(
+        Task(name, prompt, _metric(config, name, prompt), config.data.dir, config.data.tfds_dir)
+        for name in names
+        for prompt in _prompts(config, name)
+    )
+
+
+def _metric(config: ml_collections.ConfigDict, name: str, prompt: Template) -> str:
+    default = "accuracy" if prompt.answer_choices else "exact_match"
+    return config.task.metric or METRICS.get(name, default)
+
+
+def _prompts(config: ml_collections.ConfigDict, name: str) -> list[Template]:
+    task = config.task
+    if not (task.input or task.target):
+        return choose(load_templates(task.templates_dir, name), task.template)
+    if not (task.input and task.target):
+        raise UserError("Only one of task.input and task.target is set; own data needs both, such as {{ text }}.")
+    jinja = f"{task.input} {SEPARATOR} {task.target}"
+    identity = uuid.uuid5(uuid.NAMESPACE_OID, jinja + SEPARATOR + task.answer_choices)
+    return [Template("inline", str(identity), jinja, task.answer_choices)]
+
+
+def examples(task: Task, split: str) -> Iterator[Example]:
+    """The examples of a split, or of a slice such as train[:90%], in the order of the source, by way of seqio.
+
+    Rows that the hard prompt does not apply to are left out; how many is logged. Raises UserError if the data set or
+    split is not there, a row cannot be rendered (with its number), or no row is left.
+    """
+    import tensorflow as tf
+
+    from infoprompt_jax.seqio_tasks import Renderer, seqio_task
+
+    pipeline = seqio_task(task)
+    if split not in pipeline.splits:
+        raise UserError(
+            f"{task.name} has no split {split_name(split)!r}, only {', '.join(pipeline.splits)}; change "
+            "task.train_split, task.eval_split or task.test_split."
+        )
+    renderer = next(step for step in pipeline.preprocessors if isinstance(step, Renderer))
+    rows = pipeline.get_dataset(split=split, shuffle=False).as_numpy_iterator()
+    count = 0
+    try:
+        for count, row in enumerate(rows, 1):  # noqa: B007
+            yield _example(row)
+    except tf.errors.OpError:
+        if renderer.failure:
+            raise renderer.failure from None
+        raise
+    _report(task, split, count, renderer.skipped)
+
+
+def _example(row: Mapping[str, Any]) -> Example:
+    choices = tuple(choice.decode() for choice in row["choices"])
+    return Example(row["inputs"].decode(), row["targets"].decode(), choices, int(row["label"]))
+
+
+def _report(task: Task, split: str, count: int, skipped: int) -> None:
+    if not count:
+        raise UserError(
+            f"None of the {skipped} rows of {task.name}, {split}, fits {task.prompt}: they have no label, or it "
+            "leaves input or target empty; see task.template and the splits of task."
+        )
+    if skipped:
+        logging.info("%s, %s: %d rows, %d more that the template does not apply to", task.id, split, count, skipped)
+
+
+def rates(tasks: Sequence[Task], rows: Sequence[int], temperature: float = 1.0, cap: int = 0) -> list[float]:
+    """How often each task of a mixture is drawn, relative to the others: min(rows, cap) ** (1 / temperature).
+
+    As `seqio.mixing_rate_num_examples`; `rows` are the tasks' training rows, cap 0 is no cap.
+    """
+    if temperature <= 0:
+        raise UserError(f"task.temperature is {temperature}, but must be above 0.")
+    counted = [min(count, cap or count) for _, count in zip(tasks, rows, strict=True)]
+    return [float(count) ** (1.0 / temperature) for count in counted]
