@@ -1,11 +1,11 @@
 """The update of one fleet member's trainable tree, to be run under `jax.vmap`: one state per member.
 
-Gradients are clipped by the global norm of the member's whole tree. Then the entry "prompt" goes through Adafactor or
-AdamW, every other entry (critics, verbalizer, posterior) through AdamW, all without a learning rate: learning rates
-and schedules are data, so members that differ in them share one program.
+Gradients are clipped by the global norm of the member's whole tree. Then the entry "prompt" is updated by Adafactor or
+AdamW, every other entry (critics, verbalizer, posterior) by AdamW. Learning rates and schedules are data, so members
+that differ in them share one program: `step_sizes` computes the rates, and `update` takes them.
 
-    directions, state = transform.update(gradients, state, trainable)
-    trainable = apply_direction(trainable, directions, step_sizes(hyper, step, total_steps))
+    updates, state = transform.update(gradients, state, trainable, step_sizes=step_sizes(hyper, step, total_steps))
+    trainable = optax.apply_updates(trainable, updates)
 
 Weight decay leaves the two critics alone: their kernels start as the identity, and decay would pull them towards zero,
 where all scores are equal and the bound says nothing.
@@ -22,7 +22,6 @@ import optax
 
 from infoprompt_jax.errors import UserError
 
-OPTIMIZERS = ("adafactor", "adamw")
 SCHEDULES = ("constant", "linear", "cosine")
 NOT_DECAYED = ("head_critic", "representation_critic")
 
@@ -32,13 +31,6 @@ class StepSizes(NamedTuple):
 
     prompt: jax.Array
     critic: jax.Array
-
-
-class Direction(NamedTuple):
-    """What a step subtracts: the learning rate times `tree`, and from the prompt the share `shrink` of itself."""
-
-    tree: Any
-    shrink: float
 
 
 def step_sizes(hyper: Mapping[str, jax.Array | float], step: jax.Array | int, total_steps: int) -> StepSizes:
@@ -61,21 +53,39 @@ def step_sizes(hyper: Mapping[str, jax.Array | float], step: jax.Array | int, to
     return StepSizes(hyper["learning_rate"] * factor, hyper["critic_learning_rate"] * factor)
 
 
-def adafactor() -> optax.GradientTransformation:
+def scale_by_step_size(entry: str) -> optax.GradientTransformationExtraArgs:
+    """Multiplies by minus the learning rate that stands under `entry` in the argument `step_sizes`."""
+
+    def update(updates: Any, state: Any, params: Any = None, *, step_sizes: StepSizes, **_: Any) -> tuple[Any, Any]:
+        del params
+        rate = getattr(step_sizes, entry)
+        return jax.tree.map(lambda u: -rate * u, updates), state
+
+    return optax.GradientTransformationExtraArgs(optax.init_empty_state, update)
+
+
+def adafactor(weight_decay: float, entry: str) -> optax.GradientTransformationExtraArgs:
     """Adafactor (Shazeer and Stern 2018) as T5X has it, without parameter scaling: the recipe of Lester et al. 2021.
 
     The second moment decays by 1 - (step + 1) ** -0.8; matrices with both sides >= 128 are factored; an update is
-    divided by its root mean square where that exceeds 1. Weight decay is apart: see `direction`.
+    divided by its root mean square where that exceeds 1. T5X does NOT multiply weight decay by the learning rate:
+    p <- (1 - weight_decay) * p - learning_rate * update.
     """
     return optax.chain(
         optax.scale_by_factored_rms(decay_rate=0.8, min_dim_size_to_factor=128, epsilon=1e-30),
         optax.clip_by_block_rms(1.0),
+        scale_by_step_size(entry),
+        optax.add_decayed_weights(-weight_decay),
     )
 
 
-def adamw(weight_decay: float) -> optax.GradientTransformation:
+def adamw(weight_decay: float, entry: str) -> optax.GradientTransformationExtraArgs:
     """AdamW (Loshchilov and Hutter 2019): p <- p - learning_rate * (update + weight_decay * p)."""
-    return optax.chain(optax.scale_by_adam(b1=0.9, b2=0.999, eps=1e-8), optax.add_decayed_weights(weight_decay))
+    return optax.chain(
+        optax.scale_by_adam(b1=0.9, b2=0.999, eps=1e-8),
+        optax.add_decayed_weights(weight_decay),
+        scale_by_step_size(entry),
+    )
 
 
 def _labels(trainable: Mapping[str, Any]) -> dict[str, str]:
@@ -83,40 +93,29 @@ def _labels(trainable: Mapping[str, Any]) -> dict[str, str]:
     return {entry: names.get(entry, "other") for entry in trainable}
 
 
-def direction(optimizer: str, weight_decay: float, clip_norm: float) -> optax.GradientTransformation:
-    """What one member's tree, a dict with the entry "prompt" and any others, is moved along.
+OPTIMIZERS = {"adafactor": adafactor, "adamw": adamw}
+
+
+def optimizer(name: str, weight_decay: float, clip_norm: float) -> optax.GradientTransformationExtraArgs:
+    """The update of one member's tree, a dict with the entry "prompt" and any others.
 
     Args:
-        optimizer: of the prompt, one of `OPTIMIZERS`.
-        weight_decay: T5X's Adafactor does NOT multiply it by the learning rate, p <- (1 - weight_decay) * p -
-            learning_rate * update; AdamW does. None on the critics.
+        name: of the prompt's optimiser, one of `OPTIMIZERS`.
+        weight_decay: share of the weights per step for Adafactor, times the learning rate for AdamW; none on critics.
         clip_norm: limit of the global norm of all gradients together; 0 = off.
 
     Returns:
-        A transformation whose updates are a `Direction` for `apply_direction`.
+        A transformation whose `update(gradients, state, trainable, step_sizes=...)` gives what is to be added.
 
     Raises:
         UserError: the optimiser has another name.
     """
-    if optimizer not in OPTIMIZERS:
-        raise UserError(f"train.optimizer is {optimizer!r}; set it to one of {', '.join(OPTIMIZERS)}.")
-    prompt, shrink = (adafactor(), weight_decay) if optimizer == "adafactor" else (adamw(weight_decay), 0.0)
-    parts = {"prompt": prompt, "critic": adamw(0.0), "other": adamw(weight_decay)}
+    if name not in OPTIMIZERS:
+        raise UserError(f"train.optimizer is {name!r}; set it to one of {', '.join(OPTIMIZERS)}.")
+    parts = {
+        "prompt": OPTIMIZERS[name](weight_decay, "prompt"),
+        "critic": adamw(0.0, "critic"),
+        "other": adamw(weight_decay, "critic"),
+    }
     clip = optax.clip_by_global_norm(clip_norm) if clip_norm > 0 else optax.identity()
-    inner = optax.chain(clip, optax.partition(parts, _labels))
-
-    def update(gradients: Any, state: Any, trainable: Any = None) -> tuple[Direction, Any]:
-        tree, state = inner.update(gradients, state, trainable)
-        return Direction(tree, shrink), state
-
-    return optax.GradientTransformation(inner.init, update)
-
-
-def apply_direction(trainable: Mapping[str, Any], direction: Direction, rates: StepSizes) -> dict[str, Any]:
-    """The trainable tree after the step; dtypes stay as they are."""
-
-    def moved(entry: str) -> Any:
-        rate, keep = (rates.prompt, 1.0 - direction.shrink) if entry == "prompt" else (rates.critic, 1.0)
-        return jax.tree.map(lambda p, d: (keep * p - rate * d).astype(p.dtype), trainable[entry], direction.tree[entry])
-
-    return {entry: moved(entry) for entry in trainable}
+    return optax.chain(clip, optax.partition(parts, _labels))

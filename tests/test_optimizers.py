@@ -49,8 +49,8 @@ def gradients_of(shape: tuple[int, ...], seed: int = 0) -> list[np.ndarray]:
 def run(transform: optax.GradientTransformation, trainable: dict, gradients: list, rates: tuple) -> dict:
     @jax.jit
     def step(trainable: dict, state: tuple, gradient: dict) -> tuple:
-        directions, state = transform.update(gradient, state, trainable)
-        return optimizers.apply_direction(trainable, directions, optimizers.StepSizes(*rates)), state
+        updates, state = transform.update(gradient, state, trainable, step_sizes=optimizers.StepSizes(*rates))
+        return optax.apply_updates(trainable, updates), state
 
     trainable = jax.tree.map(jnp.float32, trainable)
     state = transform.init(trainable)
@@ -63,13 +63,13 @@ def run(transform: optax.GradientTransformation, trainable: dict, gradients: lis
 def test_adafactor_is_t5x_without_parameter_scaling(shape: tuple[int, int]) -> None:
     start = np.random.default_rng(1).normal(size=shape)
     gradients = gradients_of(shape)
-    transform = optimizers.direction("adafactor", weight_decay=1e-2, clip_norm=0)
+    transform = optimizers.optimizer("adafactor", weight_decay=1e-2, clip_norm=0)
     got = run(transform, {"prompt": start}, [{"prompt": g} for g in gradients], (0.3, 0.0))
     np.testing.assert_allclose(got["prompt"], adafactor_numpy(start, gradients, 0.3, 1e-2), atol=2e-5)
 
 
 def test_adafactor_decay_does_not_follow_the_learning_rate() -> None:
-    transform = optimizers.direction("adafactor", weight_decay=0.1, clip_norm=0)
+    transform = optimizers.optimizer("adafactor", weight_decay=0.1, clip_norm=0)
     got = run(transform, {"prompt": np.ones((2, 3))}, [{"prompt": np.ones((2, 3))}], (0.0, 0.0))
     np.testing.assert_allclose(got["prompt"], 0.9, rtol=1e-6)
 
@@ -80,7 +80,7 @@ def test_every_entry_has_its_rule() -> None:
     start = {name: rng.normal(size=shape) for name, shape in shapes.items()}
     streams = {name: gradients_of(shape, seed) for seed, (name, shape) in enumerate(shapes.items())}
     gradients = [{name: streams[name][t] for name in shapes} for t in range(STEPS)]
-    got = run(optimizers.direction("adamw", 0.05, 0), start, gradients, (0.02, 0.01))
+    got = run(optimizers.optimizer("adamw", 0.05, 0), start, gradients, (0.02, 0.01))
     for name in shapes:
         rate, decay = (0.02 if name == "prompt" else 0.01), (0.0 if name == "head_critic" else 0.05)
         np.testing.assert_allclose(got[name], adamw_numpy(start[name], streams[name], rate, decay), atol=1e-5)
@@ -92,7 +92,7 @@ def test_trees_below_an_entry_are_updated_too() -> None:
         "representation_critic": {"kernel": np.eye(4), "bias": np.zeros(4)},
     }
     gradient = jax.tree.map(lambda x: np.full(x.shape, 0.5), start)
-    got = run(optimizers.direction("adafactor", 0.0, 1.0), start, [gradient], (0.3, 0.001))
+    got = run(optimizers.optimizer("adafactor", 0.0, 1.0), start, [gradient], (0.3, 0.001))
     np.testing.assert_allclose(got["prompt"]["bias"], 0.7, rtol=1e-6)
     np.testing.assert_allclose(got["representation_critic"]["kernel"], np.eye(4) - 0.001, atol=1e-6)
 
@@ -100,15 +100,16 @@ def test_trees_below_an_entry_are_updated_too() -> None:
 def test_gradients_are_clipped_by_the_norm_of_the_whole_tree() -> None:
     # 3-4-5: prompt gradient of norm 3, critic gradient of norm 4; limit 2.5 halves both. The first moment shows it.
     gradient = {"prompt": jnp.array([[3.0]]), "head_critic": jnp.array([[4.0]])}
-    transform = optimizers.direction("adamw", 0.0, clip_norm=2.5)
-    _, state = transform.update(gradient, transform.init(gradient), gradient)
+    transform = optimizers.optimizer("adamw", 0.0, clip_norm=2.5)
+    rates = optimizers.StepSizes(0.0, 0.0)
+    _, state = transform.update(gradient, transform.init(gradient), gradient, step_sizes=rates)
     moments = [float(x[0, 0]) for x in jax.tree.leaves(state) if x.ndim == 2]
     np.testing.assert_allclose(sorted(moments), [0.001 * 1.5**2, 0.001 * 2.0**2, 0.1 * 1.5, 0.1 * 2.0], rtol=1e-5)
 
 
-@pytest.mark.parametrize("optimizer", optimizers.OPTIMIZERS)
-def test_members_do_not_see_each_other(optimizer: str) -> None:
-    transform = optimizers.direction(optimizer, 1e-3, 1.0)
+@pytest.mark.parametrize("name", optimizers.OPTIMIZERS)
+def test_members_do_not_see_each_other(name: str) -> None:
+    transform = optimizers.optimizer(name, 1e-3, 1.0)
     rng = np.random.default_rng(3)
     shape = (130, 140)  # a member's matrix is factored; with the member axis in it, other axes would be
     start, gradient = (
@@ -119,8 +120,8 @@ def test_members_do_not_see_each_other(optimizer: str) -> None:
     rates = optimizers.StepSizes(jnp.array([0.3, 0.1, 0.2]), jnp.array([1e-3, 1e-2, 1e-1]))
 
     def step(trainable: dict, gradient: dict, rates: optimizers.StepSizes) -> dict:
-        directions, _ = transform.update(gradient, transform.init(trainable), trainable)
-        return optimizers.apply_direction(trainable, directions, rates)
+        updates, _ = transform.update(gradient, transform.init(trainable), trainable, step_sizes=rates)
+        return optax.apply_updates(trainable, updates)
 
     together = jax.vmap(step)(start, gradient, rates)
     for m in range(3):
@@ -174,4 +175,4 @@ def test_schedules_without_and_with_only_warm_up(warmup: float) -> None:
 
 def test_an_unknown_optimizer_is_a_sentence() -> None:
     with pytest.raises(UserError, match=r"train\.optimizer is 'sgd'"):
-        optimizers.direction("sgd", 0.0, 0.0)
+        optimizers.optimizer("sgd", 0.0, 0.0)
