@@ -1,0 +1,186 @@
+"""T5X checkpoints: a msgpack file named `checkpoint`, and a zarr directory for every array too large for it.
+
+Parameters are named by their flat path under `optimizer/target`, joined by dots (`encoder.layers_0.mlp.wo.kernel`). A
+checkpoint stores no configuration: the sizes follow from the shapes, and what shapes do not tell is taken to be T5's
+usual (relative distances up to 128, epsilon 1e-6). Checkpoints with scanned layers are not read.
+"""
+
+from __future__ import annotations
+
+import math
+import pathlib
+import re
+from typing import Any
+
+import numpy as np
+
+from infoprompt_jax.errors import UserError
+
+BLOCKS = {
+    ("encoder", "attention"): ("pre_attention_layer_norm", "attention"),
+    ("encoder", "mlp"): ("pre_mlp_layer_norm", "mlp"),
+    ("decoder", "attention"): ("pre_self_attention_layer_norm", "self_attention"),
+    ("decoder", "cross"): ("pre_cross_attention_layer_norm", "encoder_decoder_attention"),
+    ("decoder", "mlp"): ("pre_mlp_layer_norm", "mlp"),
+}
+
+
+def find(path: pathlib.Path, field: str = "backbone.name") -> pathlib.Path | None:
+    """The checkpoint's directory: `path` itself or its only child `checkpoint_<step>`; None where there is none.
+
+    Raises:
+      UserError: several steps to choose from.
+    """
+    if (path / "checkpoint").is_file():
+        return path
+    steps = sorted(file.parent for file in path.glob("checkpoint_*/checkpoint"))
+    if len(steps) > 1:
+        names = ", ".join(step.name for step in steps)
+        raise UserError(f"{field}: {str(path)!r} holds several T5X checkpoints, so name one of them: {names}.")
+    return steps[0] if steps else None
+
+
+class Checkpoint:
+    """The parameters of one T5X checkpoint, each read when asked for by its name."""
+
+    def __init__(self, path: pathlib.Path, field: str = "backbone.name") -> None:
+        from flax import serialization
+
+        self.path, self.field, self.metadata = path, field, {}
+        try:
+            tree = serialization.msgpack_restore((path / "checkpoint").read_bytes())
+            self.parameters = _flat(tree["optimizer"]["target"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise self.refusal("holds no parameters under optimizer/target: damaged, or not a model's") from error
+
+    def refusal(self, why: str) -> UserError:
+        return _refusal(self.path, self.field, why)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.parameters
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        parameter = self.parameters[name]
+        if isinstance(parameter, dict):
+            parameter = _open_zarr(self._directory(parameter), self.field)
+        return _merged_heads(name, parameter.shape)
+
+    def read(self, name: str) -> np.ndarray:
+        parameter = self.parameters[name]
+        if isinstance(parameter, dict):
+            parameter = read_zarr(self._directory(parameter), self.field)
+        return parameter.reshape(_merged_heads(name, parameter.shape))
+
+    def _directory(self, spec: dict) -> pathlib.Path:
+        """Where an array is: only the last part of its stored path counts, so that nothing outside is read."""
+        return self.path / pathlib.PurePosixPath(spec.get("base", spec)["kvstore"]["path"]).name
+
+    def name(self, leaf: str) -> str:
+        """The parameter that one of our leaves is made of; `{}` stands for the layer."""
+        match leaf.split("/"):
+            case ["embedding"]:
+                return "token_embedder.embedding"
+            case ["head"]:
+                return "decoder.logits_dense.kernel"
+            case [stack, "relative_bias", _]:
+                return f"{stack}.relpos_bias.rel_embedding"
+            case [stack, "norm", _]:
+                return f"{stack}.{stack}_norm.scale"
+            case [stack, _, norm, "scale"]:
+                return f"{stack}.layers_{{}}.{BLOCKS[stack, norm.removesuffix('_norm')][0]}.scale"
+            case [stack, _, block, kernel]:
+                kernel = "wi" if kernel == "wi_0" and not self.gated else kernel
+                return f"{stack}.layers_{{}}.{BLOCKS[stack, block][1]}.{kernel}.kernel"
+        raise KeyError(leaf)
+
+    def transposed(self, leaf: str) -> bool:
+        """The head is stored as [D, V], position biases as [H, buckets]."""
+        return leaf == "head" or leaf.endswith("relative_bias/embedding")
+
+    @property
+    def gated(self) -> bool:
+        return "encoder.layers_0.mlp.wi_0.kernel" in self
+
+    def sizes(self) -> dict[str, Any]:
+        """The fields of `T5Config` that follow from the shapes.
+
+        Raises:
+          UserError: the checkpoint is not a T5's.
+        """
+        vocab_size, d_model = self._matrix("token_embedder.embedding")
+        heads, buckets = self._matrix("encoder.relpos_bias.rel_embedding")
+        tied = "decoder.logits_dense.kernel" not in self
+        return {
+            "vocab_size": vocab_size,
+            "d_model": d_model,
+            "d_kv": self._matrix("encoder.layers_0.attention.query.kernel")[1] // heads,
+            "d_ff": self._matrix("encoder.layers_0.mlp.wo.kernel")[0],
+            "num_layers": self._depth("encoder"),
+            "num_decoder_layers": self._depth("decoder"),
+            "num_heads": heads,
+            "relative_buckets": buckets,
+            "feed_forward": "gated-gelu" if self.gated else "relu",
+            "tied": tied,
+            "scale_decoder_outputs": tied,
+        }
+
+    def _matrix(self, name: str) -> tuple[int, int]:
+        if name not in self or len(self.shape(name)) != 2:
+            raise self.refusal(f"has no matrix {name}, so it is not a T5 with unscanned layers")
+        rows, columns = self.shape(name)
+        return rows, columns
+
+    def _depth(self, stack: str) -> int:
+        return len({match[0] for name in self.parameters if (match := re.match(rf"{stack}\.layers_\d+\.", name))})
+
+
+def read_zarr(directory: pathlib.Path, field: str) -> np.ndarray:
+    """The array in a zarr directory.
+
+    Raises:
+      UserError: naming `field`; the array is damaged, or was not copied whole.
+    """
+    try:
+        return _open_zarr(directory, field).read().result()
+    except ValueError as error:
+        raise _refusal(directory, field, "is damaged") from error
+
+
+def _open_zarr(directory: pathlib.Path, field: str) -> Any:
+    """Opens an array, all of whose chunks must be there: a missing one would silently read as zeros."""
+    import tensorstore
+
+    spec = {"driver": "zarr", "kvstore": {"driver": "file", "path": str(directory.absolute())}}
+    try:
+        array = tensorstore.open(spec, read=True).result()
+    except ValueError as error:
+        raise _refusal(directory, field, "lacks a readable .zarray file") from error
+    pairs = zip(array.shape, array.chunk_layout.read_chunk.shape, strict=True)
+    expected = math.prod(math.ceil(size / chunk) for size, chunk in pairs)
+    found = sum(not file.name.startswith(".") for file in directory.iterdir())
+    if found < expected:
+        raise _refusal(directory, field, f"holds only {found} of {expected} chunks: copy it whole")
+    return array
+
+
+def _refusal(path: pathlib.Path, field: str, why: str) -> UserError:
+    return UserError(f"{field}: the T5X checkpoint {str(path)!r} {why}.")
+
+
+def _flat(tree: dict, prefix: str = "") -> dict[str, np.ndarray | dict]:
+    """Arrays, and TensorStore specs of arrays, by their dotted names."""
+    flat = {}
+    for key, value in tree.items():
+        if isinstance(value, dict) and "driver" not in value:
+            flat |= _flat(value, f"{prefix}{key}.")
+        elif isinstance(value, (dict, np.ndarray)):
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _merged_heads(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """[D, H, K] and [H, K, D] kernels as [D, H*K] and [H*K, D]."""
+    if len(shape) != 3 or not name.endswith(".kernel"):
+        return tuple(shape)
+    first, second, third = shape
+    return (first * second, third) if name.endswith(".out.kernel") else (first, second * third)
