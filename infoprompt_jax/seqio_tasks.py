@@ -36,9 +36,12 @@ TFDS_SPLITS = {"winogrande/winogrande_xl": {"train": "train_xl"}}
 TFDS_COLUMNS: dict[str, Callable[[dict[str, tf.Tensor]], dict[str, tf.Tensor]]] = {
     "ag_news_subset": lambda row: {"text": tf.strings.join([row["title"], row["description"]], " ")},
     "anli": lambda row: {"premise": row["context"]},
-    "hellaswag": lambda row: {"ctx": row["context"]},
+    "hellaswag": lambda row: {"ctx": row["context"], "label": tf.strings.as_string(row["label"])},
     "winogrande": lambda row: {"answer": tf.strings.as_string(row["label"] + 1)},
 }
+
+
+JSON_ROW = "json_row"  # the one feature of rows read from files
 
 
 class Splits(tuple):
@@ -49,7 +52,7 @@ class Splits(tuple):
 
 
 class FileSource(seqio.FunctionDataSource):
-    """Rows of local files, each a JSON object in the feature `json`."""
+    """Rows of local files, each a JSON object in the feature JSON_ROW."""
 
     def __init__(self, folder: str, dataset: str) -> None:
         self.files = find_files(folder, dataset)
@@ -65,7 +68,7 @@ class FileSource(seqio.FunctionDataSource):
         return rows[start:stop]
 
     def _dataset(self, split: str, shuffle_files: bool, seed: int | None = None) -> tf.data.Dataset:
-        return tf.data.Dataset.from_tensor_slices({"json": self._rows(split)})
+        return tf.data.Dataset.from_tensor_slices({JSON_ROW: self._rows(split)})
 
     def num_input_examples(self, split: str) -> int:
         return len(self._rows(split))
@@ -90,6 +93,11 @@ class TfdsSource(seqio.TfdsDataSource):
     def get_dataset(self, split: str | None = None, *args: Any, **kwargs: Any) -> tf.data.Dataset:
         return super().get_dataset(self._tfds_split(split or "train"), *args, **kwargs)
 
+    def fingerprint(self, split: str) -> str:
+        """Of the rows of a split, without reading them: TFDS data sets of one version and size are the same."""
+        info = self.tfds_dataset.info
+        return f"{info.full_name} {split} {self.num_input_examples(split)} {info.dataset_size}"
+
     def num_input_examples(self, split: str) -> int:
         name = self._tfds_split(split_name(split))
         start, stop = split_bounds(split, self.tfds_dataset.info.splits[name].num_examples)
@@ -98,8 +106,10 @@ class TfdsSource(seqio.TfdsDataSource):
 
 def find_source(dataset: str, folder: str, tfds_dir: str) -> seqio.DataSource:
     """Files of `folder` if one is given, else TFDS, prepared first if it is not. Raises UserError if neither has it."""
-    if folder:
-        return FileSource(folder, dataset)
+    return FileSource(folder, dataset) if folder else tfds_source(dataset, tfds_dir)
+
+
+def tfds_source(dataset: str, tfds_dir: str) -> TfdsSource:
     builder = _builder(dataset, tfds_dir)
     if not builder.is_prepared():
         _prepare(builder, dataset)
@@ -158,7 +168,7 @@ class Renderer:
     def __init__(self, task: Task) -> None:
         self.task = task
         self.skipped = 0
-        self.failure: UserError | None = None  # what a user can fix, as tf.data loses the exceptions of its functions
+        self.failure: tuple[int, UserError] | None = None  # and its row, as tf.data loses exceptions of its functions
 
     def __call__(self, dataset: tf.data.Dataset) -> tf.data.Dataset:
         types = (tf.string, tf.string, tf.string, tf.int64)
@@ -174,7 +184,7 @@ class Renderer:
         return dataset.enumerate().map(render).filter(lambda row: tf.strings.length(row["inputs"]) > 0)
 
     def _needed(self, row: dict[str, Any]) -> dict[str, Any]:
-        if "json" in row:
+        if JSON_ROW in row:
             return row
         needed = self.task.prompt.columns | {"label"}
         return {name: value for name, value in row.items() if name.replace("-", "_") in needed}
@@ -182,10 +192,10 @@ class Renderer:
     def _text(self, structure: dict[str, Any], index: int, *values: Any) -> tuple[bytes, bytes, np.ndarray, np.int64]:
         row = _plain(tf.nest.pack_sequence_as(structure, values))
         try:
-            example = self.task.render(json.loads(row["json"]) if "json" in row else row)
+            example = self.task.render(json.loads(row[JSON_ROW]) if JSON_ROW in row else row)
         except UserError as error:
-            self.failure = UserError(f"Row {index} of {self.task.name} (from 0): {error}")
-            raise self.failure from error
+            self.failure = (index, error)
+            raise
         if example is None:
             self.skipped += 1
             return b"", b"", np.array([], np.bytes_), np.int64(-1)

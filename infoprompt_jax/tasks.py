@@ -8,9 +8,11 @@ Choosing tasks needs neither TensorFlow nor seqio; they are imported when exampl
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 import logging
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import ml_collections
@@ -25,6 +27,7 @@ METRICS = {
     "super_glue/cb": "macro_f1",
     "sem_eval_2010_task_8": "macro_f1",
 }
+NO_LABEL = (-1, "-1", "")  # in test splits whose answers are kept secret
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,11 +64,11 @@ class Task:
         return self.prompt.fixed_choices
 
     def render(self, row: Mapping[str, Any]) -> Example | None:
-        """The row as text; None if the hard prompt does not apply to it, or it has no label (-1 in test splits).
+        """The row as text; None if the hard prompt does not apply to it, or it has no label.
 
         Raises UserError for what `Template.render` refuses and for a target that is not one of the choices.
         """
-        if row.get("label") == -1 and self.choices != ():
+        if row.get("label") in NO_LABEL and self.choices != ():
             return None
         text = self.prompt.render(row)
         if text is None:
@@ -109,8 +112,8 @@ def _prompts(config: ml_collections.ConfigDict, name: str) -> list[Template]:
     if not (task.input and task.target):
         raise UserError("Only one of task.input and task.target is set; own data needs both, such as {{ text }}.")
     jinja = f"{task.input} {SEPARATOR} {task.target}"
-    identity = uuid.uuid5(uuid.NAMESPACE_OID, jinja + SEPARATOR + task.answer_choices)
-    return [Template("inline", str(identity), jinja, task.answer_choices)]
+    identity = str(uuid.uuid5(uuid.NAMESPACE_OID, jinja + SEPARATOR + task.answer_choices))
+    return [Template(f"inline {identity[:6]}", identity, jinja, task.answer_choices)]
 
 
 def examples(task: Task, split: str) -> Iterator[Example]:
@@ -124,11 +127,7 @@ def examples(task: Task, split: str) -> Iterator[Example]:
     from infoprompt_jax.seqio_tasks import Renderer, seqio_task
 
     pipeline = seqio_task(task)
-    if split not in pipeline.splits:
-        raise UserError(
-            f"{task.name} has no split {split_name(split)!r}, only {', '.join(pipeline.splits)}; change "
-            "task.train_split, task.eval_split or task.test_split."
-        )
+    _check_split(task, split, pipeline.splits)
     renderer = next(step for step in pipeline.preprocessors if isinstance(step, Renderer))
     rows = pipeline.get_dataset(split=split, shuffle=False).as_numpy_iterator()
     count = 0
@@ -137,9 +136,18 @@ def examples(task: Task, split: str) -> Iterator[Example]:
             yield _example(row)
     except tf.errors.OpError:
         if renderer.failure:
-            raise renderer.failure from None
+            index, error = renderer.failure
+            raise UserError(f"{task.name}, {split}, row {index} (from 0): {error}") from error
         raise
     _report(task, split, count, renderer.skipped)
+
+
+def _check_split(task: Task, split: str, present: Collection[str]) -> None:
+    if split_name(split) not in present:
+        raise UserError(
+            f"{task.name} has no split {split_name(split)!r}, only {', '.join(present)}; change task.train_split, "
+            "task.eval_split or task.test_split."
+        )
 
 
 def _example(row: Mapping[str, Any]) -> Example:
@@ -157,6 +165,23 @@ def _report(task: Task, split: str, count: int, skipped: int) -> None:
         logging.info("%s, %s: %d rows, %d more that the template does not apply to", task.id, split, count, skipped)
 
 
+def fingerprint(task: Task, split: str) -> str:
+    """Of all that the examples of a split depend on: the data, the slice, the hard prompt. Reads no rows."""
+    if task.folder:
+        files = find_files(task.folder, task.name)
+        _check_split(task, split, files)
+        with files[split_name(split)].open("rb") as file:
+            source = hashlib.file_digest(file, "sha256").hexdigest()
+    else:
+        from infoprompt_jax.seqio_tasks import tfds_source
+
+        source = tfds_source(task.name, task.tfds_dir)
+        _check_split(task, split, source.splits)
+        source = source.fingerprint(split)
+    prompt = (task.prompt.id, task.prompt.jinja, task.prompt.answer_choices)
+    return hashlib.sha256(json.dumps([source, split, *prompt]).encode()).hexdigest()
+
+
 def rates(tasks: Sequence[Task], rows: Sequence[int], temperature: float = 1.0, cap: int = 0) -> list[float]:
     """How often each task of a mixture is drawn, relative to the others: min(rows, cap) ** (1 / temperature).
 
@@ -166,3 +191,20 @@ def rates(tasks: Sequence[Task], rows: Sequence[int], temperature: float = 1.0, 
         raise UserError(f"task.temperature is {temperature}, but must be above 0.")
     counted = [min(count, cap or count) for _, count in zip(tasks, rows, strict=True)]
     return [float(count) ** (1.0 / temperature) for count in counted]
+
+
+def source_fingerprint(task: Task, split: str) -> str:
+    """Of everything that `examples` depends on: the file's content or the TFDS version, the slice, the hard prompt.
+
+    Files are hashed, so that a cached tokenisation of theirs is found without importing TensorFlow.
+    """
+    prompt = (task.name, split, task.prompt.jinja, task.prompt.answer_choices)
+    if task.folder:
+        files = find_files(task.folder, task.name)
+        if split_name(split) in files:  # else `examples` says which splits there are
+            content = hashlib.sha256(files[split_name(split)].read_bytes()).hexdigest()
+            return json.dumps([content, *prompt])
+        return json.dumps(["absent", *prompt])
+    from infoprompt_jax.seqio_tasks import find_source
+
+    return json.dumps([find_source(task.name, "", task.tfds_dir).tfds_dataset.name, *prompt])
