@@ -6,26 +6,27 @@ The figures are scikit-learn's: `accuracy_score`, `f1_score(pos_label=1)`, `f1_s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from infoprompt_jax.errors import UserError
 
 
-def _pairs(predictions: Sequence[int], labels: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-    predictions, labels = np.asarray(predictions), np.asarray(labels)
-    if predictions.shape != labels.shape or not labels.size:
-        raise ValueError(f"one prediction a label is needed, not shapes {predictions.shape} and {labels.shape}")
-    return predictions, labels
+def _pairs(predictions: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    predicted, actual = np.asarray(predictions), np.asarray(labels)
+    if predicted.shape != actual.shape or not actual.size:
+        raise ValueError(f"one prediction a label is needed, not shapes {predicted.shape} and {actual.shape}")
+    return predicted, actual
 
 
-def _confusion(predictions: Sequence[int], labels: Sequence[int]) -> np.ndarray:
+def _confusion(predictions: ArrayLike, labels: ArrayLike) -> np.ndarray:
     """Counts [class, class]: rows are labels, columns predictions; a class is whatever occurs in either."""
-    predictions, labels = _pairs(predictions, labels)
-    classes, index = np.unique(np.concatenate([labels, predictions]), return_inverse=True)
+    predicted, actual = _pairs(predictions, labels)
+    classes, index = np.unique(np.concatenate([actual, predicted]), return_inverse=True)
     counts = np.zeros((classes.size, classes.size))
-    np.add.at(counts, (index[: labels.size], index[labels.size :]), 1)
+    np.add.at(counts, (index[: actual.size], index[actual.size :]), 1)
     return counts
 
 
@@ -33,25 +34,25 @@ def _f1(true_positives: np.ndarray, predicted: np.ndarray, actual: np.ndarray) -
     return 2 * true_positives / np.maximum(predicted + actual, 1)
 
 
-def accuracy(predictions: Sequence[int], labels: Sequence[int]) -> float:
+def accuracy(predictions: ArrayLike, labels: ArrayLike) -> float:
     """Share of the rows whose predicted class is the label."""
     counts = _confusion(predictions, labels)
     return float(np.trace(counts) / counts.sum())
 
 
-def f1(predictions: Sequence[int], labels: Sequence[int]) -> float:
+def f1(predictions: ArrayLike, labels: ArrayLike) -> float:
     """F1 of class 1 against all others."""
     predicted, actual = (classes == 1 for classes in _pairs(predictions, labels))
     return float(_f1(np.sum(predicted & actual), predicted.sum(), actual.sum()))
 
 
-def macro_f1(predictions: Sequence[int], labels: Sequence[int]) -> float:
+def macro_f1(predictions: ArrayLike, labels: ArrayLike) -> float:
     """Mean of the classes' F1, over the classes that occur among labels or predictions."""
     counts = _confusion(predictions, labels)
     return float(_f1(np.diag(counts), counts.sum(axis=0), counts.sum(axis=1)).mean())
 
 
-def matthews(predictions: Sequence[int], labels: Sequence[int]) -> float:
+def matthews(predictions: ArrayLike, labels: ArrayLike) -> float:
     """Matthews correlation, also for more than two classes (Gorodkin 2004); 0 where a side has one class."""
     counts = _confusion(predictions, labels)
     predicted, actual, total = counts.sum(axis=0), counts.sum(axis=1), counts.sum()
@@ -86,14 +87,13 @@ def find_metric(name: str) -> Callable[..., float]:
     return METRICS[name]
 
 
-def summarise(values_by_template: Mapping[str, float]) -> dict[str, float]:
-    """Mean, median and quartiles (linear interpolation) over the templates of a data set."""
-    values = np.array(list(values_by_template.values()), np.float64)
+def summarise(values: ArrayLike) -> dict[str, float]:
+    """Mean, median and quartiles (linear interpolation) of one metric over the templates of a data set."""
     q25, median, q75 = np.quantile(values, (0.25, 0.5, 0.75))
-    return {"mean": float(values.mean()), "median": float(median), "q25": float(q25), "q75": float(q75)}
+    return {"mean": float(np.mean(values)), "median": float(median), "q25": float(q25), "q75": float(q75)}
 
 
-def collapsed(predictions: Sequence[int], labels: Sequence[int]) -> bool:
+def collapsed(predictions: ArrayLike, labels: ArrayLike) -> bool:
     """Whether every prediction is one and the same class although the labels are not."""
-    predictions, labels = _pairs(predictions, labels)
-    return bool((predictions == predictions[0]).all() and (labels != labels[0]).any())
+    predicted, actual = _pairs(predictions, labels)
+    return bool((predicted == predicted[0]).all() and (actual != actual[0]).any())

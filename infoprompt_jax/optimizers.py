@@ -13,7 +13,7 @@ where all scores are equal and the bound says nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -56,9 +56,9 @@ def step_sizes(hyper: Mapping[str, jax.Array | float], step: jax.Array | int, to
 def scale_by_step_size(entry: str) -> optax.GradientTransformationExtraArgs:
     """Multiplies by minus the learning rate that stands under `entry` in the argument `step_sizes`."""
 
-    def update(updates: Any, state: Any, params: Any = None, *, step_sizes: StepSizes, **_: Any) -> tuple[Any, Any]:
+    def update(updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
         del params
-        rate = getattr(step_sizes, entry)
+        rate = getattr(extra["step_sizes"], entry)
         return jax.tree.map(lambda u: -rate * u, updates), state
 
     return optax.GradientTransformationExtraArgs(optax.init_empty_state, update)
@@ -112,7 +112,7 @@ def optimizer(name: str, weight_decay: float, clip_norm: float) -> optax.Gradien
     """
     if name not in OPTIMIZERS:
         raise UserError(f"train.optimizer is {name!r}; set it to one of {', '.join(OPTIMIZERS)}.")
-    parts = {
+    parts: dict[Hashable, optax.GradientTransformation] = {
         "prompt": OPTIMIZERS[name](weight_decay, "prompt"),
         "critic": adamw(0.0, "critic"),
         "other": adamw(weight_decay, "critic"),

@@ -68,9 +68,9 @@ def test_rows_must_pair_up() -> None:
 
 
 def test_summarise() -> None:
-    got = metrics.summarise({"a": 0.1, "b": 0.2, "c": 0.6, "d": 0.7})
+    got = metrics.summarise([0.1, 0.2, 0.6, 0.7])
     assert got == pytest.approx({"mean": 0.4, "median": 0.4, "q25": 0.175, "q75": 0.625})
-    assert set(metrics.summarise({"a": 0.5}).values()) == {0.5}
+    assert set(metrics.summarise([0.5]).values()) == {0.5}
 
 
 def test_collapsed() -> None:
