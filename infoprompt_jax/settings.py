@@ -7,7 +7,13 @@ in a file as on the command line. Lists are tuples, so that they can be given on
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+from typing import Any
+
 import ml_collections
+
+from infoprompt_jax.errors import UserError
 
 # Fields one member of a fleet may set for itself (`fleet.members`); all others shape the compiled program or the host.
 PER_MEMBER = (
@@ -128,3 +134,131 @@ def defaults() -> ml_collections.ConfigDict:
     scoring.normalize = "none"  # none | tokens | characters: how rank classification divides log-probabilities
     scoring.max_length = 32  # tokens generated for tasks without answer choices
     return config.lock()
+
+
+CHOICES = {
+    "backbone.dtype": ("float32", "bfloat16"),
+    "backbone.takes_eos": ("auto", "yes", "no"),
+    "backbone.remat": ("none", "dots", "full"),
+    "prompt.kind": ("static", "instance"),
+    "infoprompt.estimator": ("infonce", "nwj", "dv", "smile", "js"),
+    "infoprompt.critic": ("auto", "dot", "bilinear"),
+    "infoprompt.representation": ("decoder", "mean_encoder"),
+    "infoprompt.negatives": ("posterior", "in_batch"),
+    "train.task_loss": ("lm", "choices", "verbalizer"),
+    "train.optimizer": ("adafactor", "adamw"),
+    "train.schedule": ("constant", "linear", "cosine"),
+    "scoring.normalize": ("none", "tokens", "characters"),
+}
+
+LEAST = {
+    "train.steps": 1,
+    "train.batch_size": 1,
+    "train.eval_batch_size": 1,
+    "train.accumulate": 1,
+    "train.learning_rate": 0,
+    "train.critic_learning_rate": 0,
+    "train.eval_every": 0,
+    "train.log_every": 0,
+    "train.save_every": 0,
+    "train.patience": 0,
+    "train.warmup": 0,
+    "train.clip_norm": 0,
+    "prompt.length": 0,
+    "prompt.bottleneck": 1,
+    "prompt.top_k": 1,
+    "infoprompt.noise_scale": 0,
+    "infoprompt.negatives_per_example": 0,
+    "infoprompt.latent": 1,
+    "backbone.unroll": 1,
+    "data.max_input_length": 2,
+    "data.max_target_length": 2,
+    "data.threads": 0,
+    "task.shots": 0,
+    "task.eval_limit": 0,
+    "scoring.max_length": 1,
+}
+
+
+def check(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
+    """The config itself, if every field is known, of its type and in its range.
+
+    Raises:
+      UserError: naming the first field that is not, what it holds and what it may hold.
+    """
+    known, given = flatten(defaults().to_dict()), flatten(config.to_dict())
+    for field in given.keys() - known.keys():
+        raise UserError(f"The config sets {field}, which does not exist{_nearest(field, known)}")
+    for field in known.keys() - given.keys():
+        raise UserError(f"The config lacks {field}: start from infoprompt_jax.settings.defaults().")
+    for field, allowed in CHOICES.items():
+        if given[field] not in allowed:
+            why = " (T5 overflows in float16)" if given[field] == "float16" else ""
+            raise UserError(f"{field}={given[field]!r} is not supported{why}: choose one of {', '.join(allowed)}.")
+    for field, least in LEAST.items():
+        if not given[field] >= least:  # also refuses NaN
+            raise UserError(f"{field}={given[field]} is out of range: it must be at least {least}.")
+    if config.prompt.length > config.data.max_input_length:
+        raise UserError(
+            f"prompt.length={config.prompt.length} is longer than the longest input, data.max_input_length="
+            f"{config.data.max_input_length}: choose a shorter prompt."
+        )
+    if config.job == "train" and config.prompt.length == 0:
+        raise UserError("prompt.length=0 leaves nothing to train: choose 1 or more, or job=evaluate.")
+    return config
+
+
+def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"a": {"b": 1}} to {"a.b": 1}."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return flat
+
+
+def _nearest(field: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(field, list(known), n=1)
+    return f": did you mean {close[0]}?" if close else "; infoprompt_jax/settings.py lists all fields."
+
+
+def apply_variants(config: ml_collections.ConfigDict, names: str) -> ml_collections.ConfigDict:
+    """The variants that the shipped configs share, `--config=FILE:NAME,NAME`.
+
+    Raises:
+      UserError: an unknown name.
+    """
+    for name in filter(None, names.split(",")):
+        if name not in VARIANTS:
+            raise UserError(f"The config has no variant {name!r}: choose from {', '.join(VARIANTS)}.")
+        config.update_from_flattened_dict(VARIANTS[name])
+    return config
+
+
+def _few_shot(shots: int) -> dict[str, Any]:
+    return {"task.shots": shots, "prompt.length": 20, "train.steps": 1000, "train.eval_every": 100}
+
+
+def _large(size: str) -> dict[str, Any]:
+    return {
+        "backbone.name": f"google/t5-{size}-lm-adapt",
+        "backbone.dtype": "bfloat16",
+        "train.accumulate": 4,
+        "train.eval_batch_size": 16,
+    }
+
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "3b": _large("xl"),
+    "11b": _large("xxl"),
+    "64": _few_shot(64),
+    "256": _few_shot(256),
+    "smoke": {
+        "prompt.length": 8,
+        "train.steps": 4,
+        "train.batch_size": 8,
+        "train.eval_every": 2,
+        "train.log_every": 1,
+        "train.save_every": 2,
+        "task.eval_limit": 16,
+    },
+}

@@ -6,7 +6,8 @@ The relative position bias is computed once per stack. Softmax, norms and logits
 
 Axes, used everywhere in the project as suffixes of array names and as letters of einsum strings:
     B batch, L input tokens, P prompt tokens, S = P + L encoder positions, T target tokens, C answer choices,
-    M fleet members, N layers, D model, H heads, K head width, F feed-forward, V vocabulary, Q queries, R retriever width
+    M fleet members, N layers, D model, H heads, K head width, F feed-forward, V vocabulary, Q queries,
+    R retriever width
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from flax import nnx
 PAD = 0  # also T5's decoder start token
 EOS = 1
 MASKED = -1e9  # finite: a row of padding alone stays free of NaN
+EMBEDDED, NORMED = 1 << 20, 1 << 21  # dropout keys beyond any layer's index
 
 REMAT_POLICIES = {
     "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
@@ -171,9 +173,7 @@ class EncoderLayer(nnx.Module):
         self.mlp_norm, self.mlp = Norm(config), FeedForward(config, rngs)
         self.rate = config.dropout
 
-    def __call__(
-        self, x_BSD: jax.Array, mask: jax.Array, bias: jax.Array, key: jax.Array | None = None
-    ) -> jax.Array:
+    def __call__(self, x_BSD: jax.Array, mask: jax.Array, bias: jax.Array, key: jax.Array | None = None) -> jax.Array:
         normed = self.attention_norm(x_BSD)
         y = self.attention(normed, *self.attention.keys_values(normed), mask, bias, sub_key(key, 0))
         x_BSD = x_BSD + dropout(y, self.rate, sub_key(key, 1))
@@ -223,7 +223,9 @@ class Stack(nnx.Module):
         self.depth = depth
         self.remat, self.unroll = config.remat, config.unroll
 
-    def scan(self, body: Callable[..., tuple[jax.Array, Any]], x: jax.Array, key: jax.Array | None, xs: Any = None):
+    def scan(
+        self, body: Callable[..., tuple[jax.Array, Any]], x: jax.Array, key: jax.Array | None, xs: Any = None
+    ) -> tuple[jax.Array, Any]:
         """Runs `body(layer, x, key, xs) -> (x, ys)` through the layers; `xs` and `ys` carry a leading layer axis."""
         graph, weights = nnx.split(self.layers)
 
@@ -265,13 +267,13 @@ class T5(nnx.Module):
             mask_BS = jnp.concatenate([jnp.ones(prompts_BPD.shape[:2], bool), mask_BS], axis=1)
         positions = jnp.arange(x_BSD.shape[1])
         bias = self.encoder.relative_bias(positions, positions)
-        x_BSD = dropout(x_BSD, self.config.dropout, sub_key(key, -1))
+        x_BSD = dropout(x_BSD, self.config.dropout, sub_key(key, EMBEDDED))
 
         def body(layer: EncoderLayer, x: jax.Array, key: jax.Array | None, _: Any) -> tuple[jax.Array, None]:
             return layer(x, mask_BS[:, None, None, :], bias, key), None
 
         x_BSD, _ = self.encoder.scan(body, x_BSD, key)
-        return dropout(self.encoder.norm(x_BSD), self.config.dropout, sub_key(key, -2)), mask_BS
+        return dropout(self.encoder.norm(x_BSD), self.config.dropout, sub_key(key, NORMED)), mask_BS
 
     def decode(
         self, targets_BT: jax.Array, y_BSD: jax.Array, mask_BS: jax.Array, key: jax.Array | None = None
@@ -285,7 +287,7 @@ class T5(nnx.Module):
         positions = jnp.arange(targets_BT.shape[1])
         bias = self.decoder.relative_bias(positions, positions)
         causal = (positions[:, None] >= positions[None, :])[None, None]
-        x_BTD = dropout(x_BTD, self.config.dropout, sub_key(key, -1))
+        x_BTD = dropout(x_BTD, self.config.dropout, sub_key(key, EMBEDDED))
 
         def body(layer: DecoderLayer, x: jax.Array, key: jax.Array | None, _: Any) -> tuple[jax.Array, None]:
             cross = layer.cross.keys_values(y_BSD)
@@ -293,7 +295,7 @@ class T5(nnx.Module):
             return layer(x, projected, cross, causal, mask_BS[:, None, None, :], bias, key), None
 
         x_BTD, _ = self.decoder.scan(body, x_BTD, key)
-        return dropout(self.decoder.norm(x_BTD), self.config.dropout, sub_key(key, -2))
+        return dropout(self.decoder.norm(x_BTD), self.config.dropout, sub_key(key, NORMED))
 
     def logits(self, hidden: jax.Array) -> jax.Array:
         """Float32 logits over the vocabulary from `decode`'s hidden states; any leading axes."""

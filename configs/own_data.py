@@ -1,0 +1,33 @@
+"""InfoPrompt on your own data: files and three lines of template, no code to write.
+
+Put your rows into DATA/mine/train.jsonl and DATA/mine/validation.jsonl (or .csv, .parquet), one object a row:
+
+    {"review": "Arrived late, but works.", "stars": "good"}
+
+and say how a row is shown to the model. A template is jinja2 over the row's fields:
+
+    python -m infoprompt_jax.main --config=configs/own_data.py --workdir=runs/mine --config.data.dir=DATA
+
+`task.answer_choices` lists what the model may answer, separated by |||; `task.target` must render to one of them. With
+an integer `label` field, the target is {{ answer_choices[label] }}. Leave `answer_choices` empty for free text: it is
+generated and scored by exact match. For several hard prompts write promptsource's YAML instead, under
+TEMPLATES/mine/templates.yaml, and set task.templates_dir=TEMPLATES and task.input="".
+Variants as in `rte.py`: 3b, 11b, 64, 256 (few-shot), smoke.
+"""
+
+from __future__ import annotations
+
+import ml_collections
+
+from infoprompt_jax import settings
+
+
+def get_config(variant: str = "") -> ml_collections.ConfigDict:
+    config = settings.defaults()
+    config.data.dir = "data"
+    config.task.name = "mine"
+    config.task.input = "Review: {{ review }}\nIs the customer's opinion of the product good or bad?"
+    config.task.target = "{{ stars }}"
+    config.task.answer_choices = "good ||| bad"
+    config.train.steps = 1000
+    return settings.apply_variants(config, variant)

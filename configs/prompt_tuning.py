@@ -1,0 +1,25 @@
+"""Plain prompt tuning as Lester et al. (2021) do it: no mutual-information terms in the program.
+
+    python -m infoprompt_jax.main --config=configs/prompt_tuning.py --workdir=runs/prompt_tuning
+
+T5 LM-adapted, 100 tokens from the class labels and the 5,000 most frequent pieces, Adafactor without parameter scaling,
+constant learning rate 0.3, weight decay 1e-5, batch 32, no dropout in the frozen model. The data set is RTE; any other
+with --config.task.name=glue/sst2. Variants as in `rte.py`: 3b, 11b, 64, 256 (few-shot), smoke.
+"""
+
+from __future__ import annotations
+
+import ml_collections
+
+from infoprompt_jax import settings
+
+
+def get_config(variant: str = "") -> ml_collections.ConfigDict:
+    config = settings.defaults()
+    config.infoprompt.gamma = 0.0
+    config.infoprompt.beta = 0.0
+    config.prompt.init = "labels"
+    config.train.steps = 30000
+    config.train.eval_every = 1000
+    config.train.clip_norm = 0.0
+    return settings.apply_variants(config, variant)

@@ -1,0 +1,32 @@
+"""InfoPrompt on RTE (textual entailment, 2,490 training examples), all hard prompts of the data set as a mixture.
+
+    python -m infoprompt_jax.main --config=configs/rte.py --workdir=runs/rte
+    python -m infoprompt_jax.main --config=configs/rte.py:3b --workdir=runs/rte-3b        also: 11b, smoke, 64, 256
+
+Data come from TFDS, or from files under `data.dir` as super_glue/rte/{train,validation}.jsonl:
+
+    ... --config.data.dir=DATA --config.backbone.name=MODEL_DIRECTORY
+
+Hard prompts are the package's own; promptsource's with --config.task.templates_dir=DIR. Variants, joined by commas:
+    3b, 11b   the larger LM-adapted T5s, in bfloat16 with micro-batches; set mesh.model to spread the weights
+    64, 256   few-shot, with a prompt of 20 tokens as is usual there
+    smoke     a few steps on a few examples: does everything work here?
+
+Four paired seeds with and without the mutual-information terms, in one run:
+
+    ... --config.fleet.seeds="(0,1,2,3)" --config.fleet.variants="('both','plain')"
+"""
+
+from __future__ import annotations
+
+import ml_collections
+
+from infoprompt_jax import settings
+
+
+def get_config(variant: str = "") -> ml_collections.ConfigDict:
+    config = settings.defaults()
+    config.task.name = "super_glue/rte"
+    config.prompt.init = "labels"  # label words, then sampled vocabulary
+    config.train.steps = 4000
+    return settings.apply_variants(config, variant)

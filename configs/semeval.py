@@ -1,0 +1,29 @@
+"""InfoPrompt on SemEval-2010 task 8 (relation classification, 19 labels), scored by macro F1.
+
+    python -m infoprompt_jax.main --config=configs/semeval.py --workdir=runs/semeval
+
+Data come from TFDS, or from files under `data.dir` as sem_eval_2010_task_8/{train,test}.jsonl with fields `sentence`
+and `relation`. The data set has no validation split: the last 1,000 training rows pick the best prompt, and the test
+split is scored once, at the end. One hard prompt, because 19 choices make evaluation slow. Variants as in `rte.py`: 3b,
+11b, 64, 256 (few-shot), smoke.
+"""
+
+from __future__ import annotations
+
+import ml_collections
+
+from infoprompt_jax import settings
+
+
+def get_config(variant: str = "") -> ml_collections.ConfigDict:
+    config = settings.defaults()
+    config.task.name = "sem_eval_2010_task_8"
+    config.task.template = "relation between entities"
+    config.task.train_split = "train[:7000]"
+    config.task.eval_split = "train[7000:]"
+    config.task.test_split = "test"
+    config.task.metric = "macro_f1"
+    config.prompt.init = "labels"
+    config.train.steps = 8000
+    config.train.eval_batch_size = 32
+    return settings.apply_variants(config, variant)

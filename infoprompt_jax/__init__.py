@@ -1,0 +1,17 @@
+"""Soft prompts on a frozen T5 or T0, in JAX: InfoPrompt today, RoSPr to come.
+
+    import infoprompt_jax as ip
+
+    backbone = ip.load_backbone("google/t5-base-lm-adapt")
+    prompt = ip.load_prompt("runs/rte/prompts/run")
+    scores_BC = backbone.score(tokens_BL, choices_BCT, prompts=prompt.value_PD)
+
+Training is a command: `python -m infoprompt_jax.main --config=configs/rte.py --workdir=runs/rte`.
+"""
+
+from infoprompt_jax.backbone import Backbone, load_backbone
+from infoprompt_jax.errors import UserError
+from infoprompt_jax.mutual_information import mutual_information
+from infoprompt_jax.prompt_files import Prompt, load_prompt, save_prompt
+
+__all__ = ["Backbone", "Prompt", "UserError", "load_backbone", "load_prompt", "mutual_information", "save_prompt"]

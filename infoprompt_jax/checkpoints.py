@@ -1,0 +1,59 @@
+"""What a preempted run needs to go on: the fleet's state and the data position, through Orbax.
+
+The backbone is never saved: a checkpoint is the trainables and their optimiser state. Orbax writes to a temporary
+directory and renames it, so that a kill at any moment leaves the last whole checkpoint. Batches are a function of the
+step, so the data position is the step itself together with the fingerprint of the data it counts in.
+"""
+
+from __future__ import annotations
+
+import pathlib
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+
+from infoprompt_jax.errors import UserError
+
+
+class Checkpoints:
+    """The last two checkpoints of a run, under `directory`."""
+
+    def __init__(self, directory: pathlib.Path) -> None:
+        options = ocp.CheckpointManagerOptions(max_to_keep=2, create=True, enable_async_checkpointing=False)
+        self.directory = directory.absolute()
+        self.manager = ocp.CheckpointManager(self.directory, options=options)
+
+    def save(self, step: int, state: Any, position: dict[str, Any]) -> None:
+        """Saves `state` (a pytree of arrays) and `position` (JSON); nothing to do where the step is saved already."""
+        if step in self.manager.all_steps():
+            return
+        saved = ocp.args.Composite(state=ocp.args.StandardSave(state), position=ocp.args.JsonSave(position))
+        self.manager.save(step, args=saved)
+
+    def restore(self, state: Any, position: dict[str, Any]) -> tuple[Any, dict[str, Any]] | None:
+        """The newest checkpoint in the structure and on the devices of `state`; None if there is none.
+
+        Raises:
+          UserError: it belongs to another run (its `position` names other data or another backbone, or its tree has
+            another structure), or cannot be read.
+        """
+        step = self.manager.latest_step()
+        if step is None:
+            return None
+        target = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state)
+        try:
+            found = self.manager.restore(step, args=ocp.args.Composite(position=ocp.args.JsonRestore())).position
+            for name, value in position.items():
+                if name != "step" and found.get(name) != value:
+                    raise UserError(
+                        f"The checkpoint in {self.directory} was made with {name} {found.get(name)!r}, this run has "
+                        f"{value!r}: choose another --workdir."
+                    )
+            args = ocp.args.Composite(state=ocp.args.StandardRestore(target))
+            return self.manager.restore(step, args=args).state, found
+        except (ValueError, KeyError, TypeError, OSError) as error:
+            raise UserError(
+                f"The checkpoint of step {step} in {self.directory} cannot be restored into this run "
+                f"({str(error).strip().splitlines()[0][:200]}): choose another --workdir or delete that step."
+            ) from error

@@ -1,0 +1,40 @@
+"""Writes the generated task of the demonstration: `python -m infoprompt_jax.demo DIRECTORY`.
+
+A line holds seven words, most of them animals or most of them tools; the label says which. That takes no knowledge of
+English, which is as well: the demonstration's backbone is untrained.
+"""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import random
+import sys
+
+from infoprompt_jax.atomic import whole
+
+ANIMALS = "ant bat cat dog eel fox gnu hen".split()
+TOOLS = "axe bit drill file hammer jig level plane".split()
+ROWS = {"train": 512, "validation": 128}
+
+
+def row(choose: random.Random) -> dict[str, str | int]:
+    label = choose.randrange(2)
+    majority = choose.randrange(5, 8)
+    words = choose.choices((ANIMALS, TOOLS)[label], k=majority) + choose.choices(
+        (TOOLS, ANIMALS)[label], k=7 - majority
+    )
+    choose.shuffle(words)
+    return {"words": " ".join(words), "label": label}
+
+
+def write(directory: pathlib.Path) -> None:
+    """Writes generated/words/{train,validation}.jsonl; the same rows every time."""
+    choose = random.Random(0)
+    for split, count in ROWS.items():
+        with whole(directory / "generated" / "words" / f"{split}.jsonl") as partial:
+            partial.write_text("".join(json.dumps(row(choose)) + "\n" for _ in range(count)))
+
+
+if __name__ == "__main__":
+    write(pathlib.Path(sys.argv[1]))

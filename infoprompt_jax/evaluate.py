@@ -1,0 +1,36 @@
+"""The job `evaluate`: scores saved prompts, or the backbone alone (prompt.length=0), without training."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import ml_collections
+
+from infoprompt_jax import fleet, report
+from infoprompt_jax.experiment import build
+from infoprompt_jax.workdir import Workdir
+
+
+def evaluate(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str]) -> dict[str, Any]:
+    """Evaluates every member's initial prompt on the evaluation split (and the test split, if one is named).
+
+    Raises:
+      UserError: something in the config, the data, the backbone, the prompt or the workdir does not fit.
+    """
+    directory = Workdir(workdir, config)
+    if (summary := directory.finished()) is not None:
+        return summary
+    experiment = build(config)
+    directory.claim()
+    trainable = fleet.inference(experiment.initial_state().trainable)
+    results = {name: experiment.evaluator(trainable, split) for name, split in experiment.splits.items()}
+    members = [
+        {"name": member.name, "steps": 0, "final": results["eval"][m], "best": results["eval"][m]}
+        | ({"test": results["test"][m]} if "test" in results else {})
+        for m, member in enumerate(experiment.members)
+    ]
+    summary = {"members": members, "examples": experiment.examples(), "backbone": experiment.backbone.name}
+    summary["fingerprints"] = {"backbone": experiment.backbone.fingerprint}
+    report.write_json(directory.path / "summary.json", summary)
+    return summary

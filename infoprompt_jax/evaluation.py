@@ -1,0 +1,127 @@
+"""A fleet's members on their tasks: predictions, metrics per hard prompt, and their spread over hard prompts."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from infoprompt_jax import metrics, scoring
+from infoprompt_jax.backbone import Backbone
+from infoprompt_jax.batches import eval_batches
+from infoprompt_jax.fleet import Fleet
+from infoprompt_jax.rows import Rows
+from infoprompt_jax.tasks import Task
+
+MODEL_FIELDS = ("inputs", "targets", "choices", "label", "weight")
+
+log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """What a fleet is evaluated on: every member's tasks, and their tokenised rows."""
+
+    tasks: Sequence[Sequence[Task]]
+    rows: Sequence[Sequence[Rows]]
+
+    def examples(self, limit: int = 0) -> int:
+        """Rows of the data sets together, each counted once however many hard prompts show it."""
+        counts: dict[str, int] = {}
+        for tasks, rows in zip(self.tasks, self.rows, strict=True):
+            for task, own in zip(tasks, rows, strict=True):
+                counts[task.name] = max(counts.get(task.name, 0), min(len(own), limit or len(own)))
+        return sum(counts.values())
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluator:
+    """How to evaluate; the same for every split and step of a run."""
+
+    fleet: Fleet
+    backbone: Backbone
+    batch_size: int
+    buckets: Sequence[int]
+    max_input_length: int
+    normalize: str = "none"
+    max_length: int = 32
+    limit: int = 0
+
+    def __call__(self, trainable: Any, split: Split) -> list[dict[str, float]]:
+        """Metrics of each member: mean, median and quartiles over its hard prompts, and each hard prompt's own.
+
+        Metrics are in [0, 1] (Matthews: [-1, 1]). Rank classification where a task has answer choices, exact match of
+        a greedy continuation where it has none.
+        """
+        found: list[dict[int, list[tuple[Any, Any]]]] = [defaultdict(list) for _ in split.tasks]
+        for batch, predictions in self._predictions(trainable, split):
+            for m, b in zip(*np.nonzero(batch["weight"]), strict=True):
+                task = int(batch["task"][m, b])
+                rows = split.rows[m][task]
+                gold = rows.target_text(int(batch["row"][m, b])) if rows.max_choices == 0 else int(batch["label"][m, b])
+                found[m][task].append((predictions[m][b], gold))
+        self._warn_of_collapse(split, found)
+        return [self._member(tasks, results) for tasks, results in zip(split.tasks, found, strict=True)]
+
+    @staticmethod
+    def _warn_of_collapse(split: Split, found: list[dict[int, list[tuple[Any, Any]]]]) -> None:
+        pairs = [
+            (task, results[i])
+            for tasks, results in zip(split.tasks, found, strict=True)
+            for i, task in enumerate(tasks)
+        ]
+        scored = [(task, list(zip(*results, strict=True))) for task, results in pairs if task.metric != "exact_match"]
+        collapsed = [
+            (task, predictions) for task, (predictions, golds) in scored if metrics.collapsed(predictions, golds)
+        ]
+        if collapsed:
+            task, predictions = collapsed[0]
+            log.warning(
+                "%d of %d evaluations predict one class alone although labels differ (%s: always choice %d): "
+                "train longer, or change train.learning_rate or prompt.init.",
+                len(collapsed),
+                len(scored),
+                task.id,
+                predictions[0],
+            )
+
+    def _predictions(self, trainable: Any, split: Split) -> Iterator[tuple[dict[str, np.ndarray], Any]]:
+        free_text = any(rows.max_choices == 0 for member in split.rows for rows in member)
+        sharding = NamedSharding(self.backbone.mesh, P(None, "data"))
+        for batch in eval_batches(split.rows, self.batch_size, self.buckets, self.max_input_length, self.limit):
+            placed = jax.device_put({name: batch[name] for name in MODEL_FIELDS}, sharding)
+            if free_text:
+                tokens = np.asarray(self.fleet.generate(trainable, self.backbone.frozen, placed, self.max_length))
+                yield batch, [[self.backbone.tokenizer.decode(row) for row in member] for member in tokens]
+            else:
+                scores = np.asarray(self.fleet.scores(trainable, self.backbone.frozen, placed))
+                divisor = scoring.lengths(batch["choices"], self.normalize, self.backbone.tokenizer.decode)
+                yield batch, np.argmax(scores / divisor, axis=-1)
+
+    def _member(self, tasks: Sequence[Task], results: dict[int, list]) -> dict[str, float]:
+        by_task = {task.id: self._task(task, results[index]) for index, task in enumerate(tasks)}
+        names = next(iter(by_task.values()))
+        summary: dict[str, float] = {}
+        for name in names:
+            values = [scores[name] for scores in by_task.values() if name in scores]
+            spread = metrics.summarise(values)
+            summary[name] = spread.pop("mean")
+            if len(by_task) > 1:
+                summary |= {f"{name}_{statistic}": value for statistic, value in spread.items()}
+                summary |= {f"{name}/{task}": scores[name] for task, scores in by_task.items() if name in scores}
+        return summary
+
+    @staticmethod
+    def _task(task: Task, pairs: list[tuple[Any, Any]]) -> dict[str, float]:
+        predictions, golds = [list(column) for column in zip(*pairs, strict=True)]
+        if task.metric == "exact_match":
+            return {"exact_match": metrics.exact_match(predictions, golds)}
+        names = dict.fromkeys((task.metric, "accuracy", "macro_f1"))
+        return {name: metrics.find_metric(name)(predictions, golds) for name in names}

@@ -1,0 +1,262 @@
+"""From a config to everything a job needs: backbone, tasks, tokenised rows, members, fleet.
+
+Cheap mistakes are found first: fields, members, tasks and templates before the backbone is read, the data before
+anything compiles.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import ml_collections
+import numpy as np
+
+from infoprompt_jax import optimizers, partition, prompt_files, prompts, tasks
+from infoprompt_jax.backbone import Backbone, load_backbone
+from infoprompt_jax.batches import Stream, subset
+from infoprompt_jax.errors import UserError
+from infoprompt_jax.evaluation import Evaluator, Split
+from infoprompt_jax.fleet import INIT, Fleet, FleetState, member_keys
+from infoprompt_jax.members import Member, expand, hyper_parameters
+from infoprompt_jax.objective import Objective
+from infoprompt_jax.rows import Rows, tokenize
+from infoprompt_jax.tasks import Task
+
+log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """The parts of a job, put together; `splits` holds "eval" and, where the config names one, "test"."""
+
+    config: ml_collections.ConfigDict
+    backbone: Backbone
+    members: list[Member]
+    tasks: list[tuple[Task, ...]]
+    streams: list[Stream]  # empty unless the job trains
+    splits: dict[str, Split]
+    fleet: Fleet
+    evaluator: Evaluator
+    hyper: dict[str, np.ndarray]
+    keys: jax.Array
+
+    def initial_state(self) -> FleetState:
+        """The fleet before its first step: every member's prompt from its own seed and initialiser."""
+        trainables = [
+            initial_trainable(member, member_tasks, self.backbone, self.fleet.objective, self.choices, key)
+            for member, member_tasks, key in zip(self.members, self.tasks, self.keys, strict=True)
+        ]
+        return self.fleet.init(trainables)
+
+    def examples(self) -> dict[str, int]:
+        """Rows that each split is evaluated on, by the split's name in the config."""
+        names = {"eval": self.config.task.eval_split, "test": self.config.task.test_split}
+        return {names[key]: split.examples(self.config.task.eval_limit) for key, split in self.splits.items()}
+
+    @property
+    def choices(self) -> int:
+        """Answer choices of the widest task; a verbalizer has so many rows."""
+        everything = [rows for split in self.splits.values() for member in split.rows for rows in member]
+        everything += [rows for stream in self.streams for rows in stream.rows]
+        return max(rows.max_choices for rows in everything)
+
+
+def build(config: ml_collections.ConfigDict) -> Experiment:
+    """Puts a job together from a config that `settings.check` has passed.
+
+    Raises:
+      UserError: a member, task, template, split, row, backbone or prompt that does not fit.
+    """
+    members = expand(config)
+    mesh = partition.make_mesh(config.mesh.data, config.mesh.model)
+    check_divisible(config, mesh.shape["data"])
+    member_tasks = [tasks.find_tasks(member.config) for member in members]
+    backbone = load_backbone(
+        config.backbone.name,
+        dtype=config.backbone.dtype,
+        mesh=mesh,
+        revision=config.backbone.revision,
+        takes_eos=config.backbone.takes_eos,
+        allow_pickle=config.backbone.allow_pickle,
+        dropout=config.backbone.dropout,
+        remat=config.backbone.remat,
+        unroll=config.backbone.unroll,
+    )
+    tokenized = TokenizedSplits(config, backbone)
+    streams = (
+        [tokenized.stream(m, t) for m, t in zip(members, member_tasks, strict=True)] if config.job == "train" else []
+    )
+    names = {"eval": config.task.eval_split, "test": config.task.test_split}
+    splits = {
+        name: Split(member_tasks, [[tokenized(task, split) for task in own] for own in member_tasks])
+        for name, split in names.items()
+        if split
+    }
+    estimators = tuple(dict.fromkeys(member.config.infoprompt.estimator for member in members))
+    hyper = hyper_parameters(members, estimators)
+    objective = make_objective(config, backbone, estimators, hyper)
+    check_task_loss(objective, [task for own in member_tasks for task in own])
+    optimizer = optimizers.optimizer(config.train.optimizer, config.train.weight_decay, config.train.clip_norm)
+    fleet = Fleet(objective, optimizer, config.train.steps, mesh, config.train.accumulate)
+    evaluator = Evaluator(
+        fleet,
+        backbone,
+        config.train.eval_batch_size,
+        config.data.buckets,
+        config.data.max_input_length,
+        config.scoring.normalize,
+        config.scoring.max_length,
+        config.task.eval_limit,
+    )
+    keys = member_keys([member.config.seed for member in members])
+    return Experiment(config, backbone, members, member_tasks, streams, splits, fleet, evaluator, hyper, keys)
+
+
+class TokenizedSplits:
+    """Tokenises each (task, split) once, however many members share it."""
+
+    def __init__(self, config: ml_collections.ConfigDict, backbone: Backbone) -> None:
+        self.config, self.backbone = config, backbone
+        default = os.path.join("~", ".cache", "infoprompt_jax")
+        self.directory = pathlib.Path(config.data.cache_dir or default).expanduser() / "rows"
+        self.found: dict[tuple[str, str], Rows] = {}
+
+    def __call__(self, task: Task, split: str) -> Rows:
+        if (task.id, split) not in self.found:
+            self.found[task.id, split] = self._tokenize(task, split)
+        return self.found[task.id, split]
+
+    def _tokenize(self, task: Task, split: str) -> Rows:
+        data, tokenizer = self.config.data, self.backbone.tokenizer
+        rows = tokenize(
+            tasks.examples(task, split),
+            tokenizer,
+            self.directory,
+            tasks.source_fingerprint(task, split),
+            self.backbone.config.takes_eos,
+            data.max_input_length,
+            data.max_target_length,
+            name=f"{task.id}, {split}",
+        )
+        if rows.truncated_inputs or rows.truncated_targets:
+            log.warning(
+                "%s: %d inputs and %d targets of %d were cut; see data.max_input_length and data.max_target_length.",
+                rows.name,
+                rows.truncated_inputs,
+                rows.truncated_targets,
+                len(rows),
+            )
+        return rows
+
+    def stream(self, member: Member, member_tasks: Sequence[Task]) -> Stream:
+        """The member's training batches: a mixture of its tasks, or so many shots of each."""
+        task, train = member.config.task, member.config.train
+        rows = [self(t, task.train_split) for t in member_tasks]
+        shots = [subset(len(r), task.shots, member.config.seed, r.labels) for r in rows] if task.shots else None
+        sizes = [len(r) for r in rows] if shots is None else [len(s) for s in shots]
+        rates = tasks.rates(member_tasks, sizes, task.temperature, task.cap)
+        return Stream(rows, rates, member.config.seed, train.batch_size, shots)
+
+
+def make_objective(
+    config: ml_collections.ConfigDict, backbone: Backbone, estimators: tuple[str, ...], hyper: dict[str, np.ndarray]
+) -> Objective:
+    """The static half of the loss; a term that every member weighs with zero is left out of the program."""
+    info = config.infoprompt
+    critic = info.critic
+    if critic == "auto":
+        critic = "dot" if backbone.config.tied else "bilinear"
+    return Objective(
+        graph=backbone.graph,
+        task_loss=config.train.task_loss,
+        kind=config.prompt.kind,
+        bottleneck=config.prompt.bottleneck,
+        head_term=bool(np.any(hyper["gamma"])),
+        representation_term=bool(np.any(hyper["beta"])),
+        estimators=estimators,
+        smile_tau=info.smile_tau,
+        critic=critic,
+        representation=info.representation,
+        negatives=info.negatives,
+        negatives_per_example=info.negatives_per_example,
+        noise_scale=info.noise_scale,
+        variational=info.variational,
+        latent=info.latent,
+    )
+
+
+def initial_trainable(
+    member: Member, own_tasks: Sequence[Task], backbone: Backbone, objective: Objective, choices: int, key: jax.Array
+) -> Any:
+    """One member's trainable tree before its first step."""
+    value_key, rest_key = jax.random.split(jax.random.fold_in(key, INIT))
+    settings, tokenizer = member.config.prompt, backbone.tokenizer
+    labels = own_tasks[0].choices or ()
+    if settings.init in prompts.INITIALIZERS:
+        value_PD = prompts.initial_value(
+            settings.init,
+            settings.length,
+            value_key,
+            width=backbone.config.d_model,
+            embed=backbone.embed,
+            encode=tokenizer.encode,
+            pieces=tokenizer.pieces[: settings.top_k],
+            labels=labels,
+            text=settings.text,
+        )
+    else:
+        value_PD = saved_value(settings.init, settings.length, backbone)
+    verbalizer = verbalizer_rows(labels, choices, backbone) if objective.task_loss == "verbalizer" else None
+    return objective.init(value_PD, rest_key, verbalizer)
+
+
+def saved_value(path: str, length: int, backbone: Backbone) -> np.ndarray:
+    """The value of a saved prompt, checked against this backbone and `prompt.length`."""
+    if not pathlib.Path(path).expanduser().exists():
+        known = ", ".join(prompts.INITIALIZERS)
+        raise UserError(f"prompt.init={path!r} is neither one of {known} nor the path of a saved prompt.")
+    prompt = prompt_files.load_prompt(path)
+    prompt_files.check_prompt(prompt, backbone.config.d_model, backbone.fingerprint, "prompt.init")
+    if len(prompt.value_PD) != length:
+        raise UserError(
+            f"The prompt in {path!r} has {len(prompt.value_PD)} tokens, the config {length}: "
+            f"set prompt.length={len(prompt.value_PD)}."
+        )
+    return prompt.value_PD
+
+
+def verbalizer_rows(labels: Sequence[str], choices: int, backbone: Backbone) -> np.ndarray:
+    """The mean LM-head row of each label word's tokens, [C, D]; zero rows where other tasks have more labels."""
+    rows = [np.asarray(backbone.head_rows(ids)).mean(axis=0) for ids in backbone.tokenizer.encode(labels)]
+    return np.pad(np.stack(rows), ((0, choices - len(rows)), (0, 0)))
+
+
+def check_divisible(config: ml_collections.ConfigDict, devices: int) -> None:
+    """Batches must divide over the data axis, and into micro-batches."""
+    for field, unit in (("batch_size", devices * config.train.accumulate), ("eval_batch_size", devices)):
+        if config.train[field] % unit:
+            raise UserError(
+                f"train.{field}={config.train[field]} does not divide into {unit} "
+                "(mesh.data devices, times train.accumulate for training): choose a multiple."
+            )
+
+
+def check_task_loss(objective: Objective, found: Sequence[Task]) -> None:
+    """The losses and terms that need answer choices refuse tasks without them."""
+    for task in found:
+        if objective.task_loss == "verbalizer" and not task.choices:
+            raise UserError(
+                f"train.task_loss='verbalizer' needs the same answer choices in every row, which {task.id} has not: "
+                "set train.task_loss to lm or choices."
+            )
+        free = task.metric == "exact_match"
+        if free and (objective.task_loss == "choices" or objective.variational):
+            raise UserError(
+                f"{task.id} has no answer choices: set train.task_loss='lm' and infoprompt.variational=False."
+            )

@@ -1,0 +1,68 @@
+"""Where a backbone's files are: a local directory, the hub's cache, or the hub; and whether there is a network."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import socket
+import urllib.parse
+
+from infoprompt_jax.errors import UserError
+
+FILES = ["*.json", "*.safetensors", "spiece.model"]  # never a pickle unless there is nothing else and the user asks
+
+
+def reachable(url: str, seconds: float = 3.0) -> bool:
+    """Whether a TCP connection to the URL's host (or to the proxy set for it) opens within `seconds`."""
+    parts = urllib.parse.urlsplit(url)
+    proxy = os.environ.get(f"{parts.scheme}_proxy") or os.environ.get(f"{parts.scheme.upper()}_PROXY")
+    parts = urllib.parse.urlsplit(proxy) if proxy else parts
+    try:
+        with socket.create_connection((parts.hostname, parts.port or 443), timeout=seconds):
+            return True
+    except OSError:
+        return False
+
+
+def find(name: str, revision: str | None = None, allow_pickle: bool = False) -> pathlib.Path:
+    """The local directory that holds checkpoint `name`, downloaded from the hub if need be.
+
+    Raises:
+      UserError: neither a directory nor a hub id, not in the cache while offline, or unknown to the hub.
+    """
+    path = pathlib.Path(name).expanduser()
+    if path.is_dir():
+        return path
+    if name.count("/") != 1 or name.startswith((".", "/", "~")):
+        raise UserError(
+            f"backbone.name={name!r} is neither a directory here nor a hub id such as google/t5-base-lm-adapt."
+        )
+    return _download(name, revision or None, [*FILES, "pytorch_model*.bin"] if allow_pickle else FILES)
+
+
+def _download(name: str, revision: str | None, patterns: list[str]) -> pathlib.Path:
+    import huggingface_hub
+    from huggingface_hub import constants
+
+    def snapshot(local: bool) -> pathlib.Path:
+        found = huggingface_hub.snapshot_download(
+            name, revision=revision, allow_patterns=patterns, local_files_only=local
+        )
+        return pathlib.Path(found)
+
+    try:
+        cached = snapshot(local=True)
+        if any(cached.glob("*.safetensors")) or "pytorch_model*.bin" in patterns:
+            return cached
+    except (OSError, ValueError):  # not in the cache
+        pass
+    if constants.HF_HUB_OFFLINE or not reachable(constants.ENDPOINT):
+        raise UserError(
+            f"backbone.name={name!r} is neither a directory here nor in the hub's local cache, and the hub cannot be "
+            "reached: set backbone.name to a local directory, or download it where there is a network."
+        )
+    try:
+        return snapshot(local=False)
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"backbone.name={name!r} could not be downloaded from the hub: {reason}") from error

@@ -1,0 +1,28 @@
+"""What a config's `job` field may name."""
+
+from __future__ import annotations
+
+import sys
+
+import ml_collections
+
+from infoprompt_jax import evaluate, report, settings, train
+from infoprompt_jax.errors import UserError
+
+JOBS = {"train": train.train, "evaluate": evaluate.evaluate}
+
+
+def run(config: ml_collections.ConfigDict, workdir: str) -> str:
+    """Runs the job and gives the table to print; exits with status 143 if told to stop before the end.
+
+    Raises:
+      UserError: whatever the user can fix, as one sentence.
+    """
+    if config.get("job") not in JOBS:
+        raise UserError(f"job={config.get('job')!r} is unknown: choose one of {', '.join(JOBS)}.")
+    settings.check(config)
+    try:
+        return report.table(JOBS[config.job](config, workdir))
+    except train.Stopped as stop:
+        print(stop, file=sys.stderr)
+        sys.exit(143)

@@ -1,0 +1,79 @@
+"""The device mesh, and rules that say how each weight is spread over it.
+
+A mesh has two axes: `data` (the batch is split) and `model` (the weights are split). Rules are data: the first regular
+expression that matches a weight's path gives its PartitionSpec; a weight without a rule is an error. What was `pjit` is
+`jax.jit` today: arrays that carry a NamedSharding go in, XLA partitions the program and adds the collectives. One
+device is the 1 x 1 mesh of the same code.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from infoprompt_jax.errors import UserError
+
+# Heads and feed-forward columns are split over `model` (Megatron's layout: one all-reduce a block). The embedding is
+# split by width, so that a lookup stays local; the LM head by vocabulary, so that no device holds whole logits.
+T5_RULES: tuple[tuple[str, P], ...] = (
+    (r"^embedding$", P(None, "model")),
+    (r"^head$", P("model", None)),
+    (r"layers/(attention|cross)/(query|key|value)$", P(None, None, "model")),
+    (r"layers/(attention|cross)/out$", P(None, "model", None)),
+    (r"layers/mlp/wi_[01]$", P(None, None, "model")),
+    (r"layers/mlp/wo$", P(None, "model", None)),
+    (r"relative_bias/embedding$", P()),
+    (r"norm/scale$", P()),
+)
+
+
+def make_mesh(data: int = -1, model: int = 1, devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """A `data` x `model` mesh over all devices (or those given); data = -1 takes what `model` leaves."""
+    devices = jax.devices() if devices is None else devices
+    if model < 1 or len(devices) % model or (data != -1 and data * model != len(devices)):
+        raise UserError(
+            f"mesh.data={data} x mesh.model={model} does not fit {len(devices)} devices: "
+            "choose mesh.model to divide their number and mesh.data=-1, or a product equal to it."
+        )
+    shape = (len(devices) // model, model)
+    return jax.make_mesh(shape, ("data", "model"), axis_types=(AxisType.Auto,) * 2, devices=devices)
+
+
+def shardings(
+    shapes: Mapping[str, tuple[int, ...]], mesh: Mesh, rules: Sequence[tuple[str, P]] = T5_RULES
+) -> dict[str, NamedSharding]:
+    """One NamedSharding per path, by the first rule that matches; UserError where none does or a split is uneven."""
+    found = {}
+    for path, shape in shapes.items():
+        spec = next((spec for pattern, spec in rules if re.search(pattern, path)), None)
+        if spec is None:
+            raise UserError(f"No partition rule matches the weight {path!r}; add one to partition.T5_RULES.")
+        for size, axis in zip(shape, spec, strict=False):
+            if axis is not None and size % mesh.shape[axis]:
+                raise UserError(
+                    f"The weight {path!r} of shape {shape} cannot be split over mesh.{axis}={mesh.shape[axis]}: "
+                    f"choose a divisor of {size}."
+                )
+        found[path] = NamedSharding(mesh, spec)
+    return found
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    return NamedSharding(mesh, P())
+
+
+def place_batch(batch: Mapping[str, np.ndarray], mesh: Mesh, axis: int = 1) -> dict[str, jax.Array]:
+    """Puts this host's share of a batch on the mesh, split over `data` along `axis` (0 without a fleet axis)."""
+    sharding = NamedSharding(mesh, P(*(None,) * axis, "data"))
+    return {name: jax.make_array_from_process_local_data(sharding, value) for name, value in batch.items()}
+
+
+def place_replicated(tree: Any, mesh: Mesh) -> Any:
+    """Copies every leaf of a pytree to all devices of the mesh."""
+    return jax.device_put(tree, replicated(mesh))

@@ -1,0 +1,90 @@
+"""Soft prompts: where their first values come from, and the two kinds.
+
+`static`: a free matrix `value_PD`, the same for every example (Lester et al. 2021). `instance`: to the same matrix is
+added what a generator with a narrow bottleneck makes of the example's un-prompted representation h,
+P = value + reshape(W2 gelu(W1 h)) (InfoPrompt's released code, where `value` is the last layer's bias).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from infoprompt_jax.errors import UserError
+
+KINDS = ("static", "instance")
+INITIALIZERS = ("uniform", "vocabulary", "labels", "text")
+
+Embed = Callable[[np.ndarray], jax.Array]  # int32 tokens [1, L] to embeddings [1, L, D]
+Encode = Callable[[Sequence[str]], list[np.ndarray]]  # texts to token ids
+
+
+def initial_value(
+    method: str,
+    length: int,
+    key: jax.Array,
+    *,
+    width: int,
+    embed: Embed,
+    encode: Encode,
+    pieces: np.ndarray,
+    labels: Sequence[str] = (),
+    text: str = "",
+) -> np.ndarray:
+    """First value of a prompt, float32 [P, D].
+
+    Args:
+      method: "uniform" on [-0.5, 0.5]; "vocabulary": embeddings of ids sampled from `pieces`; "labels": the mean
+        embedding of each label word, then sampled ids; "text": the embeddings of `text`, repeated to fill.
+      length: P.
+      key: of this member.
+      width: D.
+      embed, encode: of the backbone and its tokenizer.
+      pieces: ids that may be sampled, most frequent first (already cut to the top k).
+
+    Raises:
+      UserError: no label words or no text where the method needs them.
+    """
+    if method == "uniform":
+        return np.asarray(jax.random.uniform(key, (length, width), minval=-0.5, maxval=0.5))
+    sampled = np.asarray(jax.random.choice(key, jnp.asarray(pieces), (length,), replace=length > len(pieces)))
+    if method == "vocabulary":
+        return _rows(embed, sampled)
+    if method == "labels":
+        if not labels:
+            raise UserError(
+                "prompt.init='labels' needs a task with fixed answer choices: choose prompt.init='vocabulary'."
+            )
+        means = [_rows(embed, ids).mean(axis=0, keepdims=True) for ids in encode(labels)]
+        return np.concatenate([*means, _rows(embed, sampled)])[:length]
+    if method == "text":
+        if not text.strip():
+            raise UserError("prompt.init='text' needs words to start from: set prompt.text.")
+        return _rows(embed, np.resize(encode([text])[0], length))
+    raise UserError(f"prompt.init={method!r} is neither one of {', '.join(INITIALIZERS)} nor a saved prompt's path.")
+
+
+def _rows(embed: Embed, ids: np.ndarray) -> np.ndarray:
+    return np.asarray(embed(np.asarray(ids, np.int32)[None])[0], np.float32)
+
+
+def generator(length: int, width: int, bottleneck: int, key: jax.Array) -> dict[str, jax.Array]:
+    """First weights of an instance prompt's generator; small, so that training starts near the static prompt."""
+    down, up = jax.random.split(key)
+    return {
+        "down": jax.random.normal(down, (width, bottleneck)) * width**-0.5,
+        "up": jax.random.normal(up, (bottleneck, length, width)) * (0.02 * bottleneck**-0.5),
+    }
+
+
+def prompt_rows(trainable: dict[str, dict[str, jax.Array]], features_BD: jax.Array | None) -> jax.Array:
+    """What the encoder gets: [P, D] of a static prompt, [B, P, D] of an instance-conditioned one."""
+    value_PD = trainable["prompt"]["value"]
+    if "generator" not in trainable:
+        return value_PD
+    weights = trainable["generator"]
+    hidden_BE = jax.nn.gelu(jax.lax.stop_gradient(features_BD) @ weights["down"])
+    return value_PD[None] + jnp.einsum("BE,EPD->BPD", hidden_BE, weights["up"])

@@ -1,0 +1,117 @@
+"""A run's directory: whose it is, whether it is finished, and what is exported into it.
+
+config.json  metrics.jsonl  summary.json  curves.png  checkpoints/  features/
+prompts/<member>/  the best prompt of each member       last_prompts/<member>/  the last
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+from typing import Any
+
+import ml_collections
+import numpy as np
+
+from infoprompt_jax import prompt_files, report
+from infoprompt_jax.backbone import Backbone
+from infoprompt_jax.errors import UserError
+from infoprompt_jax.experiment import Experiment
+from infoprompt_jax.settings import flatten
+
+# Fields that may differ when a run is resumed: they change where and how it is watched, not what it computes.
+CHANGEABLE = (
+    "mesh.data",
+    "mesh.model",
+    "data.dir",
+    "data.tfds_dir",
+    "data.cache_dir",
+    "data.threads",
+    "train.log_every",
+    "train.save_every",
+    "train.tensorboard",
+)
+
+
+class Workdir:
+    """The directory of one run; nothing is written before `claim`."""
+
+    def __init__(self, path: str | os.PathLike[str], config: ml_collections.ConfigDict) -> None:
+        self.path = pathlib.Path(path).expanduser().absolute()
+        self.config = json.loads(config.to_json())
+        self._check_writable()
+        self._check_same_run()
+
+    def _check_writable(self) -> None:
+        existing = next(p for p in (self.path, *self.path.parents) if p.exists())
+        if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+            raise UserError(f"The workdir {self.path} cannot be written: choose another --workdir.")
+
+    def _check_same_run(self) -> None:
+        saved = self.path / "config.json"
+        if not saved.exists():
+            if self.path.exists() and any(self.path.iterdir()):
+                raise UserError(f"The workdir {self.path} holds files but no config.json: choose an empty --workdir.")
+            return
+        try:
+            before, now = flatten(json.loads(saved.read_text())), flatten(self.config)
+        except ValueError as error:
+            raise UserError(f"{saved} is not valid JSON ({error}): choose another --workdir.") from error
+        for field in sorted(before.keys() | now.keys()):
+            if before.get(field) != now.get(field) and field not in CHANGEABLE:
+                raise UserError(
+                    f"The workdir {self.path} holds a run with {field}={before.get(field)!r}, this one has "
+                    f"{now.get(field)!r}: choose another --workdir, or the same value to resume."
+                )
+
+    def finished(self) -> dict[str, Any] | None:
+        """The summary of a finished run."""
+        summary = self.path / "summary.json"
+        return json.loads(summary.read_text()) if summary.exists() else None
+
+    def claim(self) -> None:
+        """Makes the directory this run's."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            if not (self.path / "config.json").exists():
+                report.write_json(self.path / "config.json", self.config)
+        except OSError as error:
+            reason = error.strerror or error
+            raise UserError(
+                f"The workdir {self.path} cannot be written ({reason}): choose another --workdir."
+            ) from error
+
+
+def export_prompts(
+    directory: pathlib.Path, experiment: Experiment, trainable: Any, steps: list[int], results: list[dict[str, float]]
+) -> None:
+    """Writes every member's prompt to `directory/<member>/`."""
+    backbone = experiment.backbone
+    for m, member in enumerate(experiment.members):
+        tensors = {
+            f"{group}/{name}": np.asarray(v[m]) for group, leaves in trainable.items() for name, v in leaves.items()
+        }
+        value_PD = tensors.pop("prompt/value")
+        metadata = {
+            "backbone": backbone.name,
+            "fingerprint": backbone.fingerprint,
+            "kind": member.config.prompt.kind,
+            "init": member.config.prompt.init,
+            "seed": member.config.seed,
+            "tasks": [task.id for task in experiment.tasks[m]],
+            "task_loss": member.config.train.task_loss,
+            "step": steps[m],
+            "metrics": results[m],
+            "nearest_tokens": nearest_tokens(value_PD, backbone),
+        }
+        prompt_files.save_prompt(directory / member.name, prompt_files.Prompt(value_PD, metadata, tensors))
+
+
+def nearest_tokens(value_PD: np.ndarray, backbone: Backbone, count: int = 10) -> list[str]:
+    """The vocabulary piece closest in cosine to each of the first `count` prompt tokens."""
+    pieces = np.asarray(backbone.tokenizer.pieces)
+    table = np.asarray(backbone.embed(pieces[None])[0], np.float32)
+    table = table / np.maximum(np.linalg.norm(table, axis=1, keepdims=True), 1e-9)
+    nearest = np.argmax(value_PD[:count] @ table.T, axis=1)
+    return [backbone.tokenizer.decode(pieces[[index]]) for index in nearest]
