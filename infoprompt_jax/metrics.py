@@ -87,7 +87,7 @@ def find_metric(name: str) -> Callable[..., float]:
     return METRICS[name]
 
 
-def summarise(values: ArrayLike) -> dict[str, float]:
+def summarise(values: Sequence[float]) -> dict[str, float]:
     """Mean, median and quartiles (linear interpolation) of one metric over the templates of a data set."""
     q25, median, q75 = np.quantile(values, (0.25, 0.5, 0.75))
     return {"mean": float(np.mean(values)), "median": float(median), "q25": float(q25), "q75": float(q75)}
