@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import tiny_t5
 from flax import nnx
+from tiny_t5 import logits, torch_inputs, torch_logits
 
 from infoprompt_jax.t5 import EOS, PAD, T5, RelativeBias, T5Config
 
@@ -43,16 +44,6 @@ def small() -> T5:
     return T5(config, nnx.Rngs(0))
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _logits(graph: Any, weights: Any, inputs: Any, targets: Any, prompts: Any = None, key: Any = None) -> jax.Array:
-    model = nnx.merge(graph, weights)
-    return model.logits(model.decode(targets, *model.encode(inputs, prompts, key), key))
-
-
-def logits(model: T5, *args: Any) -> jax.Array:
-    return _logits(*nnx.split(model), *args)
-
-
 @functools.partial(jax.jit, static_argnums=(0, 4))
 def _generate(graph: Any, weights: Any, inputs: Any, prompts: Any, length: int) -> jax.Array:
     model = nnx.merge(graph, weights)
@@ -61,22 +52,6 @@ def _generate(graph: Any, weights: Any, inputs: Any, prompts: Any, length: int) 
 
 def generate(model: T5, inputs: Any, prompts: Any, length: int) -> jax.Array:
     return _generate(*nnx.split(model), inputs, prompts, length)
-
-
-def torch_inputs(model: Any, inputs: np.ndarray, prompts: np.ndarray | None) -> dict[str, Any]:
-    tokens = torch.tensor(inputs)
-    embedded, mask = model.shared(tokens), tokens != PAD
-    if prompts is not None:
-        prompts = torch.tensor(prompts).expand(len(tokens), *prompts.shape[-2:])
-        embedded = torch.cat([prompts, embedded], dim=1)
-        mask = torch.cat([torch.ones(prompts.shape[:2], dtype=torch.bool), mask], dim=1)
-    return {"inputs_embeds": embedded, "attention_mask": mask}
-
-
-@torch.no_grad()
-def torch_logits(model: Any, inputs: np.ndarray, targets: np.ndarray, prompts: np.ndarray | None = None) -> np.ndarray:
-    shifted = torch.tensor(np.pad(targets[:, :-1], ((0, 0), (1, 0))))
-    return model(**torch_inputs(model, inputs, prompts), decoder_input_ids=shifted).logits.numpy()
 
 
 @pytest.mark.parametrize("prompts", PROMPTS.values(), ids=PROMPTS)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import pathlib
 from typing import Any
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from infoprompt_jax import convert
-from infoprompt_jax.t5 import T5
+from infoprompt_jax.t5 import PAD, T5
 
 # The heads' widths do not add up to D, and the decoder is shallower than the encoder: nothing may take them for equal.
 SIZES = {
@@ -30,13 +33,13 @@ VERSIONS = {
 }
 
 
-def torch_t5(version: str, **sizes: Any) -> Any:
+def torch_t5(version: str) -> Any:
     """A T5 of transformers; v1.1's head is untied by hand, for transformers 5 ties it whatever its config says."""
     import torch
     import transformers
 
     torch.manual_seed(len(version) + sum(map(ord, version)))
-    model = transformers.T5ForConditionalGeneration(transformers.T5Config(**SIZES, **VERSIONS[version], **sizes))
+    model = transformers.T5ForConditionalGeneration(transformers.T5Config(**SIZES, **VERSIONS[version]))
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             # Fresh norms are all ones, and small weights hide mistakes; large ones amplify rounding beyond 1e-4.
@@ -46,10 +49,58 @@ def torch_t5(version: str, **sizes: Any) -> Any:
     return model.eval()
 
 
+def read(path: pathlib.Path, dtype: str = "float32", allow_pickle: bool = False) -> dict[str, np.ndarray]:
+    return dict(convert.read_leaves(path, convert.read_config(path), dtype, allow_pickle))
+
+
 def load(path: pathlib.Path, **switches: Any) -> T5:
     """Our T5 from a checkpoint's directory."""
     config = dataclasses.replace(convert.read_config(path), **switches)
     graph, abstract = nnx.split(nnx.eval_shape(lambda: T5(config, nnx.Rngs(0))))
-    leaves = dict(convert.read_leaves(path, config, config.dtype))
+    leaves = read(path, config.dtype)
     flat = [(key, v.replace(jnp.asarray(leaves["/".join(map(str, key))]))) for key, v in nnx.to_flat_state(abstract)]
     return nnx.merge(graph, nnx.from_flat_state(flat))
+
+
+def fingerprint(path: pathlib.Path, dtype: str = "float32") -> str:
+    config = convert.read_config(path)
+    digest = convert.Fingerprint(config)
+    for leaf, array in read(path, dtype).items():
+        digest.add(leaf, array)
+    return digest.hexdigest()
+
+
+def assert_same(found: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> None:
+    assert found.keys() == expected.keys()
+    for leaf, array in found.items():
+        np.testing.assert_array_equal(array, expected[leaf], err_msg=leaf)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _logits(graph: Any, weights: Any, inputs: Any, targets: Any, prompts: Any, key: Any) -> jax.Array:
+    model = nnx.merge(graph, weights)
+    return model.logits(model.decode(targets, *model.encode(inputs, prompts, key), key))
+
+
+def logits(model: T5, inputs: Any, targets: Any, prompts: Any = None, key: Any = None) -> jax.Array:
+    return _logits(*nnx.split(model), inputs, targets, prompts, key)
+
+
+def torch_inputs(model: Any, inputs: np.ndarray, prompts: np.ndarray | None) -> dict[str, Any]:
+    import torch
+
+    tokens = torch.tensor(inputs)
+    embedded, mask = model.shared(tokens), tokens != PAD
+    if prompts is not None:
+        prompts = torch.tensor(prompts).expand(len(tokens), *prompts.shape[-2:])
+        embedded = torch.cat([prompts, embedded], dim=1)
+        mask = torch.cat([torch.ones(prompts.shape[:2], dtype=torch.bool), mask], dim=1)
+    return {"inputs_embeds": embedded, "attention_mask": mask}
+
+
+def torch_logits(model: Any, inputs: np.ndarray, targets: np.ndarray, prompts: np.ndarray | None = None) -> np.ndarray:
+    import torch
+
+    shifted = torch.tensor(np.pad(targets[:, :-1], ((0, 0), (1, 0))))
+    with torch.no_grad():
+        return model(**torch_inputs(model, inputs, prompts), decoder_input_ids=shifted).logits.numpy()

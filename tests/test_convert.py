@@ -1,0 +1,272 @@
+"""Checkpoints: what is read equals what was written, by transformers, by T5X and by us; and what is refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pathlib
+import shutil
+from collections.abc import Callable
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny_t5
+from flax import nnx
+from safetensors.numpy import load_file, save_file
+from tiny_t5 import assert_same, fingerprint, logits, read, torch_logits
+
+from infoprompt_jax import convert
+from infoprompt_jax.errors import UserError
+from infoprompt_jax.t5 import T5, T5Config
+
+torch = pytest.importorskip("torch")
+
+INPUTS, TARGETS = np.array([[5, 6, 7, 8], [9, 10, 0, 0]]), np.array([[11, 12, 13], [14, 15, 16]])
+
+
+@pytest.fixture(scope="module", params=["v1.0", "v1.1"])
+def saved(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """A directory as transformers writes it."""
+    path = tmp_path_factory.mktemp("saved") / request.param
+    tiny_t5.torch_t5(request.param).save_pretrained(path)
+    return path
+
+
+@pytest.fixture
+def checkpoint(tmp_path: pathlib.Path) -> pathlib.Path:
+    """A small v1.1 checkpoint of ours, for a test to damage."""
+    sizes = {"d_model": 8, "d_kv": 4, "d_ff": 16, "num_layers": 2, "num_decoder_layers": 1, "num_heads": 2}
+    config = T5Config(17, **sizes)
+    convert.export(tmp_path / "t5", config, leaves_of(T5(config, nnx.Rngs(0))))
+    return tmp_path / "t5"
+
+
+def leaves_of(model: T5) -> list[tuple[str, np.ndarray]]:
+    flat = nnx.to_flat_state(nnx.split(model)[1])
+    return [("/".join(map(str, path)), np.asarray(variable[...])) for path, variable in flat]
+
+
+def from_transformers(path: pathlib.Path) -> Any:
+    import transformers
+
+    return transformers.T5ForConditionalGeneration.from_pretrained(path).eval()
+
+
+def edit_json(path: pathlib.Path, **fields: Any) -> None:
+    content = json.loads(path.read_text()) | fields
+    path.write_text(json.dumps({key: value for key, value in content.items() if value is not None}))
+
+
+def edit_tensors(path: pathlib.Path, **tensors: np.ndarray | None) -> None:
+    content = load_file(path) | {name.replace("__", "."): array for name, array in tensors.items()}
+    save_file({name: array for name, array in content.items() if array is not None}, path)
+
+
+def test_leaves_are_those_of_the_design() -> None:
+    """docs/design.md, by hand for D=8, H*K=6, F=10, V=17, 4 buckets."""
+    config = T5Config(17, 8, 3, 10, num_layers=2, num_decoder_layers=1, num_heads=2, relative_buckets=4)
+    shapes = convert.leaf_shapes(config)
+    assert shapes["embedding"] == shapes["head"] == (17, 8)
+    assert shapes["encoder/relative_bias/embedding"] == (4, 2)
+    assert shapes["encoder/layers/attention/query"] == (2, 8, 6)
+    assert shapes["decoder/layers/cross/out"] == (1, 6, 8)
+    assert shapes["decoder/layers/mlp/wi_1"] == (1, 8, 10)
+    assert shapes["encoder/layers/mlp_norm/scale"] == (2, 8)
+    assert "encoder/layers/cross/out" not in shapes
+    assert "head" not in convert.leaf_shapes(dataclasses.replace(config, tied=True))
+
+
+def test_sizes_are_read_from_config_json(saved: pathlib.Path) -> None:
+    config = convert.read_config(saved)
+    expected = {**tiny_t5.SIZES, "relative_buckets": 32, "relative_max_distance": 128, "layer_norm_epsilon": 1e-6}
+    for field in ("dropout_rate", "decoder_start_token_id"):
+        expected.pop(field)
+    assert {field: getattr(config, field) for field in expected} == expected
+    version_10 = saved.name == "v1.0"
+    assert (config.tied, config.scale_decoder_outputs) == (version_10, version_10)
+    assert config.feed_forward == ("relu" if version_10 else "gated-gelu")
+
+
+@pytest.mark.parametrize(
+    "version,fields,tied,scaled",
+    [
+        ("v1.0", {"tie_word_embeddings": None, "scale_decoder_outputs": None, "feed_forward_proj": None}, True, True),
+        ("v1.1", {"tie_word_embeddings": False, "scale_decoder_outputs": None}, False, False),
+        ("v1.1", {"tie_word_embeddings": True, "scale_decoder_outputs": False}, False, False),
+        ("v1.1", {"model_type": "mt5", "tie_word_embeddings": True, "scale_decoder_outputs": None}, False, False),
+    ],
+    ids=["v1.0 of 2020", "v1.1 before transformers 5", "v1.1 of transformers 5", "mt5 of transformers 5"],
+)
+def test_tying_and_scaling(
+    version: str, fields: dict[str, Any], tied: bool, scaled: bool, tmp_path: pathlib.Path
+) -> None:
+    tiny_t5.torch_t5(version).save_pretrained(tmp_path)
+    edit_json(tmp_path / "config.json", **fields)
+    config = convert.read_config(tmp_path)
+    assert (config.tied, config.scale_decoder_outputs) == (tied, scaled)
+
+
+def test_decoders_are_as_deep_as_encoders_where_unsaid(checkpoint: pathlib.Path) -> None:
+    edit_json(checkpoint / "config.json", num_decoder_layers=None)
+    assert convert.read_config(checkpoint).num_decoder_layers == 2
+
+
+def test_a_head_equal_to_the_embeddings_is_tied(checkpoint: pathlib.Path) -> None:
+    weights = checkpoint / "model.safetensors"
+    edit_tensors(weights, lm_head__weight=load_file(weights)["shared.weight"])
+    assert convert.read_config(checkpoint).tied
+
+
+def test_shards_pickles_and_one_file_hold_the_same(saved: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    model = from_transformers(saved)
+    model.save_pretrained(tmp_path / "shards", max_shard_size="20KB")
+    assert len(list((tmp_path / "shards").glob("*.safetensors"))) > 2
+    assert_same(read(tmp_path / "shards"), read(saved))
+    shutil.copytree(saved, tmp_path / "pickle")
+    (tmp_path / "pickle" / "model.safetensors").unlink()
+    edit_json(tmp_path / "pickle" / "config.json", tie_word_embeddings=saved.name == "v1.0")
+    torch.save(model.state_dict(), tmp_path / "pickle" / "pytorch_model.bin")
+    with pytest.raises(UserError, match=r"backbone\.allow_pickle=True"):
+        read(tmp_path / "pickle")
+    assert_same(read(tmp_path / "pickle", allow_pickle=True), read(saved))
+
+
+@pytest.mark.parametrize("stored", ["float16", "bfloat16"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_half_precision_files(checkpoint: pathlib.Path, stored: str, dtype: str) -> None:
+    full, weights = read(checkpoint), checkpoint / "model.safetensors"
+    save_file({name: array.astype(jnp.dtype(stored)) for name, array in load_file(weights).items()}, weights)
+    expected = {leaf: array.astype(jnp.dtype(stored)).astype(jnp.dtype(dtype)) for leaf, array in full.items()}
+    assert_same(read(checkpoint, dtype), expected)
+    assert {array.dtype for array in read(checkpoint, dtype).values()} == {jnp.dtype(dtype)}
+
+
+def test_export_gives_transformers_the_same_logits(saved: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    config = dataclasses.replace(convert.read_config(saved), takes_eos=False)
+    (tmp_path / "spiece.model").write_bytes(b"pieces")
+    convert.export(tmp_path / "new", config, read(saved).items(), [tmp_path / "spiece.model"])
+    assert convert.read_config(tmp_path / "new") == config
+    assert convert.read_config(tmp_path / "new", takes_eos="yes").takes_eos
+    assert_same(read(tmp_path / "new"), read(saved))
+    assert (tmp_path / "new" / "spiece.model").read_bytes() == b"pieces"
+    expected = torch_logits(from_transformers(saved), INPUTS, TARGETS)
+    np.testing.assert_allclose(torch_logits(from_transformers(tmp_path / "new"), INPUTS, TARGETS), expected, atol=1e-6)
+    # transformers before version 5 reads both switches from this one.
+    assert json.loads((tmp_path / "new" / "config.json").read_text())["tie_word_embeddings"] is config.tied
+
+
+def test_export_of_a_head_that_is_tied_but_not_scaled(saved: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    config = dataclasses.replace(convert.read_config(saved), tied=True, scale_decoder_outputs=False)
+    leaves = {leaf: array for leaf, array in read(saved).items() if leaf != "head"}
+    convert.export(tmp_path / "new", config, leaves.items())
+    assert convert.read_config(tmp_path / "new") == config
+    np.testing.assert_allclose(
+        torch_logits(from_transformers(tmp_path / "new"), INPUTS, TARGETS),
+        logits(tiny_t5.load(tmp_path / "new"), INPUTS, TARGETS),
+        atol=1e-4,
+    )
+
+
+def test_export_leaves_nothing_behind_when_it_fails(checkpoint: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    config, leaves = convert.read_config(checkpoint), read(checkpoint)
+    with pytest.raises(UserError, match="choose another"):
+        convert.export(checkpoint, config, leaves.items())
+    with pytest.raises(FileNotFoundError):
+        convert.export(tmp_path / "new", config, leaves.items(), [tmp_path / "no tokenizer"])
+    assert [path.name for path in tmp_path.iterdir()] == [checkpoint.name]
+
+
+@pytest.mark.parametrize(
+    "name,takes_eos",
+    [("bigscience/T0_3B", False), ("bigscience/T0pp", False), ("google/t5-base-lm-adapt", True), ("a/t5-t01", True)],
+)
+def test_t0_takes_no_eos(checkpoint: pathlib.Path, name: str, takes_eos: bool) -> None:
+    edit_json(checkpoint / "config.json", takes_eos=None)
+    assert convert.read_config(checkpoint).takes_eos
+    cached = checkpoint.parent / f"models--{name.replace('/', '--')}" / "snapshots" / "0a1b2c"
+    shutil.copytree(checkpoint, cached)
+    assert convert.read_config(cached).takes_eos == takes_eos
+    edit_json(checkpoint / "config.json", _name_or_path=name)
+    assert convert.read_config(checkpoint).takes_eos == takes_eos
+    assert convert.read_config(checkpoint, takes_eos="yes").takes_eos
+    assert not convert.read_config(checkpoint, takes_eos="no").takes_eos
+
+
+def test_fingerprint_tells_weights_not_formats(saved: pathlib.Path, checkpoint: pathlib.Path) -> None:
+    expected = fingerprint(saved)
+    assert len(expected) == 16
+    assert fingerprint(saved, "bfloat16") == expected != fingerprint(checkpoint)
+    config, leaves = convert.read_config(saved), list(read(saved).items())
+    backwards = convert.Fingerprint(config)
+    for leaf, array in reversed(leaves):
+        backwards.add(leaf, array * (1.01 if leaf == "encoder/norm/scale" else 1.0))
+    assert backwards.hexdigest() != expected
+    backwards.add("encoder/norm/scale", dict(leaves)["encoder/norm/scale"])
+    assert backwards.hexdigest() == expected
+
+
+WEIGHTS = "model.safetensors"
+WO = "encoder__block__1__layer__1__DenseReluDense__wo__weight"
+
+
+def index(path: pathlib.Path, file: str) -> None:
+    (path / WEIGHTS).rename(path / "model-1.safetensors")
+    names = dict.fromkeys(load_file(path / "model-1.safetensors"), "model-1.safetensors")
+    (path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": names | {"shared.weight": file}}))
+
+
+def cut(path: pathlib.Path, size: int) -> None:
+    path.write_bytes(path.read_bytes()[:size])
+
+
+DAMAGES: dict[str, tuple[Callable[[pathlib.Path], Any], str]] = {
+    "no config": (lambda path: (path / "config.json").unlink(), "no config.json"),
+    "no JSON": (lambda path: cut(path / "config.json", 20), "config.json that is not JSON"),
+    "no object": (lambda path: (path / "config.json").write_text("[]"), "not a JSON object"),
+    "BERT": (lambda path: edit_json(path / "config.json", model_type="bert"), "model_type 'bert'"),
+    "SiLU": (lambda path: edit_json(path / "config.json", feed_forward_proj="gated-silu"), "'gated-silu'"),
+    "no size": (lambda path: edit_json(path / "config.json", d_kv=None), "d_kv None"),
+    "padding": (lambda path: edit_json(path / "config.json", pad_token_id=3), "pad_token_id 3"),
+    "no weights": (lambda path: (path / WEIGHTS).unlink(), "no weights"),
+    "cut header": (lambda path: cut(path / WEIGHTS, 100), "truncated or damaged"),
+    "cut data": (lambda path: cut(path / WEIGHTS, -4), "truncated or damaged"),
+    "missing": (lambda path: edit_tensors(path / WEIGHTS, **{WO: None}), f"lacks the tensor {WO.replace('__', '.')}"),
+    "shape": (lambda path: edit_tensors(path / WEIGHTS, **{WO: np.zeros((8, 15), "f")}), r"\[8, 15\].*\[8, 16\]"),
+    "integers": (lambda path: edit_tensors(path / WEIGHTS, **{WO: np.zeros((8, 16), "i1")}), "as int8"),
+    "NaN": (
+        lambda path: edit_tensors(path / WEIGHTS, **{WO: np.full((8, 16), np.nan, "f")}),
+        "NaN or inf.*block.1.*wo",
+    ),
+    "infinity": (lambda path: edit_tensors(path / WEIGHTS, **{WO: np.full((8, 16), np.inf, "f2")}), "NaN or inf.*wo"),
+    "layers": (lambda path: edit_json(path / "config.json", num_layers=1), "only 1 layers"),
+    "no head": (
+        lambda path: edit_tensors(path / WEIGHTS, lm_head__weight=None),
+        "lacks the tensor lm_head.weight",
+    ),
+    "lost shard": (lambda path: index(path, "model-2.safetensors"), "lacks the file model-2"),
+    "outside": (lambda path: index(path, "../t5/model-1.safetensors"), "points outside"),
+    "absolute": (lambda path: index(path, "/etc/passwd"), "points outside"),
+}
+
+
+@pytest.mark.parametrize("damage,message", DAMAGES.values(), ids=DAMAGES)
+def test_damage_is_refused_in_one_sentence(checkpoint: pathlib.Path, damage: Callable, message: str) -> None:
+    read(checkpoint)
+    damage(checkpoint)
+    with pytest.raises(UserError, match=message) as caught:
+        read(checkpoint)
+    assert str(caught.value).startswith("backbone.name: ") and "\n" not in str(caught.value)
+
+
+def test_pickles_run_no_code(checkpoint: pathlib.Path) -> None:
+    class Attack:
+        def __reduce__(self) -> tuple[Callable, tuple]:
+            return pathlib.Path.touch, (checkpoint / "touched",)
+
+    (checkpoint / WEIGHTS).unlink()
+    torch.save({"shared.weight": Attack()}, checkpoint / "pytorch_model.bin")
+    with pytest.raises(UserError, match="truncated or damaged"):
+        read(checkpoint, allow_pickle=True)
+    assert not (checkpoint / "touched").exists()
