@@ -20,6 +20,7 @@ import numpy as np
 import seqio
 import tensorflow as tf
 import tensorflow_datasets as tfds
+from seqio.vocabularies import Vocabulary
 
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.sources import find_files, not_found, read_rows, split_bounds, split_name
@@ -68,7 +69,7 @@ class FileSource(seqio.FunctionDataSource):
         return rows[start:stop]
 
     def _dataset(self, split: str, shuffle_files: bool, seed: int | None = None) -> tf.data.Dataset:
-        return tf.data.Dataset.from_tensor_slices({JSON_ROW: self._rows(split)})
+        return tf.data.Dataset.from_tensor_slices(tf.constant(self._rows(split))).map(lambda row: {JSON_ROW: row})
 
     def num_input_examples(self, split: str) -> int:
         return len(self._rows(split))
@@ -162,6 +163,10 @@ def _plain(value: Any) -> Any:
     return value.decode() if isinstance(value, bytes) else value
 
 
+def _is_dense(value: Any) -> bool:
+    return all(isinstance(part, tf.Tensor) for part in tf.nest.flatten(value))  # numpy_function takes no ragged ones
+
+
 class Renderer:
     """The preprocessor that renders rows; those that the hard prompt does not apply to are left out and counted."""
 
@@ -174,7 +179,7 @@ class Renderer:
         types = (tf.string, tf.string, tf.string, tf.int64)
 
         def render(index: tf.Tensor, row: dict[str, Any]) -> dict[str, tf.Tensor]:
-            row = self._needed(row)
+            row = {name: value for name, value in row.items() if _is_dense(value)}
             text = functools.partial(self._text, row)
             values = tf.numpy_function(text, [index, *tf.nest.flatten(row)], types)
             shapes = ((), (), (None,), ())
@@ -182,12 +187,6 @@ class Renderer:
             return dict(zip(("inputs", "targets", "choices", "label"), values, strict=True))
 
         return dataset.enumerate().map(render).filter(lambda row: tf.strings.length(row["inputs"]) > 0)
-
-    def _needed(self, row: dict[str, Any]) -> dict[str, Any]:
-        if JSON_ROW in row:
-            return row
-        needed = self.task.prompt.columns | {"label"}
-        return {name: value for name, value in row.items() if name.replace("-", "_") in needed}
 
     def _text(self, structure: dict[str, Any], index: int, *values: Any) -> tuple[bytes, bytes, np.ndarray, np.int64]:
         row = _plain(tf.nest.pack_sequence_as(structure, values))
@@ -213,7 +212,7 @@ def _rename_columns(source: seqio.DataSource) -> list[Callable[[tf.data.Dataset]
     return [lambda dataset: dataset.map(lambda row: row | columns(row))] if columns else []
 
 
-def _features(vocabulary: seqio.Vocabulary | None, inputs_eos: bool) -> dict[str, seqio.Feature]:
+def _features(vocabulary: Vocabulary | None, inputs_eos: bool) -> dict[str, Any]:
     if vocabulary:
         return {
             "inputs": seqio.Feature(vocabulary, add_eos=inputs_eos),
@@ -234,13 +233,15 @@ def seqio_name(task: Task) -> str:
     return f"infoprompt:{dataset}:{template}"
 
 
-def seqio_task(task: Task, vocabulary: seqio.Vocabulary | None = None, inputs_eos: bool = True) -> seqio.Task:
+def seqio_task(task: Task, vocabulary: Vocabulary | None = None, inputs_eos: bool = True) -> seqio.Task:
     """Registers the task with seqio and returns it; one registered before under its name is replaced.
 
     Without a vocabulary its features are text; with one, `inputs` (ending in </s> if `inputs_eos`) and `targets` are
     token ids. Raises UserError if its data set is not found.
     """
-    source = find_source(task.name, task.folder, task.tfds_dir)
+    source: Any = find_source(  # seqio's own sources do not match the protocol that it asks for
+        task.name, task.folder, task.tfds_dir
+    )
     tokenize = [seqio.preprocessors.tokenize, seqio.preprocessors.append_eos] if vocabulary else []
     seqio.TaskRegistry.remove(seqio_name(task))
     return seqio.TaskRegistry.add(
@@ -257,7 +258,7 @@ def mixture(
     split: str = "train",
     temperature: float = 1.0,
     cap: int = 0,
-    vocabulary: seqio.Vocabulary | None = None,
+    vocabulary: Vocabulary | None = None,
     inputs_eos: bool = True,
 ) -> seqio.Mixture:
     """Registers `infoprompt:<name>`: the tasks, mixed at rates min(rows of the split, cap) ** (1 / temperature)."""

@@ -165,21 +165,24 @@ def _report(task: Task, split: str, count: int, skipped: int) -> None:
         logging.info("%s, %s: %d rows, %d more that the template does not apply to", task.id, split, count, skipped)
 
 
-def fingerprint(task: Task, split: str) -> str:
-    """Of all that the examples of a split depend on: the data, the slice, the hard prompt. Reads no rows."""
+def source_fingerprint(task: Task, split: str) -> str:
+    """Of all that the examples of a split depend on: the data, the slice, the hard prompt.
+
+    Files are hashed, so that a cached tokenisation of theirs is found without TensorFlow. Raises as `examples` does.
+    """
     if task.folder:
         files = find_files(task.folder, task.name)
         _check_split(task, split, files)
         with files[split_name(split)].open("rb") as file:
-            source = hashlib.file_digest(file, "sha256").hexdigest()
+            rows = hashlib.file_digest(file, "sha256").hexdigest()
     else:
         from infoprompt_jax.seqio_tasks import tfds_source
 
         source = tfds_source(task.name, task.tfds_dir)
         _check_split(task, split, source.splits)
-        source = source.fingerprint(split)
+        rows = source.fingerprint(split)
     prompt = (task.prompt.id, task.prompt.jinja, task.prompt.answer_choices)
-    return hashlib.sha256(json.dumps([source, split, *prompt]).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([rows, split, *prompt]).encode()).hexdigest()
 
 
 def rates(tasks: Sequence[Task], rows: Sequence[int], temperature: float = 1.0, cap: int = 0) -> list[float]:
@@ -191,20 +194,3 @@ def rates(tasks: Sequence[Task], rows: Sequence[int], temperature: float = 1.0, 
         raise UserError(f"task.temperature is {temperature}, but must be above 0.")
     counted = [min(count, cap or count) for _, count in zip(tasks, rows, strict=True)]
     return [float(count) ** (1.0 / temperature) for count in counted]
-
-
-def source_fingerprint(task: Task, split: str) -> str:
-    """Of everything that `examples` depends on: the file's content or the TFDS version, the slice, the hard prompt.
-
-    Files are hashed, so that a cached tokenisation of theirs is found without importing TensorFlow.
-    """
-    prompt = (task.name, split, task.prompt.jinja, task.prompt.answer_choices)
-    if task.folder:
-        files = find_files(task.folder, task.name)
-        if split_name(split) in files:  # else `examples` says which splits there are
-            content = hashlib.sha256(files[split_name(split)].read_bytes()).hexdigest()
-            return json.dumps([content, *prompt])
-        return json.dumps(["absent", *prompt])
-    from infoprompt_jax.seqio_tasks import find_source
-
-    return json.dumps([find_source(task.name, "", task.tfds_dir).tfds_dataset.name, *prompt])

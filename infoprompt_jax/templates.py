@@ -25,9 +25,12 @@ from typing import Any
 
 import jinja2
 import jinja2.meta
+import jinja2.nodes
 import jinja2.runtime
 import jinja2.sandbox
 import yaml
+from jinja2.exceptions import SecurityError, TemplateRuntimeError
+from jinja2.utils import missing
 
 from infoprompt_jax.errors import UserError
 
@@ -42,7 +45,8 @@ class Choices(list):
     """The answer choices as a template sees them: files hold labels as strings too; one past the end is an error."""
 
     def __getitem__(self, index: Any) -> Any:
-        return super().__getitem__(int(index) if isinstance(index, str) and index.isdecimal() else index)
+        position: Any = int(index) if isinstance(index, str) and index.isdecimal() else index
+        return super().__getitem__(position)
 
 
 class Missing(jinja2.Undefined):
@@ -51,11 +55,11 @@ class Missing(jinja2.Undefined):
     def __new__(
         cls,
         hint: str | None = None,
-        obj: Any = jinja2.runtime.missing,
+        obj: Any = missing,
         name: str | None = None,
-        exc: type[Exception] = jinja2.UndefinedError,
+        exc: type[TemplateRuntimeError] = jinja2.UndefinedError,
     ) -> jinja2.Undefined:
-        is_column = obj is jinja2.runtime.missing and name is not None
+        is_column = obj is missing and name is not None
         if isinstance(obj, Choices):
             hint = f"answer choice {name} was asked for, but there are {len(obj)}"
         if is_column or isinstance(obj, Choices) or exc is not jinja2.UndefinedError:
@@ -72,7 +76,7 @@ class Sandbox(jinja2.sandbox.ImmutableSandboxedEnvironment):
         length = max((len(x) for x in (left, right) if isinstance(x, Sequence)), default=0)
         times = min((x for x in (left, right) if isinstance(x, int)), default=0)
         if operator == "**" or length * times > LONGEST_REPEAT:
-            raise jinja2.sandbox.SecurityError(f"`{operator}` of that size is not available in templates")
+            raise SecurityError(f"`{operator}` of that size is not available in templates")
         return super().call_binop(context, operator, left, right)
 
 
@@ -197,7 +201,7 @@ class Template:
 
     def _complaint(self, error: Exception, row: Mapping[str, Any]) -> str:
         lacking, reason = sorted(self.columns - row.keys()), str(error).rstrip(".")
-        if isinstance(error, jinja2.sandbox.SecurityError):
+        if isinstance(error, SecurityError):
             return f"{self} does what templates may not: {reason}."
         if isinstance(error, jinja2.UndefinedError) and lacking:
             return f"{self} uses the column {lacking[0]!r}, but the columns are {', '.join(row)}; see task.template."
@@ -220,8 +224,12 @@ class Loader(yaml.SafeLoader):
     """Safe YAML plus promptsource's two tags, read as plain mappings."""
 
 
-for tag in ("!Template", "!TemplateMetadata"):
-    Loader.add_constructor(tag, lambda loader, node: loader.construct_mapping(node, deep=True))
+def _mapping(loader: Loader, node: Any) -> dict[Any, Any]:
+    return loader.construct_mapping(node, deep=True)
+
+
+Loader.add_constructor("!Template", _mapping)
+Loader.add_constructor("!TemplateMetadata", _mapping)
 
 
 def _root(directory: str | None) -> Traversable:

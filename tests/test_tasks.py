@@ -1,0 +1,327 @@
+"""Tasks: files and TFDS through seqio, own data, mixtures, and the sentences for what is missing or malformed."""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+import pathlib
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import ml_collections
+import pytest
+
+from infoprompt_jax import tasks
+from infoprompt_jax.errors import UserError
+from infoprompt_jax.settings import defaults
+from infoprompt_jax.sources import split_bounds
+from infoprompt_jax.tasks import Example
+
+ROWS = [
+    {"text": "good, really", "label": 1},
+    {"text": "bad ||| worse", "label": 0},
+    {"text": 'it said "no"', "label": 0},
+    {"text": "007", "label": 1},
+]
+OWN = {"input": "Review: {{ text }}", "target": "{{ answer_choices[label] }}", "answer_choices": "bad ||| good"}
+
+
+def configure(folder: pathlib.Path | str, name: str, **task: Any) -> ml_collections.ConfigDict:
+    config = defaults()
+    config.data.dir = str(folder)
+    config.task.update(name=name, **task)
+    return config
+
+
+def one_task(config: ml_collections.ConfigDict) -> tasks.Task:
+    (task,) = tasks.find_tasks(config)
+    return task
+
+
+def write_jsonl(path: pathlib.Path, rows: Sequence[Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(row if isinstance(row, str) else json.dumps(row) + "\n" for row in rows))
+
+
+def write_csv(path: pathlib.Path) -> None:
+    path.parent.mkdir(parents=True)
+    quoted = ['"' + row["text"].replace('"', '""') + '"' + f",{row['label']}\r\n" for row in ROWS]
+    path.write_text("\ufefftext,label\r\n" + "".join(quoted), newline="")
+
+
+def write_parquet(path: pathlib.Path) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    path.parent.mkdir(parents=True)
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(ROWS), path)
+
+
+def test_choosing_tasks_needs_no_tensorflow() -> None:
+    code = "import sys, infoprompt_jax.tasks; print({'tensorflow', 'seqio', 'pyarrow'} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "set()"
+
+
+@pytest.mark.parametrize(
+    ("suffix", "write"),
+    [("jsonl", functools.partial(write_jsonl, rows=ROWS)), ("csv", write_csv), ("parquet", write_parquet)],
+    ids=["jsonl", "csv", "parquet"],
+)
+def test_own_data_with_an_inline_prompt(
+    tmp_path: pathlib.Path, suffix: str, write: Callable[[pathlib.Path], None]
+) -> None:
+    write(tmp_path / "mine" / f"train.{suffix}")
+    task = one_task(configure(tmp_path, "mine", **OWN))
+    assert task.choices == ("bad", "good") and task.metric == "accuracy"
+    assert list(tasks.examples(task, "train")) == [
+        Example(f"Review: {row['text']}", ["bad", "good"][row["label"]], ("bad", "good"), row["label"]) for row in ROWS
+    ]
+
+
+def test_free_text_has_no_choices_and_unlabelled_rows_are_left_out(
+    tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_jsonl(tmp_path / "mine" / "test.jsonl", [{"text": "a", "label": -1}, {"text": "b", "label": 0}])
+    free = one_task(configure(tmp_path, "mine", input="{{ text }}", target="{{ text | upper }}"))
+    assert (free.choices, free.metric) == ((), "exact_match")
+    assert list(tasks.examples(free, "test")) == [Example("a", "A", (), -1), Example("b", "B", (), -1)]
+    with caplog.at_level(logging.INFO):
+        assert [e.label for e in tasks.examples(one_task(configure(tmp_path, "mine", **OWN)), "test")] == [0]
+    assert "1 rows, 1 more that the template does not apply to" in caplog.text
+
+
+def test_real_rte_with_public_and_own_prompts(shared: pathlib.Path) -> None:
+    public = {"templates_dir": str(shared / "data" / "promptsource"), "template": "GPT-3 style"}
+    task = one_task(configure(shared / "data", "super_glue/rte", **public))
+    assert task.id == "super_glue/rte:GPT-3 style" and task.choices == ("True", "False")
+    rows = [json.loads(line) for line in (shared / "data/super_glue/rte/train.jsonl").open()]
+    expected = [f"{row['premise']}\nQuestion: {row['hypothesis']} True or False?".strip() for row in rows]
+    found = list(tasks.examples(task, "train"))
+    assert [e.input for e in found] == expected and [e.label for e in found] == [row["label"] for row in rows]
+    own = tasks.find_tasks(configure(shared / "data", "super_glue/rte, super_glue/cb"))
+    assert len(own) == 8 and len({t.id for t in own}) == 8 and {t.metric for t in own} == {"accuracy", "macro_f1"}
+    assert [len(list(tasks.examples(t, "validation"))) for t in own] == [277] * 4 + [56] * 4
+
+
+def test_all_takes_the_original_task_prompts_of_a_public_set(shared: pathlib.Path) -> None:
+    config = configure(shared / "data", "glue/mrpc", templates_dir=str(shared / "data" / "promptsource"))
+    assert [t.template for t in tasks.find_tasks(config)] == [
+        "want to know", "paraphrase", "equivalent", "replace", "same thing"
+    ]  # fmt: skip
+    config.task.metric = "f1"
+    assert {t.metric for t in tasks.find_tasks(config)} == {"f1"}
+
+
+@pytest.mark.parametrize(
+    "split", ["train[:90%]", "train[10:20]", "train[-5:]", "train[33%:66%]", "train[:-7]", "train"]
+)
+def test_slices_are_those_of_tfds(split: str) -> None:
+    import tensorflow_datasets as tfds
+
+    for rows in (2490, 56, 333):
+        infos = {"train": tfds.core.SplitInfo(name="train", shard_lengths=[rows], num_bytes=0)}
+        (exact,) = tfds.core.ReadInstruction.from_spec(split).to_absolute(infos)
+        assert split_bounds(split, rows) == (exact.from_ or 0, exact.to or rows)
+
+
+def test_a_slice_of_a_file(tmp_path: pathlib.Path) -> None:
+    write_jsonl(tmp_path / "mine" / "train.jsonl", ROWS)
+    task = one_task(configure(tmp_path, "mine", **OWN))
+    assert [e.input for e in tasks.examples(task, "train[1:75%]")] == [f"Review: {r['text']}" for r in ROWS[1:3]]
+    for wrong in ("train[3:2]", "train[:5]", "train[x:]", "train+test"):
+        with pytest.raises(UserError, match="The split 'train"):
+            list(tasks.examples(task, wrong))
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ([], "train.jsonl .*holds no rows"),
+        ([ROWS[0], "{'text': 1}\n"], "train.jsonl .*line 2, is not JSON"),
+        ([ROWS[0], "\n", "[1]\n"], "line 3, holds list, but a row is an object"),
+        ([ROWS[0], {"text": "x", "label": 2}], r"mine, train, row 1 \(from 0\): .*answer choice 2 was asked for"),
+        ([{"label": 1}], r"row 0 \(from 0\): .*column 'text', but the columns are label"),
+        ([{"text": "a", "label": -1}], "None of the 1 rows of mine, train, fits .*they have no label"),
+    ],
+)
+def test_bad_rows_are_named(tmp_path: pathlib.Path, content: list, sentence: str) -> None:
+    write_jsonl(tmp_path / "mine" / "train.jsonl", content)
+    with pytest.raises(UserError, match=sentence) as error:
+        list(tasks.examples(one_task(configure(tmp_path, "mine", **OWN)), "train"))
+    assert "\n" not in str(error.value)
+
+
+def test_a_target_outside_the_choices_is_named(tmp_path: pathlib.Path) -> None:
+    write_jsonl(tmp_path / "mine" / "train.jsonl", [{"word": "good"}, {"word": "awful"}])
+    task = one_task(configure(tmp_path, "mine", input="x", target="{{ word }}", answer_choices="bad ||| good"))
+    with pytest.raises(UserError, match=r"row 1 .*target 'awful', which is not one of its answer choices bad, good"):
+        list(tasks.examples(task, "train"))
+
+
+def test_a_short_csv_line_is_named(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "train.csv").write_text("text,label\na,1\nb\n")
+    with pytest.raises(UserError, match=r"train.csv \(in data.dir\), line 3, has not 2 values"):
+        list(tasks.examples(one_task(configure(tmp_path, "mine", **OWN)), "train"))
+
+
+def test_what_is_not_there_is_answered_with_what_is(tmp_path: pathlib.Path) -> None:
+    write_jsonl(tmp_path / "a" / "b" / "train.jsonl", ROWS)
+    with pytest.raises(UserError, match=r"'mine' has no <split>.jsonl.* which holds a/b; change task.name"):
+        tasks.find_tasks(configure(tmp_path, "mine", **OWN))
+    with pytest.raises(UserError, match=r"a/b has no split 'test', only train; change task.train_split"):
+        list(tasks.examples(one_task(configure(tmp_path, "a/b", **OWN)), "test"))
+    with pytest.raises(UserError, match="which is not a folder"):
+        tasks.find_tasks(configure(tmp_path / "nowhere", "mine", **OWN))
+    with pytest.raises(UserError, match=r"story_cloze is given out by its authors"):
+        tasks.find_tasks(configure(tmp_path, "story_cloze/2016", **OWN))
+    with pytest.raises(UserError, match=r"Only one of task.input and task.target"):
+        tasks.find_tasks(configure(tmp_path, "a/b", input="x"))
+    with pytest.raises(UserError, match=r"task.name is empty"):
+        tasks.find_tasks(configure(tmp_path, " , "))
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """A folder with two data sets that TFDS itself has written; one imitates TFDS's columns of WinoGrande."""
+    import tensorflow_datasets as tfds
+
+    features = tfds.features
+
+    class TinyReviews(tfds.core.GeneratorBasedBuilder):
+        VERSION = tfds.core.Version("1.0.0")
+        columns = {  # noqa: RUF012
+            "text": features.Text(),
+            "label": features.ClassLabel(names=["neg", "pos"]),
+            "words": features.Sequence(features.Text()),
+        }
+        train = "train"
+
+        def _info(self) -> tfds.core.DatasetInfo:
+            return tfds.core.DatasetInfo(builder=self, features=features.FeaturesDict(self.columns))
+
+        def _split_generators(self, manager: Any) -> dict[str, Any]:
+            return {self.train: self._generate_examples(), "test": self._generate_examples(-1)}
+
+        def _generate_examples(self, label: int | None = None) -> Any:
+            for index, row in enumerate(ROWS):
+                yield index, row | {"words": row["text"].split(), "label": row["label"] if label is None else label}
+
+    class Winogrande(TinyReviews):
+        columns = {name: features.Text() for name in ("sentence", "option1", "option2")} | {
+            "label": features.ClassLabel(names=["1", "2"])
+        }
+        train = "train_xl"
+
+        def _generate_examples(self, label: int | None = None) -> Any:
+            for index in range(3):
+                yield index, {"sentence": f"{index} _", "option1": "a", "option2": "b", "label": index % 2}
+
+    folder = tmp_path_factory.mktemp("tfds")
+    for builder in (TinyReviews, Winogrande):
+        builder(data_dir=folder).download_and_prepare()
+    return folder
+
+
+def test_tfds_gives_the_rows_that_files_give(prepared: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    config = configure("", "tiny_reviews", **OWN | {"input": "{{ words | join('+') }} {{ text }} {{ label + 1 }}"})
+    config.data.tfds_dir = str(prepared)
+    task = one_task(config)
+    write_jsonl(tmp_path / "tiny_reviews/train.jsonl", [r | {"words": r["text"].split()} for r in ROWS])
+    config.data.dir = str(tmp_path)
+    from_files = sorted(tasks.examples(one_task(config), "train"), key=str)
+    assert sorted(tasks.examples(task, "train"), key=str) == from_files  # TFDS shuffles rows once, as it writes them
+    assert [e in from_files for e in tasks.examples(task, "train[50%:]")] == [True, True]
+    with pytest.raises(UserError, match="tiny_reviews has no split 'validation', only train, test"):
+        list(tasks.examples(task, "validation"))
+    with pytest.raises(UserError, match="None of the 4 rows"):
+        list(tasks.examples(task, "test"))
+    config = configure("", "tiny_reviews", input="{{ nothing }}", target="x")
+    config.data.tfds_dir = str(prepared)
+    with pytest.raises(UserError, match="column 'nothing', but the columns are label, text, words;"):
+        list(tasks.examples(one_task(config), "train"))
+
+
+def test_tfds_columns_become_those_of_hugging_face(prepared: pathlib.Path) -> None:
+    config = configure("", "winogrande/winogrande_xl", template="gap")
+    config.data.tfds_dir = str(prepared)
+    found = list(tasks.examples(one_task(config), "train[:100%]"))
+    assert sorted((e.input[0], e.target, e.label) for e in found) == [("0", "a", 0), ("1", "b", 1), ("2", "a", 0)]
+
+
+def test_without_a_network_tfds_says_so_at_once(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from infoprompt_jax import seqio_tasks
+
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))  # bound, not listening: connections are refused
+        monkeypatch.setattr(seqio_tasks, "DOWNLOADS_FROM", f"https://127.0.0.1:{closed.getsockname()[1]}")
+        monkeypatch.setattr(seqio_tasks.urllib.request, "getproxies", dict)
+        config = configure("", "super_glue/rte", template="entails")
+        config.data.tfds_dir = str(tmp_path)
+        with pytest.raises(UserError, match=r"not prepared in .* no network .*data.tfds_dir, or set data.dir"):
+            list(tasks.examples(one_task(config), "train"))
+        config.task.update(name="story_cloze/2016", **OWN)
+        with pytest.raises(UserError, match="given out by its authors"):
+            list(tasks.examples(one_task(config), "train"))
+    config.task.update(name="no_such_set", **OWN)
+    with pytest.raises(UserError, match=r"TFDS has no data set 'no_such_set': change task.name, or set data.dir"):
+        list(tasks.examples(one_task(config), "train"))
+
+
+def test_seqio_knows_the_tasks_and_tokenises_as_sentencepiece(tmp_path: pathlib.Path, vocabulary: pathlib.Path) -> None:
+    import sentencepiece
+    import seqio
+
+    from infoprompt_jax.seqio_tasks import seqio_task
+
+    write_jsonl(tmp_path / "mine" / "train.jsonl", ROWS)
+    task = one_task(configure(tmp_path, "mine", **OWN))
+    pieces = sentencepiece.SentencePieceProcessor(model_file=str(vocabulary))
+    for eos in (True, False):
+        registered = seqio_task(task, seqio.SentencePieceVocabulary(str(vocabulary)), inputs_eos=eos)
+        assert seqio.TaskRegistry.get(registered.name) is registered
+        assert registered.name.startswith("infoprompt:mine:inline_")
+        found = registered.get_dataset(split="train", shuffle=False).as_numpy_iterator()
+        for row, example in zip(found, tasks.examples(task, "train"), strict=True):
+            assert row["inputs"].tolist() == pieces.encode(example.input) + [1] * eos
+            assert row["targets"].tolist() == [*pieces.encode(example.target), 1]
+            assert row["inputs_pretokenized"].decode() == example.input and row["label"] == example.label
+
+
+def test_mixture_rates_are_seqios(tmp_path: pathlib.Path) -> None:
+    from infoprompt_jax.seqio_tasks import mixture
+
+    sizes = {"one": 40, "two": 10}
+    for name, size in sizes.items():
+        write_jsonl(tmp_path / name / "train.jsonl", [{"text": name, "label": 0}] * size)
+    found = tasks.find_tasks(configure(tmp_path, "one,two", **OWN))
+    assert tasks.rates(found, [40, 10], temperature=2.0, cap=16) == [4.0, 10**0.5]
+    assert tasks.rates(found, [40, 10]) == [40.0, 10.0]
+    with pytest.raises(UserError, match=r"task.temperature is 0.0, but must be above 0"):
+        tasks.rates(found, [40, 10], temperature=0.0)
+    mixed = mixture(found, "both", temperature=2.0, cap=16)
+    assert [mixed.get_rate(task) for task in mixed.tasks] == [4.0, 10**0.5]
+    half = mixture(found, "both", split="train[:50%]")
+    assert [half.get_rate(task) for task in half.tasks] == [20.0, 5.0]
+    rows = half.get_dataset(split="train[:50%]", shuffle=False, num_epochs=None).take(500).as_numpy_iterator()
+    share = sum(row["inputs"] == b"Review: one" for row in rows) / 500
+    assert abs(share - 0.8) < 4 * (0.8 * 0.2 / 500) ** 0.5
+
+
+def test_fingerprint_follows_data_prompt_and_slice(tmp_path: pathlib.Path, prepared: pathlib.Path) -> None:
+    def found(split: str = "train", **own: str) -> str:
+        return tasks.source_fingerprint(one_task(configure(tmp_path, "mine", **OWN | own)), split)
+
+    write_jsonl(tmp_path / "mine" / "train.jsonl", ROWS)
+    before = found()
+    assert before == found() and len({before, found("train[:2]"), found(input="{{ text }}")}) == 3
+    write_jsonl(tmp_path / "mine" / "train.jsonl", ROWS[::-1])
+    assert before != found()
+    config = configure("", "tiny_reviews", **OWN)
+    config.data.tfds_dir = str(prepared)
+    prints = {tasks.source_fingerprint(one_task(config), split) for split in ("train", "test", "train")}
+    assert len(prints) == 2
