@@ -195,7 +195,7 @@ def _random_backbone(mesh: Mesh, switches: dict) -> Backbone:
     """An untrained byte-level T5 v1.1 of about 0.2 M weights: shows the machinery, knows nothing."""
     tokenizer = load_tokenizer("bytes")
     sizes = {"d_model": 64, "d_kv": 16, "d_ff": 128, "num_layers": 2, "num_decoder_layers": 2, "num_heads": 4}
-    config = T5Config(vocab_size=tokenizer.vocab_size, **sizes, **switches)
+    config = T5Config(vocab_size=384, **sizes, **switches)  # 259 bytes and controls, in rows that a mesh can split
     state = nnx.split(T5(config, nnx.Rngs(0)))[1]
     leaves = (("/".join(map(str, path)), np.asarray(v[...])) for path, v in nnx.to_flat_state(state))
     graph, frozen, fingerprint = place(config, leaves, mesh)

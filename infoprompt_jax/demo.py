@@ -13,8 +13,8 @@ import sys
 
 from infoprompt_jax.atomic import whole
 
-ANIMALS = "ant bat cat dog eel fox gnu hen".split()
-TOOLS = "axe bit drill file hammer jig level plane".split()
+ANIMALS = ("ant", "bat", "cat", "dog", "eel", "fox", "gnu", "hen")
+TOOLS = ("axe", "bit", "drill", "file", "hammer", "jig", "level", "plane")
 ROWS = {"train": 512, "validation": 128}
 
 

@@ -126,6 +126,7 @@ class TokenizedSplits:
         default = os.path.join("~", ".cache", "infoprompt_jax")
         self.directory = pathlib.Path(config.data.cache_dir or default).expanduser() / "rows"
         self.found: dict[tuple[str, str], Rows] = {}
+        self.streams: dict[tuple[Any, ...], Stream] = {}
 
     def __call__(self, task: Task, split: str) -> Rows:
         if (task.id, split) not in self.found:
@@ -155,13 +156,17 @@ class TokenizedSplits:
         return rows
 
     def stream(self, member: Member, member_tasks: Sequence[Task]) -> Stream:
-        """The member's training batches: a mixture of its tasks, or so many shots of each."""
-        task, train = member.config.task, member.config.train
+        """The member's training batches: a mixture of its tasks, or so many shots of each. Paired members share it."""
+        task, seed = member.config.task, member.config.seed
+        key = (tuple(t.id for t in member_tasks), task.shots, seed)
+        if key in self.streams:
+            return self.streams[key]
         rows = [self(t, task.train_split) for t in member_tasks]
-        shots = [subset(len(r), task.shots, member.config.seed, r.labels) for r in rows] if task.shots else None
+        shots = [subset(len(r), task.shots, seed, r.labels) for r in rows] if task.shots else None
         sizes = [len(r) for r in rows] if shots is None else [len(s) for s in shots]
         rates = tasks.rates(member_tasks, sizes, task.temperature, task.cap)
-        return Stream(rows, rates, member.config.seed, train.batch_size, shots)
+        self.streams[key] = Stream(rows, rates, seed, self.config.train.batch_size, shots)
+        return self.streams[key]
 
 
 def make_objective(

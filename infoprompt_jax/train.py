@@ -30,6 +30,9 @@ LOGGED = ("loss", "task_loss", "head_mi", "representation_mi", "kl", "gradient_n
 log = logging.getLogger(__name__)
 
 
+MOST_SHOWN = 8  # members whose metric is printed as the run goes
+
+
 class Stopped(Exception):  # noqa: N818
     """The run was told to stop (SIGTERM) and has saved; the same command resumes it."""
 
@@ -93,7 +96,14 @@ class Run:
         """Host batches from step `start` on, with cached features where the objective reads them."""
         experiment, data = self.experiment, self.experiment.config.data
         read = train_batches(
-            experiment.streams, start, self.config.steps, data.buckets, data.max_input_length, data.threads
+            experiment.streams,
+            start,
+            self.config.steps,
+            data.buckets,
+            data.max_input_length,
+            data.threads,
+            jax.process_index(),
+            jax.process_count(),
         )
         if not (experiment.fleet.objective.needs_features and experiment.config.infoprompt.cache_features):
             return read
@@ -136,6 +146,10 @@ class Run:
             if active:
                 self.log.write(step, member.name, {f"eval/{k}": v for k, v in result.items()} | {"prompt_norm": norm})
         metric = np.array([r[name] for r, name in zip(results, chosen, strict=True)], np.float32)
+        shown = ", ".join(
+            f"{m.name} {v:.4f}" for m, v in zip(self.experiment.members[:MOST_SHOWN], metric, strict=False)
+        )
+        log.info("step %d: %s %s%s", step, chosen[0], shown, ", ..." if len(metric) > MOST_SHOWN else "")
         self.state = fleet.record_best(self.state, metric, np.int32(self.config.patience))
         self.active = np.asarray(self.state.active)
         self.evaluated = step

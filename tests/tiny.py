@@ -1,0 +1,102 @@
+"""A tiny untrained backbone and made-up batches: what tests of the training step need."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from infoprompt_jax import optimizers, partition
+from infoprompt_jax.backbone import Backbone, load_backbone
+from infoprompt_jax.fleet import Fleet, FleetState, member_keys
+from infoprompt_jax.objective import Objective
+
+P, B, L, T, C, V = 5, 4, 12, 4, 3, 259
+HYPER = {
+    "beta": 0.2,
+    "gamma": 0.1,
+    "kappa": 0.1,
+    "decay": 0.0,
+    "learning_rate": 0.3,
+    "critic_learning_rate": 1e-3,
+    "warmup": 0.0,
+    "schedule": 0,
+    "estimator": 0,
+}
+
+
+def one_device() -> Mesh:
+    return partition.make_mesh(1, 1, jax.devices()[:1])
+
+
+def backbone(mesh: Mesh | None = None, **switches: Any) -> Backbone:
+    return load_backbone("random", mesh=mesh or one_device(), **switches)
+
+
+def tokens(rng: np.random.Generator, *shape: int, length: int) -> np.ndarray:
+    """Token rows of random lengths from 1 to `length`, EOS last, then PAD."""
+    ends = rng.integers(1, length + 1, shape)[..., None]
+    places = np.arange(length).reshape(*(1,) * len(shape), length)
+    rows = np.where(places < ends, rng.integers(3, V, (*shape, length)), 0)
+    return np.where(places == ends - 1, 1, rows).astype(np.int32)
+
+
+def batch(members: int = 1, rows: int = B, seed: int = 0, same: bool = False, length: int = L) -> dict[str, np.ndarray]:
+    """A batch [M, B, ...]; with `same`, every member has the same rows."""
+    rng = np.random.default_rng(seed)
+    drawn = 1 if same else members
+    choices = tokens(rng, drawn, rows, C, length=T)
+    label = rng.integers(0, C, (drawn, rows)).astype(np.int32)
+    made = {
+        "inputs": tokens(rng, drawn, rows, length=length),
+        "targets": np.take_along_axis(choices, label[..., None, None], axis=2)[:, :, 0],
+        "choices": choices,
+        "label": label,
+        "weight": np.ones((drawn, rows), np.float32),
+    }
+    return {name: np.repeat(value, members, axis=0) if same else value for name, value in made.items()}
+
+
+def hyper(*members: dict[str, Any]) -> dict[str, np.ndarray]:
+    rows = [{**HYPER, **member} for member in members or ({},)]
+    whole = ("schedule", "estimator")
+    return {k: np.array([row[k] for row in rows], np.int32 if k in whole else np.float32) for k in HYPER}
+
+
+def fleet(model: Backbone, optimizer: str = "adafactor", accumulate: int = 1, steps: int = 100, **fields: Any) -> Fleet:
+    objective = Objective(graph=model.graph, **fields)
+    return Fleet(objective, optimizers.optimizer(optimizer, 1e-5, 1.0), steps, model.mesh, accumulate)
+
+
+def start(program: Fleet, model: Backbone, seeds: list[int]) -> FleetState:
+    """Prompts from embeddings that the member's seed picks."""
+    trainables = []
+    for seed in seeds:
+        ids = np.random.default_rng(seed).integers(3, V, (1, P))
+        verbalizer = np.asarray(model.head_rows(np.arange(C) + 5))
+        trainables.append(program.objective.init(np.asarray(model.embed(ids)[0]), jax.random.key(seed), verbalizer))
+    return program.init(trainables)
+
+
+def run(
+    program: Fleet,
+    model: Backbone,
+    seeds: list[int],
+    hypers: dict[str, np.ndarray],
+    batches: list[dict[str, np.ndarray]],
+) -> tuple[FleetState, dict[str, np.ndarray]]:
+    """The state after all batches, and every step's metrics as [steps, M]."""
+    state, logged = start(program, model, seeds), []
+    keys = partition.place_replicated(member_keys(seeds), model.mesh)
+    hypers = partition.place_replicated(hypers, model.mesh)
+    for rows in batches:
+        state, metrics = program.step(state, model.frozen, partition.place_batch(rows, model.mesh), hypers, keys)
+        logged.append(jax.device_get(metrics))
+    return state, {name: np.stack([step[name] for step in logged]) for name in logged[0]}
+
+
+def member(values: dict[str, np.ndarray], index: int) -> dict[str, np.ndarray]:
+    """One member's share of a batch or of hyper-parameters, as a fleet of one."""
+    return {name: value[index : index + 1] for name, value in values.items()}
