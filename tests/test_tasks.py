@@ -75,10 +75,11 @@ def test_own_data_with_an_inline_prompt(
     tmp_path: pathlib.Path, suffix: str, write: Callable[[pathlib.Path], None]
 ) -> None:
     write(tmp_path / "mine" / f"train.{suffix}")
-    task = one_task(configure(tmp_path, "mine", **OWN))
+    task = one_task(configure(tmp_path, "mine", **OWN | {"input": "{{ label + 1 }} {{ text }}"}))
     assert task.choices == ("bad", "good") and task.metric == "accuracy"
     assert list(tasks.examples(task, "train")) == [
-        Example(f"Review: {row['text']}", ["bad", "good"][row["label"]], ("bad", "good"), row["label"]) for row in ROWS
+        Example(f"{row['label'] + 1} {row['text']}", ["bad", "good"][row["label"]], ("bad", "good"), row["label"])
+        for row in ROWS
     ]
 
 
