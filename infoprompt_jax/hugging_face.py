@@ -100,16 +100,18 @@ class Checkpoint:
 
     def _size(self, field: str) -> int:
         default = self.metadata.get("num_layers") if field == "num_decoder_layers" else DEFAULTS.get(field)
-        size = self.metadata.get(field, default)
+        size = default if self.metadata.get(field) is None else self.metadata[field]
         if not isinstance(size, int) or size < 1:
             raise self.refusal(f"has {field} {size!r} in its config.json, but a positive whole number was expected")
         return size
 
     def _is_tied(self, says_tied: bool) -> bool:
         """Pickles are from before transformers 5, so config.json can be believed and nothing has to be opened."""
-        if not any(self.path.glob("model*.safetensors*")) or "lm_head.weight" not in self:
+        names = ("lm_head.weight", "shared.weight")
+        if not any(self.path.glob("model*.safetensors*")) or not all(name in self for name in names):
             return says_tied
-        return np.array_equal(self.read("lm_head.weight"), self.read("shared.weight"))
+        head, embedding = map(self.read, names)
+        return np.array_equal(head, embedding)
 
     @functools.cached_property
     def files(self) -> dict[str, str]:
@@ -130,7 +132,9 @@ class Checkpoint:
             return dict.fromkeys(self._handle(name).names, name)
         if not (self.path / f"{name}.index.json").is_file():
             return {}
-        files = self._json(f"{name}.index.json").get("weight_map", {})
+        files = self._json(f"{name}.index.json").get("weight_map")
+        if not isinstance(files, dict):
+            raise self.refusal(f"holds a {name}.index.json without a weight_map")
         for file in sorted(set(files.values())):
             if pathlib.PureWindowsPath(file).name != file:  # knows slashes of both kinds
                 raise self.refusal(f"has an index that points outside the directory, to {file!r}")

@@ -36,7 +36,7 @@ class Prompt:
     `value_PD` is float32 [P, D], or None if the prompt is instance-conditioned: `tensors` then holds its parameters.
     """
 
-    value_PD: np.ndarray | None  # noqa: N815
+    value_PD: np.ndarray | None
     metadata: dict[str, Any] = dataclasses.field(default_factory=dict)
     tensors: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
@@ -135,7 +135,8 @@ def _write_peft(path: pathlib.Path, prompt: Prompt) -> None:
     """One matrix [P, D] for the encoder: PEFT's default for such models, [2P, D], uses only half of its rows."""
     from safetensors.numpy import save_file
 
-    length, width = prompt.value_PD.shape
+    value = np.ascontiguousarray(prompt.value_PD, np.float32)
+    length, width = value.shape
     config = {
         "peft_type": "PROMPT_TUNING",
         "task_type": "SEQ_2_SEQ_LM",
@@ -147,7 +148,6 @@ def _write_peft(path: pathlib.Path, prompt: Prompt) -> None:
         "inference_mode": True,
     }
     path.mkdir()
-    value = np.ascontiguousarray(prompt.value_PD, np.float32)
     save_file({"prompt_embeddings": value}, path / "adapter_model.safetensors", metadata={"format": "pt"})
     (path / "adapter_config.json").write_text(json.dumps(config, indent=2))
 
@@ -255,7 +255,7 @@ def _read_zarr(path: pathlib.Path, field: str) -> Prompt:
 
 
 def _read_t5x(path: pathlib.Path, field: str) -> Prompt:
-    checkpoint = t5x.Checkpoint(t5x.find(path, field), field)
+    checkpoint = t5x.Checkpoint(t5x.find(path, field) or path, field)
     names = sorted(name for name in checkpoint.parameters if name.split(".")[-1] == "prompt")
     if len(names) != 1:
         found = ", ".join(names) or "none"

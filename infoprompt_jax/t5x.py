@@ -48,9 +48,9 @@ class Checkpoint:
 
         self.path, self.field, self.metadata = path, field, {}
         try:
-            tree = serialization.msgpack_restore((path / "checkpoint").read_bytes())
+            tree: Any = serialization.msgpack_restore((path / "checkpoint").read_bytes())
             self.parameters = _flat(tree["optimizer"]["target"])
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise self.refusal("holds no parameters under optimizer/target: damaged, or not a model's") from error
 
     def refusal(self, why: str) -> UserError:
@@ -152,11 +152,11 @@ def _open_zarr(directory: pathlib.Path, field: str) -> Any:
 
     spec = {"driver": "zarr", "kvstore": {"driver": "file", "path": str(directory.absolute())}}
     try:
-        array = tensorstore.open(spec, read=True).result()
+        array: Any = tensorstore.open(spec, read=True).result()
     except ValueError as error:
         raise _refusal(directory, field, "lacks a readable .zarray file") from error
-    pairs = zip(array.shape, array.chunk_layout.read_chunk.shape, strict=True)
-    expected = math.prod(math.ceil(size / chunk) for size, chunk in pairs)
+    chunk = array.chunk_layout.read_chunk.shape or ()
+    expected = math.prod(math.ceil(size / part) for size, part in zip(array.shape, chunk, strict=True))
     found = sum(not file.name.startswith(".") for file in directory.iterdir())
     if found < expected:
         raise _refusal(directory, field, f"holds only {found} of {expected} chunks: copy it whole")

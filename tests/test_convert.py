@@ -162,6 +162,8 @@ def test_export_of_a_head_that_is_tied_but_not_scaled(saved: pathlib.Path, tmp_p
     leaves = {leaf: array for leaf, array in read(saved).items() if leaf != "head"}
     convert.export(tmp_path / "new", config, leaves.items())
     assert convert.read_config(tmp_path / "new") == config
+    # To transformers before version 5, true would mean scaled.
+    assert json.loads((tmp_path / "new" / "config.json").read_text())["tie_word_embeddings"] is False
     np.testing.assert_allclose(
         torch_logits(from_transformers(tmp_path / "new"), INPUTS, TARGETS),
         logits(tiny_t5.load(tmp_path / "new"), INPUTS, TARGETS),
@@ -207,6 +209,17 @@ def test_fingerprint_tells_weights_not_formats(saved: pathlib.Path, checkpoint: 
     assert backwards.hexdigest() == expected
 
 
+def test_fingerprint_samples_every_column() -> None:
+    config = T5Config(17, 8, 4, 16, 1, 1, 2)
+    array = np.zeros((8192, 8), np.float32)
+    found = set()
+    for column in range(-1, 8):
+        digest = convert.Fingerprint(config)
+        digest.add("embedding", array + np.where(np.arange(8) == column, np.float32(1), np.float32(0))[None])
+        found.add(digest.hexdigest())
+    assert len(found) == 9
+
+
 WEIGHTS = "model.safetensors"
 WO = "encoder__block__1__layer__1__DenseReluDense__wo__weight"
 
@@ -241,9 +254,17 @@ DAMAGES: dict[str, tuple[Callable[[pathlib.Path], Any], str]] = {
     ),
     "infinity": (lambda path: edit_tensors(path / WEIGHTS, **{WO: np.full((8, 16), np.inf, "f2")}), "NaN or inf.*wo"),
     "layers": (lambda path: edit_json(path / "config.json", num_layers=1), "only 1 layers"),
+    "no embeddings": (
+        lambda path: edit_tensors(path / WEIGHTS, shared__weight=None),
+        "lacks the tensor shared.weight",
+    ),
     "no head": (
         lambda path: edit_tensors(path / WEIGHTS, lm_head__weight=None),
         "lacks the tensor lm_head.weight",
+    ),
+    "empty index": (
+        lambda path: (path / WEIGHTS).replace(path / "model.safetensors.index.json").write_text("{}"),
+        "without a weight_map",
     ),
     "lost shard": (lambda path: index(path, "model-2.safetensors"), "lacks the file model-2"),
     "outside": (lambda path: index(path, "../t5/model-1.safetensors"), "points outside"),

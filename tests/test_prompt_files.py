@@ -136,10 +136,13 @@ def test_t5x_prompts(t5x_prompt: pathlib.Path, shared: pathlib.Path) -> None:
         load_prompt(shared / "fixtures" / "t5x" / "prompt_tuning_t5_1_1_tiny")
 
 
-def test_t5x_reads_nothing_outside_its_directory(t5x_prompt: pathlib.Path) -> None:
+@pytest.mark.parametrize("relative", [True, False])
+def test_t5x_reads_nothing_outside_its_directory(t5x_prompt: pathlib.Path, relative: bool) -> None:
     shutil.move(t5x_prompt / "target.encoder.prompt.prompt.prompt", t5x_prompt.parent / "elsewhere")
     checkpoint = t5x.Checkpoint(t5x_prompt)
-    checkpoint.parameters["encoder.prompt.prompt.prompt"]["kvstore"]["path"] = "../elsewhere"
+    checkpoint.parameters["encoder.prompt.prompt.prompt"]["kvstore"]["path"] = (
+        "../elsewhere" if relative else str(t5x_prompt.parent / "elsewhere")
+    )
     with pytest.raises(UserError, match=r"lacks a readable \.zarray"):
         checkpoint.read("encoder.prompt.prompt.prompt")
 
