@@ -1,0 +1,199 @@
+"""The loss of one member, part by part, against NumPy and against the backbone's own verbs."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny
+from flax import nnx
+
+from infoprompt_jax.objective import Objective, encode_posterior
+
+
+@pytest.fixture(scope="module")
+def model() -> tiny.Backbone:
+    return tiny.backbone()
+
+
+@pytest.fixture(scope="module")
+def rows() -> dict[str, np.ndarray]:
+    return {name: value[0] for name, value in tiny.batch(seed=11).items()}
+
+
+def trainable_of(objective: Objective, model: tiny.Backbone) -> Any:
+    """A trainable tree away from identities and zeros."""
+    value = np.asarray(model.embed(np.arange(5, 5 + tiny.P)[None])[0])
+    verbalizer = np.asarray(model.head_rows(np.arange(tiny.C) + 5))
+    rng = np.random.default_rng(9)
+    tree = objective.init(value, jax.random.key(0), verbalizer)
+    return jax.tree.map(lambda x: jnp.asarray(x + 0.1 * rng.standard_normal(x.shape), jnp.float32), tree)
+
+
+def loss(model: tiny.Backbone, rows: dict, trainable: Any, progress: float = 0.0, **fields: Any) -> dict[str, float]:
+    objective = Objective(graph=model.graph, **fields)
+    hyper = {name: value[0] for name, value in tiny.hyper().items()}
+    hyper["decay"] = np.float32(0.5)
+    run = jax.jit(objective.loss)
+    total, parts = run(trainable, model.frozen, rows, hyper, jax.random.key(4), progress)
+    return {"total": float(total), **{name: float(value) for name, value in parts.items()}}
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def states(graph: nnx.GraphDef, frozen: nnx.State, inputs: jax.Array, prompt: jax.Array | None) -> jax.Array:
+    t5 = nnx.merge(graph, frozen)
+    y, mask = t5.encode(inputs, prompt)
+    return t5.decode(jnp.zeros((len(inputs), 1), jnp.int32), y, mask)[:, 0]
+
+
+def unprompted(model: tiny.Backbone, rows: dict, prompt: Any = None) -> np.ndarray:
+    """The decoder's state at position 0, [B, D], by way of the model's parts."""
+    return np.asarray(states(model.graph, model.frozen, rows["inputs"], prompt), np.float64)
+
+
+def infonce(positive: np.ndarray, negative: np.ndarray, mask: np.ndarray) -> float:
+    scores = np.concatenate([positive[:, None], np.where(mask, negative, -np.inf)], axis=1)
+    return float(np.mean(np.log(1 + mask.sum(1)) + positive - np.log(np.exp(scores).sum(axis=1))))
+
+
+def test_lm_loss_is_the_mean_over_target_tokens(model: tiny.Backbone, rows: dict) -> None:
+    trainable = trainable_of(Objective(graph=model.graph), model)
+    logits = np.asarray(model.logits(rows["inputs"], rows["targets"], trainable["prompt"]["value"]), np.float64)
+    log_p = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+    picked = np.take_along_axis(log_p, rows["targets"][..., None], 2)[..., 0]
+    mask = rows["targets"] != 0
+    expected = -(picked * mask).sum() / mask.sum()
+    assert loss(model, rows, trainable)["task_loss"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_choices_loss_is_the_cross_entropy_of_rank_classification(model: tiny.Backbone, rows: dict) -> None:
+    trainable = trainable_of(Objective(graph=model.graph), model)
+    scores = np.asarray(model.score(rows["inputs"], rows["choices"], trainable["prompt"]["value"]), np.float64)
+    expected = np.mean(np.log(np.exp(scores).sum(1)) - np.take_along_axis(scores, rows["label"][:, None], 1)[:, 0])
+    assert loss(model, rows, trainable, task_loss="choices")["task_loss"] == pytest.approx(expected, rel=1e-4)
+
+
+def test_verbalizer_loss_reads_z_and_theta(model: tiny.Backbone, rows: dict) -> None:
+    objective = Objective(graph=model.graph, task_loss="verbalizer")
+    trainable = trainable_of(objective, model)
+    z = unprompted(model, rows, trainable["prompt"]["value"])
+    logits = z @ np.asarray(trainable["verbalizer"]["value"], np.float64).T
+    expected = np.mean(np.log(np.exp(logits).sum(1)) - np.take_along_axis(logits, rows["label"][:, None], 1)[:, 0])
+    assert loss(model, rows, trainable, task_loss="verbalizer")["task_loss"] == pytest.approx(expected, rel=1e-4)
+    np.testing.assert_allclose(jax.jit(objective.scores)(trainable, model.frozen, rows), logits, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("critic", ["dot", "bilinear"])
+def test_head_information(model: tiny.Backbone, rows: dict, critic: str) -> None:
+    trainable = trainable_of(Objective(graph=model.graph, critic=critic), model)
+    label = np.asarray(model.head_rows(rows["choices"][..., 0]), np.float64).mean(axis=1)
+    kernel = np.asarray(trainable["head_critic"]["kernel"], np.float64) if critic == "bilinear" else np.eye(64)
+    against = label @ kernel.T / 8.0  # sqrt(D)
+    positive = against @ np.asarray(trainable["prompt"]["value"], np.float64).mean(axis=0)
+    negative = np.einsum("BLD,BD->BL", np.asarray(model.embed(rows["inputs"]), np.float64), against)
+    expected = infonce(positive, negative, rows["inputs"] != 0)
+    assert loss(model, rows, trainable, critic=critic)["head_mi"] == pytest.approx(expected, rel=1e-4, abs=1e-6)
+
+
+def context(trainable: Any) -> np.ndarray:
+    critic = {name: np.asarray(value, np.float64) for name, value in trainable["representation_critic"].items()}
+    return np.asarray(trainable["prompt"]["value"], np.float64).mean(axis=0) @ critic["kernel"] + critic["bias"]
+
+
+def test_representation_information_without_noise(model: tiny.Backbone, rows: dict) -> None:
+    trainable = trainable_of(Objective(graph=model.graph), model)
+    c = context(trainable) / 8.0
+    positive = unprompted(model, rows, trainable["prompt"]["value"]) @ c
+    negative = np.repeat((unprompted(model, rows) @ c)[:, None], 6, axis=1)
+    expected = infonce(positive, negative, np.ones_like(negative, bool))
+    found = loss(model, rows, trainable, noise_scale=0.0, negatives_per_example=6)["representation_mi"]
+    assert found == pytest.approx(expected, rel=1e-3, abs=1e-5)
+
+
+def test_representation_information_in_batch(model: tiny.Backbone, rows: dict) -> None:
+    trainable = trainable_of(Objective(graph=model.graph), model)
+    scores = unprompted(model, rows, trainable["prompt"]["value"]) @ (context(trainable) / 8.0)
+    expected = infonce(scores, np.repeat(scores[None], len(scores), axis=0), ~np.eye(len(scores), dtype=bool))
+    found = loss(model, rows, trainable, negatives="in_batch")["representation_mi"]
+    assert found == pytest.approx(expected, rel=1e-3, abs=1e-5)
+
+
+def test_mean_encoder_reads_input_positions_alone(model: tiny.Backbone, rows: dict) -> None:
+    objective = Objective(graph=model.graph, representation="mean_encoder")
+    found = objective.features(nnx.merge(model.graph, model.frozen), {"inputs": rows["inputs"]})
+    encoded, mask = np.asarray(model.encode(rows["inputs"])), rows["inputs"] != 0
+    expected = [y[m].mean(axis=0) for y, m in zip(encoded, mask, strict=True)]
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    wider = np.pad(rows["inputs"], ((0, 0), (0, 9)))
+    np.testing.assert_allclose(
+        objective.features(nnx.merge(model.graph, model.frozen), {"inputs": wider}), found, rtol=1e-4, atol=1e-5
+    )
+
+
+def test_the_total_weighs_and_decays_the_terms(model: tiny.Backbone, rows: dict) -> None:
+    fields = {"variational": True, "task_loss": "verbalizer"}
+    trainable = trainable_of(Objective(graph=model.graph, **fields), model)
+    parts = loss(model, rows, trainable, progress=0.4, **fields)
+    terms = 0.1 * parts["kl"] - 0.1 * parts["head_mi"] - 0.2 * parts["representation_mi"]
+    assert parts["total"] == pytest.approx(parts["task_loss"] + (1 - 0.5 * 0.4) * terms, rel=1e-5)
+
+
+def test_the_kl_is_summed_over_both_passes(model: tiny.Backbone, rows: dict) -> None:
+    fields = {"variational": True, "task_loss": "verbalizer", "latent": 6}
+    trainable = trainable_of(Objective(graph=model.graph, **fields), model)
+    total = 0.0
+    for h in (unprompted(model, rows), unprompted(model, rows, trainable["prompt"]["value"])):
+        mean, log_std = (
+            np.asarray(x, np.float64) for x in encode_posterior(trainable["posterior"], jnp.asarray(h, "f"))
+        )
+        total += np.mean(0.5 * (mean**2 + np.exp(2 * log_std) - 1) - log_std)
+    assert loss(model, rows, trainable, **fields)["kl"] == pytest.approx(total, rel=1e-3)
+
+
+def test_gradients_flow_where_the_method_says(model: tiny.Backbone, rows: dict) -> None:
+    """The head term reaches the prompt; the representation term does so through z alone, never through its critic."""
+    objective = Objective(graph=model.graph)
+    trainable = trainable_of(objective, model)
+    z = jnp.asarray(unprompted(model, rows, trainable["prompt"]["value"]), jnp.float32)
+    h = jnp.asarray(unprompted(model, rows), jnp.float32)
+
+    def head(value: jax.Array) -> jax.Array:
+        return objective._head_information(nnx.merge(model.graph, model.frozen), trainable, rows, value, 0)
+
+    def representation(value: jax.Array, z: jax.Array) -> jax.Array:
+        return objective._representation_information(trainable, rows, value, z, h, 0, jax.random.key(0))
+
+    assert np.abs(jax.grad(head)(trainable["prompt"]["value"])).max() > 1e-6
+    to_prompt, to_z = jax.grad(representation, argnums=(0, 1))(trainable["prompt"]["value"], z)
+    assert not np.any(to_prompt) and np.abs(to_z).max() > 1e-6
+
+
+def test_an_instance_prompt_is_one_per_example(model: tiny.Backbone, rows: dict) -> None:
+    objective = Objective(graph=model.graph, kind="instance", task_loss="choices")
+    trainable = trainable_of(objective, model)
+    scores = np.asarray(jax.jit(objective.scores)(trainable, model.frozen, rows))
+    for b in range(len(scores)):
+        alone = {name: value[b : b + 1] for name, value in rows.items()}
+        np.testing.assert_allclose(
+            jax.jit(objective.scores)(trainable, model.frozen, alone)[0], scores[b], rtol=1e-3, atol=1e-3
+        )
+    h = jnp.asarray(unprompted(model, rows), jnp.float32)
+    hidden = jax.nn.gelu(h @ trainable["generator"]["down"])
+    prompts = trainable["prompt"]["value"][None] + jnp.einsum("BE,EPD->BPD", hidden, trainable["generator"]["up"])
+    np.testing.assert_allclose(model.score(rows["inputs"], rows["choices"], prompts), scores, rtol=1e-3, atol=1e-3)
+
+
+def test_rows_of_weight_zero_change_nothing(model: tiny.Backbone, rows: dict) -> None:
+    """A row that only fills up a batch, with no choice at all, is as if it were not there."""
+    filled = {name: np.concatenate([value, np.zeros_like(value[:1])]) for name, value in rows.items()}
+    filled["inputs"][-1, 0] = 1
+    for task_loss in ("lm", "choices"):
+        trainable = trainable_of(Objective(graph=model.graph, task_loss=task_loss), model)
+        fields = {"task_loss": task_loss, "noise_scale": 0.0, "negatives_per_example": 3}
+        found, expected = (loss(model, some, trainable, **fields) for some in (filled, rows))
+        for name, value in expected.items():
+            assert found[name] == pytest.approx(value, rel=1e-4, abs=1e-5), name
