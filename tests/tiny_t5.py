@@ -38,6 +38,7 @@ def torch_t5(version: str) -> Any:
     import torch
     import transformers
 
+    torch.set_num_threads(1)  # tiny matrices: more threads only wait for each other
     torch.manual_seed(len(version) + sum(map(ord, version)))
     model = transformers.T5ForConditionalGeneration(transformers.T5Config(**SIZES, **VERSIONS[version]))
     with torch.no_grad():
