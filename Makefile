@@ -19,6 +19,7 @@ help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
 run: $(VENV)/run.stamp  ## train the demo (CONFIG=..., WORKDIR=...); the same command again resumes
+	$(RUN) infoprompt_jax.demo runs/demo-data
 	$(RUN) infoprompt_jax.main --config=$(CONFIG) --workdir=$(WORKDIR)
 
 test: $(VENV)/dev.stamp  ## the fast tests

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import logging
 import pathlib
 from collections.abc import Iterable
 
@@ -22,6 +23,8 @@ from infoprompt_jax import convert, hub, partition, scoring
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.t5 import T5, T5Config
 from infoprompt_jax.tokenizer import Tokenizer, check_vocabulary, load_tokenizer
+
+log = logging.getLogger(__name__)
 
 DTYPES = ("float32", "bfloat16")
 
@@ -193,6 +196,7 @@ def load_backbone(
 
 def _random_backbone(mesh: Mesh, switches: dict) -> Backbone:
     """An untrained byte-level T5 v1.1 of about 0.2 M weights: shows the machinery, knows nothing."""
+    log.warning("backbone.name='random' is a tiny T5 with random weights: its scores say nothing about the method.")
     tokenizer = load_tokenizer("bytes")
     sizes = {"d_model": 64, "d_kv": 16, "d_ff": 128, "num_layers": 2, "num_decoder_layers": 2, "num_heads": 4}
     config = T5Config(vocab_size=384, **sizes, **switches)  # 259 bytes and controls, in rows that a mesh can split
