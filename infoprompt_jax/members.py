@@ -14,6 +14,7 @@ import itertools
 import ml_collections
 import numpy as np
 
+from infoprompt_jax import settings
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.optimizers import SCHEDULES
 from infoprompt_jax.settings import PER_MEMBER
@@ -41,17 +42,21 @@ def expand(config: ml_collections.ConfigDict) -> list[Member]:
     Raises:
       UserError: an unknown variant, a field that a member cannot set for itself, or two members of one name.
     """
-    seeds = config.fleet.seeds or (None,)
-    members = []
-    for own, variant, seed in itertools.product(config.fleet.members or ({},), config.fleet.variants, seeds):
+    fleet, members = config.fleet, []
+    for own, variant, seed in itertools.product(
+        fleet.members or ({},), fleet.variants or ("run",), fleet.seeds or (None,)
+    ):
         if variant not in VARIANTS:
             raise UserError(f"fleet.variants holds {variant!r}: choose from {', '.join(VARIANTS)}.")
         own = dict(own)
         parts = [own.pop("name", None), variant if variant != "run" else None]
         overrides = {**VARIANTS[variant], **own, **({} if seed is None else {"seed": seed})}
-        name = "-".join(part for part in parts if part) or "run"
+        name = "-".join(str(part) for part in parts if part) or "run"
         members.append(Member(name if seed is None else f"{name}-seed{seed}", _override(config, overrides)))
     names = [member.name for member in members]
+    for name in names:
+        if name.startswith(".") or not set(name).isdisjoint("/\\\0"):
+            raise UserError(f"fleet.members holds the name {name!r}: choose one that can be a directory's name.")
     if len(set(names)) < len(names):
         raise UserError(
             f"Two members are both named {max(names, key=names.count)!r}: give each its name in fleet.members."
@@ -66,8 +71,11 @@ def _override(config: ml_collections.ConfigDict, overrides: dict) -> ml_collecti
             raise UserError(
                 f"fleet.members sets {field!r}, which all members share: a member may set {', '.join(PER_MEMBER)}."
             )
-        config.update_from_flattened_dict({field: value})
-    return config
+        try:
+            config.update_from_flattened_dict({field: value})
+        except TypeError as error:
+            raise UserError(f"fleet.members sets {field}={value!r}, which is of the wrong type: {error}.") from error
+    return settings.check(config)
 
 
 def hyper_parameters(members: list[Member], estimators: tuple[str, ...]) -> dict[str, np.ndarray]:

@@ -8,6 +8,7 @@ in a file as on the command line. Lists are tuples, so that they can be given on
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -149,9 +150,13 @@ CHOICES = {
     "train.optimizer": ("adafactor", "adamw"),
     "train.schedule": ("constant", "linear", "cosine"),
     "scoring.normalize": ("none", "tokens", "characters"),
+    "task.metric": ("", "accuracy", "f1", "macro_f1", "matthews", "exact_match"),
 }
 
+ELEMENTS = {"fleet.seeds": int, "fleet.variants": str, "fleet.members": dict, "data.buckets": int}
+
 LEAST = {
+    "seed": 0,
     "train.steps": 1,
     "train.batch_size": 1,
     "train.eval_batch_size": 1,
@@ -164,10 +169,12 @@ LEAST = {
     "train.patience": 0,
     "train.warmup": 0,
     "train.clip_norm": 0,
+    "train.weight_decay": 0,
     "prompt.length": 0,
     "prompt.bottleneck": 1,
     "prompt.top_k": 1,
     "infoprompt.noise_scale": 0,
+    "infoprompt.smile_tau": 0,
     "infoprompt.negatives_per_example": 0,
     "infoprompt.latent": 1,
     "backbone.unroll": 1,
@@ -176,8 +183,12 @@ LEAST = {
     "data.threads": 0,
     "task.shots": 0,
     "task.eval_limit": 0,
+    "task.cap": 0,
     "scoring.max_length": 1,
+    "backbone.dropout": 0,
 }
+
+MOST = {"seed": 2**32 - 1, "train.warmup": 1, "backbone.dropout": 0.99}
 
 
 def check(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
@@ -188,16 +199,11 @@ def check(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     """
     known, given = flatten(defaults().to_dict()), flatten(config.to_dict())
     for field in given.keys() - known.keys():
-        raise UserError(f"The config sets {field}, which does not exist{_nearest(field, known)}")
+        raise UserError(f"The config sets {field}, which does not exist{nearest(field, known)}")
     for field in known.keys() - given.keys():
         raise UserError(f"The config lacks {field}: start from infoprompt_jax.settings.defaults().")
-    for field, allowed in CHOICES.items():
-        if given[field] not in allowed:
-            why = " (T5 overflows in float16)" if given[field] == "float16" else ""
-            raise UserError(f"{field}={given[field]!r} is not supported{why}: choose one of {', '.join(allowed)}.")
-    for field, least in LEAST.items():
-        if not given[field] >= least:  # also refuses NaN
-            raise UserError(f"{field}={given[field]} is out of range: it must be at least {least}.")
+    for field, value in given.items():
+        _check_value(field, value, type(known[field]))
     if config.prompt.length > config.data.max_input_length:
         raise UserError(
             f"prompt.length={config.prompt.length} is longer than the longest input, data.max_input_length="
@@ -208,6 +214,23 @@ def check(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     return config
 
 
+def _check_value(field: str, value: Any, kind: type) -> None:
+    if not isinstance(value, (float, int) if kind is float else kind):
+        raise UserError(f"{field}={value!r} is of type {type(value).__name__}: {kind.__name__} was expected.")
+    if field in ELEMENTS and not all(isinstance(element, ELEMENTS[field]) for element in value):
+        raise UserError(f"{field}={value!r} was not understood: a tuple of {ELEMENTS[field].__name__} was expected.")
+    allowed = CHOICES.get(field)
+    if allowed and value not in allowed:
+        why = " (T5 overflows in float16)" if value == "float16" else ""
+        raise UserError(f"{field}={value!r} is not supported{why}: choose one of {', '.join(allowed).lstrip(', ')}.")
+    if kind is float and not math.isfinite(value):
+        raise UserError(f"{field}={value} is not a number that can be computed with: choose a finite one.")
+    if field in LEAST and value < LEAST[field]:
+        raise UserError(f"{field}={value} is out of range: it must be at least {LEAST[field]}.")
+    if field in MOST and value > MOST[field]:
+        raise UserError(f"{field}={value} is out of range: it must be at most {MOST[field]}.")
+
+
 def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """{"a": {"b": 1}} to {"a.b": 1}."""
     flat: dict[str, Any] = {}
@@ -216,7 +239,8 @@ def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _nearest(field: str, known: Iterable[str]) -> str:
+def nearest(field: str, known: Iterable[str]) -> str:
+    """How an error about an unknown field goes on."""
     close = difflib.get_close_matches(field, list(known), n=1)
     return f": did you mean {close[0]}?" if close else "; infoprompt_jax/settings.py lists all fields."
 

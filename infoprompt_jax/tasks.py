@@ -101,8 +101,12 @@ def find_tasks(config: ml_collections.ConfigDict) -> tuple[Task, ...]:
 
 
 def _metric(config: ml_collections.ConfigDict, name: str, prompt: Template) -> str:
-    default = "accuracy" if prompt.answer_choices else "exact_match"
-    return config.task.metric or METRICS.get(name, default)
+    free = not prompt.answer_choices
+    metric = config.task.metric or ("exact_match" if free else METRICS.get(name, "accuracy"))
+    if free != (metric == "exact_match"):
+        has = "free text as its answer" if free else "answer choices"
+        raise UserError(f"task.metric={metric!r} does not fit {name}, {prompt}, which has {has}: leave it empty.")
+    return metric
 
 
 def _prompts(config: ml_collections.ConfigDict, name: str) -> list[Template]:

@@ -1,0 +1,108 @@
+"""From the command line to a config: the config file is run, then single fields are overridden.
+
+Whatever is wrong, with the line or inside the user's own config file, becomes one sentence.
+"""
+
+from __future__ import annotations
+
+import re
+import runpy
+import sys
+import traceback
+from collections.abc import Sequence
+
+import ml_collections
+from absl import flags
+from ml_collections import config_flags
+
+from infoprompt_jax import settings
+from infoprompt_jax.errors import UserError
+
+USAGE = "python -m infoprompt_jax.main --config=FILE.py[:VARIANT,...] --workdir=DIR [--config.FIELD=VALUE ...]"
+HELP = f"""\
+{USAGE}
+
+  --config        a file in configs/, or your own; its docstring is its manual
+  --workdir       where the run's files go; the same command again resumes
+  --config.FIELD  overrides one field; infoprompt_jax/settings.py lists all, for example
+                  --config.train.steps=100 --config.backbone.name=DIR "--config.fleet.seeds=(0,1,2)"
+"""
+
+
+def parse(arguments: Sequence[str]) -> tuple[ml_collections.ConfigDict, str]:
+    """The config and the workdir that a command line (program name first) names; `--help` prints it and exits.
+
+    Raises:
+      UserError: an unknown option or field, a value of the wrong type, or a config file that cannot be run.
+    """
+    options = flags.FlagValues()
+    for name in ("config", "workdir"):
+        flags.DEFINE_string(name, None, "", flag_values=options)
+    flags.DEFINE_bool("help", False, "", short_name="h", flag_values=options)
+    program, *rest = _parsed(options, arguments, known_only=True)
+    if options["help"].value:
+        print(HELP)
+        sys.exit()
+    for name in ("config", "workdir"):
+        if not options[name].value:
+            raise UserError(f"--{name} is missing: {USAGE}.")
+    config = read_config(options["config"].value)
+    _check_fields(rest)
+    overrides = flags.FlagValues()
+    try:
+        config_flags.DEFINE_config_dict("config", config, flag_values=overrides, sys_argv=[program, *rest])
+    except flags.Error as error:
+        raise UserError(f"The command line cannot be read: {_line(error)}.") from error
+    if stray := _parsed(overrides, [program, *rest])[1:]:
+        raise UserError(f"The argument {stray[0]!r} was not expected: options are written --name=value.")
+    return overrides["config"].value, options["workdir"].value
+
+
+def read_config(path: str) -> ml_collections.ConfigDict:
+    """What `get_config` of a file returns, called with VARIANT where the path is FILE:VARIANT.
+
+    Raises:
+      UserError: the file cannot be read or run (with the line that failed), or gives no config.
+    """
+    file, *variant = path.split(":", 1)
+    try:
+        get_config = runpy.run_path(file).get("get_config")
+        config = get_config(*variant) if get_config else None
+    except UserError:
+        raise
+    except OSError as error:
+        raise UserError(f"--config={path} cannot be read: {error.strerror or error}.") from error
+    except Exception as error:  # the file is the user's own code
+        raise UserError(f"--config={path}{_place(error, file)}: {_line(error)}.") from error
+    if not isinstance(config, ml_collections.ConfigDict):
+        raise UserError(
+            f"--config={path} has no get_config() that returns a config: start from infoprompt_jax.settings.defaults() "
+            "and return it."
+        )
+    return config
+
+
+def _parsed(values: flags.FlagValues, arguments: Sequence[str], known_only: bool = False) -> list[str]:
+    try:
+        return values(arguments, known_only=known_only)
+    except flags.Error as error:
+        raise UserError(f"The command line cannot be read: {_line(error)}.") from error
+
+
+def _check_fields(arguments: Sequence[str]) -> None:
+    known = settings.flatten(settings.defaults().to_dict())
+    for argument in arguments:
+        field = re.match(r"--?(?:no)?config\.([^=]*)", argument)
+        if field and field[1] not in known:
+            raise UserError(f"--config.{field[1]} does not exist{settings.nearest(field[1], known)}")
+
+
+def _place(error: Exception, file: str) -> str:
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
+    return f", line {lines[-1]}" if lines else ""
+
+
+def _line(error: Exception) -> str:
+    """An error's message on one line; ml_collections lists all fields there are behind its first sentence."""
+    text = " ".join(str(error).split()).split(" Other fields present")[0].removeprefix("'").rstrip(".")
+    return text if isinstance(error, flags.Error) else f"{type(error).__name__}: {text}"
