@@ -17,12 +17,13 @@ import jax
 import ml_collections
 import numpy as np
 
-from infoprompt_jax import optimizers, partition, prompt_files, prompts, tasks
+from infoprompt_jax import optimizers, partition, tasks
 from infoprompt_jax.backbone import Backbone, load_backbone
 from infoprompt_jax.batches import Stream, subset
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.evaluation import Evaluator, Split
-from infoprompt_jax.fleet import INIT, Fleet, FleetState, member_keys
+from infoprompt_jax.fleet import Fleet, FleetState, member_keys
+from infoprompt_jax.initial import initial_trainable
 from infoprompt_jax.members import Member, expand, hyper_parameters
 from infoprompt_jax.objective import Objective
 from infoprompt_jax.rows import Rows, tokenize
@@ -96,7 +97,7 @@ def build(config: ml_collections.ConfigDict) -> Experiment:
     splits = {
         name: Split(member_tasks, [[tokenized(task, split) for task in own] for own in member_tasks])
         for name, split in names.items()
-        if split
+        if split or name == "eval"
     }
     estimators = tuple(dict.fromkeys(member.config.infoprompt.estimator for member in members))
     hyper = hyper_parameters(members, estimators)
@@ -194,52 +195,6 @@ def make_objective(
         variational=info.variational,
         latent=info.latent,
     )
-
-
-def initial_trainable(
-    member: Member, own_tasks: Sequence[Task], backbone: Backbone, objective: Objective, choices: int, key: jax.Array
-) -> Any:
-    """One member's trainable tree before its first step."""
-    value_key, rest_key = jax.random.split(jax.random.fold_in(key, INIT))
-    settings, tokenizer = member.config.prompt, backbone.tokenizer
-    labels = own_tasks[0].choices or ()
-    if settings.init in prompts.INITIALIZERS:
-        value_PD = prompts.initial_value(
-            settings.init,
-            settings.length,
-            value_key,
-            width=backbone.config.d_model,
-            embed=backbone.embed,
-            encode=tokenizer.encode,
-            pieces=tokenizer.pieces[: settings.top_k],
-            labels=labels,
-            text=settings.text,
-        )
-    else:
-        value_PD = saved_value(settings.init, settings.length, backbone)
-    verbalizer = verbalizer_rows(labels, choices, backbone) if objective.task_loss == "verbalizer" else None
-    return objective.init(value_PD, rest_key, verbalizer)
-
-
-def saved_value(path: str, length: int, backbone: Backbone) -> np.ndarray:
-    """The value of a saved prompt, checked against this backbone and `prompt.length`."""
-    if not pathlib.Path(path).expanduser().exists():
-        known = ", ".join(prompts.INITIALIZERS)
-        raise UserError(f"prompt.init={path!r} is neither one of {known} nor the path of a saved prompt.")
-    prompt = prompt_files.load_prompt(path)
-    prompt_files.check_prompt(prompt, backbone.config.d_model, backbone.fingerprint, "prompt.init")
-    if len(prompt.value_PD) != length:
-        raise UserError(
-            f"The prompt in {path!r} has {len(prompt.value_PD)} tokens, the config {length}: "
-            f"set prompt.length={len(prompt.value_PD)}."
-        )
-    return prompt.value_PD
-
-
-def verbalizer_rows(labels: Sequence[str], choices: int, backbone: Backbone) -> np.ndarray:
-    """The mean LM-head row of each label word's tokens, [C, D]; zero rows where other tasks have more labels."""
-    rows = [np.asarray(backbone.head_rows(ids)).mean(axis=0) for ids in backbone.tokenizer.encode(labels)]
-    return np.pad(np.stack(rows), ((0, choices - len(rows)), (0, 0)))
 
 
 def check_divisible(config: ml_collections.ConfigDict, devices: int) -> None:

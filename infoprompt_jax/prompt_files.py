@@ -1,8 +1,8 @@
 """Saved soft prompts: our own directory, PEFT adapters, NumPy files and T5X checkpoints.
 
-Ours is `prompt.safetensors`, which holds `prompt/value` [P, D] (or the parameters of an instance-conditioned prompt)
-and whatever was trained with it, beside `prompt.json`, the metadata: backbone, fingerprint, kind, init, tasks, step,
-metrics. What a path holds is told by its content, never by its name.
+Ours is `prompt.safetensors`, which holds `prompt/value` [P, D] and whatever was trained with it (an instance prompt's
+generator, a verbalizer, a posterior), beside `prompt.json`, the metadata: backbone, fingerprint, kind, init, tasks,
+step, metrics. What a path holds is told by its content, never by its name.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from infoprompt_jax import t5x
 from infoprompt_jax.atomic import whole
 from infoprompt_jax.errors import UserError
 
-VALUE, BIAS = "prompt/value", "prompt/bias"  # of a static, of an instance-conditioned prompt
+VALUE, GENERATOR = "prompt/value", "generator/"  # a tensor's name, and how those of an instance prompt begin
 NUMPY_MAGIC = b"\x93NUMPY"
 FILES = {
     "infoprompt": {"prompt.json", "prompt.safetensors"},
@@ -31,18 +31,22 @@ FILES = {
 
 @dataclasses.dataclass(eq=False)
 class Prompt:
-    """A soft prompt.
+    """A soft prompt: `value_PD`, float32 [P, D], and in `tensors`, by name, what was trained with it.
 
-    `value_PD` is float32 [P, D], or None if the prompt is instance-conditioned: `tensors` then holds its parameters.
+    An instance-conditioned prompt has the tensors generator/down and generator/up; its value is what they add to.
     """
 
-    value_PD: np.ndarray | None
+    value_PD: np.ndarray
     metadata: dict[str, Any] = dataclasses.field(default_factory=dict)
     tensors: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
     @property
     def width(self) -> int:
-        return (self.tensors[BIAS] if self.value_PD is None else self.value_PD).shape[-1]
+        return self.value_PD.shape[-1]
+
+    @property
+    def kind(self) -> str:
+        return "instance" if any(name.startswith(GENERATOR) for name in self.tensors) else "static"
 
 
 def load_prompt(path: str | pathlib.Path, field: str = "prompt.init") -> Prompt:
@@ -58,8 +62,7 @@ def load_prompt(path: str | pathlib.Path, field: str = "prompt.init") -> Prompt:
     """
     path = pathlib.Path(path).expanduser()
     prompt = _reader(path, field)(path, field)
-    if prompt.value_PD is not None:
-        prompt.value_PD = _matrix(prompt.value_PD, path, field)
+    prompt.value_PD = _matrix(prompt.value_PD, path, field)
     for name, array in prompt.tensors.items():
         _check_finite(name, array, path, field)
     return prompt
@@ -79,7 +82,7 @@ def save_prompt(path: str | pathlib.Path, prompt: Prompt, format: str = "infopro
     path = pathlib.Path(path).expanduser()
     if format not in (*FILES, "npy"):
         raise UserError(f"format={format!r} is not one of infoprompt, peft, npy.")
-    if prompt.value_PD is None and format != "infoprompt":
+    if prompt.kind == "instance" and format != "infoprompt":
         raise UserError(
             f"An instance-conditioned prompt cannot be saved as {format}, which holds one matrix: "
             "choose format='infoprompt'."
@@ -123,12 +126,10 @@ def _is_numpy(path: pathlib.Path) -> bool:
 def _write_infoprompt(path: pathlib.Path, prompt: Prompt) -> None:
     from safetensors.numpy import save_file
 
-    value = {} if prompt.value_PD is None else {VALUE: np.asarray(prompt.value_PD, np.float32)}
-    metadata = {"kind": "instance" if prompt.value_PD is None else "static", **prompt.metadata}
     path.mkdir()
-    tensors = {name: np.ascontiguousarray(array) for name, array in {**value, **prompt.tensors}.items()}
-    save_file(tensors, path / "prompt.safetensors")
-    (path / "prompt.json").write_text(json.dumps(metadata, indent=2))
+    tensors = {**prompt.tensors, VALUE: np.asarray(prompt.value_PD, np.float32)}
+    save_file({name: np.ascontiguousarray(t) for name, t in tensors.items()}, path / "prompt.safetensors")
+    (path / "prompt.json").write_text(json.dumps({"kind": prompt.kind, **prompt.metadata}, indent=2))
 
 
 def _write_peft(path: pathlib.Path, prompt: Prompt) -> None:
@@ -220,9 +221,9 @@ def _tensors(path: pathlib.Path, name: str, field: str) -> dict[str, np.ndarray]
 def _read_infoprompt(path: pathlib.Path, field: str) -> Prompt:
     tensors = _tensors(path, "prompt.safetensors", field)
     metadata = _json(path, "prompt.json", field)
-    if VALUE not in tensors and BIAS not in tensors:
-        raise _refusal(path, field, f"holds neither {VALUE} nor {BIAS} in prompt.safetensors")
-    return Prompt(tensors.pop(VALUE, None), metadata, tensors)
+    if VALUE not in tensors:
+        raise _refusal(path, field, f"holds no {VALUE} in prompt.safetensors")
+    return Prompt(tensors.pop(VALUE), metadata, tensors)
 
 
 def _read_peft(path: pathlib.Path, field: str) -> Prompt:

@@ -26,8 +26,8 @@ INPUTS, TARGETS = np.array([[5, 6, 7, 8], [9, 10, 0, 0]]), np.array([[11, 12, 13
 
 
 def instance_prompt() -> Prompt:
-    shapes = {"bias": (6, 32), "down": (32, 4), "up": (4, 6, 32)}
-    return Prompt(None, {}, {f"prompt/{name}": RANDOM.standard_normal(shape) for name, shape in shapes.items()})
+    shapes = {"down": (32, 4), "up": (4, 6, 32)}
+    return Prompt(VALUE, {}, {f"generator/{name}": RANDOM.standard_normal(shape) for name, shape in shapes.items()})
 
 
 @pytest.mark.parametrize("format", ["infoprompt", "peft", "npy"])
@@ -51,7 +51,8 @@ def test_instance_prompts_fit_our_format_only(tmp_path: pathlib.Path) -> None:
     prompt = instance_prompt()
     save_prompt(tmp_path / "prompt", prompt)
     found = load_prompt(tmp_path / "prompt")
-    assert found.value_PD is None and found.width == 32 and found.metadata["kind"] == "instance"
+    assert found.width == 32 and found.kind == found.metadata["kind"] == "instance"
+    np.testing.assert_array_equal(found.value_PD, VALUE)
     tiny_t5.assert_same(found.tensors, prompt.tensors)
     for format in ("peft", "npy"):
         with pytest.raises(UserError, match="choose format='infoprompt'"):
