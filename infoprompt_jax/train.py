@@ -27,10 +27,9 @@ from infoprompt_jax.workdir import Workdir, export_prompts
 
 LOGGED = ("loss", "task_loss", "head_mi", "representation_mi", "kl", "gradient_norm", "learning_rate")
 
-log = logging.getLogger(__name__)
-
-
 MOST_SHOWN = 8  # members whose metric is printed as the run goes
+
+log = logging.getLogger(__name__)
 
 
 class Stopped(Exception):  # noqa: N818
@@ -227,15 +226,14 @@ def train(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str]) ->
       Stopped: the process was told to stop; everything is saved.
     """
     directory = Workdir(workdir, config)
-    if (summary := directory.finished()) is not None:
-        log.info("This run is done; its results stand in %s.", directory.path)
-        return summary
-    experiment = build(config)
-    directory.claim()
-    with Interrupt() as interrupt:
-        run = Run(experiment, directory)
-        run.train(interrupt)
-    summary = run.finish()
+    summary = directory.finished()
+    if summary is None:
+        experiment = build(config)
+        directory.claim()
+        with Interrupt() as interrupt:
+            run = Run(experiment, directory)
+            run.train(interrupt)
+        summary = run.finish()
     if all("failed_at_step" in member for member in summary["members"]):
         raise UserError("The loss of every member became NaN or infinite: lower train.learning_rate.")
     return summary

@@ -7,6 +7,7 @@ prompts/<member>/  the best prompt of each member       last_prompts/<member>/  
 from __future__ import annotations
 
 import json
+import logging
 import os
 import pathlib
 from typing import Any
@@ -19,6 +20,8 @@ from infoprompt_jax.backbone import Backbone
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.experiment import Experiment
 from infoprompt_jax.settings import flatten
+
+log = logging.getLogger(__name__)
 
 # Fields that may differ when a run is resumed: they change where and how it is watched, not what it computes.
 CHANGEABLE = (
@@ -44,14 +47,15 @@ class Workdir:
         self._check_same_run()
 
     def _check_writable(self) -> None:
-        existing = next(p for p in (self.path, *self.path.parents) if p.exists())
+        existing = next(p for p in (self.path, *self.path.parents) if os.path.exists(p))  # False for a path too long
         if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
             raise UserError(f"The workdir {self.path} cannot be written: choose another --workdir.")
 
     def _check_same_run(self) -> None:
         saved = self.path / "config.json"
         if not saved.exists():
-            if self.path.exists() and any(self.path.iterdir()):
+            # A name with a dot: what a process killed at its very first file left behind.
+            if self.path.is_dir() and any(not file.name.startswith(".") for file in self.path.iterdir()):
                 raise UserError(f"The workdir {self.path} holds files but no config.json: choose an empty --workdir.")
             return
         try:
@@ -66,9 +70,12 @@ class Workdir:
                 )
 
     def finished(self) -> dict[str, Any] | None:
-        """The summary of a finished run."""
+        """The summary of a finished run; None if it is not."""
         summary = self.path / "summary.json"
-        return json.loads(summary.read_text()) if summary.exists() else None
+        if not summary.exists():
+            return None
+        log.info("This run is done; its results stand in %s.", self.path)
+        return json.loads(summary.read_text())
 
     def claim(self) -> None:
         """Makes the directory this run's."""
