@@ -49,7 +49,7 @@ class Features:
                 group = wanted[lengths == length]
                 for start in range(0, len(group), batch_size):
                     block = group[start : start + batch_size]
-                    if np.isnan(values[block, 0]).any():
+                    if np.isnan(values[block]).any():
                         inputs = jax.device_put(rows.inputs(np.resize(block, batch_size), int(length)), sharding)
                         values[block] = np.asarray(fleet.features(backbone.frozen, inputs))[: len(block)]
             values.flush()
