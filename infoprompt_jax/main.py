@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import sys
 
 import absl.logging
@@ -14,7 +13,6 @@ from infoprompt_jax.errors import UserError
 
 def main() -> None:
     """Runs the job that the config names; exit status 2 with one sentence for what a user can fix, 143 if stopped."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow only reads data here
     logging.basicConfig(format="%(message)s")
     logging.getLogger("infoprompt_jax").setLevel(logging.INFO)
     absl.logging.set_verbosity(absl.logging.WARNING)  # Orbax reports every step of a save

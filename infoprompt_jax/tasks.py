@@ -8,11 +8,15 @@ Choosing tasks needs neither TensorFlow nor seqio; they are imported when exampl
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import logging
+import os
+import sys
 import uuid
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from types import ModuleType
 from typing import Any
 
 import ml_collections
@@ -126,24 +130,38 @@ def examples(task: Task, split: str) -> Iterator[Example]:
     Rows that the hard prompt does not apply to are left out; how many is logged. Raises UserError if the data set or
     split is not there, a row cannot be rendered (with its number), or no row is left.
     """
-    import tensorflow as tf
-
-    from infoprompt_jax.seqio_tasks import Renderer, seqio_task
-
-    pipeline = seqio_task(task)
+    seqio_tasks = _seqio_tasks()
+    pipeline = seqio_tasks.seqio_task(task)
     _check_split(task, split, pipeline.splits)
-    renderer = next(step for step in pipeline.preprocessors if isinstance(step, Renderer))
+    renderer = next(step for step in pipeline.preprocessors if isinstance(step, seqio_tasks.Renderer))
     rows = pipeline.get_dataset(split=split, shuffle=False).as_numpy_iterator()
     count = 0
     try:
         for count, row in enumerate(rows, 1):  # noqa: B007
             yield _example(row)
-    except tf.errors.OpError:
+    except seqio_tasks.tf.errors.OpError:
         if renderer.failure:
             index, error = renderer.failure
             raise UserError(f"{task.name}, {split}, row {index} (from 0): {error}") from error
         raise
     _report(task, split, count, renderer.skipped)
+
+
+@functools.cache
+def _seqio_tasks() -> ModuleType:
+    """The module that imports TensorFlow, without the notes that TensorFlow's start writes to file descriptor 2."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        from infoprompt_jax import seqio_tasks
+
+        seqio_tasks.tf.config.set_visible_devices([], "GPU")  # it only reads data; the accelerators are JAX's
+        return seqio_tasks
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _check_split(task: Task, split: str, present: Collection[str]) -> None:
@@ -180,7 +198,7 @@ def source_fingerprint(task: Task, split: str) -> str:
         with files[split_name(split)].open("rb") as file:
             rows = hashlib.file_digest(file, "sha256").hexdigest()
     else:
-        from infoprompt_jax.seqio_tasks import tfds_source
+        tfds_source = _seqio_tasks().tfds_source
 
         source = tfds_source(task.name, task.tfds_dir)
         _check_split(task, split, source.splits)
