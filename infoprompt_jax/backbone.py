@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
+from jax.typing import ArrayLike
 
 from infoprompt_jax import convert, hub, partition, scoring
 from infoprompt_jax.errors import UserError
@@ -41,28 +42,28 @@ class Backbone:
     tokenizer: Tokenizer
     fingerprint: str
 
-    def embed(self, tokens_BL: jax.Array) -> jax.Array:
+    def embed(self, tokens_BL: ArrayLike) -> jax.Array:
         """Input embeddings [B, L, D] of int32 tokens (pad id 0)."""
         return _embed(self.graph, self.frozen, self._rows(tokens_BL))
 
-    def head_rows(self, tokens: jax.Array) -> jax.Array:
+    def head_rows(self, tokens: ArrayLike) -> jax.Array:
         """Rows of the LM head (of the embeddings, where they are tied), with the axes of `tokens` and D."""
         return nnx.merge(self.graph, self.frozen).head_rows(jnp.asarray(tokens, jnp.int32))
 
-    def encode(self, tokens_BL: jax.Array, prompts: jax.Array | None = None) -> jax.Array:
+    def encode(self, tokens_BL: ArrayLike, prompts: ArrayLike | None = None) -> jax.Array:
         """Encoder states [B, S, D]: prompt positions first, then the tokens."""
         return _encode(self.graph, self.frozen, self._rows(tokens_BL), self._prompts(prompts))
 
-    def logits(self, tokens_BL: jax.Array, targets_BT: jax.Array, prompts: jax.Array | None = None) -> jax.Array:
+    def logits(self, tokens_BL: ArrayLike, targets_BT: ArrayLike, prompts: ArrayLike | None = None) -> jax.Array:
         """Float32 logits [B, T, V] that predict `targets_BT`, teacher-forced."""
         rows = self._rows(tokens_BL), self._rows(targets_BT)
         return _logits(self.graph, self.frozen, *rows, self._prompts(prompts))
 
     def score(
         self,
-        tokens_BL: jax.Array,
-        choices_BCT: jax.Array,
-        prompts: jax.Array | None = None,
+        tokens_BL: ArrayLike,
+        choices_BCT: ArrayLike,
+        prompts: ArrayLike | None = None,
         normalize: str = "none",
     ) -> jax.Array:
         """Log-probability [B, C] of each answer choice (EOS included where the choice holds it), in nats.
@@ -74,18 +75,18 @@ class Backbone:
         scores_BC = _score(self.graph, self.frozen, *rows, self._prompts(prompts))
         return scores_BC / jnp.asarray(scoring.lengths(np.asarray(choices_BCT), normalize, self.tokenizer.decode))
 
-    def generate(self, tokens_BL: jax.Array, max_length: int = 16, prompts: jax.Array | None = None) -> jax.Array:
+    def generate(self, tokens_BL: ArrayLike, max_length: int = 16, prompts: ArrayLike | None = None) -> jax.Array:
         """Greedy continuation [B, max_length]; PAD after EOS."""
         return _generate(self.graph, self.frozen, self._rows(tokens_BL), self._prompts(prompts), max_length)
 
-    def _rows(self, rows: jax.Array) -> jax.Array:
+    def _rows(self, rows: ArrayLike) -> jax.Array:
         """Splits the rows over the mesh where they divide evenly; otherwise every device takes them all."""
         rows = jnp.asarray(rows, jnp.int32)
         if rows.shape[0] % self.mesh.shape["data"]:
             return rows
         return jax.device_put(rows, jax.sharding.NamedSharding(self.mesh, jax.sharding.PartitionSpec("data")))
 
-    def _prompts(self, prompts: jax.Array | None) -> jax.Array | None:
+    def _prompts(self, prompts: ArrayLike | None) -> jax.Array | None:
         if prompts is None:
             return None
         prompts = jnp.asarray(prompts)

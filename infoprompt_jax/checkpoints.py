@@ -43,7 +43,7 @@ class Checkpoints:
             return None
         target = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state)
         try:
-            found = self.manager.restore(step, args=ocp.args.Composite(position=ocp.args.JsonRestore())).position
+            found = self.manager.restore(step, args=ocp.args.Composite(position=ocp.args.JsonRestore()))["position"]
             for name, value in position.items():
                 if name != "step" and found.get(name) != value:
                     raise UserError(
@@ -51,7 +51,7 @@ class Checkpoints:
                         f"{value!r}: choose another --workdir."
                     )
             args = ocp.args.Composite(state=ocp.args.StandardRestore(target))
-            return self.manager.restore(step, args=args).state, found
+            return self.manager.restore(step, args=args)["state"], found
         except (ValueError, KeyError, TypeError, OSError) as error:
             raise UserError(
                 f"The checkpoint of step {step} in {self.directory} cannot be restored into this run "

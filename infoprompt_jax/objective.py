@@ -13,7 +13,9 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
+from jax.typing import ArrayLike
 
 from infoprompt_jax import prompts, scoring
 from infoprompt_jax.mutual_information import gaussian_kl, head_scores, representation_scores, select
@@ -52,9 +54,9 @@ class Objective:
             self.kind == "instance" or (self.representation_term and self.negatives == "posterior") or self.variational
         )
 
-    def init(self, value_PD: jax.Array, key: jax.Array, verbalizer_CD: jax.Array | None = None) -> Trainable:
+    def init(self, value_PD: ArrayLike, key: jax.Array, verbalizer_CD: ArrayLike | None = None) -> Trainable:
         """Everything a member trains, from its prompt's first value (and its label words' head rows)."""
-        length, width = value_PD.shape
+        length, width = np.shape(value_PD)
         keys = jax.random.split(key, 3)
         trainable = {"prompt": {"value": jnp.asarray(value_PD, jnp.float32)}}
         if self.kind == "instance":
@@ -88,6 +90,7 @@ class Objective:
         z_BD, hidden_BCTD = self._represent(model, batch, y_BSD, mask_BS, key)
         parts = {}
         if self.variational:
+            assert features_BD is not None  # needs_features says so
             z_BD, hidden_BCTD, parts["kl"] = self._bottleneck(trainable, z_BD, features_BD, hidden_BCTD, batch, key)
         parts["task_loss"] = self._task_loss(model, trainable, batch, z_BD, hidden_BCTD)
         strength = 1.0 - hyper["decay"] * progress
@@ -243,6 +246,7 @@ class Objective:
             negatives_BKD = jnp.broadcast_to(z_BD[None], (size, *z_BD.shape))
             mask_BK = ~jnp.eye(size, dtype=bool) & (batch["weight"] > 0)[None, :]
         else:
+            assert features_BD is not None  # needs_features says so
             negatives_BKD = self._posterior_samples(trainable, features_BD, jax.random.fold_in(key, 3))
             mask_BK = None
         positive_B, negative_BK = representation_scores(z_BD, negatives_BKD, context_BD)

@@ -33,7 +33,7 @@ T5_RULES: tuple[tuple[str, P], ...] = (
 )
 
 
-def make_mesh(data: int = -1, model: int = 1, devices: Sequence[jax.Device] | None = None) -> Mesh:
+def make_mesh(data: int = -1, model: int = 1, devices: Sequence[Any] | None = None) -> Mesh:
     """A `data` x `model` mesh over all devices (or those given); data = -1 takes what `model` leaves."""
     devices = jax.devices() if devices is None else devices
     if model < 1 or len(devices) % model or (data != -1 and data * model != len(devices)):

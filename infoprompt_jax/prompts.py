@@ -12,13 +12,14 @@ from collections.abc import Callable, Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from infoprompt_jax.errors import UserError
 
 KINDS = ("static", "instance")
 INITIALIZERS = ("uniform", "vocabulary", "labels", "text")
 
-Embed = Callable[[np.ndarray], jax.Array]  # int32 tokens [1, L] to embeddings [1, L, D]
+Embed = Callable[[ArrayLike], jax.Array]  # int32 tokens [1, L] to embeddings [1, L, D]
 Encode = Callable[[Sequence[str]], list[np.ndarray]]  # texts to token ids
 
 
@@ -85,6 +86,7 @@ def prompt_rows(trainable: dict[str, dict[str, jax.Array]], features_BD: jax.Arr
     value_PD = trainable["prompt"]["value"]
     if "generator" not in trainable:
         return value_PD
+    assert features_BD is not None  # Objective.needs_features says so
     weights = trainable["generator"]
     hidden_BE = jax.nn.gelu(jax.lax.stop_gradient(features_BD) @ weights["down"])
     return value_PD[None] + jnp.einsum("BE,EPD->BPD", hidden_BE, weights["up"])

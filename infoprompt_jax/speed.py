@@ -7,6 +7,7 @@ weight gradients, so 4 N (never the 6 N of full training).
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import jax
 import numpy as np
@@ -26,7 +27,7 @@ PEAK_FLOPS = (
 )
 
 
-def peak_flops(device: jax.Device) -> float | None:
+def peak_flops(device: Any) -> float | None:
     """None where the chip's peak is not known (a CPU)."""
     return next((peak for name, peak in PEAK_FLOPS if name.lower() in device.device_kind.lower()), None)
 
@@ -51,10 +52,10 @@ class Speedometer:
         self.flops = self.seconds = self.waited = self.compiling = 0.0
         jax.monitoring.register_event_duration_secs_listener(self._listen)
 
-    def _listen(self, event: str, duration: float, **_: object) -> None:
+    def _listen(self, event: str, duration_secs: float, **_: object) -> None:
         if event == "/jax/core/compile/backend_compile_duration":
             self.compilations += 1
-            self.compiling += duration
+            self.compiling += duration_secs
 
     def count(self, batch: dict[str, np.ndarray], waited: float, since: float, compiling: float) -> None:
         """One step on a host batch [M, B, ...] begun at `since`; `compiling` is this meter's value at that time."""
