@@ -173,7 +173,7 @@ class Renderer:
     def __init__(self, task: Task) -> None:
         self.task = task
         self.skipped = 0
-        self.failure: tuple[int, UserError] | None = None  # and its row, as tf.data loses exceptions of its functions
+        self.failures: list[tuple[int, UserError]] = []  # and their rows, as tf.data loses exceptions of its functions
 
     def __call__(self, dataset: tf.data.Dataset) -> tf.data.Dataset:
         types = (tf.string, tf.string, tf.string, tf.int64)
@@ -193,7 +193,7 @@ class Renderer:
         try:
             example = self.task.render(json.loads(row[JSON_ROW]) if JSON_ROW in row else row)
         except UserError as error:
-            self.failure = (index, error)
+            self.failures.append((int(index), error))
             raise
         if example is None:
             self.skipped += 1

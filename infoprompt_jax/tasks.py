@@ -140,8 +140,8 @@ def examples(task: Task, split: str) -> Iterator[Example]:
         for count, row in enumerate(rows, 1):  # noqa: B007
             yield _example(row)
     except seqio_tasks.tf.errors.OpError:
-        if renderer.failure:
-            index, error = renderer.failure
+        if renderer.failures:
+            index, error = min(renderer.failures, key=lambda failure: failure[0])  # rows are rendered in parallel
             raise UserError(f"{task.name}, {split}, row {index} (from 0): {error}") from error
         raise
     _report(task, split, count, renderer.skipped)
