@@ -22,8 +22,8 @@ def evaluate(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str])
     if (summary := directory.finished()) is not None:
         return summary
     experiment = build(config)
-    directory.claim()
     trainable = fleet.inference(experiment.initial_state().trainable)
+    directory.claim()
     results = {name: experiment.evaluator(trainable, split) for name, split in experiment.splits.items()}
     members = [
         {"name": member.name, "steps": 0, "final": results["eval"][m], "best": results["eval"][m]}

@@ -39,8 +39,8 @@ class Stopped(Exception):  # noqa: N818
 class Run:
     """One training run: the experiment, its state, its log and its checkpoints."""
 
-    def __init__(self, experiment: Experiment, workdir: Workdir) -> None:
-        self.experiment, self.workdir = experiment, workdir
+    def __init__(self, experiment: Experiment, workdir: Workdir, state: fleet.FleetState) -> None:
+        self.experiment, self.workdir, self.state = experiment, workdir, state
         self.config = experiment.config.train
         backbone = experiment.backbone
         self.hyper = partition.place_replicated(experiment.hyper, backbone.mesh)
@@ -50,7 +50,6 @@ class Run:
             "backbone": backbone.fingerprint,
             "data": data_fingerprint([rows for stream in experiment.streams for rows in stream.rows]),
         }
-        self.state = experiment.initial_state()
         self.checkpoints = Checkpoints(workdir.path / "checkpoints")
         restored = self.checkpoints.restore(self.state, self.position)
         start = -1
@@ -229,9 +228,10 @@ def train(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str]) ->
     summary = directory.finished()
     if summary is None:
         experiment = build(config)
+        state = experiment.initial_state()
         directory.claim()
         with Interrupt() as interrupt:
-            run = Run(experiment, directory)
+            run = Run(experiment, directory, state)
             run.train(interrupt)
         summary = run.finish()
     if all("failed_at_step" in member for member in summary["members"]):

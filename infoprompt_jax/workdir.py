@@ -47,7 +47,7 @@ class Workdir:
         self._check_same_run()
 
     def _check_writable(self) -> None:
-        existing = next(p for p in (self.path, *self.path.parents) if os.path.exists(p))  # False for a path too long
+        existing = next(p for p in (self.path, *self.path.parents) if p.exists())
         if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
             raise UserError(f"The workdir {self.path} cannot be written: choose another --workdir.")
 
