@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+from collections.abc import Iterator
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Eight devices to test sharding on; tests compile much and run little, so that optimised code is not worth its wait.
@@ -31,3 +32,23 @@ def shared() -> pathlib.Path:
 def vocabulary(shared: pathlib.Path) -> pathlib.Path:
     """The T5 SentencePiece model."""
     return shared / "fixtures" / "t5_vocabulary" / "spiece.model"
+
+
+@pytest.fixture(scope="session")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """Keeps compiled programs, so that a second run of the same shapes does not compile; as environment variables."""
+    from jax.experimental.compilation_cache import compilation_cache
+
+    kept = {
+        "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("programs")),
+        "jax_persistent_cache_min_compile_time_secs": 0.0,
+        "jax_persistent_cache_min_entry_size_bytes": -1,
+    }
+    before = {name: getattr(jax.config, name) for name in kept}
+    for name, value in kept.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
+    yield {name.upper(): str(value) for name, value in kept.items()}
+    for name, value in before.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()

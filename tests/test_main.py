@@ -1,0 +1,313 @@
+"""The command line as a user meets it: a sentence for every mistake, found before anything is written."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny_runs
+from flax import nnx
+
+from infoprompt_jax import convert, jobs
+from infoprompt_jax.errors import UserError
+from infoprompt_jax.main import parse
+from infoprompt_jax.t5 import T5, T5Config
+
+ROOT = pathlib.Path(__file__).parent.parent
+CONFIG = """\
+import sys
+sys.path.insert(0, {tests!r})
+import pathlib, tiny_runs
+
+def get_config():
+    return tiny_runs.config(pathlib.Path({directory!r}))
+"""
+
+pytestmark = pytest.mark.usefixtures("programs")
+
+
+def command(*arguments: str) -> tuple[Any, str]:
+    return parse(["main", f"--config={ROOT / 'configs' / 'rte.py'}", "--workdir=w", *arguments])
+
+
+def test_fields_are_overridden_with_values_of_their_type() -> None:
+    config, workdir = command("--config.train.steps=7", "--config.fleet.seeds=(0,1)", "--noconfig.train.tensorboard")
+    assert (config.train.steps, config.fleet.seeds, workdir) == (7, (0, 1), "w")
+    assert command("--config.train.learning_rate", "1")[0].train.learning_rate == 1.0
+    assert command("--config.task.name=glue/sst2", "--config.task.name=glue/cola")[0].task.name == "glue/cola"
+    members = command("--config.fleet.members=({'name': 'a', 'train.learning_rate': 0.1},)")[0].fleet.members
+    assert members == ({"name": "a", "train.learning_rate": 0.1},)
+
+
+@pytest.mark.parametrize(
+    ("argument", "sentence"),
+    [
+        ("--config.train.stepz=3", r"--config\.train\.stepz does not exist: did you mean train\.steps\?"),
+        ("--config.zzz=3", r"--config\.zzz does not exist; infoprompt_jax/settings\.py lists all fields\."),
+        ("--config.train.steps=abc", "steps=abc: invalid literal for int"),
+        ("--config.train.steps=1.5", r"steps=1\.5: invalid literal for int"),
+        ("--config.train.learning_rate=fast", "learning_rate=fast: could not convert string to float"),
+        ("--config.infoprompt.variational=maybe", "variational=maybe"),
+        ("--config.train.steps", r"Missing value for flag --config\.train\.steps"),
+        ("--config.fleet.seeds=(0,1", r"seeds=\(0,1: Error while parsing"),
+        ("--epochs=3", "Unknown command line flag 'epochs'"),
+        ("stray", "The argument 'stray' was not expected"),
+    ],
+)
+def test_wrong_arguments(argument: str, sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence):
+        command(argument)
+
+
+def test_missing_options() -> None:
+    with pytest.raises(UserError, match="--config is missing: python -m"):
+        parse(["main", "--workdir=w"])
+    with pytest.raises(UserError, match="--workdir is missing: python -m"):
+        parse(["main", f"--config={ROOT / 'configs' / 'rte.py'}"])
+
+
+START = "from infoprompt_jax import settings\ndef get_config():\n    config = settings.defaults()\n"
+
+
+@pytest.mark.parametrize(
+    ("source", "sentence"),
+    [
+        ("def get_config(:\n", r"mine\.py: SyntaxError: invalid syntax \(mine\.py, line 1\)\.$"),
+        ("config = 1\n", r"mine\.py has no get_config\(\) that returns a config: start from"),
+        ("def get_config():\n    pass\n", r"mine\.py has no get_config\(\) that returns a config: start from"),
+        ("\nimport nosuchmodule\n", r"mine\.py, line 2: ModuleNotFoundError: No module named 'nosuchmodule'\.$"),
+        (
+            START + "    config.train.stepz = 3\n",
+            r"mine\.py, line 4: AttributeError: Key \"stepz\" does not exist .*\.$",
+        ),
+        (START + "    config.train.steps = 'x'\n", r"mine\.py, line 4: TypeError: Could not override field 'steps'"),
+        (None, r"mine\.py cannot be read: No such file or directory\.$"),
+    ],
+)
+def test_mistakes_in_the_users_own_config_file(source: str | None, sentence: str, tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "mine.py"
+    if source is not None:
+        path.write_text(source)
+    with pytest.raises(UserError, match=sentence) as error:
+        parse(["main", f"--config={path}", "--workdir=w"])
+    assert "\n" not in str(error.value) and len(str(error.value)) < 300
+
+
+def test_unknown_variants() -> None:
+    with pytest.raises(UserError, match="no variant 'nope': choose from 3b, 11b, 64, 256, smoke"):
+        parse(["main", f"--config={ROOT / 'configs' / 'rte.py'}:nope", "--workdir=w"])
+    with pytest.raises(UserError, match=r"TypeError: get_config\(\) takes 0 positional arguments but 1 was given"):
+        parse(["main", f"--config={ROOT / 'configs' / 'demo.py'}:nope", "--workdir=w"])
+
+
+def test_help(capsys: pytest.CaptureFixture[str]) -> None:
+    for option in ("--help", "-h"):
+        with pytest.raises(SystemExit) as end:
+            parse(["main", option])
+        assert end.value.code is None
+        assert "--config.train.steps=100" in capsys.readouterr().out
+
+
+def line(text: str) -> Callable[[pathlib.Path], None]:
+    """Puts `text` in the place of the third training row."""
+
+    def damage(data: pathlib.Path) -> None:
+        path = data / "generated" / "words" / "train.jsonl"
+        lines = path.read_text().splitlines()
+        path.write_text("\n".join([*lines[:2], text, *lines[3:]]))
+
+    return damage
+
+
+def empty(data: pathlib.Path) -> None:
+    (data / "generated" / "words" / "train.jsonl").write_text("")
+
+
+OWN = {"task__input": "{{ words }}", "task__target": "{{ answer_choices[label] }}"}
+CHOICES = {**OWN, "task__answer_choices": "animals ||| tools"}
+MISTAKES: dict[str, tuple[dict[str, Any], Callable[[pathlib.Path], None] | None, str]] = {
+    "job": ({"job": "trian"}, None, "job='trian' is unknown: choose one of train, evaluate"),
+    "data set": ({"task__name": "generated/wrods"}, None, "'generated/wrods' has no .* which holds generated/words"),
+    "data.dir": ({"data__dir": "/nowhere"}, None, "data.dir is '/nowhere', which is not a folder"),
+    "template": (
+        {"task__template": "nope"},
+        None,
+        "'nope' is not a template of .*nearest are .'bare', 'question'.; set task.template",
+    ),
+    "no templates": ({"task__templates_dir": ""}, None, "generated/words"),
+    "split": ({"task__eval_split": "test"}, None, "no split 'test', only train, validation"),
+    "no split": ({"task__eval_split": ""}, None, "split '' was not understood"),
+    "slice": ({"task__train_split": "train[600:]"}, None, r"split 'train\[600:\]' selects no rows"),
+    "column": ({**CHOICES, "task__input": "{{ text }}"}, None, "row 0 .*column 'text', but the columns are words"),
+    "no rows": ({}, empty, r"train\.jsonl \(in data\.dir\) holds no rows"),
+    "not JSON": ({}, line('{"words": "ant", '), r"train\.jsonl \(in data\.dir\), line 3, is not JSON"),
+    "not a row": ({}, line("[1]"), r"line 3, holds list, but a row is an object"),
+    "label": ({}, line('{"words": "ant", "label": 2}'), "row 2 .*answer choice 2 was asked for, but there are 2"),
+    "target": ({**CHOICES, "task__target": "ants"}, None, "row 0 .*target 'ants', which is not one of its"),
+    "half a template": ({"task__input": "{{ words }}"}, None, "Only one of task.input and task.target is set"),
+    "prompt too long": ({"prompt__length": 65}, None, "prompt.length=65 is longer than .*data.max_input_length=64"),
+    "no prompt": ({"prompt__length": 0}, None, "prompt.length=0 leaves nothing to train"),
+    "float16": ({"backbone__dtype": "float16"}, None, "float16' is not supported .T5 overflows.*float32, bfloat16"),
+    "batch": ({"train__batch_size": 12}, None, r"train\.batch_size=12 does not divide into 8"),
+    "evaluation batch": ({"train__eval_batch_size": 12}, None, r"train\.eval_batch_size=12 does not divide into 8"),
+    "accumulation": ({"train__accumulate": 2}, None, r"train\.batch_size=8 does not divide into 16"),
+    "mesh": ({"mesh__model": 3}, None, "mesh.data=-1 x mesh.model=3 does not fit 8 devices"),
+    "mesh of another size": ({"mesh__data": 4}, None, "mesh.data=4 x mesh.model=1 does not fit 8 devices"),
+    "metric": ({"task__metric": "bleu"}, None, "task.metric='bleu' is not supported: choose one of accuracy, f1"),
+    "metric of text": ({"task__metric": "exact_match"}, None, "task.metric='exact_match' does not fit .* choices"),
+    "text and verbalizer": ({**OWN, "task__target": "a", "train__task_loss": "verbalizer"}, None, "needs the same"),
+    "init": ({"prompt__init": "/nowhere"}, None, "prompt.init='/nowhere' is neither one of uniform, .* nor the path"),
+    "backbone": ({"backbone__name": "/nowhere"}, None, "backbone.name='/nowhere' is neither a directory"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_gets_one_sentence_and_nothing_is_written(mistake: str, tmp_path: pathlib.Path) -> None:
+    fields, damage, sentence = MISTAKES[mistake]
+    config = tiny_runs.config(tmp_path, **fields)
+    if damage:
+        damage(tmp_path / "data")
+    with pytest.raises(UserError, match=sentence) as error:
+        jobs.run(config, str(tmp_path / "run"))
+    assert str(error.value).count("\n") == 0 and str(error.value)[-1] in ".?"
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.fixture(scope="module")
+def checkpoint(vocabulary: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., pathlib.Path]:
+    """Writes a T5 of a few weights with the real vocabulary, damaged as asked."""
+
+    def write(name: str, rows: int = 32128, poison: float = 0.0, cut: int = 0) -> pathlib.Path:
+        path = tmp_path_factory.mktemp("checkpoint") / name
+        sizes = {"d_model": 8, "d_kv": 4, "d_ff": 8, "num_layers": 1, "num_decoder_layers": 1, "num_heads": 2}
+        config = T5Config(rows, **sizes)
+        flat = nnx.to_flat_state(nnx.split(T5(config, nnx.Rngs(0)))[1])
+        leaves = [("/".join(map(str, leaf)), np.asarray(variable[...]) + poison) for leaf, variable in flat]
+        convert.export(path, config, leaves, [vocabulary])
+        weights = path / "model.safetensors"
+        os.truncate(weights, weights.stat().st_size - cut)
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("damage", "sentence"),
+    [
+        ({"rows": 32000}, "wrong vocabulary: it has 32100 ids but the backbone embeds 32000"),
+        ({"cut": 100}, "model.safetensors that is truncated or damaged"),
+        ({"poison": np.nan}, "holds NaN or infinity in the tensor"),
+    ],
+)
+def test_damaged_checkpoints(
+    damage: dict, sentence: str, checkpoint: Callable[..., pathlib.Path], tmp_path: pathlib.Path
+) -> None:
+    config = tiny_runs.config(tmp_path, backbone__name=str(checkpoint("t5", **damage)))
+    with pytest.raises(UserError, match=sentence) as error:
+        jobs.run(config, str(tmp_path / "run"))
+    assert "\n" not in str(error.value) and not (tmp_path / "run").exists()
+
+
+def test_a_prompt_of_another_backbone_is_refused(
+    checkpoint: Callable[..., pathlib.Path], tmp_path: pathlib.Path
+) -> None:
+    from infoprompt_jax import Prompt, save_prompt
+
+    config = tiny_runs.config(tmp_path, backbone__name=str(checkpoint("t5")), prompt__init=str(tmp_path / "prompt"))
+    refusals = {
+        (4, 16): "the prompt has width 16, but the backbone's is 8",
+        (5, 8): r"has 5 tokens, the config 4: set prompt\.length=5",
+        (4, 8): "trained on elsewhere with fingerprint 0a, but this backbone's is",
+    }
+    for shape, sentence in refusals.items():
+        metadata = {"backbone": "elsewhere", "fingerprint": "0a"} if shape == (4, 8) else {}
+        save_prompt(tmp_path / "prompt", Prompt(np.zeros(shape, np.float32), metadata))
+        with pytest.raises(UserError, match=sentence):
+            jobs.run(config, str(tmp_path / "run"))
+
+
+def test_without_a_network_the_hub_is_given_up_at_once(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import socket
+
+    from huggingface_hub import constants
+
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))  # bound, not listening: connections are refused
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(constants, "ENDPOINT", f"https://127.0.0.1:{closed.getsockname()[1]}")
+        monkeypatch.delenv("https_proxy", raising=False)
+        monkeypatch.delenv("HTTPS_PROXY", raising=False)
+        with pytest.raises(UserError, match=r"'google/no-such-t5' is neither .* and the hub cannot be reached"):
+            jobs.run(tiny_runs.config(tmp_path, backbone__name="google/no-such-t5"), str(tmp_path / "run"))
+
+
+def process(programs: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | programs | {"PYTHONPATH": str(ROOT)}
+    line = [sys.executable, "-m", "infoprompt_jax.main", *arguments]
+    return subprocess.run(line, env=environment, capture_output=True, text=True, check=False)
+
+
+def contents(directory: pathlib.Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in directory.rglob("*") if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def config_file(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    directory = tmp_path_factory.mktemp("tiny")
+    tiny_runs.config(directory)
+    (directory / "mine.py").write_text(CONFIG.format(tests=str(ROOT / "tests"), directory=str(directory)))
+    return directory / "mine.py"
+
+
+def test_a_process_that_meets_a_mistake(config_file: pathlib.Path, programs: dict[str, str]) -> None:
+    workdir = config_file.parent / "refused"
+    unknown = process(programs, f"--config={config_file}", f"--workdir={workdir}", "--config.train.stepz=3")
+    assert unknown.stderr == "error: --config.train.stepz does not exist: did you mean train.steps?\n"
+    split = process(programs, f"--config={config_file}", f"--workdir={workdir}", "--config.task.test_split=secret")
+    assert split.stderr.splitlines()[-1].startswith("error: generated/words has no split 'secret', only train, ")
+    assert split.stderr.count("error: ") == 1 and "Traceback" not in split.stderr
+    for ended in (unknown, split):
+        assert (ended.returncode, ended.stdout) == (2, "")
+    assert not workdir.exists()
+
+
+@pytest.fixture(scope="module")
+def finished(config_file: pathlib.Path) -> tuple[pathlib.Path, str, list[str]]:
+    """A finished run's directory, the table that it printed, and its command line."""
+    workdir = config_file.parent / "run"
+    arguments = [f"--config={config_file}", f"--workdir={workdir}", "--config.train.steps=2"]
+    return workdir, jobs.run(*parse(["main", *arguments])), arguments
+
+
+def test_a_finished_run_says_so_and_changes_nothing(finished: tuple, programs: dict[str, str]) -> None:
+    workdir, table, arguments = finished
+    before = contents(workdir)
+    assert {pathlib.Path(path).name for path in before} >= {
+        "config.json",
+        "metrics.jsonl",
+        "summary.json",
+        "curves.png",
+    }
+    again = process(programs, *arguments)
+    assert (again.returncode, again.stdout) == (0, table + "\n"), again.stderr
+    assert again.stderr.splitlines()[-1] == f"This run is done; its results stand in {workdir}."
+    assert contents(workdir) == before
+
+
+def test_summary_and_log_hold_what_the_interface_promises(finished: tuple) -> None:
+    workdir, _, _ = finished
+    summary = json.loads((workdir / "summary.json").read_text())
+    (member,) = summary["members"]
+    assert (member["name"], member["steps"]) == ("run", 2)
+    assert {"accuracy", "macro_f1", "accuracy/generated/words:bare"} <= member["best"].keys() & member["final"].keys()
+    assert summary["examples"] == {"validation": 16} and summary["fingerprints"].keys() == {"backbone", "data"}
+    assert {"steps_per_second", "tokens_per_second", "compile_seconds", "backbone"} <= summary.keys()
+    for record in map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines()):
+        assert record.keys() == {"step", "member", "name", "value"}

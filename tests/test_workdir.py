@@ -1,0 +1,84 @@
+"""A run's directory: it is one run's, it is claimed late, and nothing of another's is overwritten."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+from typing import Any
+
+import pytest
+
+from infoprompt_jax import settings
+from infoprompt_jax.errors import UserError
+from infoprompt_jax.workdir import CHANGEABLE, Workdir
+
+
+def config(**fields: Any) -> Any:
+    made = settings.defaults()
+    made.update_from_flattened_dict({name.replace("__", "."): value for name, value in fields.items()})
+    return made
+
+
+def test_nothing_is_written_before_the_claim(tmp_path: pathlib.Path) -> None:
+    directory = Workdir(tmp_path / "new" / "run", config())
+    assert directory.finished() is None and list(tmp_path.iterdir()) == []
+    directory.claim()
+    assert json.loads((tmp_path / "new" / "run" / "config.json").read_text()) == json.loads(config().to_json())
+
+
+def test_the_same_config_goes_on(tmp_path: pathlib.Path) -> None:
+    Workdir(tmp_path, config(fleet__seeds=(0, 1))).claim()
+    before = (tmp_path / "config.json").read_bytes()
+    Workdir(tmp_path, config(fleet__seeds=(0, 1), train__save_every=7, data__threads=5)).claim()
+    assert (tmp_path / "config.json").read_bytes() == before
+
+
+def test_changeable_fields_exist() -> None:
+    assert set(CHANGEABLE) <= settings.flatten(settings.defaults().to_dict()).keys()
+
+
+def test_another_config_is_refused(tmp_path: pathlib.Path) -> None:
+    Workdir(tmp_path, config()).claim()
+    sentence = r"holds a run with train\.learning_rate=0\.3, this one has 0\.1: choose another --workdir"
+    with pytest.raises(UserError, match=sentence):
+        Workdir(tmp_path, config(train__learning_rate=0.1))
+
+
+def test_what_is_no_run_is_left_alone(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "thesis.tex").write_text("")
+    with pytest.raises(UserError, match=r"holds files but no config\.json: choose an empty --workdir"):
+        Workdir(tmp_path, config())
+    with pytest.raises(UserError, match=r"thesis\.tex cannot be written: choose another --workdir"):
+        Workdir(tmp_path / "thesis.tex", config())
+    with pytest.raises(UserError, match=r"thesis\.tex/run cannot be written: choose another --workdir"):
+        Workdir(tmp_path / "thesis.tex" / "run", config())
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(UserError, match=r"config\.json is not valid JSON"):
+        Workdir(tmp_path, config())
+
+
+def test_what_a_process_killed_at_its_first_file_left_is_no_obstacle(tmp_path: pathlib.Path) -> None:
+    (tmp_path / ".config.json.17.partial").write_text("{")
+    Workdir(tmp_path, config()).claim()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_directories_without_permission(tmp_path: pathlib.Path) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(UserError, match="cannot be written: choose another --workdir"):
+        Workdir(tmp_path / "run", config())
+
+
+def test_directories_that_cannot_be_made(tmp_path: pathlib.Path) -> None:
+    with pytest.raises(UserError, match=r"The workdir /proc/run cannot be written.*: choose another --workdir"):
+        Workdir("/proc/run", config()).claim()
+
+
+def test_a_finished_run_gives_its_summary(tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture) -> None:
+    directory = Workdir(tmp_path, config())
+    directory.claim()
+    (tmp_path / "summary.json").write_text('{"members": []}')
+    with caplog.at_level("INFO"):
+        assert directory.finished() == {"members": []}
+    assert f"This run is done; its results stand in {tmp_path}." in caplog.text
