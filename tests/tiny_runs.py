@@ -62,23 +62,28 @@ def config(directory: pathlib.Path, **fields: Any) -> ml_collections.ConfigDict:
     return made
 
 
-def instead_of_step(number: int, act: Callable[[], None]) -> functools.cached_property:
-    """`Fleet.step` that calls `act` before it computes step `number` (from 0)."""
-    compiled = Fleet.step.func
+def acting(program: str, is_time: Callable[..., bool], act: Callable[[], None]) -> functools.cached_property:
+    """One of a fleet's programs that calls `act` before a call whose arguments say that it is time."""
+    compiled = getattr(Fleet, program).func
 
-    def step(self: Fleet) -> Callable:
-        program = compiled(self)
+    def compile_and_watch(self: Fleet) -> Callable:
+        run = compiled(self)
 
-        def acting(state: Any, *rest: Any) -> Any:
-            if int(state.step) == number:
+        def watched(*arguments: Any) -> Any:
+            if is_time(*arguments):
                 act()
-            return program(state, *rest)
+            return run(*arguments)
 
-        return acting
+        return watched
 
-    replaced = functools.cached_property(step)
-    replaced.__set_name__(Fleet, "step")
+    replaced = functools.cached_property(compile_and_watch)
+    replaced.__set_name__(Fleet, program)
     return replaced
+
+
+def before_step(number: int, act: Callable[[], None]) -> functools.cached_property:
+    """`Fleet.step` that calls `act` before it computes step `number` (from 0)."""
+    return acting("step", lambda state, *_: int(state.step) == number, act)
 
 
 def kill() -> None:
@@ -88,7 +93,7 @@ def kill() -> None:
 def prepare_to_die(where: str, when: str) -> None:
     """Before a step; with a checkpoint written but not yet named; or in so many seconds, whatever happens then."""
     if where == "step":
-        Fleet.step = instead_of_step(int(when), kill)
+        Fleet.step = before_step(int(when), kill)
     elif where == "save":
 
         def before_renaming(event: str, arguments: tuple) -> None:
