@@ -19,7 +19,7 @@ from infoprompt_jax import settings
 def get_config(variant: str = "") -> ml_collections.ConfigDict:
     config = settings.defaults()
     config.task.name = "super_glue/rte"
-    config.task.template = "does it follow"
+    config.task.template = "entails"
     config.prompt.length = 4
     config.prompt.kind = "instance"
     config.prompt.init = "uniform"

@@ -18,7 +18,7 @@ from infoprompt_jax import settings
 def get_config(variant: str = "") -> ml_collections.ConfigDict:
     config = settings.defaults()
     config.task.name = "sem_eval_2010_task_8"
-    config.task.template = "relation between entities"
+    config.task.template = "phrase"
     config.task.train_split = "train[:7000]"
     config.task.eval_split = "train[7000:]"
     config.task.test_split = "test"

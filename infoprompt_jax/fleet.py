@@ -124,7 +124,7 @@ class Fleet:
     ) -> tuple[Any, Any, jax.Array, dict[str, jax.Array]]:
         key = jax.random.fold_in(jax.random.fold_in(key, STEP), step)
         gradient, metrics = self._gradient(trainable, frozen, batch, hyper, key, step / self.total_steps)
-        metrics["gradient_norm"] = optax.global_norm(gradient)
+        metrics["gradient_norm"] = optax.tree.norm(gradient)
         rates = optimizers.step_sizes(hyper, step, self.total_steps)
         updates, stepped = self.optimizer.update(gradient, optimizer, trainable, step_sizes=rates)
         finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(metrics["gradient_norm"])
