@@ -175,7 +175,7 @@ class Run:
             {"name": m.name, "steps": last_steps[i], "final": final[i], "best": best[i], "best_step": best_steps[i]}
             | ({"test": tested[i]} if tested[i] else {})
             | {"mutual_information": self.last_estimates(m.name)}
-            | ({"failed_at_step": failed[i]} if failed[i] >= 0 else {})
+            | ({"failed_at_step": failed[i] + 1} if failed[i] >= 0 else {})  # as the log counts: the first step is 1
             for i, m in enumerate(experiment.members)
         ]
         summary = {"members": members, "examples": experiment.examples(), **self.speed.summary()}
@@ -198,7 +198,8 @@ def main_metric(experiment: Experiment, member: int) -> str:
 
 def prompt_norms(trainable: Any) -> list[float]:
     """Mean length of each member's prompt vectors."""
-    return np.linalg.norm(np.asarray(trainable["prompt"]["value"]), axis=-1).mean(axis=-1).tolist()
+    value_MPD = np.asarray(trainable["prompt"]["value"], np.float64)  # the squares of a prompt that diverges overflow
+    return np.linalg.norm(value_MPD, axis=-1).mean(axis=-1).tolist()
 
 
 class Interrupt:

@@ -26,13 +26,13 @@ TEMPLATES = """\
 dataset: generated/words
 templates:
   a: !Template
-    answer_choices: animals ||| tools
+    answer_choices: animals ||| gadgets
     id: a
     jinja: '{{ words }} ||| {{ answer_choices[label] }}'
     metadata: !TemplateMetadata {original_task: true}
     name: bare
   b: !Template
-    answer_choices: animals ||| tools
+    answer_choices: animals ||| gadgets
     id: b
     jinja: 'What are these? {{ words }} ||| {{ answer_choices[label] }}'
     metadata: !TemplateMetadata {original_task: true}
