@@ -43,8 +43,21 @@ def defaults() -> ml_collections.ConfigDict:
     config = ml_collections.ConfigDict()
     config.job = "train"  # train | evaluate
     config.seed = 0  # initialisation, data order, noise; a fleet's members may have their own
+    config.backbone = _backbone()
+    config.data = _data()
+    config.task = _task()
+    config.prompt = _prompt()
+    config.infoprompt = _infoprompt()
+    config.train = _train()
+    config.fleet = _fleet()
+    config.mesh = _mesh()
+    config.scoring = _scoring()
+    return config.lock()
 
-    config.backbone = backbone = ml_collections.ConfigDict()
+
+def _backbone() -> ml_collections.ConfigDict:
+    """The frozen model."""
+    backbone = ml_collections.ConfigDict()
     backbone.name = "google/t5-base-lm-adapt"  # hub id, local directory (Hugging Face or T5X), or "random" (demo)
     backbone.revision = ""  # hub revision; "" = the default branch
     backbone.dtype = "float32"  # float32 | bfloat16, of weights and activations; softmax, norms, logits stay float32
@@ -53,17 +66,25 @@ def defaults() -> ml_collections.ConfigDict:
     backbone.unroll = 1  # layers per scan iteration; larger compiles longer and may run faster
     backbone.dropout = 0.0  # of the frozen model, in training only
     backbone.allow_pickle = False  # read pytorch_model.bin (torch, weights_only) where there are no safetensors
+    return backbone
 
-    config.data = data = ml_collections.ConfigDict()
+
+def _data() -> ml_collections.ConfigDict:
+    """Where rows come from and how they become arrays."""
+    data = ml_collections.ConfigDict()
     data.dir = ""  # files <data set>/<split>.{jsonl,csv,parquet}; "" = TFDS
     data.tfds_dir = ""  # where TFDS keeps prepared data sets; "" = its default
-    data.cache_dir = ""  # tokenised arrays and cached features; "" = ~/.cache/infoprompt_jax
+    data.cache_dir = ""  # tokenised arrays; "" = ~/.cache/infoprompt_jax
     data.max_input_length = 512  # tokens; longer inputs are cut at the end (EOS kept) and counted
     data.max_target_length = 128  # tokens, targets and answer choices
     data.buckets = (32, 64, 128, 256, 512, 1024)  # input lengths that a program is compiled for
     data.threads = 2  # of the input pipeline
+    return data
 
-    config.task = task = ml_collections.ConfigDict()
+
+def _task() -> ml_collections.ConfigDict:
+    """What is trained on and evaluated."""
+    task = ml_collections.ConfigDict()
     task.name = "super_glue/rte"  # data set; several, separated by commas, make a mixture
     task.template = "all"  # a hard prompt's name, or all: a mixture of the data set's own-task prompts
     task.templates_dir = ""  # promptsource-format YAML; "" = the templates shipped with the package
@@ -78,16 +99,24 @@ def defaults() -> ml_collections.ConfigDict:
     task.temperature = 1.0  # mixtures: rate = min(rows, cap) ** (1 / temperature)
     task.cap = 0  # mixtures: rows of one task that count; 0 = all
     task.metric = ""  # what picks the best prompt; "" = the task's own (accuracy, matthews, ...)
+    return task
 
-    config.prompt = prompt = ml_collections.ConfigDict()
+
+def _prompt() -> ml_collections.ConfigDict:
+    """What is trained."""
+    prompt = ml_collections.ConfigDict()
     prompt.length = 100  # P, in tokens; 0 with job=evaluate is the backbone alone
     prompt.kind = "static"  # static: one free matrix | instance: generated per example (methods: InfoPrompt)
     prompt.init = "vocabulary"  # uniform | vocabulary | labels | text | a path to a saved prompt
     prompt.text = ""  # for init=text
     prompt.top_k = 5000  # init=vocabulary, labels: sampled from the first so many pieces
     prompt.bottleneck = 32  # kind=instance: width of the generator
+    return prompt
 
-    config.infoprompt = info = ml_collections.ConfigDict()
+
+def _infoprompt() -> ml_collections.ConfigDict:
+    """The mutual-information terms; docs/infoprompt.md has the formulas."""
+    info = ml_collections.ConfigDict()
     info.gamma = 0.1  # weight of the head loss, I(prompt; head)
     info.beta = 0.2  # weight of the representation loss, I(prompt; encoded representation)
     info.kappa = 0.1  # weight of the KL term, only when variational
@@ -102,8 +131,12 @@ def defaults() -> ml_collections.ConfigDict:
     info.variational = False  # a trained Gaussian bottleneck instead of fixed noise
     info.latent = 32  # its width
     info.cache_features = True  # un-prompted features once per example instead of in every step
+    return info
 
-    config.train = train = ml_collections.ConfigDict()
+
+def _train() -> ml_collections.ConfigDict:
+    """The recipe."""
+    train = ml_collections.ConfigDict()
     train.steps = 2000
     train.batch_size = 32  # per member and step, over all devices
     train.accumulate = 1  # micro-batches a step is computed in
@@ -111,7 +144,7 @@ def defaults() -> ml_collections.ConfigDict:
     train.optimizer = "adafactor"  # of the prompt: adafactor (T5X's, no parameter scaling) | adamw
     train.learning_rate = 0.3
     train.critic_learning_rate = 1e-3  # AdamW, for critics, verbalizer and bottleneck
-    train.schedule = "constant"  # constant | linear | cosine (to zero at the last step)
+    train.schedule = "constant"  # constant | linear | cosine (zero right after the last step)
     train.warmup = 0.0  # share of the steps
     train.weight_decay = 1e-5
     train.clip_norm = 1.0  # global norm over one member's gradients; 0 = off
@@ -121,20 +154,32 @@ def defaults() -> ml_collections.ConfigDict:
     train.save_every = 100  # steps; 0 = only at the end (and when told to stop)
     train.patience = 0  # evaluations without improvement before a member stops; 0 = never
     train.tensorboard = False
+    return train
 
-    config.fleet = fleet = ml_collections.ConfigDict()
+
+def _fleet() -> ml_collections.ConfigDict:
+    """Many members in one run."""
+    fleet = ml_collections.ConfigDict()
     fleet.seeds = ()  # one member per seed; () = the run's seed
     fleet.variants = ("run",)  # run (the config as it is), plain, head, representation, both: paired per seed
     fleet.members = ()  # or: dicts of dotted per-member fields, {"name": "a", "task.name": "glue/sst2"}
+    return fleet
 
-    config.mesh = mesh = ml_collections.ConfigDict()
+
+def _mesh() -> ml_collections.ConfigDict:
+    """How devices are used."""
+    mesh = ml_collections.ConfigDict()
     mesh.data = -1  # devices along the batch; -1 = all that remain
     mesh.model = 1  # devices that share one copy of the weights
+    return mesh
 
-    config.scoring = scoring = ml_collections.ConfigDict()
+
+def _scoring() -> ml_collections.ConfigDict:
+    """How predictions are made."""
+    scoring = ml_collections.ConfigDict()
     scoring.normalize = "none"  # none | tokens | characters: how rank classification divides log-probabilities
     scoring.max_length = 32  # tokens generated for tasks without answer choices
-    return config.lock()
+    return scoring
 
 
 CHOICES = {

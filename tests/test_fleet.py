@@ -20,7 +20,7 @@ def model() -> tiny.Backbone:
     return tiny.backbone()
 
 
-def close(found: dict[str, np.ndarray], expected: dict[str, np.ndarray], rtol: float = 2e-4) -> None:
+def assert_close(found: dict[str, np.ndarray], expected: dict[str, np.ndarray], rtol: float = 2e-4) -> None:
     assert expected.keys() <= found.keys()
     for name, values in expected.items():
         np.testing.assert_allclose(found[name], values, rtol=rtol, atol=1e-5, err_msg=name)
@@ -52,7 +52,7 @@ def test_a_member_trains_as_it_would_alone(model: tiny.Backbone) -> None:
         alone_state, alone = tiny.run(
             program, model, [seed], tiny.hyper(own[m]), [tiny.member(rows, m) for rows in batches]
         )
-        close(tiny.member({k: v.T for k, v in together.items()}, m), {k: v.T for k, v in alone.items()})
+        assert_close(tiny.member({k: v.T for k, v in together.items()}, m), {k: v.T for k, v in alone.items()})
         value = np.asarray(state.trainable["prompt"]["value"])[m]
         np.testing.assert_allclose(value, np.asarray(alone_state.trainable["prompt"]["value"])[0], rtol=1e-3, atol=1e-4)
 
@@ -74,7 +74,7 @@ def test_zero_weights_train_like_a_program_without_the_terms(model: tiny.Backbon
     _, found = tiny.run(with_terms, model, [3], off, batches)
     _, expected = tiny.run(without, model, [3], off, batches)
     assert "head_mi" not in expected
-    close(found, expected, rtol=1e-3)
+    assert_close(found, expected, rtol=1e-3)
 
 
 @pytest.mark.parametrize("representation", ["decoder", "mean_encoder"])
@@ -87,7 +87,7 @@ def test_cached_features_train_like_recomputed_ones(model: tiny.Backbone, repres
 
     _, found = tiny.run(program, model, [3], tiny.hyper(), [cached(rows) for rows in batches])
     _, expected = tiny.run(program, model, [3], tiny.hyper(), batches)
-    close(found, expected, rtol=1e-3)
+    assert_close(found, expected, rtol=1e-3)
     _, wrong = tiny.run(
         program, model, [3], tiny.hyper(), [{**cached(batches[0]), "features": np.zeros((1, 4, 64), "f")}]
     )
@@ -99,7 +99,7 @@ def test_micro_batches_add_up_to_the_batch(model: tiny.Backbone) -> None:
     plain = {"head_term": False, "representation_term": False, "task_loss": "choices"}
     _, whole = tiny.run(tiny.fleet(model, **plain), model, [0], tiny.hyper(), batches)
     _, parts = tiny.run(tiny.fleet(model, accumulate=2, **plain), model, [0], tiny.hyper(), batches)
-    close(parts, whole)
+    assert_close(parts, whole)
 
 
 def test_a_member_whose_loss_is_not_finite_stops_alone(model: tiny.Backbone) -> None:
