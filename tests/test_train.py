@@ -41,7 +41,7 @@ def together(shared: pathlib.Path, cache: pathlib.Path, tmp_path_factory: pytest
     return workdir
 
 
-def check_alone(together: pathlib.Path, config: ml_collections.ConfigDict, workdir: pathlib.Path, member: str) -> None:
+def assert_alone(together: pathlib.Path, config: ml_collections.ConfigDict, workdir: pathlib.Path, member: str) -> None:
     jobs.run(config, str(workdir))
     found = [record for record in read_records(together / "metrics.jsonl") if record["member"] == member]
     expected = {(r["step"], r["name"]): r["value"] for r in read_records(workdir / "metrics.jsonl")}
@@ -62,7 +62,7 @@ def test_a_member_of_eight_trains_as_alone(
     member: str, shared: pathlib.Path, cache: pathlib.Path, together: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
     variant, seed = member.split("-seed")
-    check_alone(together, sst2(shared, cache, (int(seed),), (variant,)), tmp_path, member)
+    assert_alone(together, sst2(shared, cache, (int(seed),), (variant,)), tmp_path, member)
 
 
 @pytest.mark.slow
@@ -71,7 +71,7 @@ def test_every_member_of_eight_trains_as_alone(
     member: str, shared: pathlib.Path, cache: pathlib.Path, together: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
     variant, seed = member.split("-seed")
-    check_alone(together, sst2(shared, cache, (int(seed),), (variant,)), tmp_path, member)
+    assert_alone(together, sst2(shared, cache, (int(seed),), (variant,)), tmp_path, member)
 
 
 def test_pairs_start_alike_and_seeds_do_not(together: pathlib.Path) -> None:
