@@ -122,7 +122,7 @@ def _score(
 ) -> jax.Array:
     model = nnx.merge(graph, frozen)
     hidden = scoring.decode_choices(model, choices_BCT, *model.encode(tokens_BL, prompts))
-    return scoring.choice_scores(model.logits(hidden), choices_BCT)
+    return scoring.choice_scores(model, hidden, choices_BCT)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 4))

@@ -117,7 +117,7 @@ class Objective:
             hidden_BCTD = self._replace_first(hidden_BCTD, z_BD)
         if self.task_loss == "verbalizer":
             return self._verbalize(model, trainable, z_BD, batch)
-        return scoring.choice_scores(model.logits(hidden_BCTD), batch["choices"])
+        return scoring.choice_scores(model, hidden_BCTD, batch["choices"])
 
     def generate(self, trainable: Trainable, frozen: nnx.State, batch: Batch, max_length: int) -> jax.Array:
         """Greedy continuations [B, max_length] with the member's prompt."""
@@ -193,7 +193,7 @@ class Objective:
             log_p_BT = scoring.token_log_probabilities(model.logits(hidden_BCTD[:, 0]), batch["targets"])
             return -(log_p_BT * weight_BT).sum() / jnp.maximum(weight_BT.sum(), 1.0)
         if self.task_loss == "choices":
-            scores_BC = scoring.choice_scores(model.logits(hidden_BCTD), batch["choices"])
+            scores_BC = scoring.choice_scores(model, hidden_BCTD, batch["choices"])
         else:
             scores_BC = self._verbalize(model, trainable, z_BD, batch)
         # A row that only fills the batch has no choice at all; its -inf must not meet the gradient.

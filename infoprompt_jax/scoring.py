@@ -30,10 +30,17 @@ def token_log_probabilities(logits: jax.Array, targets: jax.Array) -> jax.Array:
     return jnp.where(targets == PAD, 0.0, picked - jax.nn.logsumexp(logits, axis=-1))
 
 
-def choice_scores(logits_BCTV: jax.Array, choices_BCT: jax.Array) -> jax.Array:
+def choice_scores(model: T5, hidden_BCTD: jax.Array, choices_BCT: jax.Array) -> jax.Array:
     """Summed log-probabilities [B, C] in nats; -inf for a choice that is all padding (that does not exist)."""
-    scores_BC = token_log_probabilities(logits_BCTV, choices_BCT).sum(axis=-1)
-    return jnp.where(choices_BCT[..., 0] == PAD, -jnp.inf, scores_BC)
+
+    @jax.checkpoint
+    def one_choice(hidden_targets: tuple[jax.Array, jax.Array]) -> jax.Array:
+        hidden_BTD, targets_BT = hidden_targets
+        return token_log_probabilities(model.logits(hidden_BTD), targets_BT).sum(axis=-1)
+
+    # One choice at a time: logits of all of them, [B, C, T, V], are the largest array there would be.
+    scores_CB = jax.lax.map(one_choice, (hidden_BCTD.swapaxes(0, 1), choices_BCT.swapaxes(0, 1)))
+    return jnp.where(choices_BCT[..., 0] == PAD, -jnp.inf, scores_CB.T)
 
 
 def lengths(choices: np.ndarray, normalize: str, decode: Callable[[np.ndarray], str]) -> np.ndarray:

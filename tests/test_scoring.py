@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -17,7 +19,8 @@ def test_scores_are_sums_over_tokens_and_absent_choices_lose() -> None:
     logits[0, 0, 0, 5] = logits[0, 1, 1, 7] = 2.0
     sharp = 2.0 - np.log(7 + np.exp(2.0))
     flat = -np.log(8.0)
-    found = np.asarray(scoring.choice_scores(jnp.asarray(logits), jnp.asarray(CHOICES)))[0]
+    head = SimpleNamespace(logits=lambda hidden: hidden)  # the hidden states are the logits
+    found = np.asarray(scoring.choice_scores(head, jnp.asarray(logits), jnp.asarray(CHOICES)))[0]
     np.testing.assert_allclose(found, [sharp + flat, flat + sharp + flat, -np.inf], rtol=1e-6)
 
 
