@@ -60,6 +60,14 @@ class Experiment:
         names = {"eval": self.config.task.eval_split, "test": self.config.task.test_split}
         return {names[key]: split.examples(self.config.task.eval_limit) for key, split in self.splits.items()}
 
+    def training_examples(self) -> int:
+        """Rows there are to train on, each counted once however many hard prompts show it."""
+        counts: dict[str, int] = {}
+        for own, stream in zip(self.tasks, self.streams, strict=True):
+            for task, numbers in zip(own, stream.numbers, strict=True):
+                counts[task.name] = max(counts.get(task.name, 0), len(numbers))
+        return sum(counts.values())
+
     @property
     def choices(self) -> int:
         """Answer choices of the widest task; a verbalizer has so many rows."""

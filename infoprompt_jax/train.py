@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 
 class Stopped(Exception):  # noqa: N818
-    """The run was told to stop (SIGTERM) and has saved; the same command resumes it."""
+    """The run was told to stop and has saved; the same command resumes it."""
 
 
 class Run:
@@ -179,6 +179,7 @@ class Run:
             for i, m in enumerate(experiment.members)
         ]
         summary = {"members": members, "examples": experiment.examples(), **self.speed.summary()}
+        summary["training_examples"] = experiment.training_examples()
         summary |= {"backbone": experiment.backbone.name, "fingerprints": self.position}
         report.curves(path / "curves.png", self.log.records, [m.name for m in experiment.members])
         report.write_json(path / "summary.json", summary)
@@ -203,19 +204,21 @@ def prompt_norms(trainable: Any) -> list[float]:
 
 
 class Interrupt:
-    """Within the context, SIGTERM asks for a save and a stop at the next step instead of killing the process."""
+    """Within the context, SIGTERM and Ctrl-C ask for a save and a stop at the next step; a second one ends at once."""
 
     requested = False
 
     def __enter__(self) -> Interrupt:
-        self.previous = signal.signal(signal.SIGTERM, self._request)
+        self.previous = {number: signal.signal(number, self._request) for number in (signal.SIGTERM, signal.SIGINT)}
         return self
 
     def __exit__(self, *_: object) -> None:
-        signal.signal(signal.SIGTERM, self.previous)
+        for number, handler in self.previous.items():
+            signal.signal(number, handler)
 
-    def _request(self, *_: object) -> None:
+    def _request(self, number: int, _: object) -> None:
         self.requested = True
+        signal.signal(number, signal.SIG_DFL)
 
 
 def train(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str]) -> dict[str, Any]:
