@@ -1,4 +1,4 @@
-"""InfoPrompt on CommitmentBank (three-way entailment, 250 training examples), scored by macro F1
+"""InfoPrompt on CommitmentBank (three-way entailment, 250 training examples), scored by macro F1.
 
     python -m infoprompt_jax.main --config=configs/cb.py --workdir=runs/cb
 

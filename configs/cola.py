@@ -1,4 +1,4 @@
-"""InfoPrompt on CoLA (linguistic acceptability), scored by Matthews correlation
+"""InfoPrompt on CoLA (linguistic acceptability), scored by Matthews correlation.
 
     python -m infoprompt_jax.main --config=configs/cola.py --workdir=runs/cola
 

@@ -17,6 +17,7 @@ from infoprompt_jax import settings
 def get_config(variant: str = "") -> ml_collections.ConfigDict:
     config = settings.defaults()
     config.task.name = "glue/mrpc"
+    config.task.metric = "f1"  # of the paraphrases; accuracy is logged beside it
     config.prompt.init = "labels"  # label words, then sampled vocabulary
     config.train.steps = 4000
     return settings.apply_variants(config, variant)

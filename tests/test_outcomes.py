@@ -68,11 +68,7 @@ def test_the_best_and_the_last_prompt_are_exported(run: str, request: pytest.Fix
     assert member["best_step"] == max(accuracies, key=accuracies.get) and 0 < member["best_step"] < STEPS
     assert member["best"]["accuracy"] == max(accuracies.values()) > accuracies[STEPS] == member["final"]["accuracy"]
     best, last = (ip.load_prompt(workdir / name / "run") for name in ("prompts", "last_prompts"))
-    assert (
-        (best.metadata["step"], last.metadata["step"])
-        == (member["best_step"], member["steps"])
-        == (best.metadata["step"], STEPS)
-    )
+    assert (best.metadata["step"], last.metadata["step"], member["steps"]) == (member["best_step"], STEPS, STEPS)
     assert (best.metadata["metrics"], last.metadata["metrics"]) == (member["best"], member["final"])
     assert not np.array_equal(best.value_PD, last.value_PD)
     groups = {name.split("/")[0] for name in best.tensors}

@@ -1,0 +1,180 @@
+"""Every shipped config runs: shrunk, on real rows, with a T5 of a few weights and the real vocabulary."""
+
+from __future__ import annotations
+
+import csv
+import json
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import ml_collections
+import numpy as np
+import pytest
+from flax import nnx
+
+from infoprompt_jax import convert, demo, jobs, settings
+from infoprompt_jax.command_line import read_config
+from infoprompt_jax.experiment import build
+from infoprompt_jax.t5 import T5, T5Config
+
+CONFIGS = pathlib.Path(__file__).parent.parent / "configs"
+NAMES = sorted(path.stem for path in CONFIGS.glob("*.py"))
+VARIANTS = {name: [None] if name == "demo" else [None, *settings.VARIANTS] for name in NAMES}
+
+pytestmark = pytest.mark.usefixtures("programs")
+
+
+@pytest.fixture(scope="module")
+def tiny_t5(vocabulary: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    sizes = {"d_model": 16, "d_kv": 8, "d_ff": 16, "num_layers": 1, "num_decoder_layers": 1, "num_heads": 2}
+    config = T5Config(32128, **sizes)
+    flat = nnx.to_flat_state(nnx.split(T5(config, nnx.Rngs(0)))[1])
+    leaves = [("/".join(map(str, path)), np.asarray(variable[...])) for path, variable in flat]
+    path = tmp_path_factory.mktemp("backbone") / "t5"
+    convert.export(path, config, leaves, [vocabulary])
+    return str(path)
+
+
+def load(name: str, variant: str | None = None) -> ml_collections.ConfigDict:
+    return read_config(f"{CONFIGS / name}.py" + (f":{variant}" if variant else ""))
+
+
+def shrunk(config: ml_collections.ConfigDict, **fields: Any) -> ml_collections.ConfigDict:
+    """Two steps on a few short rows."""
+    config.data.update(max_input_length=64, max_target_length=8, buckets=(64,))
+    config.task.update(train_split="train[:32]", eval_limit=4)
+    config.prompt.length = 4
+    config.train.update(steps=2, batch_size=8, eval_batch_size=8, eval_every=1, log_every=1, save_every=0)
+    config.update_from_flattened_dict({name.replace("__", "."): value for name, value in fields.items()})
+    return config
+
+
+def ran(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> dict[str, Any]:
+    """The summary of a run of which every number is finite."""
+    assert "member" in jobs.run(config, str(workdir))
+    records = [json.loads(line) for line in (workdir / "metrics.jsonl").open()]
+    assert {record["step"] for record in records} == set(range(config.train.steps + 1))
+    assert all(record["value"] is not None for record in records)
+    return json.loads((workdir / "summary.json").read_text())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_config_and_variant_passes_the_check(name: str) -> None:
+    for variant in VARIANTS[name]:
+        settings.check(load(name, variant))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_docstring_is_a_manual(name: str) -> None:
+    """It opens with what the config is, and gives the command that runs it."""
+    docstring = (CONFIGS / f"{name}.py").read_text().split('"""')[1]
+    first, blank, *_ = docstring.splitlines()
+    assert first.endswith(".") and blank == ""
+    assert f"    python -m infoprompt_jax.main --config=configs/{name}.py --workdir=runs/" in docstring
+
+
+def on_real_rows(name: str, tiny_t5: str, shared: pathlib.Path, cache: pathlib.Path, variant: str = "smoke") -> Any:
+    config = shrunk(load(name, variant), backbone__name=tiny_t5)
+    config.data.update(dir=str(shared / "data"), cache_dir=str(cache))
+    config.task.eval_split = "train[32:48]" if name == "semeval" else "validation[:16]"
+    if config.task.test_split:
+        config.task.test_split += "[:8]"
+    return config
+
+
+@pytest.mark.parametrize(
+    ("name", "metric"),
+    [
+        ("rte", "accuracy"),
+        ("cb", "macro_f1"),
+        ("sst2", "accuracy"),
+        ("mrpc", "f1"),
+        ("cola", "matthews"),
+        ("semeval", "macro_f1"),
+        ("prompt_tuning", "accuracy"),
+        ("released_code", "accuracy"),
+    ],
+)
+def test_configs_run_on_real_rows(
+    name: str, metric: str, tiny_t5: str, shared: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    config = on_real_rows(name, tiny_t5, shared, tmp_path / "cache")
+    summary = ran(config, tmp_path / "run")
+    (member,) = summary["members"]
+    assert next(iter(member["best"])) == metric and set(summary["examples"].values()) == {4}
+    assert bool(member["mutual_information"]) == (name != "prompt_tuning")
+    assert ("test" in member) == (name == "semeval")
+
+
+def test_every_config_is_run() -> None:
+    run = test_configs_run_on_real_rows.pytestmark[0].args[1]
+    assert {name for name, _ in run} | {"demo", "own_data"} == set(NAMES)
+
+
+@pytest.mark.parametrize(("variant", "shots"), [("64", 64), ("256", 250)])
+def test_few_shot_variants_train_on_so_many_rows(
+    variant: str, shots: int, tiny_t5: str, shared: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    """Balanced over the labels as far as there are rows: CommitmentBank has 250, 16 of them neutral."""
+    config = on_real_rows("cb", tiny_t5, shared, tmp_path, variant)
+    config.task.train_split = "train"
+    (stream,) = build(config).streams
+    for rows, offset, numbers in zip(stream.rows, stream.pool.offsets, stream.numbers, strict=False):
+        assert len(set(numbers)) == shots
+        assert sorted(np.bincount(rows.labels[numbers - offset]))[0] == 16
+
+
+def test_the_demonstration_runs(tmp_path: pathlib.Path) -> None:
+    demo.write(tmp_path / "data")
+    config = shrunk(load("demo"), data__dir=str(tmp_path / "data"), data__cache_dir=str(tmp_path / "cache"))
+    members = ran(config, tmp_path / "run")["members"]
+    assert [m["name"] for m in members] == ["both-seed0", "both-seed1", "plain-seed0", "plain-seed1"]
+
+
+REVIEWS = [
+    {"review": f"Arrived {'on time' if n % 3 else 'late, and broken'}, order {n}.", "stars": "good" if n % 3 else "bad"}
+    for n in range(24)
+]
+
+
+def write_jsonl(path: pathlib.Path, rows: list[dict[str, str]]) -> None:
+    path.with_suffix(".jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def write_csv(path: pathlib.Path, rows: list[dict[str, str]]) -> None:
+    with path.with_suffix(".csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, ["review", "stars"])
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def write_parquet(path: pathlib.Path, rows: list[dict[str, str]]) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path.with_suffix(".parquet"))
+
+
+Write = Callable[[pathlib.Path, list[dict[str, str]]], None]
+
+
+def own_data(write: Write, tiny_t5: str, directory: pathlib.Path, **fields: Any) -> dict[str, Any]:
+    (directory / "mine").mkdir(parents=True)
+    write(directory / "mine" / "train", REVIEWS)
+    write(directory / "mine" / "validation", REVIEWS[:8])
+    config = shrunk(load("own_data", "smoke"), backbone__name=tiny_t5, data__cache_dir=str(directory / "cache"))
+    config.update_from_flattened_dict({"data.dir": str(directory), "task.train_split": "train", **fields})
+    return ran(config, directory / "run")
+
+
+def test_own_data_in_three_formats(tiny_t5: str, tmp_path: pathlib.Path) -> None:
+    found = [own_data(write, tiny_t5, tmp_path / write.__name__) for write in (write_jsonl, write_csv, write_parquet)]
+    assert found[0]["members"] == found[1]["members"] == found[2]["members"]
+    assert found[0]["members"][0]["best"].keys() == {"accuracy", "macro_f1"}
+    assert found[0]["examples"] == {"validation": 4}
+
+
+def test_own_data_with_free_text_answers(tiny_t5: str, tmp_path: pathlib.Path) -> None:
+    found = own_data(write_jsonl, tiny_t5, tmp_path, **{"task.answer_choices": "", "scoring.max_length": 4})
+    assert found["members"][0]["best"].keys() == {"exact_match"}
