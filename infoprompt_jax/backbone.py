@@ -23,7 +23,7 @@ from jax.typing import ArrayLike
 from infoprompt_jax import convert, hub, partition, scoring
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.t5 import T5, T5Config
-from infoprompt_jax.tokenizer import Tokenizer, check_vocabulary, load_tokenizer
+from infoprompt_jax.tokenizer import Tokenizer, check_vocabulary, has_vocabulary, load_tokenizer
 
 log = logging.getLogger(__name__)
 
@@ -39,8 +39,17 @@ class Backbone:
     graph: nnx.GraphDef
     frozen: nnx.State
     mesh: Mesh
-    tokenizer: Tokenizer
+    vocabulary: Tokenizer | None
     fingerprint: str
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """Text to ids and back; UserError for a T5X checkpoint that was loaded without a vocabulary."""
+        if self.vocabulary is None:
+            raise UserError(
+                f"{self.name!r} has no vocabulary: set backbone.tokenizer to a spiece.model or its directory."
+            )
+        return self.vocabulary
 
     def embed(self, tokens_BL: ArrayLike) -> jax.Array:
         """Input embeddings [B, L, D] of int32 tokens (pad id 0)."""
@@ -157,6 +166,7 @@ def load_backbone(
     mesh: Mesh | None = None,
     revision: str | None = None,
     weights: str = "full",
+    tokenizer: str | None = None,
     takes_eos: str = "auto",
     allow_pickle: bool = False,
     dropout: float = 0.0,
@@ -171,6 +181,7 @@ def load_backbone(
       mesh: from `partition.make_mesh`; None = all devices along `data`.
       revision: of a hub id.
       weights: "full"; nothing else is implemented.
+      tokenizer: file or directory of the vocabulary; None = beside the weights (T5X checkpoints may go without one).
       takes_eos: "auto" (from the checkpoint), "yes" or "no".
       allow_pickle: read `pytorch_model.bin` where there are no safetensors.
       dropout, remat, unroll: of the training forward pass; see `settings.py`.
@@ -188,11 +199,13 @@ def load_backbone(
     if name == "random":
         return _random_backbone(mesh, switches)
     path = hub.find(name, revision, allow_pickle)
-    config = dataclasses.replace(convert.read_config(path, takes_eos), **switches)
-    tokenizer = load_tokenizer(pathlib.Path(config.tokenizer) if config.tokenizer else path)
-    check_vocabulary(tokenizer, config.vocab_size)
+    config = dataclasses.replace(convert.read_config(path, takes_eos), tokenizer=tokenizer or str(path), **switches)
+    vocabulary = None
+    if tokenizer or has_vocabulary(path) or not convert.is_t5x(path):  # T5X keeps vocabularies elsewhere
+        vocabulary = load_tokenizer(pathlib.Path(config.tokenizer).expanduser())
+        check_vocabulary(vocabulary, config.vocab_size)
     graph, frozen, fingerprint = place(config, convert.read_leaves(path, config, dtype, allow_pickle), mesh)
-    return Backbone(name, config, graph, frozen, mesh, tokenizer, fingerprint)
+    return Backbone(name, config, graph, frozen, mesh, vocabulary, fingerprint)
 
 
 def _random_backbone(mesh: Mesh, switches: dict) -> Backbone:

@@ -43,10 +43,11 @@ def parse(arguments: Sequence[str]) -> tuple[ml_collections.ConfigDict, str]:
     if options["help"].value:
         print(HELP)
         sys.exit()
-    for name in ("config", "workdir"):
-        if not options[name].value:
+    named: dict[str, str] = {name: options[name].value or "" for name in ("config", "workdir")}
+    for name, value in named.items():
+        if not value:
             raise UserError(f"--{name} is missing: {USAGE}.")
-    config = read_config(options["config"].value)
+    config = read_config(named["config"])
     _check_fields(rest)
     overrides = flags.FlagValues()
     try:
@@ -55,7 +56,7 @@ def parse(arguments: Sequence[str]) -> tuple[ml_collections.ConfigDict, str]:
         raise UserError(f"The command line cannot be read: {_line(error)}.") from error
     if stray := _parsed(overrides, [program, *rest])[1:]:
         raise UserError(f"The argument {stray[0]!r} was not expected: options are written --name=value.")
-    return overrides["config"].value, options["workdir"].value
+    return config, named["workdir"]
 
 
 def read_config(path: str) -> ml_collections.ConfigDict:

@@ -103,6 +103,11 @@ def export(
             shutil.copyfile(file, partial / file.name)
 
 
+def is_t5x(path: pathlib.Path) -> bool:
+    """Whether the directory holds a T5X checkpoint; otherwise it is to be one of Hugging Face's."""
+    return t5x.find(path) is not None
+
+
 def _open(path: pathlib.Path, allow_pickle: bool = False) -> Checkpoint:
     step = t5x.find(path)
     return t5x.Checkpoint(step) if step else hugging_face.Checkpoint(path, allow_pickle)

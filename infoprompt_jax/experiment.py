@@ -91,6 +91,7 @@ def build(config: ml_collections.ConfigDict) -> Experiment:
         dtype=config.backbone.dtype,
         mesh=mesh,
         revision=config.backbone.revision,
+        tokenizer=config.backbone.tokenizer or None,
         takes_eos=config.backbone.takes_eos,
         allow_pickle=config.backbone.allow_pickle,
         dropout=config.backbone.dropout,

@@ -61,6 +61,7 @@ def _backbone() -> ml_collections.ConfigDict:
     backbone.name = "google/t5-base-lm-adapt"  # hub id, local directory (Hugging Face or T5X), or "random" (demo)
     backbone.revision = ""  # hub revision; "" = the default branch
     backbone.dtype = "float32"  # float32 | bfloat16, of weights and activations; softmax, norms, logits stay float32
+    backbone.tokenizer = ""  # spiece.model, tokenizer.json or their directory; "" = beside the weights
     backbone.takes_eos = "auto"  # auto | yes | no: whether inputs end in </s>; T0 was trained without
     backbone.remat = "dots"  # none | dots | full: what the backward pass recomputes (memory against time)
     backbone.unroll = 1  # layers per scan iteration; larger compiles longer and may run faster

@@ -49,7 +49,7 @@ class T5Config:
     tied: bool = False  # one matrix for embeddings and LM head
     scale_decoder_outputs: bool = False  # multiply by D ** -0.5 before the LM head (v1.0)
     takes_eos: bool = True  # whether the checkpoint saw </s> at the end of its inputs (T0 did not)
-    tokenizer: str = ""  # where the vocabulary is: a directory or file; "" = beside the weights
+    tokenizer: str = ""  # where the vocabulary is: a directory or file
     dtype: str = "float32"
     dropout: float = 0.0
     remat: str = "dots"

@@ -68,6 +68,10 @@ class Tokenizer:
         return self.decode_plain(ids[np.isin(ids, self.pieces)].tolist())
 
 
+def has_vocabulary(directory: Path) -> bool:
+    return any((directory / name).is_file() for name in VOCABULARIES)
+
+
 def load_tokenizer(path: str | Path) -> Tokenizer:
     """The vocabulary of a directory or file, or "bytes"; raises UserError where there is none or it cannot be read."""
     if str(path) == "bytes":
@@ -78,7 +82,7 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
     if file is None:
         raise UserError(
             f"no vocabulary was found at {path}, expected {' or '.join(VOCABULARIES)}: put one there or set "
-            "backbone.name to a directory that holds one."
+            "backbone.tokenizer to one."
         )
     files = tuple(path / name for name in FILES if (path / name).is_file()) if path.is_dir() else (path,)
     try:

@@ -91,6 +91,17 @@ def test_a_prompt_of_another_width_is_refused(model: tiny.Backbone) -> None:
         model.encode(tiny.batch()["inputs"][0], prompts=np.zeros((5, 32)))
 
 
+def test_a_t5x_checkpoint_loads_with_and_without_a_vocabulary(shared: pathlib.Path, vocabulary: pathlib.Path) -> None:
+    path = str(shared / "fixtures" / "t5x" / "prompt_tuning_t5_1_1_tiny")
+    bare = ip.load_backbone(path, mesh=tiny.one_device())
+    assert bare.logits([[5, 6, 1]], [[7, 1]]).shape == (1, 2, 32128)
+    with pytest.raises(ip.UserError, match=r"has no vocabulary: set backbone\.tokenizer"):
+        bare.tokenizer.encode(["a"])
+    named = ip.load_backbone(path, mesh=tiny.one_device(), tokenizer=str(vocabulary))
+    assert named.tokenizer.encode(["That is good."])[0].tolist() == [466, 19, 207, 5]
+    assert named.fingerprint == bare.fingerprint
+
+
 def test_a_closed_port_is_no_network() -> None:
     assert not hub.reachable("http://127.0.0.1:9", seconds=1)
 

@@ -130,7 +130,7 @@ def test_a_directory_prefers_sentencepiece_and_lists_what_to_copy(
 
 def test_a_missing_vocabulary_names_the_field(tmp_path: pathlib.Path) -> None:
     for path in (tmp_path, tmp_path / "spiece.model"):
-        with pytest.raises(UserError, match=r"no vocabulary .*spiece.model or tokenizer.json.*backbone\.name"):
+        with pytest.raises(UserError, match=r"no vocabulary .*spiece.model or tokenizer.json.*backbone\.tokenizer"):
             load_tokenizer(path)
 
 
