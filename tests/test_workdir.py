@@ -61,6 +61,7 @@ def test_what_is_no_run_is_left_alone(tmp_path: pathlib.Path) -> None:
 def test_what_a_process_killed_at_its_first_file_left_is_no_obstacle(tmp_path: pathlib.Path) -> None:
     (tmp_path / ".config.json.17.partial").write_text("{")
     Workdir(tmp_path, config()).claim()
+    assert (tmp_path / "config.json").is_file()
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
