@@ -1,0 +1,121 @@
+"""This project's side of the measurements, built as a run builds it: config, members, objective, fleet.
+
+Imported in a subject's process only, and it may be another checkout's `infoprompt_jax` that it then finds.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+
+from bench.synthetic import SHAPES, Size
+from bench.turns import Work
+from infoprompt_jax import optimizers, partition, settings, speed
+from infoprompt_jax.backbone import Backbone, place
+from infoprompt_jax.experiment import make_objective
+from infoprompt_jax.fleet import INIT, Fleet, FleetState, member_keys
+from infoprompt_jax.members import expand, hyper_parameters
+from infoprompt_jax.t5 import T5, T5Config
+from infoprompt_jax.tokenizer import load_tokenizer
+
+
+@dataclasses.dataclass(frozen=True)
+class Setup:
+    """A fleet on an untrained backbone of a published shape."""
+
+    size: Size
+    backbone: Backbone
+    fleet: Fleet
+    state: FleetState
+    hyper: dict[str, np.ndarray]
+    keys: jax.Array
+    batch: dict[str, np.ndarray]
+
+
+def backbone(shape: str, remat: str, unroll: int) -> Backbone:
+    config = T5Config(**SHAPES[shape], remat=remat, unroll=unroll)
+    state = nnx.split(T5(config, nnx.Rngs(0)))[1]
+    leaves = (("/".join(map(str, path)), np.asarray(v[...])) for path, v in nnx.to_flat_state(state))
+    mesh = partition.make_mesh()
+    return Backbone(shape, config, *place(config, leaves, mesh)[:2], mesh, load_tokenizer("bytes"), "")
+
+
+def setup(size: Size, fields: dict[str, Any]) -> Setup:
+    """`fields` are those of the config that differ from its defaults, by their dotted names."""
+    config = settings.defaults()
+    config.update_from_flattened_dict(
+        {"fleet.seeds": tuple(range(size.members)), "train.batch_size": size.batch, **fields}
+    )
+    frozen = backbone(size.shape, config.backbone.remat, config.backbone.unroll)
+    members = expand(settings.check(config))
+    estimators = (config.infoprompt.estimator,)
+    hyper = hyper_parameters(members, estimators)
+    objective = make_objective(config, frozen, estimators, hyper)
+    optimizer = optimizers.optimizer(config.train.optimizer, config.train.weight_decay, config.train.clip_norm)
+    fleet = Fleet(objective, optimizer, config.train.steps, frozen.mesh, config.train.accumulate)
+    keys = member_keys([member.config.seed for member in members])
+    values = np.random.default_rng(0).standard_normal((size.prompt_length, frozen.config.d_model)).astype(np.float32)
+    state = fleet.init([objective.init(jax.numpy.asarray(values), jax.random.fold_in(key, INIT)) for key in keys])
+    batch = size.host_batch()
+    if objective.needs_features and config.infoprompt.cache_features:
+        batch["features"] = np.stack([fleet.features(frozen.frozen, rows) for rows in batch["inputs"]])
+    return Setup(size, frozen, fleet, state, hyper, keys, batch)
+
+
+def train_step(size: Size, fields: dict[str, Any]) -> Work:
+    """One training step, the placing of its batch included."""
+    made = setup(size, fields)
+    states = [made.state]
+
+    def step() -> None:
+        placed = partition.place_batch(made.batch, made.backbone.mesh)
+        states[0], metrics = made.fleet.step(states[0], made.backbone.frozen, placed, made.hyper, made.keys)
+        jax.block_until_ready((states[0], metrics))
+
+    rows = size.members * size.batch
+    positions = size.input_length + size.prompt_length
+    flops = speed.step_flops(made.backbone.config, rows * positions, rows * size.target_length)
+    return _work(step, size, flops, made)
+
+
+def score_choices(size: Size, shared: bool) -> Work:
+    """Rank classification of one batch: one encoder pass for all choices, or a full forward pass for each choice."""
+    made = setup(size, {"infoprompt.gamma": 0.0, "infoprompt.beta": 0.0})
+    batch = made.batch
+    if not shared:
+        one_each = batch["choices"].reshape(size.members, -1, 1, size.target_length)
+        batch = {"inputs": np.repeat(batch["inputs"], size.choices, axis=1), "choices": one_each}
+    placed = partition.place_batch(batch, made.backbone.mesh)
+
+    def step() -> None:
+        jax.block_until_ready(made.fleet.scores(made.state.trainable, made.backbone.frozen, placed))
+
+    rows = size.members * size.batch
+    positions = size.input_length + size.prompt_length
+    targets = rows * size.choices * size.target_length
+    passes = 1 if shared else size.choices
+    flops = speed.step_flops(made.backbone.config, passes * rows * positions, targets) / 2  # forward only
+    return _work(step, size, flops, made)
+
+
+def _work(step: Any, size: Size, flops: float, made: Setup) -> Work:
+    device, meter = jax.devices()[0], speed.Speedometer(made.backbone.config, size.prompt_length)
+    peak = speed.peak_flops(device)
+    facts = {
+        **size.counts(),
+        "model_flops": flops,
+        "peak_flops": peak and peak * jax.device_count(),
+        "device": device.device_kind,
+        "devices": jax.device_count(),
+    }
+
+    def finish() -> dict[str, Any]:
+        memory = device.memory_stats() or {}
+        known = {"peak_memory_bytes": memory["peak_bytes_in_use"]} if "peak_bytes_in_use" in memory else {}
+        return {"compile_seconds": meter.compiling, "compilations": meter.compilations, **known}
+
+    return Work(step, facts, finish)

@@ -1,0 +1,44 @@
+"""One training step: plain prompt tuning here and with PEFT, and InfoPrompt's terms with features cached or recomputed.
+
+`python -m bench.train_step [--shape v1.0-small] [--out DIRECTORY]`; with `--against ANOTHER_CHECKOUT` the plain step
+of both checkouts instead.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from bench import reports
+from bench.synthetic import Size
+from bench.turns import Subject, compare
+
+PLAIN = {"infoprompt.gamma": 0.0, "infoprompt.beta": 0.0}
+
+
+def subjects(size: Size, against: str) -> list[Subject]:
+    def ours(name: str, fields: dict, checkout: str = "") -> Subject:
+        return Subject(name, "bench.ours:train_step", {"size": size, "fields": fields}, checkout=checkout)
+
+    found = [
+        ours("plain", PLAIN),
+        Subject("PEFT", "bench.peft_step:train_step", {"size": size}),
+        ours("both terms, features cached", {}),
+        ours("both terms, features recomputed", {"infoprompt.cache_features": False}),
+    ]
+    return [found[0], ours("plain, other checkout", PLAIN, against)] if against else found
+
+
+def main(arguments: list[str] | None = None) -> None:
+    options = reports.parser("A training step, ours and PEFT's, in turn.")
+    options.add_argument("--batch", type=int, default=8)
+    options.add_argument("--against", default="", help="directory of another checkout: compare its plain step alone")
+    given = options.parse_args(arguments)
+    size = Size(given.shape, batch=given.batch)
+    records = compare(subjects(size, given.against), given.rounds, given.steps)
+    name = f"train_step-{given.shape}" + ("-against" if given.against else "")
+    reports.show(name, records)
+    reports.save(given.out, name, records, size=dataclasses.asdict(size), rounds=given.rounds, steps=given.steps)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,132 @@
+"""Measures subjects in turn, A B C A B C ..., each in a process of its own.
+
+In turn, because a machine's speed drifts and other work comes and goes: a ratio is taken within one round, and the
+median over the rounds is reported. In processes of their own, because thread pools of two libraries disturb each other
+and peak memory belongs to a process. While one subject runs, the others wait.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import importlib
+import multiprocessing
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator
+from multiprocessing.connection import Connection
+from typing import Any, NamedTuple
+
+import numpy as np
+
+
+class Work(NamedTuple):
+    """What a subject builds: `step` does the work once and waits for it; the rest describes it."""
+
+    step: Callable[[], Any]
+    facts: dict[str, Any]  # of one step: examples, tokens, padding_share, model_flops, peak_flops, device
+    finish: Callable[[], dict[str, Any]]  # what is known after the steps
+
+
+@dataclasses.dataclass(frozen=True)
+class Subject:
+    """`build` is "module:function", called with `arguments` in the subject's own process; it returns `Work`."""
+
+    name: str
+    build: str
+    arguments: dict[str, Any] = dataclasses.field(default_factory=dict)
+    environment: dict[str, str] = dataclasses.field(default_factory=dict)
+    checkout: str = ""  # another checkout of the project to measure; "" = this one
+
+
+def compare(subjects: list[Subject], rounds: int, steps: int) -> list[dict[str, Any]]:
+    """One record a subject, ratios against the first; `steps` are timed each time it is a subject's turn.
+
+    A subject whose library is not installed is reported and left out.
+    """
+    with contextlib.ExitStack() as stack:
+        opened = [(subject, *stack.enter_context(_process(subject))) for subject in subjects]
+        for subject, _, facts in opened:
+            if "skipped" in facts:
+                print(f"{subject.name}: skipped, {facts['skipped']}.", flush=True)
+        opened = [each for each in opened if "skipped" not in each[2]]
+        turns = {subject.name: np.empty((rounds, steps, 2)) for subject, _, _ in opened}
+        for turn in range(rounds):
+            for subject, connection, _ in opened:
+                connection.send(steps)
+                turns[subject.name][turn] = connection.recv()
+        for _, connection, facts in opened:
+            connection.send(0)
+            facts.update(connection.recv())
+    first = turns[opened[0][0].name]
+    return [_record(subject.name, facts, turns[subject.name], first) for subject, _, facts in opened]
+
+
+@contextlib.contextmanager
+def _process(subject: Subject) -> Iterator[tuple[Connection, dict[str, Any]]]:
+    """A started subject, after its first step: its connection and facts."""
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe()
+    before = dict(os.environ)
+    os.environ.update(subject.environment)  # a spawned process inherits it, and glibc reads it at the very start
+    process = context.Process(target=_serve, args=(there, subject), daemon=True)
+    process.start()
+    os.environ.clear()
+    os.environ.update(before)
+    there.close()
+    try:
+        yield here, here.recv()
+    finally:
+        here.close()
+        process.join(timeout=10)
+
+
+def _serve(connection: Connection, subject: Subject) -> None:
+    if subject.checkout:
+        sys.path.insert(0, os.path.abspath(subject.checkout))
+    module, function = subject.build.split(":")
+    try:
+        work: Work = getattr(importlib.import_module(module), function)(**subject.arguments)
+    except ModuleNotFoundError as error:
+        connection.send({"skipped": f"{error.name} is not installed"})
+        return
+    since = time.perf_counter()
+    work.step()
+    connection.send({"first_step_seconds": time.perf_counter() - since, **work.facts})
+    while steps := connection.recv():
+        connection.send([_timed(work.step) for _ in range(steps)])
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    connection.send({"peak_memory_bytes": peak, **work.finish()})
+
+
+def _timed(step: Callable[[], Any]) -> tuple[float, float]:
+    """Wall-clock and CPU seconds of one step."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    step()
+    return time.perf_counter() - wall, time.process_time() - cpu
+
+
+def _record(name: str, facts: dict[str, Any], turns: np.ndarray, first: np.ndarray) -> dict[str, Any]:
+    wall, cpu = turns[..., 0], turns[..., 1]
+    ratios = np.median(wall, axis=1) / np.median(first[..., 0], axis=1)
+    cpu_ratios = np.median(cpu, axis=1) / np.median(first[..., 1], axis=1)
+    p50 = float(np.median(wall))
+    facts, peak = dict(facts), facts.get("peak_flops")
+    facts.pop("peak_flops", None)
+    return {
+        "subject": name,
+        "ratio": float(np.median(ratios)),
+        "ratio_least": float(ratios.min()),
+        "ratio_most": float(ratios.max()),
+        "cpu_ratio": float(np.median(cpu_ratios)),
+        "p50_seconds": p50,
+        "p95_seconds": float(np.percentile(wall, 95)),
+        "cpu_seconds": float(np.median(cpu)),
+        "examples_per_second": facts["examples"] / p50,
+        "tokens_per_second": facts["tokens"] / p50,
+        "flops_per_second": facts["model_flops"] / p50,
+        "mfu": facts["model_flops"] / p50 / peak if peak else None,
+        **facts,
+    }
