@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -90,7 +91,13 @@ def test_verbalizer_loss_reads_z_and_theta(model: tiny.Backbone, rows: dict) -> 
 @pytest.mark.parametrize("critic", ["dot", "bilinear"])
 def test_head_information(model: tiny.Backbone, rows: dict, critic: str) -> None:
     trainable = trainable_of(Objective(graph=model.graph, critic=critic), model)
-    label = np.asarray(model.head_rows(rows["choices"][..., 0]), np.float64).mean(axis=1)
+    rows = {**rows, "choices": rows["choices"].copy()}
+    rows["choices"][1, 2], rows["choices"][2] = 0, 0  # two choices; none: the target's first token stands for them
+    first = [
+        ids[ids > 0] if ids.any() else targets[:1]
+        for ids, targets in zip(rows["choices"][..., 0], rows["targets"], strict=True)
+    ]
+    label = np.stack([np.asarray(model.head_rows(ids), np.float64).mean(axis=0) for ids in first])
     kernel = np.asarray(trainable["head_critic"]["kernel"], np.float64) if critic == "bilinear" else np.eye(64)
     against = label @ kernel.T / 8.0  # sqrt(D)
     positive = against @ np.asarray(trainable["prompt"]["value"], np.float64).mean(axis=0)
@@ -132,6 +139,12 @@ def test_mean_encoder_reads_input_positions_alone(model: tiny.Backbone, rows: di
     np.testing.assert_allclose(
         objective.features(nnx.merge(model.graph, model.frozen), {"inputs": wider}), found, rtol=1e-4, atol=1e-5
     )
+    objective = Objective(graph=model.graph, representation="mean_encoder", task_loss="verbalizer")
+    trainable = trainable_of(objective, model)
+    encoded = np.asarray(model.encode(rows["inputs"], trainable["prompt"]["value"]))[:, tiny.P :]
+    z = np.stack([y[m].mean(axis=0) for y, m in zip(encoded, mask, strict=True)])
+    scores = jax.jit(objective.scores)(trainable, model.frozen, rows)
+    np.testing.assert_allclose(scores, z @ np.asarray(trainable["verbalizer"]["value"]).T, rtol=1e-3, atol=1e-4)
 
 
 def test_the_total_weighs_and_decays_the_terms(model: tiny.Backbone, rows: dict) -> None:
@@ -197,3 +210,116 @@ def test_rows_of_weight_zero_change_nothing(model: tiny.Backbone, rows: dict) ->
         found, expected = (loss(model, some, trainable, **fields) for some in (filled, rows))
         for name, value in expected.items():
             assert found[name] == pytest.approx(value, rel=1e-4, abs=1e-5), name
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"negatives": "in_batch"}, {"task_loss": "choices"}, {"task_loss": "verbalizer", "variational": True}],
+)
+def test_what_a_row_of_weight_zero_holds_changes_nothing(
+    model: tiny.Backbone, rows: dict, fields: dict[str, Any]
+) -> None:
+    """Two batches that differ in their last row, which does not count."""
+    rows = {**rows, "weight": np.float32([1, 1, 1, 0])}
+    other = {name: np.concatenate([value[:3], value[:1]]) for name, value in rows.items()}
+    other["weight"][3] = 0
+    objective = Objective(graph=model.graph, **fields)
+    trainable = trainable_of(objective, model)
+    hyper = {name: value[0] for name, value in tiny.hyper().items()}
+    run = jax.jit(lambda batch: objective.loss(trainable, model.frozen, batch, hyper, jax.random.key(0), 0.0)[1])
+    found, expected = run(other), run(rows)
+    assert found.keys() >= {"task_loss", "head_mi", "representation_mi"}
+    for name, value in expected.items():
+        assert float(found[name]) == pytest.approx(float(value), rel=1e-5), name
+
+
+@pytest.mark.parametrize(("scaled", "factor"), [(True, 0.5), (False, 1.0)])
+def test_verbalizer_logits_by_hand(scaled: bool, factor: float) -> None:
+    """Scaled by D ** -0.5 where the LM head is; a label that the row does not have cannot be chosen."""
+    t5 = SimpleNamespace(config=SimpleNamespace(d_model=4, scale_decoder_outputs=scaled))
+    theta = {"verbalizer": {"value": np.float32([[1, 0, 0, 0], [0, 2, 0, 0], [1, 1, 1, 1]])}}
+    batch = {"choices": np.array([[[5, 1], [6, 1], [0, 0]]])}
+    found = Objective(graph=None)._verbalize(t5, theta, np.float32([[1, 2, 3, 4]]), batch)
+    assert found.tolist() == [[1 * factor, 4 * factor, -np.inf]]
+
+
+@pytest.mark.parametrize(
+    ("fields", "needed"),
+    [
+        ({}, True),
+        ({"representation_term": False}, False),
+        ({"negatives": "in_batch"}, False),
+        ({"kind": "instance", "representation_term": False}, True),
+        ({"variational": True, "representation_term": False}, True),
+    ],
+)
+def test_what_needs_features(fields: dict[str, Any], needed: bool) -> None:
+    assert Objective(graph=None, **fields).needs_features is needed
+
+
+def test_negatives_lie_around_the_examples_own_features() -> None:
+    h = jnp.asarray([[10.0, 0.0], [0.0, -10.0]])
+    samples = Objective(graph=None, noise_scale=0.5, negatives_per_example=4000)
+    found = np.asarray(samples._posterior_samples({}, h, jax.random.key(0)))
+    np.testing.assert_allclose(found.mean(axis=1), h, atol=0.05)
+    np.testing.assert_allclose(found.std(axis=1), 0.5, atol=0.05)
+    assert Objective(graph=None)._posterior_samples({}, h, jax.random.key(0)).shape == (2, 8, 2), "4 B of them"
+
+
+# Of width and latent width 3, the identity but for the log standard deviations -0.5 h.
+POSTERIOR = {"mean": jnp.eye(3), "log_std": -0.5 * jnp.eye(3), "out": jnp.eye(3)}
+SPREAD = np.exp([-0.5, 0.0, 1.0])
+
+
+def test_the_posteriors_log_std_is_clipped() -> None:
+    mean, log_std = encode_posterior(POSTERIOR, jnp.asarray([[-30.0, 1.0, 30.0]]))
+    assert mean.tolist() == [[-30, 1, 30]] and log_std.tolist() == [[10, -0.5, -2]]
+
+
+def test_the_bottleneck_samples_its_posterior_and_takes_position_0() -> None:
+    h = jnp.tile(jnp.asarray([[1.0, 0.0, -2.0]]), (4000, 1))
+    batch = {"weight": jnp.ones(4000)}
+    objective = Objective(graph=None, variational=True, latent=3, negatives_per_example=2)
+    trainable, hidden = {"posterior": POSTERIOR}, jnp.full((4000, 2, 2, 3), 7.0)
+    z, replaced, _ = objective._bottleneck(trainable, h, h, hidden, batch, jax.random.key(0))
+    negatives = objective._posterior_samples(trainable, h, jax.random.key(1))
+    for samples in (z, negatives[:, 0]):
+        np.testing.assert_allclose(samples.mean(axis=0), h[0], atol=0.15)
+        np.testing.assert_allclose(samples.std(axis=0), SPREAD, rtol=0.05)
+    np.testing.assert_array_equal(replaced[:, :, 0], jnp.broadcast_to(z[:, None], (4000, 2, 3)))
+    assert (replaced[:, :, 1] == 7).all()
+
+
+def test_variational_scores_read_the_posteriors_mean(model: tiny.Backbone, rows: dict) -> None:
+    fields = {"variational": True, "latent": 6}
+    verbalizer = Objective(graph=model.graph, task_loss="verbalizer", **fields)
+    trainable = trainable_of(verbalizer, model)
+    posterior = {name: np.asarray(value, np.float64) for name, value in trainable["posterior"].items()}
+    z = unprompted(model, rows, trainable["prompt"]["value"]) @ posterior["mean"] @ posterior["out"]
+    expected = z @ np.asarray(trainable["verbalizer"]["value"]).T
+    found = jax.jit(verbalizer.scores)(trainable, model.frozen, rows)
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)
+    # A bottleneck that says nothing makes a choice's first token a draw from the whole vocabulary.
+    trainable["posterior"]["out"] = jnp.zeros_like(trainable["posterior"]["out"])
+    choice, prompt = rows["choices"][:, 0], trainable["prompt"]["value"]
+    log_p = jax.nn.log_softmax(model.logits(rows["inputs"], choice, prompt))
+    picked = np.take_along_axis(np.asarray(log_p), choice[..., None], axis=2)[..., 0]
+    expected = (picked * (choice != 0))[:, 1:].sum(axis=1) - np.log(model.config.vocab_size)
+    found = jax.jit(Objective(graph=model.graph, **fields).scores)(trainable, model.frozen, rows)[:, 0]
+    np.testing.assert_allclose(found, expected, rtol=1e-3)
+
+
+def test_dropout_is_drawn_in_both_stacks_and_never_at_evaluation(model: tiny.Backbone, rows: dict) -> None:
+    dropping = tiny.backbone(dropout=0.5)
+    t5 = nnx.merge(dropping.graph, dropping.frozen)
+    objective = Objective(graph=dropping.graph, task_loss="verbalizer", representation="mean_encoder")
+    trainable = trainable_of(objective, model)
+    hyper = {name: value[0] for name, value in tiny.hyper().items()}
+    run = jax.jit(lambda key: objective.loss(trainable, dropping.frozen, rows, hyper, key, 0.0)[0])
+    assert run(jax.random.key(0)) == run(jax.random.key(0)) != run(jax.random.key(1))
+    decoded = Objective(graph=dropping.graph)
+    y, mask = t5.encode(rows["inputs"])
+    first, second = (decoded._represent(t5, rows, y, mask, jax.random.key(k))[0] for k in range(2))
+    assert not np.allclose(first, second)
+    without = jax.jit(Objective(graph=model.graph).scores)(trainable, model.frozen, rows)
+    np.testing.assert_allclose(jax.jit(decoded.scores)(trainable, dropping.frozen, rows), without, rtol=1e-5)
