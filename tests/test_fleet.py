@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import numpy as np
 import pytest
@@ -10,7 +12,6 @@ from flax import nnx
 
 from infoprompt_jax import fleet as fleets
 from infoprompt_jax import partition
-from infoprompt_jax.objective import Objective
 
 ESTIMATORS = ("infonce", "nwj", "dv", "smile", "js")
 
@@ -124,7 +125,7 @@ def test_one_program_per_bucket(model: tiny.Backbone) -> None:
 def test_the_best_prompt_is_kept_and_patience_ends_a_member(model: tiny.Backbone) -> None:
     program = tiny.fleet(model)
     state = tiny.start(program, model, [0, 1])
-    for step, metric in enumerate([[0.5, 0.5], [0.6, 0.4], [0.4, 0.4], [0.4, 0.7]]):
+    for step, metric in enumerate([[0.5, 0.5], [0.6, 0.4], [0.6, 0.4], [0.4, 0.7]]):
         value = jax.numpy.full_like(state.trainable["prompt"]["value"], step)
         state = state._replace(step=jax.numpy.int32(step), trainable={**state.trainable, "prompt": {"value": value}})
         state = fleets.record_best(state, np.array(metric, np.float32), np.int32(2))
@@ -136,23 +137,59 @@ def test_the_best_prompt_is_kept_and_patience_ends_a_member(model: tiny.Backbone
 
 @pytest.mark.parametrize("terms", [False, True])
 def test_the_gradient_costs_no_weight_gradients(terms: bool) -> None:
-    """A gradient to the prompt alone is two forwards; one that reached the weights would be three."""
+    """A step that differentiates the prompt alone is two forwards; one that reached the weights would be three."""
     model = tiny.backbone(unroll=2, remat="none")
-    objective = Objective(graph=model.graph, head_term=terms, representation_term=terms)
-    program = tiny.fleet(model)
-    trainable = jax.tree.map(lambda x: x[0], tiny.start(program, model, [0]).trainable)
-    rows = {k: v[0] for k, v in tiny.batch(rows=8, length=64).items()}
-    rows["features"] = np.zeros((8, 64), np.float32)
-    hyper = {k: v[0] for k, v in tiny.hyper().items()}
+    program = tiny.fleet(model, head_term=terms, representation_term=terms)
+    state, keys = tiny.start(program, model, [0]), fleets.member_keys([0])
+    batch = tiny.batch(rows=8, length=64) | {"features": np.zeros((1, 8, 64), np.float32)}
+    trainable, rows, hyper = jax.tree.map(lambda x: x[0], (state.trainable, batch, tiny.hyper()))
 
     def loss(trainable: dict, frozen: nnx.State) -> jax.Array:
-        return objective.loss(trainable, frozen, rows, hyper, jax.random.key(0), 0.0)[0]
+        return program.objective.loss(trainable, frozen, rows, hyper, keys[0], 0.0)[0]
 
-    def flops(function: object) -> float:
-        return jax.jit(function).lower(trainable, model.frozen).compile().cost_analysis()["flops"]
+    def flops(function: Any, *arguments: Any) -> float:
+        return jax.jit(function).lower(*arguments).compile().cost_analysis()["flops"]
 
-    assert flops(jax.grad(loss)) < 2.3 * flops(loss)
-    assert flops(jax.grad(loss, argnums=(0, 1), allow_int=True)) > 2.5 * flops(loss), "the measure itself"
+    once = flops(loss, trainable, model.frozen)
+    assert flops(program.step, state, model.frozen, batch, tiny.hyper(), keys) < 2.3 * once
+    everything = jax.grad(loss, argnums=(0, 1), allow_int=True)
+    assert flops(everything, trainable, model.frozen) > 2.5 * once, "the measure itself"
+
+
+def test_the_noise_is_new_in_every_step_and_micro_batch(model: tiny.Backbone) -> None:
+    """Nothing is learned, and the micro-batches hold the same rows: only the noise tells estimates apart."""
+    still = tiny.hyper({"learning_rate": 0.0, "critic_learning_rate": 0.0})
+    half = tiny.batch(rows=2)
+    _, metrics = tiny.run(tiny.fleet(model), model, [0], still, [half] * 3)
+    once = metrics["representation_mi"][:, 0]
+    assert np.abs(np.diff(once)).min() > 1e-4
+    doubled = {name: np.repeat(value, 2, axis=1) for name, value in half.items()}
+    _, metrics = tiny.run(tiny.fleet(model, accumulate=2), model, [0], still, [doubled])
+    assert abs(metrics["representation_mi"][0, 0] - once[0]) > 1e-4
+
+
+def test_a_member_that_has_stopped_does_not_move(model: tiny.Backbone) -> None:
+    program = tiny.fleet(model)
+    state = tiny.start(program, model, [0, 1])._replace(active=np.array([True, False]))
+    before = jax.device_get(state)
+    batch, keys = partition.place_batch(tiny.batch(2), model.mesh), fleets.member_keys([0, 1])
+    after, _ = program.step(state, model.frozen, batch, tiny.hyper({}, {}), keys)
+    after = jax.device_get(after)
+    assert after.active.tolist() == [True, False] and after.failed.tolist() == [-1, -1]
+    moved = jax.tree.map(
+        lambda a, b: [bool((a[m] != b[m]).any()) for m in range(2)],
+        *({"trainable": s.trainable, "optimizer": s.optimizer} for s in (after, before)),
+    )
+    leaves = jax.tree.leaves(moved, is_leaf=lambda x: isinstance(x, list))
+    assert any(first for first, _ in leaves) and not any(second for _, second in leaves)
+
+
+def test_the_terms_decay_with_the_share_of_the_steps_done(model: tiny.Backbone) -> None:
+    program = tiny.fleet(model, steps=4)
+    _, found = tiny.run(program, model, [0], tiny.hyper({"decay": 1.0}), [tiny.batch(seed=k) for k in range(4)])
+    terms = 0.1 * found["head_mi"] + 0.2 * found["representation_mi"]
+    strength = (found["task_loss"] - found["loss"]) / terms
+    np.testing.assert_allclose(strength[:, 0], [1.0, 0.75, 0.5, 0.25], rtol=1e-3)
 
 
 def test_the_members_key_depends_on_its_seed_alone() -> None:
