@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import jax
+import numpy as np
 import pytest
 
-from infoprompt_jax.speed import peak_flops, step_flops
+from infoprompt_jax import speed
+from infoprompt_jax.speed import Speedometer, peak_flops, step_flops
 from infoprompt_jax.t5 import T5Config
 
 
@@ -20,3 +22,19 @@ def test_step_flops_are_four_per_weight_and_token(feed_forward: str, matrices: i
 
 def test_a_cpus_peak_is_not_known() -> None:
     assert peak_flops(jax.devices("cpu")[0]) is None
+
+
+def test_a_step_counts_its_tokens_positions_and_time_without_compilation(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = T5Config(100, 8, 4, 16, 3, 2, 2)
+    meter = Speedometer(config, prompt_length=5)
+    inputs, targets = np.zeros((2, 4, 10), np.int32), np.zeros((2, 4, 3), np.int32)
+    inputs[..., :6], targets[..., :2] = 7, 7
+    monkeypatch.setattr(speed.time, "monotonic", lambda: 13.0)
+    meter.compiling = 2.5
+    meter.count({"inputs": inputs, "targets": targets}, waited=0.1, since=10.0, compiling=0.5)
+    assert meter.flops == step_flops(config, 8 * (10 + 5), 8 * 3)
+    monkeypatch.setattr(speed, "peak_flops", lambda device: meter.flops)  # a chip that needs a second for the step
+    found = meter.summary()
+    assert (found["steps_per_second"], found["tokens_per_second"]) == (1.0, 8 * (6 + 2))  # 3 s, 2 of them compiling
+    assert found["input_wait_share"] == pytest.approx(0.1) and found["compile_seconds"] == 2.5
+    assert found["mfu"] == pytest.approx(1 / jax.device_count())
