@@ -86,3 +86,12 @@ def test_hyper_parameters_are_columns() -> None:
     np.testing.assert_array_equal(found["warmup"], np.float32([0.0, 0.5]))
     np.testing.assert_array_equal(found["learning_rate"], np.float32([0.3, 0.3]))
     assert {array.shape for array in found.values()} == {(2,)}
+
+
+def test_each_hyper_parameter_is_its_own_field() -> None:
+    made = config()
+    made.infoprompt.update(beta=1.0, gamma=2.0, kappa=3.0, decay=4.0)
+    made.train.update(learning_rate=5.0, critic_learning_rate=6.0, warmup=0.5)
+    found = hyper_parameters(expand(made), ("infonce",))
+    names = ("beta", "gamma", "kappa", "decay", "learning_rate", "critic_learning_rate", "warmup")
+    assert [found[name].item() for name in names] == [1, 2, 3, 4, 5, 6, 0.5]
