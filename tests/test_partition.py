@@ -47,6 +47,30 @@ def test_weights_lie_where_the_rules_say() -> None:
     assert model.frozen["encoder"]["norm"]["scale"][...].sharding.is_fully_replicated
 
 
+@pytest.mark.parametrize(
+    ("path", "shape", "split"),
+    [
+        ("embedding", (6, 8), 1),
+        ("head", (8, 6), 0),
+        ("decoder/layers/attention/query", (3, 6, 8), 2),
+        ("decoder/layers/cross/key", (3, 6, 8), 2),
+        ("encoder/layers/attention/value", (3, 6, 8), 2),
+        ("decoder/layers/cross/out", (3, 8, 6), 1),
+        ("encoder/layers/mlp/wi_0", (3, 6, 8), 2),
+        ("encoder/layers/mlp/wi_1", (3, 6, 8), 2),
+        ("encoder/layers/mlp/wo", (3, 8, 6), 1),
+        ("encoder/relative_bias/embedding", (6, 6), None),
+        ("decoder/layers/cross_norm/scale", (3, 6), None),
+        ("decoder/norm/scale", (6,), None),
+    ],
+)
+def test_each_weight_is_split_along_one_axis(path: str, shape: tuple[int, ...], split: int | None) -> None:
+    """Columns of what reads the residual stream, rows of what writes to it; the other sides do not even divide."""
+    found = partition.shardings({path: shape}, partition.make_mesh(2, 4))[path]
+    expected = tuple(size // 4 if axis == split else size for axis, size in enumerate(shape))
+    assert found.shard_shape(shape) == expected
+
+
 def test_first_match_wins_and_an_unmatched_weight_is_named() -> None:
     mesh = partition.make_mesh(2, 4)
     rules = ((r"^a", P("model")), (r"^ab", P()))
