@@ -76,3 +76,17 @@ def test_an_interrupted_fill_ends_in_the_same_bits(
     for a, b in zip(whole.values.values(), resumed.values.values(), strict=True):
         np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
     assert left[0] > np.isnan(next(iter(whole.values.values()))[:, 0]).sum(), "the first attempt left rows to do"
+
+
+def test_a_block_that_was_written_in_part_is_computed_again(
+    model: tiny.Backbone, rows: list[Rows], tmp_path: pathlib.Path
+) -> None:
+    program, streams = tiny.fleet(model), [Stream(rows[:1], [1.0], 0, 4)]
+    features = Features(tmp_path / "features", streams, 64)
+    features.fill(program, model, 8, (16, 32), 8)
+    (values,) = features.values.values()
+    filled = np.flatnonzero(~np.isnan(values).any(axis=1))
+    kept = np.array(values[filled])
+    values[filled[::2], 1:] = np.nan
+    features.fill(program, model, 8, (16, 32), 8)
+    np.testing.assert_array_equal(values[filled], kept)
