@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pathlib
+from types import SimpleNamespace
 from typing import Any
 
 import ml_collections
@@ -13,6 +14,7 @@ import pytest
 import infoprompt_jax as ip
 from infoprompt_jax import jobs, settings
 from infoprompt_jax.metrics_log import read_records
+from infoprompt_jax.train import main_metric, prompt_norms
 
 SEEDS, VARIANTS = (0, 1, 2, 3), ("both", "plain")
 MEMBERS = [f"{variant}-seed{seed}" for variant in VARIANTS for seed in SEEDS]
@@ -98,3 +100,17 @@ def test_the_workdir_holds_what_is_documented(together: pathlib.Path) -> None:
     assert prompt.metadata["tasks"] == ["glue/sst2:tone"]
     assert prompt.metadata["fingerprint"] == summary["fingerprints"]["backbone"]
     assert len(prompt.metadata["nearest_tokens"]) == 4
+
+
+def test_prompt_norms_are_mean_lengths_of_vectors() -> None:
+    value_MPD = np.array([[[3.0, 4.0], [0.0, 1.0]], [[0.0, 0.0], [1e30, 0.0]]], np.float32)
+    norms = prompt_norms({"prompt": {"value": value_MPD}})
+    np.testing.assert_allclose(norms, [3.0, 5e29])
+
+
+def test_what_picks_a_members_best_prompt() -> None:
+    config = settings.defaults()
+    experiment: Any = SimpleNamespace(config=config, tasks=[[SimpleNamespace(metric=m)] for m in ("f1", "matthews")])
+    assert [main_metric(experiment, member) for member in range(2)] == ["f1", "matthews"]
+    config.task.metric = "macro_f1"
+    assert [main_metric(experiment, member) for member in range(2)] == ["macro_f1"] * 2
