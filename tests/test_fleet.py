@@ -124,15 +124,15 @@ def test_one_program_per_bucket(model: tiny.Backbone) -> None:
 
 def test_the_best_prompt_is_kept_and_patience_ends_a_member(model: tiny.Backbone) -> None:
     program = tiny.fleet(model)
-    state = tiny.start(program, model, [0, 1])
-    for step, metric in enumerate([[0.5, 0.5], [0.6, 0.4], [0.6, 0.4], [0.4, 0.7]]):
+    state = tiny.start(program, model, [0, 1, 2])
+    for step, metric in enumerate([[0.5, 0.5, 0.5], [0.6, 0.4, 0.4], [0.6, 0.4, 0.6], [0.4, 0.7, 0.4]]):
         value = jax.numpy.full_like(state.trainable["prompt"]["value"], step)
         state = state._replace(step=jax.numpy.int32(step), trainable={**state.trainable, "prompt": {"value": value}})
         state = fleets.record_best(state, np.array(metric, np.float32), np.int32(2))
-    assert np.asarray(state.best["prompt"]["value"])[:, 0, 0].tolist() == [1.0, 0.0]
-    np.testing.assert_allclose(np.asarray(state.best_metric), [0.6, 0.5])
-    assert np.asarray(state.best_step).tolist() == [1, 0]
-    assert np.asarray(state.active).tolist() == [False, False]
+    assert np.asarray(state.best["prompt"]["value"])[:, 0, 0].tolist() == [1.0, 0.0, 2.0]
+    np.testing.assert_allclose(np.asarray(state.best_metric), [0.6, 0.5, 0.6])
+    assert np.asarray(state.best_step).tolist() == [1, 0, 2]
+    assert np.asarray(state.active).tolist() == [False, False, True]
 
 
 @pytest.mark.parametrize("terms", [False, True])
@@ -184,12 +184,13 @@ def test_a_member_that_has_stopped_does_not_move(model: tiny.Backbone) -> None:
     assert any(first for first, _ in leaves) and not any(second for _, second in leaves)
 
 
-def test_the_terms_decay_with_the_share_of_the_steps_done(model: tiny.Backbone) -> None:
-    program = tiny.fleet(model, steps=4)
-    _, found = tiny.run(program, model, [0], tiny.hyper({"decay": 1.0}), [tiny.batch(seed=k) for k in range(4)])
+def test_terms_and_learning_rate_decay_with_the_share_of_the_steps_done(model: tiny.Backbone) -> None:
+    program, left = tiny.fleet(model, steps=4), np.array([1.0, 0.75, 0.5, 0.25])
+    linear = tiny.hyper({"decay": 1.0, "schedule": 1})
+    _, found = tiny.run(program, model, [0], linear, [tiny.batch(seed=k) for k in range(4)])
     terms = 0.1 * found["head_mi"] + 0.2 * found["representation_mi"]
-    strength = (found["task_loss"] - found["loss"]) / terms
-    np.testing.assert_allclose(strength[:, 0], [1.0, 0.75, 0.5, 0.25], rtol=1e-3)
+    np.testing.assert_allclose(((found["task_loss"] - found["loss"]) / terms)[:, 0], left, rtol=1e-3)
+    np.testing.assert_allclose(found["learning_rate"][:, 0], 0.3 * left, rtol=1e-5)
 
 
 def test_the_members_key_depends_on_its_seed_alone() -> None:
