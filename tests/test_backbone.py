@@ -101,7 +101,9 @@ def test_a_t5x_checkpoint_loads_with_and_without_a_vocabulary(shared: pathlib.Pa
     assert bare.logits([[5, 6, 1]], [[7, 1]]).shape == (1, 2, 32128)
     with pytest.raises(ip.UserError, match=r"has no vocabulary: set backbone\.tokenizer"):
         bare.tokenizer.encode(["a"])
-    named = ip.load_backbone(path, mesh=tiny.one_device(), tokenizer=str(vocabulary))
+    switches = {"dropout": 0.1, "remat": "full", "unroll": 2}
+    named = ip.load_backbone(path, mesh=tiny.one_device(), tokenizer=str(vocabulary), **switches)
+    assert switches.items() <= dataclasses.asdict(named.config).items()
     assert named.tokenizer.encode(["That is good."])[0].tolist() == [466, 19, 207, 5]
     assert named.fingerprint == bare.fingerprint
 
