@@ -92,3 +92,11 @@ def test_a_mesh_that_does_not_fit_is_refused(shape: tuple[int, int]) -> None:
 
 def test_one_device_is_the_same_code() -> None:
     assert dict(tiny.one_device().shape) == {"data": 1, "model": 1}
+
+
+def test_a_batch_is_split_over_data_alone() -> None:
+    mesh, batch = partition.make_mesh(4, 2), tiny.batch(3, rows=8)
+    for name, placed in partition.place_batch(batch, mesh).items():
+        members, rows, *rest = batch[name].shape
+        assert placed.sharding.shard_shape(placed.shape) == (members, rows // 4, *rest), name
+        np.testing.assert_array_equal(placed, batch[name])
