@@ -51,6 +51,8 @@ def test_members_set_their_own_fields() -> None:
     a, b = expand(config(members=own))
     assert (a.config.task.name, a.config.train.learning_rate, a.config.seed) == ("glue/sst2", 1.0, 0)
     assert (b.config.task.name, b.config.train.learning_rate, b.config.seed) == ("super_glue/rte", 0.3, 7)
+    (named,) = expand(config(members=({"name": "a", "seed": 9},), seeds=(3,)))
+    assert (named.name, named.config.seed) == ("a-seed3", 3)
 
 
 @pytest.mark.parametrize(
