@@ -76,6 +76,18 @@ def test_the_best_and_the_last_prompt_are_exported(run: str, request: pytest.Fix
     assert best.kind == best.metadata["kind"] and len(best.metadata["nearest_tokens"]) == 4
 
 
+def test_cached_features_reach_the_rows_they_are_of(
+    plain: pathlib.Path, data: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    jobs.run(tiny_runs.config(data, **PLAIN, infoprompt__cache_features=False), str(tmp_path))
+    cached, recomputed = (
+        [r["value"] for r in records(run) if r["name"] == "representation_mi" and r["step"] <= 3]
+        for run in (plain, tmp_path)
+    )
+    assert len(cached) == 3
+    np.testing.assert_allclose(cached, recomputed, rtol=1e-3, atol=1e-5)
+
+
 @pytest.mark.parametrize("run", ["plain", "whole"])
 def test_an_exported_prompt_evaluates_to_the_same_metrics(
     run: str, request: pytest.FixtureRequest, data: pathlib.Path, tmp_path: pathlib.Path
