@@ -36,7 +36,7 @@ def norm_of_everything(loss: Any) -> Any:
     import optax
 
     whole = jax.grad(loss, argnums=(0, 1), has_aux=True)
-    return lambda *arguments: optax.global_norm(whole(*arguments)[0])
+    return lambda *arguments: optax.tree.norm(whole(*arguments)[0])
 
 
 def records(size: Size) -> list[dict[str, Any]]:

@@ -1,0 +1,67 @@
+"""The benchmarks run on a tiny shape, count what they say they count, and need no TensorFlow."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import pytest
+
+from bench import flops, ours, reports, synthetic
+from bench.synthetic import Size
+from bench.turns import Subject, Work, compare
+
+TINY = {"vocab_size": 300, "d_model": 64, "d_kv": 8, "d_ff": 128, "num_layers": 2, "num_decoder_layers": 2}
+SIZE = Size("tiny", batch=8, input_length=16, target_length=4, prompt_length=8)
+
+
+@pytest.fixture(autouse=True)
+def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(synthetic.SHAPES, "tiny", TINY | {"num_heads": 4})
+
+
+def counting(name: str) -> Work:
+    """A subject that notes how often it ran, and what its process had imported."""
+    calls: list[str] = []
+    facts = {"examples": 1, "tokens": 1, "padding_share": 0.0, "model_flops": 1.0}
+    return Work(lambda: calls.append(name), facts, lambda: {"calls": len(calls), "modules": sorted(sys.modules)})
+
+
+def missing() -> Work:
+    raise ModuleNotFoundError("No module named 'absent'", name="absent")
+
+
+def test_subjects_take_turns_and_the_missing_one_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    subjects = [Subject(name, "test_bench:counting", {"name": name}) for name in ("a", "b")]
+    records = compare([*subjects, Subject("c", "test_bench:missing")], rounds=3, steps=2)
+    assert [(record["subject"], record["calls"]) for record in records] == [("a", 7), ("b", 7)]
+    assert records[0]["ratio"] == 1.0 and "bench.ours" in records[0].pop("modules")
+    assert "tensorflow" not in records[1].pop("modules")
+    assert "c: skipped, absent is not installed." in capsys.readouterr().out
+    reports.show("counting", records)
+    assert "CPU ratio" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("members", [1, 2])
+@pytest.mark.parametrize("fields", [{}, {"infoprompt.cache_features": False}], ids=["cached", "recomputed"])
+def test_a_step_compiles_once(fields: dict[str, Any], members: int) -> None:
+    work = ours.train_step(Size("tiny", members, 8, 16, 4, 8), fields)
+    for _ in range(3):
+        work.step()
+    assert work.finish()["compilations"] == 1
+    assert work.facts["examples"] == 8 * members
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_choices_are_scored(shared: bool) -> None:
+    work = ours.score_choices(SIZE, shared)
+    work.step()
+    assert work.facts["model_flops"] > 0
+
+
+def test_only_the_prompt_is_differentiated() -> None:
+    """Twice the forward pass and a little, not three times."""
+    counts = {record["subject"]: record["forwards"] for record in flops.records(SIZE)}
+    assert counts["gradient of the prompt, remat=none"] < 2.2 < 2.8 < counts["gradient of the whole tree, and its norm"]
+    assert counts["gradient of the prompt, remat=none"] < counts["gradient of the prompt, remat=dots"]
+    assert counts["gradient of the prompt, remat=dots"] < counts["gradient of the prompt, remat=full"] < 3
