@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 import ml_collections
+import numpy as np
 import pytest
 import tiny_runs
 from tiny_runs import STEPS, acting, before_step
@@ -21,6 +22,7 @@ from tiny_runs import STEPS, acting, before_step
 from infoprompt_jax import demo, jobs
 from infoprompt_jax.checkpoints import Checkpoints
 from infoprompt_jax.errors import UserError
+from infoprompt_jax.experiment import build
 from infoprompt_jax.fleet import Fleet
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -105,6 +107,19 @@ def test_a_killed_run_resumes_to_the_same_log(
     assert not (tmp_path / "summary.json").exists()
     jobs.run(config, str(tmp_path))
     assert_same_run(tmp_path, uninterrupted)
+
+
+def test_what_is_saved_has_been_evaluated(
+    config: ml_collections.ConfigDict, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Step 0 is evaluated and saved; resuming from it repeats no evaluation, so the checkpoint must know its metric."""
+    monkeypatch.setattr(Fleet, "step", before_step(0, die))
+    with pytest.raises(Killed):
+        jobs.run(config, str(tmp_path))
+    start = build(config).initial_state()
+    assert np.isneginf(start.best_metric).all()
+    restored = Checkpoints(tmp_path / "checkpoints").restore(start, {})
+    assert restored is not None and np.isfinite(restored[0].best_metric).all()
 
 
 Start = Callable[..., subprocess.CompletedProcess[str]]
