@@ -173,7 +173,9 @@ class Renderer:
     def __init__(self, task: Task) -> None:
         self.task = task
         self.skipped = 0
-        self.failures: list[tuple[int, UserError]] = []  # and their rows, as tf.data loses exceptions of its functions
+        # Rows that cannot be rendered and why, for a caller that asks with a list: tf.data turns an exception of its
+        # functions into pages of its own. Without a list they are raised.
+        self.failures: list[tuple[int, UserError]] | None = None
 
     def __call__(self, dataset: tf.data.Dataset) -> tf.data.Dataset:
         types = (tf.string, tf.string, tf.string, tf.int64)
@@ -193,8 +195,10 @@ class Renderer:
         try:
             example = self.task.render(json.loads(row[JSON_ROW]) if JSON_ROW in row else row)
         except UserError as error:
+            if self.failures is None:
+                raise
             self.failures.append((int(index), error))
-            raise
+            example = None
         if example is None:
             self.skipped += 1
             return b"", b"", np.array([], np.bytes_), np.int64(-1)

@@ -134,16 +134,13 @@ def examples(task: Task, split: str) -> Iterator[Example]:
     pipeline = seqio_tasks.seqio_task(task)
     _check_split(task, split, pipeline.splits)
     renderer = next(step for step in pipeline.preprocessors if isinstance(step, seqio_tasks.Renderer))
-    rows = pipeline.get_dataset(split=split, shuffle=False).as_numpy_iterator()
+    renderer.failures = failures = []
     count = 0
-    try:
-        for count, row in enumerate(rows, 1):  # noqa: B007
-            yield _example(row)
-    except seqio_tasks.tf.errors.OpError:
-        if renderer.failures:
-            index, error = min(renderer.failures, key=lambda failure: failure[0])  # rows are rendered in parallel
-            raise UserError(f"{task.name}, {split}, row {index} (from 0): {error}") from error
-        raise
+    for count, row in enumerate(pipeline.get_dataset(split=split, shuffle=False).as_numpy_iterator(), 1):  # noqa: B007
+        yield _example(row)
+    if failures:  # asked only now: rows are rendered in parallel, and the first one is to be named
+        index, error = min(failures, key=lambda failure: failure[0])
+        raise UserError(f"{task.name}, {split}, row {index} (from 0): {error}") from error
     _report(task, split, count, renderer.skipped)
 
 

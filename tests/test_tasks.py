@@ -156,11 +156,12 @@ def test_bad_rows_are_named(tmp_path: pathlib.Path, content: list, sentence: str
     assert "\n" not in str(error.value)
 
 
-def test_a_target_outside_the_choices_is_named(tmp_path: pathlib.Path) -> None:
+def test_a_target_outside_the_choices_is_named(tmp_path: pathlib.Path, capfd: pytest.CaptureFixture[str]) -> None:
     write_jsonl(tmp_path / "mine" / "train.jsonl", [{"word": "good"}, {"word": "awful"}])
     task = one_task(configure(tmp_path, "mine", input="x", target="{{ word }}", answer_choices="bad ||| good"))
     with pytest.raises(UserError, match=r"row 1 .*target 'awful', which is not one of its answer choices bad, good"):
         list(tasks.examples(task, "train"))
+    assert "Traceback" not in capfd.readouterr().err, "TensorFlow reports no error of its own"
 
 
 def test_a_short_csv_line_is_named(tmp_path: pathlib.Path) -> None:
