@@ -1,6 +1,6 @@
 """What single decisions are worth, each as a ratio measured in turn.
 
-`python -m bench.levers [scoring fleet remat unroll pages] [--out DIRECTORY]`
+`python -m bench.levers [scoring fleet remat unroll] [--out DIRECTORY]`
 """
 
 from __future__ import annotations
@@ -13,11 +13,9 @@ from bench.synthetic import SHAPES, Size
 from bench.train_step import PLAIN
 from bench.turns import Subject, compare
 
-HUGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
 
-
-def step(name: str, size: Size, fields: dict[str, Any] | None = None, **more: Any) -> Subject:
-    return Subject(name, "bench.ours:train_step", {"size": size, "fields": PLAIN | (fields or {})}, **more)
+def step(name: str, size: Size, fields: dict[str, Any] | None = None) -> Subject:
+    return Subject(name, "bench.ours:train_step", {"size": size, "fields": PLAIN | (fields or {})})
 
 
 def scoring(shape: str) -> list[Subject]:
@@ -47,18 +45,7 @@ def unroll(shape: str) -> list[Subject]:
     return [step(f"unroll={count}", Size(shape), {"backbone.unroll": count}) for count in counts]
 
 
-def pages(shape: str) -> list[Subject]:
-    """The C library's memory in pages of 2 MB, not 4 KB (Linux): it hands a step its buffers afresh each time."""
-    names = {"4 KB pages": {"GLIBC_TUNABLES": ""}, "2 MB pages": HUGE_PAGES}
-    ours = [step(name, Size(shape), environment=environment) for name, environment in names.items()]
-    theirs = [
-        Subject(f"PEFT, {name}", "bench.peft_step:train_step", {"size": Size(shape)}, environment)
-        for name, environment in names.items()
-    ]
-    return ours + theirs
-
-
-LEVERS = {"scoring": scoring, "fleet": fleet, "remat": remat, "unroll": unroll, "pages": pages}
+LEVERS = {"scoring": scoring, "fleet": fleet, "remat": remat, "unroll": unroll}
 
 
 def main(arguments: list[str] | None = None) -> None:

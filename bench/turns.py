@@ -37,7 +37,6 @@ class Subject:
     name: str
     build: str
     arguments: dict[str, Any] = dataclasses.field(default_factory=dict)
-    environment: dict[str, str] = dataclasses.field(default_factory=dict)
     checkout: str = ""  # another checkout of the project to measure; "" = this one
 
 
@@ -69,12 +68,8 @@ def _process(subject: Subject) -> Iterator[tuple[Connection, dict[str, Any]]]:
     """A started subject, after its first step: its connection and facts."""
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
-    before = dict(os.environ)
-    os.environ.update(subject.environment)  # a spawned process inherits it, and glibc reads it at the very start
     process = context.Process(target=_serve, args=(there, subject), daemon=True)
     process.start()
-    os.environ.clear()
-    os.environ.update(before)
     there.close()
     try:
         yield here, here.recv()

@@ -1,11 +1,11 @@
 """InfoPrompt on SemEval-2010 task 8 (relation classification, 19 labels), scored by macro F1.
 
-    python -m infoprompt_jax.main --config=configs/semeval.py --workdir=runs/semeval
+    python -m infoprompt_jax.main --config=configs/semeval.py --workdir=runs/semeval --config.data.dir=DATA
 
-Data come from TFDS, or from files under `data.dir` as sem_eval_2010_task_8/{train,test}.jsonl with fields `sentence`
-and `relation`. The data set has no validation split: the last 1,000 training rows pick the best prompt, and the test
-split is scored once, at the end. One hard prompt, because 19 choices make evaluation slow. Variants as in `rte.py`: 3b,
-11b, 64, 256 (few-shot), smoke.
+TFDS does not have this data set: it is read from files, sem_eval_2010_task_8/{train,test}.jsonl under `data.dir`, with
+fields `sentence` and `relation` (0 to 18, in the order of Hugging Face's version). It has no validation split: the last
+1,000 training rows pick the best prompt, and the test split is scored once, at the end. One hard prompt, because 19
+choices make evaluation slow. Variants as in `rte.py`: 3b, 11b, 64, 256 (few-shot), smoke.
 """
 
 from __future__ import annotations

@@ -18,6 +18,8 @@ def whole(path: str | pathlib.Path) -> Iterator[pathlib.Path]:
     path = pathlib.Path(path).absolute()
     path.parent.mkdir(parents=True, exist_ok=True)
     partial, old = (path.with_name(f".{path.name}.{os.getpid()}.{state}") for state in ("partial", "old"))
+    for leftover in (partial, old):  # of a killed process whose number this one has got
+        _remove(leftover)
     try:
         yield partial
         if path.is_dir():  # a directory cannot be renamed onto another that holds files

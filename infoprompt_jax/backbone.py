@@ -82,7 +82,9 @@ class Backbone:
         """
         rows = self._rows(tokens_BL), self._rows(choices_BCT)
         scores_BC = _score(self.graph, self.frozen, *rows, self._prompts(prompts))
-        return scores_BC / jnp.asarray(scoring.lengths(np.asarray(choices_BCT), normalize, self.tokenizer.decode))
+        return scores_BC / jnp.asarray(
+            scoring.lengths(np.asarray(choices_BCT), normalize, lambda ids: self.tokenizer.decode(ids))
+        )
 
     def generate(self, tokens_BL: ArrayLike, max_length: int = 16, prompts: ArrayLike | None = None) -> jax.Array:
         """Greedy continuation [B, max_length]; PAD after EOS."""

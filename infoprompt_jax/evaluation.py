@@ -61,12 +61,14 @@ class Evaluator:
         a greedy continuation where it has none.
         """
         found: list[dict[int, list[tuple[Any, Any]]]] = [defaultdict(list) for _ in split.tasks]
-        for batch, predictions in self._predictions(trainable, split):
+        for batch, chosen, texts in self._predictions(trainable, split):
             for m, b in zip(*np.nonzero(batch["weight"]), strict=True):
                 task = int(batch["task"][m, b])
                 rows = split.rows[m][task]
-                gold = rows.target_text(int(batch["row"][m, b])) if rows.max_choices == 0 else int(batch["label"][m, b])
-                found[m][task].append((predictions[m][b], gold))
+                if rows.max_choices == 0:
+                    found[m][task].append((texts[m][b], rows.target_text(int(batch["row"][m, b]))))
+                else:
+                    found[m][task].append((chosen[m][b], int(batch["label"][m, b])))
         self._warn_of_collapse(split, found)
         return [self._member(tasks, results) for tasks, results in zip(split.tasks, found, strict=True)]
 
@@ -92,22 +94,26 @@ class Evaluator:
                 predictions[0],
             )
 
-    def _predictions(self, trainable: Any, split: Split) -> Iterator[tuple[dict[str, np.ndarray], Any]]:
-        free_text = any(rows.max_choices == 0 for member in split.rows for rows in member)
+    def _predictions(self, trainable: Any, split: Split) -> Iterator[tuple[dict[str, np.ndarray], Any, Any]]:
+        """Batches with the chosen answers [M][B] and the generated texts [M][B], each None where no task needs it."""
+        free = [rows.max_choices == 0 for member in split.rows for rows in member]
+        frozen, decode = self.backbone.frozen, self.backbone.tokenizer.decode
         sharding = NamedSharding(self.backbone.mesh, P(None, "data"))
         for batch in eval_batches(split.rows, self.batch_size, self.buckets, self.max_input_length, self.limit):
             placed = jax.device_put({name: batch[name] for name in MODEL_FIELDS}, sharding)
-            if free_text:
-                tokens = np.asarray(self.fleet.generate(trainable, self.backbone.frozen, placed, self.max_length))
-                yield batch, [[self.backbone.tokenizer.decode(row) for row in member] for member in tokens]
-            else:
-                scores = np.asarray(self.fleet.scores(trainable, self.backbone.frozen, placed))
-                divisor = scoring.lengths(batch["choices"], self.normalize, self.backbone.tokenizer.decode)
-                yield batch, np.argmax(scores / divisor, axis=-1)
+            chosen = texts = None
+            if not all(free):
+                scores = np.asarray(self.fleet.scores(trainable, frozen, placed))
+                chosen = np.argmax(scores / scoring.lengths(batch["choices"], self.normalize, decode), axis=-1)
+            if any(free):
+                tokens = np.asarray(self.fleet.generate(trainable, frozen, placed, self.max_length))
+                texts = [[decode(row) for row in member] for member in tokens]
+            yield batch, chosen, texts
 
     def _member(self, tasks: Sequence[Task], results: dict[int, list]) -> dict[str, float]:
-        by_task = {task.id: self._task(task, results[index]) for index, task in enumerate(tasks)}
-        names = next(iter(by_task.values()))
+        metric_names = list(dict.fromkeys(task.metric for task in tasks))
+        by_task = {task.id: self._task(task, results[index], metric_names) for index, task in enumerate(tasks)}
+        names = dict.fromkeys(name for scores in by_task.values() for name in scores)
         summary: dict[str, float] = {}
         for name in names:
             values = [scores[name] for scores in by_task.values() if name in scores]
@@ -119,9 +125,10 @@ class Evaluator:
         return summary
 
     @staticmethod
-    def _task(task: Task, pairs: list[tuple[Any, Any]]) -> dict[str, float]:
+    def _task(task: Task, pairs: list[tuple[Any, Any]], metric_names: Sequence[str]) -> dict[str, float]:
+        """All that any of the member's tasks is measured by, so that a mean over tasks leaves none out."""
         predictions, golds = [list(column) for column in zip(*pairs, strict=True)]
         if task.metric == "exact_match":
             return {"exact_match": metrics.exact_match(predictions, golds)}
-        names = dict.fromkeys((task.metric, "accuracy", "macro_f1"))
+        names = dict.fromkeys(n for n in (task.metric, *metric_names, "accuracy", "macro_f1") if n != "exact_match")
         return {name: metrics.find_metric(name)(predictions, golds) for name in names}

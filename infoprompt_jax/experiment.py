@@ -199,7 +199,7 @@ def make_objective(
         critic=critic,
         representation=info.representation,
         negatives=info.negatives,
-        negatives_per_example=info.negatives_per_example,
+        negatives_per_example=info.negatives_per_example or 4 * config.train.batch_size,
         noise_scale=info.noise_scale,
         variational=info.variational,
         latent=info.latent,
@@ -223,6 +223,11 @@ def check_task_loss(objective: Objective, found: Sequence[Task]) -> None:
             raise UserError(
                 f"train.task_loss='verbalizer' needs the same answer choices in every row, which {task.id} has not: "
                 "set train.task_loss to lm or choices."
+            )
+        if objective.variational and objective.representation == "mean_encoder" and objective.task_loss != "verbalizer":
+            raise UserError(
+                "infoprompt.variational reads the decoder's state unless train.task_loss='verbalizer': set "
+                "infoprompt.representation='decoder'."
             )
         free = task.metric == "exact_match"
         if free and (objective.task_loss == "choices" or objective.variational):

@@ -24,15 +24,16 @@ from infoprompt_jax.fleet import Fleet
 class Features:
     """Float32 features of all rows that the members of a fleet train on.
 
-    `gather(row_MB)` gives [M, B, D] for the rows that a training batch names.
+    `gather(row_MB)` gives [M, B, D] for the rows that a training batch names. `source` names what computes them.
     """
 
-    def __init__(self, directory: pathlib.Path, streams: Sequence[Stream], width: int) -> None:
+    def __init__(self, directory: pathlib.Path, streams: Sequence[Stream], width: int, source: str = "") -> None:
         self.streams = streams
         self.width = width
         distinct = {id(rows): rows for stream in streams for rows in stream.rows}
         self.values = {
-            key: open_values(directory / f"{rows.fingerprint}.npy", len(rows), width) for key, rows in distinct.items()
+            key: open_values(directory / f"{source}{rows.fingerprint}.npy", len(rows), width)
+            for key, rows in distinct.items()
         }
         self.rows = distinct
 

@@ -60,7 +60,7 @@ class Fleet:
             active=jnp.ones(members, bool),
             failed=jnp.full(members, -1, jnp.int32),
             best=jax.tree.map(jnp.copy, inference(trainable)),
-            best_metric=jnp.full(members, -jnp.inf),
+            best_metric=jnp.full(members, -jnp.inf, jnp.float32),
             best_step=jnp.zeros(members, jnp.int32),
             stale=jnp.zeros(members, jnp.int32),
         )
@@ -165,12 +165,13 @@ def record_best(state: FleetState, metric: jax.Array, patience: jax.Array) -> Fl
 
     `patience` is a number of evaluations without improvement; 0 = never stop early.
     """
-    better = (metric > state.best_metric) & (state.active | (state.best_metric == -jnp.inf))
+    # Of equal evaluations the later is kept, for it has trained longer; only a higher one resets the patience.
+    better = (metric >= state.best_metric) & (state.active | (state.best_metric == -jnp.inf))
 
     def pick(new: jax.Array, old: jax.Array) -> jax.Array:
         return jnp.where(better.reshape(-1, *(1,) * (new.ndim - 1)), new, old)
 
-    stale = jnp.where(better, 0, state.stale + 1)
+    stale = jnp.where(metric > state.best_metric, 0, state.stale + 1)
     return state._replace(
         best=jax.tree.map(pick, inference(state.trainable), state.best),
         best_metric=jnp.where(better, metric, state.best_metric),

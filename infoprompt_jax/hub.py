@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pathlib
 import socket
@@ -52,7 +53,7 @@ def _download(name: str, revision: str | None, patterns: list[str]) -> pathlib.P
 
     try:
         cached = snapshot(local=True)
-        if any(cached.glob("*.safetensors")) or "pytorch_model*.bin" in patterns:
+        if _is_whole(cached, patterns):
             return cached
     except (OSError, ValueError):  # not in the cache
         pass
@@ -62,7 +63,24 @@ def _download(name: str, revision: str | None, patterns: list[str]) -> pathlib.P
             "reached: set backbone.name to a local directory, or download it where there is a network."
         )
     try:
-        return snapshot(local=False)
+        found = snapshot(local=False)
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"backbone.name={name!r} could not be downloaded from the hub: {reason}") from error
+    if not _is_whole(found, patterns):
+        raise UserError(
+            f"backbone.name={name!r} has no safetensors on the hub: choose a checkpoint that has, or set "
+            "backbone.allow_pickle=True to read its pytorch_model.bin."
+        )
+    return found
+
+
+def _is_whole(directory: pathlib.Path, patterns: list[str]) -> bool:
+    """Whether weights that may be read are there, with every shard: a download may have been broken off."""
+    weights = [
+        file for pattern in patterns if pattern.endswith(("safetensors", "bin")) for file in directory.glob(pattern)
+    ]
+    shards = (
+        json.loads(index.read_text())["weight_map"].values() for index in directory.glob("*.safetensors.index.json")
+    )
+    return bool(weights) and all((directory / shard).is_file() for names in shards for shard in names)

@@ -98,6 +98,8 @@ def _scores(
     tau: jax.Array | float,
 ) -> tuple[Scores, jax.Array]:
     """Cleaned scores and whether any row counts at all."""
+    positive_B, negative_BK = jnp.asarray(positive_B, jnp.float32), jnp.asarray(negative_BK, jnp.float32)
+    mask_BK = None if mask_BK is None else jnp.asarray(mask_BK)
     mask_BK = jnp.ones(negative_BK.shape, bool) if mask_BK is None else mask_BK.astype(bool)
     weight_B = jnp.ones(positive_B.shape) if weight_B is None else weight_B.astype(jnp.float32)
     count_B = jnp.sum(mask_BK, axis=1)

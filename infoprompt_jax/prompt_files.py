@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import pathlib
 from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from absl import logging
 
 from infoprompt_jax import t5x
 from infoprompt_jax.atomic import whole
 from infoprompt_jax.errors import UserError
+
+log = logging.getLogger(__name__)
 
 VALUE, GENERATOR = "prompt/value", "generator/"  # a tensor's name, and how those of an instance prompt begin
 NUMPY_MAGIC = b"\x93NUMPY"
@@ -238,7 +240,7 @@ def _read_peft(path: pathlib.Path, field: str) -> Prompt:
     metadata = {"kind": "static", "format": "peft", "backbone": config.get("base_model_name_or_path")}
     if len(value) == 2 * length:
         note = f"rows {length} to {2 * length - 1} of prompt_embeddings were dropped: PEFT never uses the second half"
-        logging.warning("%s: %s", path, note)
+        log.warning("%s: %s", path, note)
         metadata["note"] = note
     return Prompt(value[:length], metadata)
 

@@ -16,7 +16,6 @@ from jax.typing import ArrayLike
 
 from infoprompt_jax.errors import UserError
 
-KINDS = ("static", "instance")
 INITIALIZERS = ("uniform", "vocabulary", "labels", "text")
 
 Embed = Callable[[ArrayLike], jax.Array]  # int32 tokens [1, L] to embeddings [1, L, D]

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from infoprompt_jax.errors import UserError
 from infoprompt_jax.t5 import PAD, T5
 
 NORMALIZATIONS = ("none", "tokens", "characters")
@@ -45,6 +46,8 @@ def choice_scores(model: T5, hidden_BCTD: jax.Array, choices_BCT: jax.Array) -> 
 
 def lengths(choices: np.ndarray, normalize: str, decode: Callable[[np.ndarray], str]) -> np.ndarray:
     """What scores are divided by, float32 [..., C], for PAD-filled choices [..., C, T]; `decode` gives their text."""
+    if normalize not in NORMALIZATIONS:
+        raise UserError(f"normalize={normalize!r} is unknown: choose one of {', '.join(NORMALIZATIONS)}.")
     if normalize == "tokens":
         return np.maximum((choices != PAD).sum(axis=-1), 1).astype(np.float32)
     if normalize == "characters":

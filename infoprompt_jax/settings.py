@@ -121,7 +121,7 @@ def _infoprompt() -> ml_collections.ConfigDict:
     info.gamma = 0.1  # weight of the head loss, I(prompt; head)
     info.beta = 0.2  # weight of the representation loss, I(prompt; encoded representation)
     info.kappa = 0.1  # weight of the KL term, only when variational
-    info.decay = 0.0  # the terms' weight falls as 1 - decay * step / steps
+    info.decay = 0.0  # 0 to 1: the terms' weight falls as 1 - decay * step / steps
     info.estimator = "infonce"  # infonce | nwj | dv | smile | js
     info.smile_tau = 5.0  # clip of smile
     info.critic = "auto"  # head loss: dot | bilinear | auto (dot if embeddings are tied, else bilinear)
@@ -140,7 +140,7 @@ def _train() -> ml_collections.ConfigDict:
     train = ml_collections.ConfigDict()
     train.steps = 2000
     train.batch_size = 32  # per member and step, over all devices
-    train.accumulate = 1  # micro-batches a step is computed in
+    train.accumulate = 1  # micro-batches a step is computed in; their means are averaged
     train.task_loss = "lm"  # lm | choices | verbalizer
     train.optimizer = "adafactor"  # of the prompt: adafactor (T5X's, no parameter scaling) | adamw
     train.learning_rate = 0.3
@@ -234,7 +234,7 @@ LEAST = {
     "backbone.dropout": 0,
 }
 
-MOST = {"seed": 2**32 - 1, "train.warmup": 1, "backbone.dropout": 0.99}
+MOST = {"seed": 2**32 - 1, "train.warmup": 1, "infoprompt.decay": 1, "backbone.dropout": 0.99}
 
 
 def check(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:

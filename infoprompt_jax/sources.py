@@ -121,7 +121,8 @@ def _read_csv(path: pathlib.Path) -> Iterator[str]:
                     "values, the number of columns in the first line."
                 )
             rows.append(row)
-    integers = [c for c in reader.fieldnames or () if all(INTEGER.fullmatch(row[c]) for row in rows)]
+        columns = reader.fieldnames or ()
+    integers = [c for c in columns if all(INTEGER.fullmatch(row[c]) for row in rows)]
     for row in rows:
         yield json.dumps(row | {column: int(row[column]) for column in integers})
 

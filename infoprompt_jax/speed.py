@@ -20,6 +20,7 @@ PEAK_FLOPS = (
     ("v5p", 459e12),
     ("v5 lite", 197e12),
     ("v5e", 197e12),
+    ("TPU v5", 459e12),  # v5p by its other name
     ("v4", 275e12),
     ("H200", 989e12),
     ("H100", 989e12),

@@ -25,6 +25,8 @@ from infoprompt_jax.errors import UserError
 from infoprompt_jax.sources import find_files, split_name
 from infoprompt_jax.templates import SEPARATOR, Template, choose, load_templates
 
+log = logging.getLogger(__name__)
+
 # What picks the best prompt where it is not accuracy (answer choices) or exact match (free text).
 METRICS = {
     "glue/cola": "matthews",
@@ -181,7 +183,7 @@ def _report(task: Task, split: str, count: int, skipped: int) -> None:
             "leaves input or target empty; see task.template and the splits of task."
         )
     if skipped:
-        logging.info("%s, %s: %d rows, %d more that the template does not apply to", task.id, split, count, skipped)
+        log.info("%s, %s: %d rows, %d more that the template does not apply to", task.id, split, count, skipped)
 
 
 def source_fingerprint(task: Task, split: str) -> str:

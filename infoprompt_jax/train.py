@@ -106,7 +106,7 @@ class Run:
         if not (experiment.fleet.objective.needs_features and experiment.config.infoprompt.cache_features):
             return read
         width = experiment.backbone.config.d_model
-        features = Features(self.workdir.path / "features", experiment.streams, width)
+        features = Features(self.workdir.path / "features", experiment.streams, width, f"{self.position['backbone']}-")
         buckets, size = complete(data.buckets, data.max_input_length), self.config.eval_batch_size
         features.fill(experiment.fleet, experiment.backbone, self.config.steps, buckets, size)
         return ({**batch, "features": features.gather(batch["row"])} for batch in read)
@@ -137,7 +137,7 @@ class Run:
         if step <= self.evaluated:
             return
         started = self.active
-        results = self.experiment.evaluator(self.state.trainable, self.experiment.splits["eval"])
+        results = self.experiment.evaluator(fleet.inference(self.state.trainable), self.experiment.splits["eval"])
         norms = prompt_norms(self.state.trainable)
         chosen = [main_metric(self.experiment, m) for m in range(len(results))]
         for member, active, result, norm in zip(self.experiment.members, started, results, norms, strict=True):
@@ -172,7 +172,13 @@ class Run:
         export_prompts(path / "last_prompts", experiment, fleet.inference(self.state.trainable), last_steps, final)
         failed = np.asarray(self.state.failed).tolist()
         members = [
-            {"name": m.name, "steps": last_steps[i], "final": final[i], "best": best[i], "best_step": best_steps[i]}
+            {
+                "name": m.name,
+                "steps": max(last_steps[i], failed[i]),
+                "final": final[i],
+                "best": best[i],
+                "best_step": best_steps[i],
+            }
             | ({"test": tested[i]} if tested[i] else {})
             | {"mutual_information": self.last_estimates(m.name)}
             | ({"failed_at_step": failed[i] + 1} if failed[i] >= 0 else {})  # as the log counts: the first step is 1

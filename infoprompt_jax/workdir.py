@@ -95,6 +95,7 @@ def export_prompts(
 ) -> None:
     """Writes every member's prompt to `directory/<member>/`."""
     backbone = experiment.backbone
+    table_VD = piece_directions(backbone)
     for m, member in enumerate(experiment.members):
         tensors = {
             f"{group}/{name}": np.asarray(v[m]) for group, leaves in trainable.items() for name, v in leaves.items()
@@ -106,19 +107,24 @@ def export_prompts(
             "kind": member.config.prompt.kind,
             "init": member.config.prompt.init,
             "seed": member.config.seed,
+            "task": member.config.task.name,
+            "template": member.config.task.template,
             "tasks": [task.id for task in experiment.tasks[m]],
             "task_loss": member.config.train.task_loss,
             "step": steps[m],
             "metrics": results[m],
-            "nearest_tokens": nearest_tokens(value_PD, backbone),
+            "nearest_tokens": nearest_tokens(value_PD, table_VD, backbone),
         }
         prompt_files.save_prompt(directory / member.name, prompt_files.Prompt(value_PD, metadata, tensors))
 
 
-def nearest_tokens(value_PD: np.ndarray, backbone: Backbone, count: int = 10) -> list[str]:
+def piece_directions(backbone: Backbone) -> np.ndarray:
+    """The embedding of every real piece, of length 1."""
+    table_VD = np.asarray(backbone.embed(backbone.tokenizer.pieces[None])[0], np.float32)
+    return table_VD / np.maximum(np.linalg.norm(table_VD, axis=1, keepdims=True), 1e-9)
+
+
+def nearest_tokens(value_PD: np.ndarray, table_VD: np.ndarray, backbone: Backbone, count: int = 10) -> list[str]:
     """The vocabulary piece closest in cosine to each of the first `count` prompt tokens."""
-    pieces = np.asarray(backbone.tokenizer.pieces)
-    table = np.asarray(backbone.embed(pieces[None])[0], np.float32)
-    table = table / np.maximum(np.linalg.norm(table, axis=1, keepdims=True), 1e-9)
-    nearest = np.argmax(value_PD[:count] @ table.T, axis=1)
-    return [backbone.tokenizer.decode(pieces[[index]]) for index in nearest]
+    nearest = np.argmax(value_PD[:count] @ table_VD.T, axis=1)
+    return [backbone.tokenizer.decode(backbone.tokenizer.pieces[[index]]) for index in nearest]

@@ -129,9 +129,9 @@ def test_the_best_prompt_is_kept_and_patience_ends_a_member(model: tiny.Backbone
         value = jax.numpy.full_like(state.trainable["prompt"]["value"], step)
         state = state._replace(step=jax.numpy.int32(step), trainable={**state.trainable, "prompt": {"value": value}})
         state = fleets.record_best(state, np.array(metric, np.float32), np.int32(2))
-    assert np.asarray(state.best["prompt"]["value"])[:, 0, 0].tolist() == [1.0, 0.0, 2.0]
+    assert np.asarray(state.best["prompt"]["value"])[:, 0, 0].tolist() == [2.0, 0.0, 2.0], "of equals the later"
     np.testing.assert_allclose(np.asarray(state.best_metric), [0.6, 0.5, 0.6])
-    assert np.asarray(state.best_step).tolist() == [1, 0, 2]
+    assert np.asarray(state.best_step).tolist() == [2, 0, 2]
     assert np.asarray(state.active).tolist() == [False, False, True]
 
 

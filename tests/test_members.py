@@ -92,8 +92,8 @@ def test_hyper_parameters_are_columns() -> None:
 
 def test_each_hyper_parameter_is_its_own_field() -> None:
     made = config()
-    made.infoprompt.update(beta=1.0, gamma=2.0, kappa=3.0, decay=4.0)
+    made.infoprompt.update(beta=1.0, gamma=2.0, kappa=3.0, decay=0.25)
     made.train.update(learning_rate=5.0, critic_learning_rate=6.0, warmup=0.5)
     found = hyper_parameters(expand(made), ("infonce",))
     names = ("beta", "gamma", "kappa", "decay", "learning_rate", "critic_learning_rate", "warmup")
-    assert [found[name].item() for name in names] == [1, 2, 3, 4, 5, 6, 0.5]
+    assert [found[name].item() for name in names] == [1, 2, 3, 0.25, 5, 6, 0.5]

@@ -114,12 +114,27 @@ def test_a_saved_prompt_comes_with_all_that_was_trained_with_it(whole: pathlib.P
         np.testing.assert_array_equal(trainable[group][leaf][0], array, err_msg=name)
 
 
+def test_a_free_text_member_leaves_a_member_with_choices_alone(data: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    free = {"name": "free", "task.input": "{{ words }}", "task.target": "{{ words }}", "prompt.init": "uniform"}
+    mixed = tiny_runs.config(data, train__steps=2, fleet__members=({"name": "choices"}, free))
+    alone = tiny_runs.config(data, train__steps=2, fleet__members=({"name": "choices"},))
+    for name, config in (("mixed", mixed), ("alone", alone)):
+        jobs.run(config, str(tmp_path / name))
+    found, expected = (summary(tmp_path / name)["members"] for name in ("mixed", "alone"))
+    assert found[0]["final"]["accuracy"] == expected[0]["final"]["accuracy"] > 0
+    assert found[1]["final"].keys() == {"exact_match"}
+
+
 @pytest.mark.parametrize(
     ("run", "changed", "sentence"),
     [
         ("whole", {"prompt__kind": "static"}, "holds a generator/.* this run has none: set prompt.kind='instance'"),
         ("whole", {"prompt__bottleneck": 16}, r"this run has one of shape \[.*16.*\]: set .* and prompt.bottleneck as"),
-        ("whole", {"train__task_loss": "lm"}, "holds a verbalizer/value .* none: set train.task_loss='verbalizer'"),
+        (
+            "whole",
+            {"train__task_loss": "lm", "infoprompt__representation": "decoder"},
+            "holds a verbalizer/value .* none: set train.task_loss='verbalizer'",
+        ),
         ("whole", {"infoprompt__variational": False}, "holds a posterior/.* none: set infoprompt.variational=True"),
         ("plain", {"prompt__kind": "instance"}, "trained without a generator, .* make up: change prompt.kind"),
         ("plain", {"infoprompt__variational": True}, "trained without a posterior, .* change infoprompt.variational"),

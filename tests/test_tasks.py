@@ -164,6 +164,14 @@ def test_a_target_outside_the_choices_is_named(tmp_path: pathlib.Path, capfd: py
     assert "Traceback" not in capfd.readouterr().err, "TensorFlow reports no error of its own"
 
 
+@pytest.mark.parametrize("suffix", ["jsonl", "csv"])
+def test_a_file_of_no_bytes_holds_no_rows(suffix: str, tmp_path: pathlib.Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / f"train.{suffix}").touch()
+    with pytest.raises(UserError, match="holds no rows"):
+        list(tasks.examples(one_task(configure(tmp_path, "mine", **OWN)), "train"))
+
+
 def test_a_short_csv_line_is_named(tmp_path: pathlib.Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "train.csv").write_text("text,label\na,1\nb\n")
