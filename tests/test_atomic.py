@@ -1,0 +1,30 @@
+"""Files and directories appear whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+
+import pytest
+
+from infoprompt_jax.atomic import whole
+
+
+def test_what_a_killed_process_of_this_number_left_is_no_obstacle(tmp_path: pathlib.Path) -> None:
+    for state in ("partial", "old"):
+        (tmp_path / f".x.{os.getpid()}.{state}").mkdir()
+        (tmp_path / f".x.{os.getpid()}.{state}" / "half").touch()
+    with whole(tmp_path / "x") as partial:
+        partial.mkdir()
+        (partial / "all").touch()
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]
+    assert [path.name for path in (tmp_path / "x").iterdir()] == ["all"]
+
+
+def test_what_fails_leaves_what_was_there(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "x").write_text("before")
+    with pytest.raises(KeyboardInterrupt), whole(tmp_path / "x") as partial:
+        partial.write_text("half")
+        raise KeyboardInterrupt
+    assert (tmp_path / "x").read_text() == "before"
+    assert len(list(tmp_path.iterdir())) == 1
