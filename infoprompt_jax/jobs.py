@@ -8,8 +8,13 @@ import ml_collections
 
 from infoprompt_jax import evaluate, report, settings, train
 from infoprompt_jax.errors import UserError
+from infoprompt_jax.nano import pretrain, validation
 
-JOBS = {"train": train.train, "evaluate": evaluate.evaluate}
+JOBS = {  # what runs, and what shows its summary
+    "train": (train.train, report.table),
+    "evaluate": (evaluate.evaluate, report.table),
+    "pretrain": (pretrain.pretrain, validation.table),
+}
 
 
 def run(config: ml_collections.ConfigDict, workdir: str) -> str:
@@ -21,8 +26,9 @@ def run(config: ml_collections.ConfigDict, workdir: str) -> str:
     if config.get("job") not in JOBS:
         raise UserError(f"job={config.get('job')!r} is unknown: choose one of {', '.join(JOBS)}.")
     settings.check(config)
+    job, table = JOBS[config.job]
     try:
-        return report.table(JOBS[config.job](config, workdir))
+        return table(job(config, workdir))
     except train.Stopped as stop:
         print(stop, file=sys.stderr)
         sys.exit(143)

@@ -41,7 +41,7 @@ PER_MEMBER = (
 def defaults() -> ml_collections.ConfigDict:
     """All fields with their defaults: Lester et al.'s recipe plus InfoPrompt's terms, on T5 base LM-adapt."""
     config = ml_collections.ConfigDict()
-    config.job = "train"  # train | evaluate
+    config.job = "train"  # train | evaluate | pretrain
     config.seed = 0  # initialisation, data order, noise; a fleet's members may have their own
     config.backbone = _backbone()
     config.data = _data()
@@ -52,6 +52,7 @@ def defaults() -> ml_collections.ConfigDict:
     config.fleet = _fleet()
     config.mesh = _mesh()
     config.scoring = _scoring()
+    config.pretrain = _pretrain()
     return config.lock()
 
 
@@ -183,6 +184,22 @@ def _scoring() -> ml_collections.ConfigDict:
     return scoring
 
 
+def _pretrain() -> ml_collections.ConfigDict:
+    """What job=pretrain makes: a T5 v1.1 of these sizes. Steps, batches and rates are those of `train`."""
+    pretrain = ml_collections.ConfigDict()
+    pretrain.denoising_phase = 0.25  # share of the steps, the first ones, that are span corruption alone
+    pretrain.denoising_share = 0.15  # of the rows of every later batch; the others are hard prompts
+    pretrain.lines = 150_000  # of unlabelled text
+    pretrain.pieces = 1948  # of the vocabulary; with 100 sentinels, the rows of the embedding
+    pretrain.d_model = 128
+    pretrain.d_kv = 32  # per head
+    pretrain.num_heads = 4
+    pretrain.d_ff = 320
+    pretrain.num_layers = 4  # of the encoder
+    pretrain.num_decoder_layers = 2
+    return pretrain
+
+
 CHOICES = {
     "backbone.dtype": ("float32", "bfloat16"),
     "backbone.takes_eos": ("auto", "yes", "no"),
@@ -232,9 +249,26 @@ LEAST = {
     "task.cap": 0,
     "scoring.max_length": 1,
     "backbone.dropout": 0,
+    "pretrain.denoising_phase": 0,
+    "pretrain.denoising_share": 0,
+    "pretrain.lines": 1,
+    "pretrain.pieces": 300,  # 256 bytes, 3 control tokens and some letters
+    "pretrain.d_model": 1,
+    "pretrain.d_kv": 1,
+    "pretrain.num_heads": 1,
+    "pretrain.d_ff": 1,
+    "pretrain.num_layers": 1,
+    "pretrain.num_decoder_layers": 1,
 }
 
-MOST = {"seed": 2**32 - 1, "train.warmup": 1, "infoprompt.decay": 1, "backbone.dropout": 0.99}
+MOST = {
+    "seed": 2**32 - 1,
+    "train.warmup": 1,
+    "infoprompt.decay": 1,
+    "backbone.dropout": 0.99,
+    "pretrain.denoising_phase": 1,
+    "pretrain.denoising_share": 0.9,
+}
 
 
 def check(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:

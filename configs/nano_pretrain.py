@@ -1,0 +1,53 @@
+"""Pretrains `nano`, the backbone that comes with the package, on the held-in tasks of the generated world.
+
+    python -m infoprompt_jax.main --config=configs/nano_pretrain.py --workdir=runs/nano
+
+No download: rows and plain text are generated, the vocabulary is trained first (runs/nano/vocabulary). The result is
+the Hugging Face directory runs/nano/backbone; the table printed at the end, runs/nano/validation.json, is its accuracy
+on validation rows of the tasks it was trained on. The same command resumes a run that was stopped; the same seed gives
+the same weights on the same machine. Settings of the model and the data are in the group `pretrain`; steps, batch and
+rates are those of `train`:
+
+    ... --config.train.steps=20000 --config.pretrain.denoising_phase=0.2 --config.train.learning_rate=2e-3
+
+Variant:
+    smoke     a few steps on a few rows: does everything work here?
+"""
+
+from __future__ import annotations
+
+import ml_collections
+
+from infoprompt_jax import settings
+from infoprompt_jax.nano import world
+
+SMOKE = {
+    "pretrain.lines": 2000,
+    "train.steps": 20,
+    "train.log_every": 5,
+    "task.eval_limit": 8,
+}
+
+
+def get_config(variant: str = "") -> ml_collections.ConfigDict:
+    config = settings.defaults()
+    config.job = "pretrain"
+    config.task.name = ",".join(world.PREFIX + name for name in world.HELD_IN)
+    config.task.eval_limit = 200
+    config.prompt.length = 0
+    config.data.max_input_length = 64
+    config.data.max_target_length = 16
+    config.data.buckets = (32, 48, 64)
+    config.train.steps = 20000
+    config.train.batch_size = 64
+    config.train.learning_rate = 2e-3
+    config.train.warmup = 0.02
+    config.train.schedule = "cosine"
+    config.train.weight_decay = 0.01
+    config.train.log_every = 100
+    config.train.save_every = 1000
+    if variant == "smoke":
+        config.update_from_flattened_dict(SMOKE)
+    elif variant:
+        return settings.apply_variants(config, variant)
+    return config

@@ -1,0 +1,148 @@
+"""What the embedded backbone is pretrained on: hard prompts of all held-in tasks, and span corruption of plain text.
+
+A batch is a pure function of (seed, step), so that a run resumes by its step alone. Data sets are drawn equally often,
+the hard prompts of one data set too, and rows of similar length share a batch (`batches.Stream`). Plain text is one
+long list of tokens, cut into windows that fill the batch's input length once they are corrupted.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import json
+import pathlib
+from collections.abc import Iterator, Sequence
+
+import ml_collections
+import numpy as np
+
+from infoprompt_jax import rows, sources, tasks
+from infoprompt_jax.batches import Batch, Stream, bucket_lengths, complete, generator
+from infoprompt_jax.nano import corruption
+from infoprompt_jax.rows import Rows
+from infoprompt_jax.t5 import EOS, PAD
+from infoprompt_jax.tasks import Example, Task
+from infoprompt_jax.templates import load_templates
+from infoprompt_jax.tokenizer import SENTINELS, Tokenizer
+
+DENOISING = 4  # what a random number is for, beside the purposes of `batches`
+
+
+def training_tasks(config: ml_collections.ConfigDict) -> list[Task]:
+    """Every data set that `config.task.name` lists, with every hard prompt it has: other than its own task too."""
+    own = {task.id: task for task in tasks.find_tasks(config)}
+    everything = []
+    for name in dict.fromkeys(task.name for task in own.values()):
+        for prompt in load_templates(config.task.templates_dir, name).values():
+            made = Task(name, prompt, "accuracy" if prompt.answer_choices else "exact_match", config.data.dir)
+            everything.append(own.get(made.id, made))
+    return everything
+
+
+def examples(task: Task, split: str) -> Iterator[Example]:
+    """The examples of a split of local files, as `tasks.examples` gives them, without TensorFlow."""
+    file = sources.find_files(task.folder, task.name)[split]
+    return filter(None, (task.render(json.loads(row)) for row in sources.read_rows(file)))
+
+
+def tokenize(
+    task: Task, split: str, tokenizer: Tokenizer, directory: pathlib.Path, data: ml_collections.ConfigDict
+) -> Rows:
+    """The tokenised examples, kept in `directory`; a split has to be whole."""
+    fingerprint = tasks.source_fingerprint(task, split)
+    lengths = data.max_input_length, data.max_target_length
+    name = f"{task.id}, {split}"
+    return rows.tokenize(examples(task, split), tokenizer, directory, fingerprint, True, *lengths, name=name)
+
+
+def equal_rates(own: Sequence[Task]) -> list[float]:
+    """Rates at which every data set is drawn equally often, and so are the hard prompts of one."""
+    prompts = collections.Counter(task.name for task in own)
+    return [1 / prompts[task.name] for task in own]
+
+
+@dataclasses.dataclass(frozen=True)
+class Mixture:
+    """The batches of a pretraining run.
+
+    Attributes:
+      stream: of the rows that are hard prompts; its batch size is theirs in a batch.
+      text: tokens of the plain text, [tokens].
+      sentinels: ids of <extra_id_0>, ...
+      batch_size: rows of a batch, of both kinds.
+      first: the step from which on batches hold hard prompts.
+      buckets: input lengths, in order.
+    """
+
+    stream: Stream
+    text: np.ndarray
+    sentinels: Sequence[int]
+    seed: int
+    batch_size: int
+    first: int
+    buckets: Sequence[int]
+
+    def batch(self, step: int) -> Batch:
+        """inputs [B, L], targets [B, T] (T a multiple of 8), both int32, and denoising [B], bool."""
+        found: list[tuple[np.ndarray, np.ndarray]] = []
+        random = generator(DENOISING, self.seed, step)
+        length = int(random.choice(self.buckets))
+        if step >= self.first:
+            numbers = self.stream.numbers_of(step - self.first)
+            length = int(bucket_lengths(self.stream.pool.input_lengths[numbers].max(), self.buckets))
+            found = list(self.prompted(numbers))
+        prompted = len(found)
+        found += [self.denoising(length, random) for _ in range(self.batch_size - prompted)]
+        inputs, targets = zip(*found, strict=True)
+        return {
+            "inputs": padded(inputs, length),
+            "targets": padded(targets, -(-max(map(len, targets)) // 8) * 8),
+            "denoising": np.arange(self.batch_size) >= prompted,
+        }
+
+    def prompted(self, numbers: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        for task, row in zip(*self.stream.pool.split(numbers), strict=True):
+            arrays = self.stream.rows[task].arrays
+            yield item(arrays, "input", row), item(arrays, "target", arrays["target_index"][row])
+
+    def denoising(self, length: int, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Input, of `length` tokens or one less, and target of one corrupted window; both end in EOS."""
+        size = min(corruption.longest_text(length), len(self.text))
+        start = random.integers(len(self.text) - size + 1)
+        parts = corruption.corrupt(self.text[start : start + size], random, self.sentinels)
+        inputs, targets = (np.append(part, np.int32(EOS)) for part in parts)
+        return inputs, targets
+
+
+def item(arrays: dict[str, np.ndarray], name: str, index: int) -> np.ndarray:
+    """One item of a ragged list of `rows.Rows`."""
+    start, end = arrays[f"{name}_offsets"][index : index + 2]
+    return arrays[f"{name}_tokens"][start:end]
+
+
+def padded(items: Sequence[np.ndarray], length: int) -> np.ndarray:
+    """[items, length], PAD after each item's end."""
+    array = np.full((len(items), length), PAD, np.int32)
+    for row, item in zip(array, items, strict=True):
+        row[: len(item)] = item
+    return array
+
+
+def mixture(
+    config: ml_collections.ConfigDict,
+    own: Sequence[Task],
+    found: Sequence[Rows],
+    lines: Sequence[str],
+    tokenizer: Tokenizer,
+) -> Mixture:
+    """The batches that the config asks for, of tasks and their rows, and of plain text."""
+    size, pretrain = config.train.batch_size, config.pretrain
+    return Mixture(
+        Stream(found, equal_rates(own), config.seed, max(1, size - round(size * pretrain.denoising_share))),
+        np.concatenate(tokenizer.encode(lines)),
+        [tokenizer.sentinels[name] for name in SENTINELS],
+        config.seed,
+        size,
+        round(config.train.steps * pretrain.denoising_phase),
+        complete(config.data.buckets, config.data.max_input_length),
+    )
