@@ -22,6 +22,7 @@ from typing import Any
 import ml_collections
 
 from infoprompt_jax.errors import UserError
+from infoprompt_jax.nano import world
 from infoprompt_jax.sources import find_files, split_name
 from infoprompt_jax.templates import SEPARATOR, Template, choose, load_templates
 
@@ -96,14 +97,20 @@ def find_tasks(config: ml_collections.ConfigDict) -> tuple[Task, ...]:
     names = [name.strip() for name in config.task.name.split(",") if name.strip()]
     if not names:
         raise UserError("task.name is empty; give it a data set such as super_glue/rte.")
-    if config.data.dir:
-        for name in names:
-            find_files(config.data.dir, name)
+    folders = {name: _folder(config.data, name) for name in names}
+    for name, folder in folders.items():
+        if folder:
+            find_files(folder, name)
     return tuple(
-        Task(name, prompt, _metric(config, name, prompt), config.data.dir, config.data.tfds_dir)
-        for name in names
+        Task(name, prompt, _metric(config, name, prompt), folder, config.data.tfds_dir)
+        for name, folder in folders.items()
         for prompt in _prompts(config, name)
     )
+
+
+def _folder(data: ml_collections.ConfigDict, name: str) -> str:
+    """Where the files of a data set are: `data.dir`, or those of the generated world; "" = TFDS."""
+    return str(world.folder(data.cache_dir, name)) if name.startswith(world.PREFIX) and not data.dir else data.dir
 
 
 def _metric(config: ml_collections.ConfigDict, name: str, prompt: Template) -> str:

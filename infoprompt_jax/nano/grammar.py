@@ -1,0 +1,42 @@
+"""How words become text: articles, lists, sentences. No meaning lives here."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import TypeVar
+
+Item = TypeVar("Item")
+
+
+def sentence(*parts: str) -> str:
+    """The parts with spaces between them, a capital and a full stop."""
+    text = " ".join(part for part in parts if part).replace(" ,", ",").replace(" '", "'")
+    return text[0].upper() + text[1:] + ("" if text[-1] in ".?!" else ".")
+
+
+def a(noun: str) -> str:
+    """With its indefinite article."""
+    return ("an " if noun[0] in "aeiou" else "a ") + noun
+
+
+def name(lower: str) -> str:
+    return lower.capitalize()
+
+
+def two(draw: random.Random, items: Sequence[Item]) -> tuple[Item, Item]:
+    """Two different items."""
+    first, second = draw.sample(items, 2)
+    return first, second
+
+
+def others(draw: random.Random, items: Sequence[Item], answer: Item, count: int) -> list[Item]:
+    """So many items that are not the answer, all different."""
+    return draw.sample([item for item in items if item != answer], count)
+
+
+def options(draw: random.Random, answer: Item, wrong: Sequence[Item]) -> tuple[list[Item], int]:
+    """Answer and wrong ones in random order, and where the answer is."""
+    label = draw.randrange(len(wrong) + 1)
+    shuffled = draw.sample(wrong, len(wrong))
+    return [*shuffled[:label], answer, *shuffled[label:]], label

@@ -1,0 +1,156 @@
+"""The data sets of the four families that the backbone is not pretrained on, as T0's were not.
+
+The backbone has read text like theirs (`world.text`), unlabelled; no row of theirs, hard prompt or label.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from typing import Any
+
+from infoprompt_jax.nano import lexicon, scenes
+from infoprompt_jax.nano.grammar import a, name, options, others, sentence, two
+from infoprompt_jax.nano.senses import SENSES
+
+Row = dict[str, Any]
+
+# (what A and B did, what is true of A then, what is true of B): which of them a reason is about.
+SCHEMAS = (
+    ("{A} thanked {B} because", "was grateful", "had helped"),
+    ("{A} helped {B} because", "was kind", "was in trouble"),
+    ("{A} followed {B} because", "was lost", "knew the way"),
+    ("{A} gave {B} some money because", "was rich", "was poor"),
+    ("{A} beat {B} in the race because", "was faster", "was slower"),
+    ("{A} lost to {B} because", "played badly", "played well"),
+    ("{A} could not hear {B} because", "was deaf", "spoke too softly"),
+    ("{A} visited {B} in hospital because", "was worried", "was badly hurt"),
+    ("{A} carried {B} because", "was strong", "was too tired to walk"),
+    ("{A} taught {B} because", "knew a lot", "wanted to learn"),
+    ("{A} shouted at {B} because", "was angry", "had told a lie"),
+    ("{A} arrived after {B} because", "missed the bus", "took the fast train"),
+    ("{A} paid {B} because", "had a debt", "had done the work"),
+    ("{A} hired {B} because", "needed workers", "needed a job"),
+    ("{A} feared {B} because", "was shy", "was dangerous"),
+    ("{A} envied {B} because", "had nothing", "was successful"),
+)
+FITS = (
+    "The {A} does not fit into the {B} because the _ is too big.",
+    "The {A} does not fit into the {B} because the _ is too small.",
+)
+CONTENTS = ("ball", "book", "lamp", "clock", "camera", "umbrella", "mirror", "blanket")
+CONTAINERS = ("box", "bag", "basket", "drawer", "suitcase", "cupboard", "pocket", "trunk")
+OPENERS = ("", "yesterday ", "I think ", "we know that ", "they say that ", "once ", "it is true that ", "last week ")
+
+
+def wider(thing: str) -> str:
+    """What a word is: `sparrow` -> `bird`."""
+    return next(kind for kind, words in lexicon.KINDS.items() if thing in words)
+
+
+def entailment(draw: random.Random) -> Row:
+    """0 = the hypothesis follows from one of the two sentences, 1 = it does not, with the same words either way."""
+    label = draw.randrange(2)
+    told = [dataclasses.replace(e, thing=draw.choice(lexicon.KINDS[kind])) for e, kind in zip(
+        scenes.events(draw, 2), draw.sample(tuple(lexicon.KINDS), 2), strict=True)]  # fmt: skip
+    event, other = draw.sample(told, 2)
+    claim = event
+    if label:
+        field = draw.choice(("person", "thing", "place"))
+        claim = dataclasses.replace(event, **{field: getattr(other, field)})
+    said = draw.choice(("passive", "kind", "place"))
+    person = name(claim.person)
+    hypothesis = {
+        "passive": dataclasses.replace(claim, colour="").again(draw),
+        "kind": sentence(person, claim.verb[0], a(wider(claim.thing)), "in the", claim.place),
+        "place": sentence(f"in the {claim.place},", person, claim.verb[2], a(claim.thing)),
+    }[said]
+    return {"premise": " ".join(e.active() for e in told), "hypothesis": hypothesis, "label": label}
+
+
+def inference(draw: random.Random) -> Row:
+    """Entailment 0, neutral 1, contradiction 2. Two of three things have a colour; the hypothesis gives one."""
+    label = draw.randrange(3)
+    first, second, plain = scenes.events(draw, 3)
+    plain = dataclasses.replace(plain, colour="")
+    told = draw.sample((first, second, plain), 3)
+    thing = plain.thing if label == 1 else first.thing
+    colour = second.colour if label == 2 else first.colour
+    said = draw.choice(
+        (f"the {thing} is {colour}", f"there is {a(colour)} {thing}", f"the colour of the {thing} is {colour}")
+    )
+    return {"premise": " ".join(e.active() for e in told), "hypothesis": sentence(said), "label": label}
+
+
+def causes(draw: random.Random) -> Row:
+    """What happened then, or why: two choices, the wrong one from another cause."""
+    label, asked = draw.randrange(2), draw.choice(("cause", "effect"))
+    (cause, effect), (other_cause, other_effect) = two(draw, lexicon.CAUSES)
+    person = draw.choice(lexicon.NAMES)
+    they = "she" if person in lexicon.WOMEN else "he"
+    premise, right, wrong = (cause, effect, other_effect) if asked == "effect" else (effect, cause, other_cause)
+    pair = [right, wrong] if label == 0 else [wrong, right]
+    return {
+        "premise": sentence(name(person), premise),
+        "question": asked,
+        "choice1": sentence(they, pair[0]),
+        "choice2": sentence(they, pair[1]),
+        "label": label,
+        "key": (cause, other_cause, asked),
+    }
+
+
+def endings(draw: random.Random) -> Row:
+    """How a small story goes on: four endings, three of them from other stories."""
+    person = draw.choice(lexicon.NAMES)
+    they = "she" if person in lexicon.WOMEN else "he"
+    cause, effect = draw.choice(lexicon.CAUSES)
+    wrong = [other for _, other in others(draw, lexicon.CAUSES, (cause, effect), 3)]
+    shuffled, label = options(draw, effect, wrong)
+    opening = draw.choice(
+        (
+            f"was in the {draw.choice(lexicon.PLACES)} on {name(draw.choice(lexicon.DAYS))}",
+            f"lives in {name(draw.choice(lexicon.CITIES))}",
+        )
+    )
+    return {
+        "ctx": f"{sentence(name(person), opening)} {sentence(they, cause)}",
+        "endings": [sentence(they, e) for e in shuffled],
+        "label": label,
+    }
+
+
+def pronouns(draw: random.Random) -> Row:
+    """Which of two fills the gap, by what is the reason for what."""
+    label = draw.randrange(2)
+    if draw.random() < 0.2:
+        first, second = (draw.choice(pool) for pool in (CONTENTS, CONTAINERS))
+        answer = draw.randrange(2)
+        text = FITS[answer].format(A=first, B=second)
+    else:
+        first, second = (name(person) for person in two(draw, lexicon.NAMES))
+        start, *reasons = draw.choice(SCHEMAS)
+        answer = draw.randrange(2)
+        text = f"{start.format(A=first, B=second)} _ {reasons[answer]}."
+    right, wrong = (first, second) if answer == 0 else (second, first)
+    pair = [right, wrong] if label == 0 else [wrong, right]
+    return {"sentence": text, "option1": pair[0], "option2": pair[1], "label": label}
+
+
+def senses(draw: random.Random) -> Row:
+    """A word in two sentences; 1 = it means the same in both.
+
+    Which pairs of a word's sentences make a split is fixed so that each sentence is as often in pairs of either label.
+    """
+    label = draw.randrange(2)
+    word = draw.choice(tuple(SENSES))
+    one, other = draw.sample(SENSES[word], 2)
+    i, j = two(draw, range(len(one))) if label else (draw.randrange(len(one)), draw.randrange(len(other)))
+    split = (i ^ j) - 1 if label else max(0, (j - i) % 4 - 1)
+    return {
+        "word": word,
+        "sentence1": sentence(draw.choice(OPENERS) + one[i]),
+        "sentence2": sentence(draw.choice(OPENERS) + (one if label else other)[j]),
+        "label": label,
+        "split": ("train", "validation", "test")[split],
+    }

@@ -1,0 +1,192 @@
+"""The nano world's data sets: which there are, their rows by split, and its unlabelled text.
+
+    python -m infoprompt_jax.nano.world DIRECTORY      writes nano/<data set>/<split>.jsonl
+
+A row's split follows from a hash of its content, so that train, validation and test have no row in common however many
+are drawn. The same version gives the same rows.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import pathlib
+import random
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from infoprompt_jax.atomic import whole
+from infoprompt_jax.errors import UserError
+from infoprompt_jax.nano import held_in, held_out, lexicon, scenes
+from infoprompt_jax.nano.grammar import a, name, sentence, two
+from infoprompt_jax.nano.senses import SENSES
+
+Row = dict[str, Any]
+
+VERSION = 1
+PREFIX = "nano/"
+ROWS = {"train": 4096, "validation": 512, "test": 1024}  # at most: small worlds have fewer
+PRETRAINED_ON = 4  # times as many training rows where the backbone is pretrained on them
+SPLITS = {"train": range(0, 80), "validation": range(80, 90), "test": range(90, 100)}  # of the hash, in percent
+TRIES = 50  # draws per row before a data set is taken to have no more rows
+
+
+@dataclasses.dataclass(frozen=True)
+class DataSet:
+    """`lexical` says that words alone give the label away, as they do in such tasks; in all others they do not."""
+
+    family: str
+    make: Callable[[random.Random], Row]
+    held_out: bool = False
+    lexical: bool = False
+
+
+DATASETS = {
+    "films": DataSet("sentiment", held_in.films),
+    "meals": DataSet("sentiment", held_in.meals),
+    "headlines": DataSet("topic", held_in.headlines, lexical=True),
+    "same_topic": DataSet("topic", held_in.same_topic),
+    "rewordings": DataSet("paraphrase", held_in.rewordings),
+    "twin_questions": DataSet("paraphrase", held_in.twin_questions),
+    "questions": DataSet("question classification", held_in.questions, lexical=True),
+    "stories": DataSet("extractive QA", held_in.stories),
+    "profiles": DataSet("extractive QA", held_in.profiles),
+    "which_kind": DataSet("multiple-choice QA", held_in.which_kind),
+    "story_choice": DataSet("multiple-choice QA", held_in.story_choice),
+    "claims": DataSet("fact check", held_in.claims),
+    "common_facts": DataSet("fact check", held_in.common_facts),
+    "relations": DataSet("relation classification", held_in.relations, lexical=True),
+    "grammar": DataSet("acceptability", held_in.grammar),
+    "quantities": DataSet("quantities", held_in.quantities),
+    "order": DataSet("order of events", held_in.order),
+    "concepts": DataSet("generation", held_in.concepts),
+    "entailment": DataSet("natural language inference", held_out.entailment, held_out=True),
+    "inference": DataSet("natural language inference", held_out.inference, held_out=True),
+    "causes": DataSet("sentence completion", held_out.causes, held_out=True),
+    "endings": DataSet("sentence completion", held_out.endings, held_out=True),
+    "pronouns": DataSet("coreference", held_out.pronouns, held_out=True),
+    "senses": DataSet("word sense", held_out.senses, held_out=True),
+}
+HELD_IN = tuple(name for name, dataset in DATASETS.items() if not dataset.held_out)
+HELD_OUT = tuple(name for name, dataset in DATASETS.items() if dataset.held_out)
+
+
+def rows(dataset: str, split: str, count: int = 0) -> list[Row]:
+    """The rows of a split, all different; fewer than `count` (0 = as the files hold) where the world has no more."""
+    more = PRETRAINED_ON if split == "train" and not DATASETS[dataset].held_out else 1
+    return list(_rows(dataset, split, count or ROWS[split] * more))
+
+
+def _rows(dataset: str, split: str, count: int) -> Iterator[Row]:
+    draw = random.Random(f"{VERSION} {dataset} {split}")
+    seen: set[str] = set()
+    for _ in range(count * TRIES):
+        row = DATASETS[dataset].make(draw)
+        key = row.pop("key", None)  # what a split must not share with another, where that is less than the whole row
+        fixed = row.pop("split", None)
+        content = json.dumps([value for field, value in row.items() if field != "label"])
+        if content in seen or split != (fixed or _split(json.dumps(key or content))):
+            continue
+        seen.add(content)
+        yield row
+        if len(seen) == count:
+            return
+
+
+def _split(key: str) -> str:
+    percent = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8]) % 100
+    return next(split for split, share in SPLITS.items() if percent in share)
+
+
+def text(draw: random.Random) -> str:
+    """A line of two or three unlabelled sentences, of what the world's data sets are about."""
+    return draw.choice(TEXTS)(draw)
+
+
+def _events(draw: random.Random) -> str:
+    told = scenes.events(draw, 2)
+    return f"{told[0].active()} {told[1].again(draw)}"
+
+
+def _kinds(draw: random.Random) -> str:
+    said = []
+    for kind in draw.sample(tuple(lexicon.KINDS), 2):
+        word = draw.choice(lexicon.KINDS[kind])
+        able = draw.choice([ability for ability, kinds in lexicon.ABILITIES.items() if kind in kinds])
+        said.append(sentence(f"{a(word)} is {a(kind)} and {able}"))
+    return " ".join(said)
+
+
+def _cause(draw: random.Random) -> str:
+    person = draw.choice(lexicon.NAMES)
+    they = "she" if person in lexicon.WOMEN else "he"
+    cause, effect = draw.choice(lexicon.CAUSES)
+    return draw.choice(
+        (
+            sentence(name(person), f"{cause}, so {they} {effect}"),
+            sentence(name(person), f"{effect} because {they} {cause}"),
+            f"{sentence(name(person), cause)} {sentence('then', they, effect)}",
+        )
+    )
+
+
+def _reason(draw: random.Random) -> str:
+    people = [name(person) for person in two(draw, lexicon.NAMES)]
+    start, *reasons = draw.choice(held_out.SCHEMAS)
+    answer = draw.randrange(2)
+    return f"{start.format(A=people[0], B=people[1])} {people[answer]} {reasons[answer]}."
+
+
+def _sense(draw: random.Random) -> str:
+    """One sense of a word in a paragraph, as is usual in text."""
+    sense = draw.choice(SENSES[draw.choice(tuple(SENSES))])
+    return " ".join(sentence(context) for context in two(draw, sense))
+
+
+def _opinions(draw: random.Random) -> str:
+    good = draw.random() < 0.5
+    first, second = two(draw, lexicon.WORKS + lexicon.FILM_PARTS + lexicon.MEAL_PARTS)
+    return sentence(f"{scenes.opinion(draw, first, good)} and {scenes.opinion(draw, second, good)}")
+
+
+TEXTS = (
+    _events,
+    _kinds,
+    _cause,
+    _reason,
+    _sense,
+    _opinions,
+    lambda draw: " ".join(scenes.topical(draw, topic) for topic in [draw.choice(tuple(lexicon.TOPICS))] * 2),
+    lambda draw: scenes.people(draw, 1)[0].profile(draw),
+)
+
+
+def write(directory: pathlib.Path, datasets: Iterable[str] = tuple(DATASETS)) -> None:
+    """Writes every split that is not there yet, each whole or not at all."""
+    for dataset in datasets:
+        for split in ROWS:
+            path = directory / PREFIX / dataset / f"{split}.jsonl"
+            if not path.exists():
+                with whole(path) as partial:
+                    partial.write_text("".join(json.dumps(row) + "\n" for row in rows(dataset, split)))
+
+
+def folder(cache_dir: str, name: str = "") -> pathlib.Path:
+    """Where the files of data set `nano/...` ("" = of all) are, written if they are not: a folder for `data.dir`.
+
+    Raises UserError for a data set that the world does not have.
+    """
+    dataset = name.removeprefix(PREFIX)
+    if dataset and dataset not in DATASETS:
+        raise UserError(f"task.name={name!r} is not one of the nano world's data sets: {', '.join(DATASETS)}.")
+    directory = pathlib.Path(cache_dir or "~/.cache/infoprompt_jax").expanduser() / f"nano-world-{VERSION}"
+    write(directory, [dataset] if dataset else DATASETS)
+    return directory
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit("usage: python -m infoprompt_jax.nano.world DIRECTORY")
+    write(pathlib.Path(sys.argv[1]))
