@@ -35,24 +35,29 @@ def longest_text(input_length: int) -> int:
 
 
 def corrupt(
-    tokens: np.ndarray, generator: np.random.Generator, sentinels: Sequence[int]
+    tokens_BN: np.ndarray, generator: np.random.Generator, sentinels: Sequence[int]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Input and target, int32 and without EOS, of a text of 2 or more tokens.
+    """Inputs and targets, int32 and without EOS, of texts of one length; those of all rows have one length, too.
 
     Args:
-      tokens: int [n], free of sentinels.
+      tokens_BN: int, free of sentinels, N >= 2.
       sentinels: ids of <extra_id_0>, <extra_id_1>, ...: one for each span.
     """
-    noise, spans = counts(len(tokens))
-    lengths = np.stack([parts(len(tokens) - noise, spans, generator), parts(noise, spans, generator)], axis=1)
-    pieces = np.split(tokens, np.cumsum(lengths.reshape(-1))[:-1])  # kept, dropped, kept, dropped, ...
-    marks = np.asarray(sentinels[:spans], np.int32).reshape(-1, 1)
-    inputs = [part for pair in zip(pieces[::2], marks, strict=True) for part in pair]
-    targets = [part for pair in zip(marks, pieces[1::2], strict=True) for part in pair]
-    return np.concatenate(inputs).astype(np.int32), np.concatenate(targets).astype(np.int32)
+    rows, length = tokens_BN.shape
+    noise, spans = counts(length)
+    kept, dropped = (parts(total, spans, rows, generator) for total in (length - noise, noise))
+    lengths = np.stack([kept, dropped], axis=-1)  # kept, dropped, kept, dropped, ...
+    part_BN = np.repeat(np.tile(np.arange(2 * spans), rows), lengths.reshape(-1)).reshape(rows, length)
+    dropped_BN = part_BN % 2 == 1
+    first_BN = dropped_BN & ~np.pad(dropped_BN, ((0, 0), (1, 0)))[:, :-1]
+    before_BN = np.pad(first_BN, ((0, 0), (0, 1)))[:, 1:]  # always a token that is kept
+    sentinel_BN = np.asarray(sentinels)[part_BN // 2]
+    inputs = np.where(first_BN, sentinel_BN, tokens_BN)[~dropped_BN | first_BN]
+    targets = np.where(before_BN, sentinel_BN, tokens_BN)[dropped_BN | before_BN]
+    return inputs.reshape(rows, -1).astype(np.int32), targets.reshape(rows, -1).astype(np.int32)
 
 
-def parts(total: int, count: int, generator: np.random.Generator) -> np.ndarray:
-    """`count` positive numbers that sum to `total`, each way of it as likely as any other."""
-    cuts = np.sort(generator.choice(total - 1, count - 1, replace=False)) + 1
-    return np.diff(cuts, prepend=0, append=total)
+def parts(total: int, count: int, rows: int, generator: np.random.Generator) -> np.ndarray:
+    """[rows, count] positive numbers that sum to `total`, each way of it as likely as any other."""
+    places = generator.random((rows, total - 1)).argsort(axis=1)[:, : count - 1]
+    return np.diff(np.sort(places, axis=1) + 1, axis=1, prepend=0, append=total)

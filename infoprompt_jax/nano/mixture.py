@@ -92,7 +92,7 @@ class Mixture:
             length = int(bucket_lengths(self.stream.pool.input_lengths[numbers].max(), self.buckets))
             found = list(self.prompted(numbers))
         prompted = len(found)
-        found += [self.denoising(length, random) for _ in range(self.batch_size - prompted)]
+        found += self.denoising(self.batch_size - prompted, length, random)
         inputs, targets = zip(*found, strict=True)
         return {
             "inputs": padded(inputs, length),
@@ -105,13 +105,16 @@ class Mixture:
             arrays = self.stream.rows[task].arrays
             yield item(arrays, "input", row), item(arrays, "target", arrays["target_index"][row])
 
-    def denoising(self, length: int, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Input, of `length` tokens or one less, and target of one corrupted window; both end in EOS."""
+    def denoising(
+        self, count: int, length: int, random: np.random.Generator
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Inputs, of `length` tokens or one less, and targets of corrupted windows; both end in EOS."""
         size = min(corruption.longest_text(length), len(self.text))
-        start = random.integers(len(self.text) - size + 1)
-        parts = corruption.corrupt(self.text[start : start + size], random, self.sentinels)
-        inputs, targets = (np.append(part, np.int32(EOS)) for part in parts)
-        return inputs, targets
+        starts = random.integers(len(self.text) - size + 1, size=count)
+        windows = self.text[starts[:, None] + np.arange(size)[None]]
+        parts = corruption.corrupt(windows, random, self.sentinels)
+        inputs, targets = (np.pad(part, ((0, 0), (0, 1)), constant_values=EOS) for part in parts)
+        return zip(inputs, targets, strict=True)
 
 
 def item(arrays: dict[str, np.ndarray], name: str, index: int) -> np.ndarray:

@@ -150,14 +150,16 @@ def make_optimizer(config: ml_collections.ConfigDict) -> optax.GradientTransform
         "schedule": optimizers.SCHEDULES.index(train.schedule),
     }
     adamw = optax.adamw(
-        lambda step: optimizers.step_sizes(hyper, step, train.steps).prompt, b2=0.98, weight_decay=train.weight_decay
+        lambda step: optimizers.step_sizes(hyper, jnp.asarray(step), train.steps).prompt,
+        b2=0.98,
+        weight_decay=train.weight_decay,
     )
     clip = optax.clip_by_global_norm(train.clip_norm) if train.clip_norm > 0 else optax.identity()
     return optax.chain(clip, adamw)
 
 
 def losses(model: T5, batch: dict[str, jax.Array]) -> jax.Array:
-    """Cross-entropy of each row [B], in nats: the mean over its target's tokens, so that short answers count in full."""
+    """Cross-entropy of each row [B], nats: a mean over its target's tokens, so that short answers count in full."""
     targets_BT = batch["targets"]
     logits_BTV = model.logits(model.decode(targets_BT, *model.encode(batch["inputs"])))
     tokens_B = jnp.sum(targets_BT != PAD, axis=1)

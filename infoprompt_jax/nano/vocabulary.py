@@ -66,7 +66,7 @@ def tokenizer_json(serialized: bytes) -> Any:
     from sentencepiece import sentencepiece_model_pb2
     from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
-    proto = sentencepiece_model_pb2.ModelProto.FromString(serialized)
+    proto = sentencepiece_model_pb2.ModelProto.FromString(serialized)  # pyright: ignore[reportAttributeAccessIssue]
     vocab = [(piece.piece, piece.score) for piece in proto.pieces]
     sentinels = list(reversed(SENTINELS))  # <extra_id_0> is the last id
     made = tokenizers.Tokenizer(
