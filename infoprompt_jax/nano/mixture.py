@@ -10,6 +10,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import json
+import logging
 import pathlib
 from collections.abc import Iterator, Sequence
 
@@ -25,18 +26,19 @@ from infoprompt_jax.tasks import Example, Task
 from infoprompt_jax.templates import load_templates
 from infoprompt_jax.tokenizer import SENTINELS, Tokenizer
 
+log = logging.getLogger(__name__)
+
 DENOISING = 4  # what a random number is for, beside the purposes of `batches`
 
 
 def training_tasks(config: ml_collections.ConfigDict) -> list[Task]:
     """Every data set that `config.task.name` lists, with every hard prompt it has: other than its own task too."""
-    own = {task.id: task for task in tasks.find_tasks(config)}
-    everything = []
-    for name in dict.fromkeys(task.name for task in own.values()):
-        for prompt in load_templates(config.task.templates_dir, name).values():
-            made = Task(name, prompt, "accuracy" if prompt.answer_choices else "exact_match", config.data.dir)
-            everything.append(own.get(made.id, made))
-    return everything
+    data_sets = {task.name: task for task in tasks.find_tasks(config)}
+    return [
+        dataclasses.replace(task, prompt=prompt, metric="accuracy" if prompt.answer_choices else "exact_match")
+        for name, task in data_sets.items()
+        for prompt in load_templates(config.task.templates_dir, name).values()
+    ]
 
 
 def examples(task: Task, split: str) -> Iterator[Example]:
@@ -52,7 +54,10 @@ def tokenize(
     fingerprint = tasks.source_fingerprint(task, split)
     lengths = data.max_input_length, data.max_target_length
     name = f"{task.id}, {split}"
-    return rows.tokenize(examples(task, split), tokenizer, directory, fingerprint, True, *lengths, name=name)
+    found = rows.tokenize(examples(task, split), tokenizer, directory, fingerprint, True, *lengths, name=name)
+    if cut := found.truncated_inputs + found.truncated_targets:
+        log.warning("%s: %d inputs or targets of %d were cut.", name, cut, len(found))
+    return found
 
 
 def equal_rates(own: Sequence[Task]) -> list[float]:

@@ -58,7 +58,7 @@ def pretrain(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str],
     """Pretrains as `config` says, into `workdir`; the summary, also of a run that was finished before.
 
     Args:
-      config: `task.name` lists the data sets (in `data.dir`, "" = the world of generated tasks).
+      config: `task.name` lists the data sets, which are local files or the generated world's.
       line: of plain text; None = the world's.
 
     Raises:
@@ -69,7 +69,6 @@ def pretrain(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str],
     summary = directory.finished()
     if summary is not None:
         return summary
-    config = with_world(config)
     own = mixture.training_tasks(config)
     directory.claim()
     draw = random.Random(config.seed)
@@ -87,16 +86,6 @@ def pretrain(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str],
     summary = {"pretraining": run.account(), "validation": measured}
     report.write_json(directory.path / "summary.json", summary)
     return summary
-
-
-def with_world(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
-    """The config with a folder to read from: the generated world, written if need be, unless it names one."""
-    config = ml_collections.ConfigDict(config)
-    if not config.data.dir:
-        from infoprompt_jax.nano import world
-
-        config.data.dir = str(world.folder(config.data.cache_dir))
-    return config
 
 
 def world_line() -> Line:

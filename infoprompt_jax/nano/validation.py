@@ -76,21 +76,17 @@ def normal_form(backbone: Backbone, text: str) -> str:
 
 
 def data_set(parts: Sequence[tuple[Task, Rows, list[tuple[Any, Any]]]]) -> dict[str, Any]:
-    """What `validate` says of one data set; `chance` and `majority` are means over hard prompts as `value` is."""
-    by_prompt = {task.template: metrics.find_metric(metric(rows))(*_columns(pairs)) for task, rows, pairs in parts}
-    own = [by_prompt[task.template] for task, _, _ in parts if task.prompt.metadata.original_task is not False]
+    """What `validate` says of one data set; hard prompts that ask for something else count only where all do."""
+    by_prompt = {task.template: metrics.find_metric(task.metric)(*_columns(pairs)) for task, _, pairs in parts}
+    own = [part for part in parts if part[0].prompt.metadata.original_task is not False] or parts
     return {
-        "metric": " / ".join(dict.fromkeys(metric(rows) for _, rows, _ in parts)),
-        "value": float(np.mean(own or list(by_prompt.values()))),
-        "chance": float(np.mean([chance(rows) for _, rows, _ in parts])),
-        "majority": float(np.mean([majority(pairs) for _, _, pairs in parts])),
-        "rows": max(len(pairs) for _, _, pairs in parts),
+        "metric": own[0][0].metric,
+        "value": float(np.mean([by_prompt[task.template] for task, _, _ in own])),
+        "chance": float(np.mean([chance(rows) for _, rows, _ in own])),
+        "majority": float(np.mean([majority(pairs) for _, _, pairs in own])),
+        "rows": max(len(pairs) for _, _, pairs in own),
         "hard_prompts": by_prompt,
     }
-
-
-def metric(rows: Rows) -> str:
-    return "accuracy" if rows.max_choices else "exact_match"
 
 
 def chance(rows: Rows) -> float:
