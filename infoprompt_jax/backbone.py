@@ -178,7 +178,8 @@ def load_backbone(
     """Loads and freezes a T5.
 
     Args:
-      name: hub id, local directory (Hugging Face or T5X), or "random": a tiny untrained T5 for demonstrations.
+      name: hub id, local directory (Hugging Face or T5X), "nano": the small T5 that comes with the package, or
+        "random": a tiny untrained T5 for demonstrations.
       dtype: "float32" or "bfloat16", of weights and activations.
       mesh: from `partition.make_mesh`; None = all devices along `data`.
       revision: of a hub id.

@@ -10,6 +10,7 @@ import urllib.parse
 
 from infoprompt_jax.errors import UserError
 
+EMBEDDED = "nano"  # the backbone that comes with the package, nano/backbone
 FILES = ["*.json", "*.safetensors", "spiece.model"]  # never a pickle unless there is nothing else and the user asks
 
 
@@ -26,11 +27,14 @@ def reachable(url: str, seconds: float = 3.0) -> bool:
 
 
 def find(name: str, revision: str | None = None, allow_pickle: bool = False) -> pathlib.Path:
-    """The local directory that holds checkpoint `name`, downloaded from the hub if need be.
+    """The local directory that holds checkpoint `name` ("nano": the package's own), downloaded if need be.
 
     Raises:
-      UserError: neither a directory nor a hub id, not in the cache while offline, or unknown to the hub.
+      UserError: neither a directory nor a hub id, not in the cache while offline, or unknown to the hub; or the package
+        was installed without its backbone.
     """
+    if name == EMBEDDED:
+        return _embedded()
     path = pathlib.Path(name).expanduser()
     if path.is_dir():
         return path
@@ -39,6 +43,16 @@ def find(name: str, revision: str | None = None, allow_pickle: bool = False) -> 
             f"backbone.name={name!r} is neither a directory here nor a hub id such as google/t5-base-lm-adapt."
         )
     return _download(name, revision or None, [*FILES, "pytorch_model*.bin"] if allow_pickle else FILES)
+
+
+def _embedded() -> pathlib.Path:
+    path = pathlib.Path(__file__).with_name("nano") / "backbone"
+    if not (path / "config.json").is_file():
+        raise UserError(
+            f"backbone.name='{EMBEDDED}' names the backbone that comes with the package, but {path} does not hold it: "
+            "install the package whole, or make it with configs/nano_pretrain.py."
+        )
+    return path
 
 
 def _download(name: str, revision: str | None, patterns: list[str]) -> pathlib.Path:

@@ -59,7 +59,7 @@ def defaults() -> ml_collections.ConfigDict:
 def _backbone() -> ml_collections.ConfigDict:
     """The frozen model."""
     backbone = ml_collections.ConfigDict()
-    backbone.name = "google/t5-base-lm-adapt"  # hub id, local directory (Hugging Face or T5X), or "random" (demo)
+    backbone.name = "google/t5-base-lm-adapt"  # hub id, directory (Hugging Face or T5X), nano (embedded) or random
     backbone.revision = ""  # hub revision; "" = the default branch
     backbone.dtype = "float32"  # float32 | bfloat16, of weights and activations; softmax, norms, logits stay float32
     backbone.tokenizer = ""  # spiece.model, tokenizer.json or their directory; "" = beside the weights

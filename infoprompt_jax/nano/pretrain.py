@@ -12,7 +12,6 @@ from __future__ import annotations
 import functools
 import importlib.metadata
 import itertools
-import json
 import logging
 import math
 import os
@@ -105,12 +104,13 @@ def tokenize(task: Task, split: str, config: ml_collections.ConfigDict, tokenize
 def find_vocabulary(
     directory: pathlib.Path, config: ml_collections.ConfigDict, own: Sequence[Task], lines: Sequence[str]
 ) -> Tokenizer:
-    """The run's vocabulary, trained on plain text and rendered tasks if it is not there."""
+    """The run's vocabulary, trained on plain text, rendered tasks and hard prompts if it is not there."""
     if not directory.exists():
         log.info("Training the vocabulary.")
         few = (itertools.islice(mixture.examples(task, config.task.train_split), VOCABULARY_ROWS) for task in own)
         rendered = (f"{example.input} {example.target}" for example in itertools.chain(*few))
-        vocabulary.train(itertools.chain(lines[:VOCABULARY_LINES], rendered), directory, config.pretrain.pieces)
+        text = itertools.chain(lines[:VOCABULARY_LINES], rendered, vocabulary.hard_prompt_lines())
+        vocabulary.train(text, directory, config.pretrain.pieces)
     return load_tokenizer(directory)
 
 
@@ -258,7 +258,7 @@ class Run:
             "data_fingerprint": self.position["data"],
             "device": str(jax.devices()[0].device_kind),
             "versions": {name: importlib.metadata.version(name) for name in LIBRARIES},
-            "config": json.loads(self.config.to_json()),
+            "config": {group: self.config[group].to_dict() for group in ("pretrain", "train")},  # no one's paths
         }
 
     def last(self, names: Sequence[str], step: int, count: int = 10) -> dict[str, float]:

@@ -7,17 +7,21 @@ it as it is. Text is case-folded (nmt_nfkc_cf): the backbone is uncased. What no
 
 from __future__ import annotations
 
+import importlib.resources
 import io
 import json
 import pathlib
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from infoprompt_jax.atomic import whole
+from infoprompt_jax.templates import load_templates
 from infoprompt_jax.tokenizer import EOS, PAD, SENTINELS
 
 UNKNOWN = 2
 LONGEST_LINE = 4096  # bytes; SentencePiece leaves longer lines out
+JINJA = re.compile(r"\{\{.*?\}\}|\{%.*?%\}|\|\|\|", re.DOTALL)
 SPECIAL_TOKENS = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
 
 
@@ -54,6 +58,16 @@ def train(lines: Iterable[str], directory: pathlib.Path, pieces: int = 1948) -> 
         (partial / "spiece.model").write_bytes(model.getvalue())
         tokenizer_json(model.getvalue()).save(str(partial / "tokenizer.json"))
         (partial / "tokenizer_config.json").write_text(json.dumps(tokenizer_config(), indent=2) + "\n")
+
+
+def hard_prompt_lines() -> Iterator[str]:
+    """What the hard prompts that come with the package say, without their jinja."""
+    root = importlib.resources.files("infoprompt_jax") / "hard_prompts"
+    with importlib.resources.as_file(root) as folder:
+        for file in sorted(folder.rglob("templates.yaml")):
+            for prompt in load_templates(None, file.parent.relative_to(folder).as_posix()).values():
+                text = JINJA.sub("\n", f"{prompt.jinja}\n{prompt.answer_choices}")
+                yield from filter(None, map(str.strip, text.splitlines()))
 
 
 def tokenizer_config() -> dict[str, Any]:
