@@ -75,7 +75,11 @@ def tokenizer_config() -> dict[str, Any]:
 
 
 def tokenizer_json(serialized: bytes) -> Any:
-    """A `tokenizers.Tokenizer` that gives the ids of a SentencePiece unigram model, followed by T5's sentinels."""
+    """A `tokenizers.Tokenizer` that gives the ids of a SentencePiece unigram model, followed by T5's sentinels.
+
+    Two differences remain: it takes "</s>", "<pad>" and "<unk>" in a text for the tokens, and it orders several accents
+    on one letter as Unicode does before it joins them to the letter, where SentencePiece takes them as they come.
+    """
     import tokenizers
     from sentencepiece import sentencepiece_model_pb2
     from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
