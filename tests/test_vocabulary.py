@@ -24,7 +24,7 @@ TEXTS = [
     "日本語 🙂 👨‍👩‍👧 🇩🇪 नमस्ते עִבְרִית \ud55c \u1112\u1161\u11ab",
     "ΣΊΣΥΦΟΣ Straße ẞ İstanbul",
     "  two  spaces\tand\na line\u00a0no-break\u3000wide \u200bzero\ufeff ",
-    "<0x41> is no byte ▁ \x07",
+    "</ b> ▁ \x07 a_b (c) {d} 50% ~",
     " ",
     "",
 ]

@@ -169,7 +169,7 @@ def step(
     updates, optimizer_state = optimizer.update(gradients, state["optimizer"], state["params"])
     kinds = {"denoising_loss": batch["denoising"], "task_loss": ~batch["denoising"]}
     metrics = {name: jnp.sum(loss_B * rows_B) / rows_B.sum() for name, rows_B in kinds.items()}
-    metrics |= {"loss": mean, "gradient_norm": optax.global_norm(gradients)}
+    metrics |= {"loss": mean, "gradient_norm": optax.tree.norm(gradients)}
     return {"params": optax.apply_updates(state["params"], updates), "optimizer": optimizer_state}, metrics
 
 

@@ -77,8 +77,8 @@ def tokenizer_config() -> dict[str, Any]:
 def tokenizer_json(serialized: bytes) -> Any:
     """A `tokenizers.Tokenizer` that gives the ids of a SentencePiece unigram model, followed by T5's sentinels.
 
-    Two differences remain: it takes "</s>", "<pad>" and "<unk>" in a text for the tokens, and it orders several accents
-    on one letter as Unicode does before it joins them to the letter, where SentencePiece takes them as they come.
+    Two differences remain: "</s>", "<pad>", "<unk>" and "<0x41>" in a text are taken for the tokens of these names, and
+    several accents on one letter are put into Unicode's order before they are joined to it.
     """
     import tokenizers
     from sentencepiece import sentencepiece_model_pb2
