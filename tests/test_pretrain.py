@@ -14,7 +14,7 @@ import ml_collections
 import numpy as np
 import pytest
 
-from infoprompt_jax import hub, jobs, settings
+from infoprompt_jax import hub, jobs, settings, tasks
 from infoprompt_jax.backbone import load_backbone
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.nano import mixture, pretrain, validation
@@ -148,8 +148,8 @@ def test_data_sets_are_drawn_equally_often(directory: pathlib.Path, batches: mix
     own = [task.name for task in mixture.training_tasks(config(directory))]
     assert own == ["stub/colours"] * 2 + ["stub/copies"]
     assert mixture.equal_rates(mixture.training_tasks(config(directory))) == [0.5, 0.5, 1.0]
-    tasks = np.concatenate([batches.stream.indices(step)[0] for step in range(32)])
-    assert np.bincount(tasks) / len(tasks) == pytest.approx([0.25, 0.25, 0.5], abs=0.01)
+    drawn = np.concatenate([batches.stream.indices(step)[0] for step in range(32)])
+    assert np.bincount(drawn) / len(drawn) == pytest.approx([0.25, 0.25, 0.5], abs=0.01)
 
 
 def test_the_result_is_a_backbone(run: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -194,6 +194,11 @@ def test_the_job_shows_a_finished_run(directory: pathlib.Path, run: pathlib.Path
         ["stub/colours", "stub/copies"],
         ["stub/copies", "stub/colours"],
     )
+
+
+def test_examples_are_those_of_the_pipeline(directory: pathlib.Path) -> None:
+    for task in mixture.training_tasks(config(directory)):
+        assert list(mixture.examples(task, "train[:20]")) == list(tasks.examples(task, "train[:20]"))
 
 
 def test_a_loss_that_is_not_finite_is_refused(directory: pathlib.Path, tmp_path: pathlib.Path) -> None:

@@ -42,15 +42,18 @@ def training_tasks(config: ml_collections.ConfigDict) -> list[Task]:
 
 
 def examples(task: Task, split: str) -> Iterator[Example]:
-    """The examples of a split of local files, as `tasks.examples` gives them, without TensorFlow."""
-    file = sources.find_files(task.folder, task.name)[split]
-    return filter(None, (task.render(json.loads(row)) for row in sources.read_rows(file)))
+    """The examples of a split or slice, as `tasks.examples` gives them; local files are read without TensorFlow."""
+    if not task.folder:
+        return tasks.examples(task, split)
+    lines = sources.read_rows(sources.find_files(task.folder, task.name)[sources.split_name(split)])
+    chosen = slice(*sources.split_bounds(split, len(lines)))
+    return filter(None, (task.render(json.loads(line)) for line in lines[chosen]))
 
 
 def tokenize(
     task: Task, split: str, tokenizer: Tokenizer, directory: pathlib.Path, data: ml_collections.ConfigDict
 ) -> Rows:
-    """The tokenised examples, kept in `directory`; a split has to be whole."""
+    """The tokenised examples, kept in `directory`."""
     fingerprint = tasks.source_fingerprint(task, split)
     lengths = data.max_input_length, data.max_target_length
     name = f"{task.id}, {split}"
