@@ -94,6 +94,19 @@ class Evaluator:
                 predictions[0],
             )
 
+    def majority(self, split: Split) -> list[dict[str, float]]:
+        """Metrics of each member if it gave the most frequent answer of each hard prompt's rows to all of them."""
+        results = []
+        for tasks, rows in zip(split.tasks, split.rows, strict=True):
+            found = {}
+            for index, own in enumerate(rows):
+                count = min(len(own), self.limit or len(own))
+                free = own.max_choices == 0
+                golds = [own.target_text(row) for row in range(count)] if free else own.labels[:count].tolist()
+                found[index] = [(max(golds, key=golds.count), gold) for gold in golds]
+            results.append(self._member(tasks, found))
+        return results
+
     def _predictions(self, trainable: Any, split: Split) -> Iterator[tuple[dict[str, np.ndarray], Any, Any]]:
         """Batches with the chosen answers [M][B] and the generated texts [M][B], each None where no task needs it."""
         free = [rows.max_choices == 0 for member in split.rows for rows in member]

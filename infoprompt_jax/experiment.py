@@ -22,7 +22,7 @@ from infoprompt_jax.backbone import Backbone, load_backbone
 from infoprompt_jax.batches import Stream, subset
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.evaluation import Evaluator, Split
-from infoprompt_jax.fleet import Fleet, FleetState, member_keys
+from infoprompt_jax.fleet import Fleet, FleetState, inference, member_keys
 from infoprompt_jax.initial import initial_trainable
 from infoprompt_jax.members import Member, expand, hyper_parameters
 from infoprompt_jax.objective import Objective
@@ -54,6 +54,12 @@ class Experiment:
             for member, member_tasks, key in zip(self.members, self.tasks, self.keys, strict=True)
         ]
         return self.fleet.init(trainables)
+
+    def unprompted(self) -> dict[str, dict[str, jax.Array]]:
+        """What predictions of the backbone alone take: no prompt, and otherwise what the fleet starts from."""
+        start = inference(self.initial_state().trainable)
+        value_MPD = start["prompt"]["value"]
+        return {name: start[name] for name in start if name != "generator"} | {"prompt": {"value": value_MPD[:, :0]}}
 
     def examples(self) -> dict[str, int]:
         """Rows that each split is evaluated on, by the split's name in the config."""

@@ -6,7 +6,7 @@ The figures are scikit-learn's: `accuracy_score`, `f1_score(pos_label=1)`, `f1_s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -62,9 +62,9 @@ def matthews(predictions: ArrayLike, labels: ArrayLike) -> float:
 
 
 def exact_match(predictions: Sequence[str], targets: Sequence[str]) -> float:
-    """Share of the texts that equal their target but for white space around them."""
+    """Share of the texts that equal their target but for outer white space and case, which some vocabularies fold."""
     pairs = list(zip(predictions, targets, strict=True))
-    return sum(prediction.strip() == target.strip() for prediction, target in pairs) / len(pairs)
+    return sum(prediction.strip().casefold() == target.strip().casefold() for prediction, target in pairs) / len(pairs)
 
 
 METRICS: dict[str, Callable[..., float]] = {
@@ -91,6 +91,12 @@ def summarise(values: Sequence[float]) -> dict[str, float]:
     """Mean, median and quartiles (linear interpolation) of one metric over the templates of a data set."""
     q25, median, q75 = np.quantile(values, (0.25, 0.5, 0.75))
     return {"mean": float(np.mean(values)), "median": float(median), "q25": float(q25), "q75": float(q75)}
+
+
+def mean(results: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The mean of every metric over those of the results that have it."""
+    names = dict.fromkeys(name for result in results for name in result)
+    return {name: float(np.mean([result[name] for result in results if name in result])) for name in names}
 
 
 def collapsed(predictions: ArrayLike, labels: ArrayLike) -> bool:

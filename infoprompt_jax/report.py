@@ -19,8 +19,10 @@ import numpy as np
 from infoprompt_jax.atomic import whole
 from infoprompt_jax.metrics_log import Records
 
+QUALITY = 0.9  # of what plain prompt tuning ends with: how soon a member gets there is reported
 MOST_LINES = 8  # members that are drawn one by one
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#6A3D9A", "#7F7F7F")  # Okabe and Ito's
+TITLES = {"to_quality": "steps to 90 % of plain", "mutual_information": "MI {}"}
 STYLES = ("-", (0, (4, 1.5)))
 WINDOW = 0.05  # of a curve's points are averaged where each is one batch's value
 
@@ -32,6 +34,12 @@ def variant(member: str) -> str:
     """`both-seed3` is the variant `both`; a name without a seed is its own."""
     name, _, seed = member.rpartition("-seed")
     return name if name and seed.isdigit() else member
+
+
+def setting(member: str) -> tuple[str, str]:
+    """(`fast`, `both`) for the member `fast-both-seed3`, ("", `both`) for `both-seed3`."""
+    own, _, last = variant(member).rpartition("-")
+    return own, last
 
 
 def group(members: Sequence[str]) -> dict[str, list[str]]:
@@ -150,19 +158,41 @@ def _legend(figure: Any, groups: dict[str, list[str]]) -> None:
     figure.legend(handles=handles, loc="outside upper left", ncols=min(len(handles), 4), frameon=False, fontsize=9.5)
 
 
+def add_steps_to_quality(members: Sequence[dict[str, Any]], records: Records, chosen: Sequence[str]) -> None:
+    """Adds to each member the first step at which its evaluation reached 90 % of what plain prompt tuning ended with.
+
+    Plain prompt tuning is the mean of the `plain` members that differ from it in nothing but variant and seed; where
+    there are none, nothing is added. A member that never got there has None. `chosen` are the members' main metrics.
+    """
+    plain: dict[str, list[float]] = {}
+    for member, metric in zip(members, chosen, strict=True):
+        own, last = setting(member["name"])
+        if last == "plain":
+            plain.setdefault(own, []).append(member["final"][metric])
+    for member, metric in zip(members, chosen, strict=True):
+        own, _ = setting(member["name"])
+        if own in plain:
+            quality = QUALITY * statistics.fmean(plain[own])
+            evaluations = records.get(member["name"], {}).get(f"eval/{metric}", {})
+            reached = [step for step, value in evaluations.items() if value >= quality]
+            member["to_quality"] = {"steps": min(reached, default=None), metric: quality}
+
+
 def table(summary: Mapping[str, Any]) -> str:
     """The members of a run's summary as aligned text; of a variant with several seeds, mean ± standard deviation.
 
-    Columns: steps, the `best`, `final` and `test` value of each member's first metric, and what members have under
-    `mutual_information` (nats).
+    Columns: steps, the `best`, `final` and `test` value of each member's first metric, the steps to 90 % of plain
+    prompt tuning's final quality, and what members have under `mutual_information` (nats). The summary's `references`
+    come first.
     """
-    members = {member["name"]: member for member in summary["members"]}
+    members = {member["name"]: member for member in [*summary.get("references", []), *summary["members"]]}
     columns = _columns(list(members.values()))
-    rows = [["member", "steps", *(f"{entry} {name}".replace("mutual_information", "MI") for entry, name in columns)]]
+    rows = [["member", "steps", *(TITLES.get(entry, f"{entry} {name}").replace("{}", name) for entry, name in columns)]]
     for name, own in group(list(members)).items():
         found = [members[member] for member in own]
-        steps = _spread([member["steps"] for member in found], 0)
-        rows.append([_label(name, own), steps, *(_spread([m.get(e, {}).get(n) for m in found], 4) for e, n in columns)])
+        steps = _spread([member.get("steps") for member in found], 0)
+        values = [_spread([m.get(e, {}).get(n) for m in found], 0 if n == "steps" else 4) for e, n in columns]
+        rows.append([_label(name, own), steps, *values])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows]
     return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
@@ -171,7 +201,7 @@ def table(summary: Mapping[str, Any]) -> str:
 def _columns(members: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
     """(entry of a member, name of a value in it), in the order they are shown."""
     columns: dict[tuple[str, str], None] = {}
-    for entry, most in (("best", 1), ("final", 1), ("test", 1), ("mutual_information", None)):
+    for entry, most in (("best", 1), ("final", 1), ("test", 1), ("to_quality", 1), ("mutual_information", None)):
         for member in members:
             columns |= dict.fromkeys((entry, name) for name in list(member.get(entry, {}))[:most])
     return list(columns)

@@ -155,6 +155,7 @@ def _train() -> ml_collections.ConfigDict:
     train.log_every = 10
     train.save_every = 100  # steps; 0 = only at the end (and when told to stop)
     train.patience = 0  # evaluations without improvement before a member stops; 0 = never
+    train.references = False  # also evaluate the backbone without a prompt, and the most frequent answer
     train.tensorboard = False
     return train
 

