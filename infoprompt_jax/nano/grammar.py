@@ -6,6 +6,8 @@ import random
 from collections.abc import Sequence
 from typing import TypeVar
 
+from infoprompt_jax.nano import lexicon
+
 Item = TypeVar("Item")
 
 
@@ -16,7 +18,9 @@ def sentence(*parts: str) -> str:
 
 
 def a(noun: str) -> str:
-    """With its indefinite article."""
+    """With its indefinite article, if it takes one."""
+    if noun in lexicon.UNCOUNTED:
+        return noun
     return ("an " if noun[0] in "aeiou" else "a ") + noun
 
 

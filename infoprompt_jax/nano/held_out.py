@@ -40,7 +40,7 @@ FITS = (
 )
 CONTENTS = ("ball", "book", "lamp", "clock", "camera", "umbrella", "mirror", "blanket")
 CONTAINERS = ("box", "bag", "basket", "drawer", "suitcase", "cupboard", "pocket", "trunk")
-OPENERS = ("", "yesterday ", "I think ", "we know that ", "they say that ", "once ", "it is true that ", "last week ")
+OPENERS = ("", "I think ", "we know that ", "they say that ", "it is true that ", "I heard that ", "he wrote that ")
 
 
 def wider(thing: str) -> str:
@@ -77,7 +77,7 @@ def inference(draw: random.Random) -> Row:
     thing = plain.thing if label == 1 else first.thing
     colour = second.colour if label == 2 else first.colour
     said = draw.choice(
-        (f"the {thing} is {colour}", f"there is {a(colour)} {thing}", f"the colour of the {thing} is {colour}")
+        (f"the {thing} is {colour}", f"the {thing} has the colour {colour}", f"the colour of the {thing} is {colour}")
     )
     return {"premise": " ".join(e.active() for e in told), "hypothesis": sentence(said), "label": label}
 
@@ -134,7 +134,7 @@ def pronouns(draw: random.Random) -> Row:
         text = f"{start.format(A=first, B=second)} _ {reasons[answer]}."
     right, wrong = (first, second) if answer == 0 else (second, first)
     pair = [right, wrong] if label == 0 else [wrong, right]
-    return {"sentence": text, "option1": pair[0], "option2": pair[1], "label": label}
+    return {"sentence": text, "option1": pair[0], "option2": pair[1], "label": label, "key": text}
 
 
 def senses(draw: random.Random) -> Row:
@@ -145,8 +145,9 @@ def senses(draw: random.Random) -> Row:
     label = draw.randrange(2)
     word = draw.choice(tuple(SENSES))
     one, other = draw.sample(SENSES[word], 2)
-    i, j = two(draw, range(len(one))) if label else (draw.randrange(len(one)), draw.randrange(len(other)))
-    split = (i ^ j) - 1 if label else max(0, (j - i) % 4 - 1)
+    i, j = two(draw, range(len(one)))
+    apart = j - i if one is SENSES[word][0] else i - j
+    split = ((i ^ j) if label else apart % 4) - 1
     return {
         "word": word,
         "sentence1": sentence(draw.choice(OPENERS) + one[i]),

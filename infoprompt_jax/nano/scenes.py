@@ -68,7 +68,7 @@ class Person:
         return draw.choice(
             (
                 f"{full} is {a(self.job)} from {city}. {they} was born in {self.year} and likes {self.hobby}.",
-                f"Born in {self.year}, {full} works as {a(self.job)} in {city} and enjoys {self.hobby}.",
+                f"Born in {city} in {self.year}, {full} works as {a(self.job)} and enjoys {self.hobby}.",
                 f"{full}, {a(self.job)}, likes {self.hobby}. {they} was born in {city} in {self.year}.",
             )
         )

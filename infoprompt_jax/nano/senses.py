@@ -56,7 +56,7 @@ SENSES = {
             "the spring in the mattress is broken",
             "a metal spring holds the lid",
             "the spring in the watch snapped",
-            "press the spring and the toy jumps",
+            "the child pressed the spring and the toy jumped",
         ),
     ),
     "match": (
@@ -137,10 +137,10 @@ SENSES = {
             "the mouse squeaked in the trap",
         ),
         (
-            "click the icon with the mouse",
+            "she clicked the icon with the mouse",
             "the mouse of my computer is broken",
             "he moved the mouse and the screen lit up",
-            "plug the mouse into the laptop",
+            "he plugged the mouse into the laptop",
         ),
     ),
     "crane": (
@@ -189,12 +189,12 @@ SENSES = {
         (
             "she stepped on the scale to check her weight",
             "the scale shows ten kilos",
-            "put the flour on the scale",
+            "she put the flour on the scale",
             "the scale in the shop is exact",
         ),
         (
             "the singer practised the scale",
-            "play the scale of c on the piano",
+            "she played the scale of c on the piano",
             "the pupil sang a scale for the music teacher",
             "each note of the scale was clear",
         ),
@@ -218,7 +218,7 @@ SENSES = {
             "he signed with a pen",
             "the pen ran out of ink",
             "she wrote her name with a blue pen",
-            "lend me a pen and some paper",
+            "he lent me a pen and some paper",
         ),
         (
             "the sheep stood in the pen",
@@ -243,7 +243,7 @@ SENSES = {
     ),
     "plant": (
         (
-            "water the plant every day",
+            "she waters the plant every day",
             "the plant has green leaves",
             "the plant grew in a pot",
             "she cut the flowers from the plant",
@@ -258,13 +258,13 @@ SENSES = {
     "cold": (
         (
             "he caught a cold and sneezed",
-            "take this medicine for your cold",
+            "he took the medicine for his cold",
             "her cold got worse and she coughed",
             "the nurse said it was only a cold",
         ),
         (
             "the cold froze the lake",
-            "wear gloves against the cold",
+            "she wore gloves against the cold",
             "the cold of the winter night hurt",
             "the tent did not keep out the cold",
         ),

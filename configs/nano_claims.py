@@ -1,0 +1,95 @@
+"""What InfoPrompt claims, measured on the nano backbone: one run of the experiment behind docs/claims.md.
+
+    python -m infoprompt_jax.main --config=configs/nano_claims.py:entailment,256 --workdir=runs/claims/entailment-256
+    python -m bench.claims run        # all runs, in order; the same command resumes
+    python -m bench.claims report     # docs/claims.md and its plots, from the results of the runs
+
+A run is a fleet: {plain, head, representation, both} x 20 seeds, from the same first prompts and on the same batches.
+What follows the file's name, separated by commas: the task (see configs/nano.py), the number of training examples (64,
+256 or full) and, where it is not the default, what differs:
+
+    instance        a prompt for every example instead of one for all
+    estimators      {nwj, dv, smile, js} x both, static; infonce is the default run
+    weights         both terms at 0.3, 3 and 10 times their weights
+    released_code   the recipe and objective of the released code, with and without its terms
+    probe=RUN       critics alone, on the finished prompts of RUN's directory: what MI the prompts of each variant carry
+"""
+
+from __future__ import annotations
+
+import pathlib
+import runpy
+
+import ml_collections
+
+SEEDS = tuple(range(20))
+VARIANTS = ("plain", "head", "representation", "both")
+ESTIMATORS = ("nwj", "dv", "smile", "js")
+WEIGHTS = (0.3, 3.0, 10.0)
+
+
+def beside(name: str, *arguments: str) -> ml_collections.ConfigDict:
+    """The config of another file in this directory."""
+    return runpy.run_path(str(pathlib.Path(__file__).with_name(f"{name}.py")))["get_config"](*arguments)
+
+
+def get_config(chosen: str = "entailment,256") -> ml_collections.ConfigDict:
+    task, shots, *differs = chosen.split(",")
+    config = beside("nano", task)
+    config.task.shots = 0 if shots == "full" else int(shots)
+    config.fleet.seeds = SEEDS
+    config.fleet.variants = VARIANTS
+    config.train.log_every = 20
+    for change in differs:
+        name, _, value = change.partition("=")
+        CHANGES[name](config, value)
+    return config
+
+
+def instance(config: ml_collections.ConfigDict, _: str) -> None:
+    config.prompt.kind = "instance"
+
+
+def estimators(config: ml_collections.ConfigDict, _: str) -> None:
+    config.fleet.variants = ("both",)
+    config.fleet.members = tuple({"name": name, "infoprompt.estimator": name} for name in ESTIMATORS)
+
+
+def weights(config: ml_collections.ConfigDict, _: str) -> None:
+    info = config.infoprompt
+    config.fleet.variants = ("both",)
+    config.fleet.members = tuple(
+        {"name": f"x{factor:g}", "infoprompt.gamma": factor * info.gamma, "infoprompt.beta": factor * info.beta}
+        for factor in WEIGHTS
+    )
+
+
+def released(config: ml_collections.ConfigDict, _: str) -> None:
+    own = beside("released_code")
+    config.infoprompt, config.prompt = own.infoprompt, own.prompt
+    for field in ("task_loss", "optimizer", "learning_rate", "schedule", "warmup", "weight_decay", "batch_size"):
+        config.train[field] = own.train[field]
+    config.fleet.variants = ("plain", "both")
+    config.train.steps = 960  # 30 epochs of 256 examples
+    config.train.eval_every = 60
+
+
+def probe(config: ml_collections.ConfigDict, run: str) -> None:
+    config.fleet.variants = ("run",)
+    config.fleet.members = tuple(
+        {"name": f"{variant}-of-{seed}", "seed": seed, "prompt.init": f"{run}/last_prompts/{variant}-seed{seed}"}
+        for seed in SEEDS
+        for variant in VARIANTS
+    )
+    config.fleet.seeds = ()
+    config.train.learning_rate = 0.0
+    config.train.eval_every = 0
+
+
+CHANGES = {
+    "instance": instance,
+    "estimators": estimators,
+    "weights": weights,
+    "released_code": released,
+    "probe": probe,
+}
