@@ -141,11 +141,7 @@ def test_labels_are_balanced(dataset: str) -> None:
             assert 1 - slack < min(shares) and max(shares) < 1 + slack
 
 
-LEAK = "a pair of contexts with different senses is in train in one order and in test in the other"
-PAIRS = pytest.param("senses", marks=pytest.mark.xfail(reason=LEAK, strict=True))
-
-
-@pytest.mark.parametrize("dataset", [name if name != "senses" else PAIRS for name in world.DATASETS])
+@every_set
 def test_splits_have_nothing_in_common(dataset: str) -> None:
     found = {split: {content(dataset, row) for row in sample(dataset, split)} for split in COUNTS}
     if dataset not in ("causes", "senses"):  # there a content is that of many rows

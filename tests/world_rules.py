@@ -188,7 +188,7 @@ def claims(row: Row) -> int:
 
 
 def common_facts(row: Row) -> int:
-    return int(holds(*match(r"\w+ (?:says|thinks|believes) that an? (\w+) (.+)\.", row["text"])))
+    return int(holds(*match(r"\w+ (?:says|thinks|believes) that (?:an? )?(\w+) (.+)\.", row["text"])))
 
 
 def relations(row: Row) -> int:
