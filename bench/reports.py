@@ -89,13 +89,13 @@ def save(directory: pathlib.Path | None, name: str, records: list[dict[str, Any]
     if directory is not None:
         directory.mkdir(parents=True, exist_ok=True)
         content = {"machine": machine(), **about, "records": records}
-        (directory / f"{name}.json").write_text(json.dumps(_rounded(content), indent=1) + "\n")
+        (directory / f"{name}.json").write_text(json.dumps(rounded(content), indent=1) + "\n")
 
 
-def _rounded(value: Any) -> Any:
+def rounded(value: Any) -> Any:
     """Floats with five digits: a result has no more."""
     if isinstance(value, float):
         return float(f"{value:.5g}")
     if isinstance(value, dict):
-        return {key: _rounded(inner) for key, inner in value.items()}
-    return [_rounded(inner) for inner in value] if isinstance(value, list) else value
+        return {key: rounded(inner) for key, inner in value.items()}
+    return [rounded(inner) for inner in value] if isinstance(value, list) else value

@@ -121,7 +121,7 @@ def test_a_stopped_run_ends_with_the_same_weights(
     assert not (tmp_path / "backbone").exists()
     pretrain.pretrain(config(directory), tmp_path, line)
     assert len(calls) == 60
-    for name in ("backbone/model.safetensors", "backbone/tokenizer.json", "metrics.jsonl", "validation.json"):
+    for name in ("backbone/model.safetensors", "backbone/tokenizer.json", "metrics.jsonl", "backbone/validation.json"):
         assert (tmp_path / name).read_bytes() == (run / name).read_bytes()
 
 
@@ -178,7 +178,7 @@ def test_transformers_gives_the_same_logits(run: pathlib.Path) -> None:
 
 
 def test_validation_has_what_guessing_gets(directory: pathlib.Path, run: pathlib.Path) -> None:
-    measured = json.loads((run / "validation.json").read_text())
+    measured = json.loads((run / "backbone" / "validation.json").read_text())
     colours, copies = measured["stub/colours"], measured["stub/copies"]
     rows = [json.loads(row) for row in (directory / "data/stub/colours/validation.jsonl").open()]
     most = max(np.bincount([row["label"] for row in rows])) / len(rows)

@@ -2,9 +2,10 @@
 
 First its vocabulary, then span corruption of plain text alone, then hard prompts of the held-in tasks with a share of
 span corruption. The result is a Hugging Face directory, `<workdir>/backbone`, with `pretraining.json` on how it came
-about. Batches are a function of the step: a run that is stopped and resumed ends with the same weights, bit for bit.
+about and `validation.json` on what it can do. Batches are a function of the step: a run that is stopped and resumed
+ends with the same weights, bit for bit.
 
-config.json  metrics.jsonl  validation.json  summary.json  vocabulary/  checkpoints/  backbone/
+config.json  metrics.jsonl  summary.json  vocabulary/  checkpoints/  backbone/
 """
 
 from __future__ import annotations
@@ -81,7 +82,7 @@ def pretrain(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str],
         run.train(interrupt)
     run.export(tokenizer)
     measured = validation.validate(directory.path / "backbone", own, held_back, config)
-    report.write_json(directory.path / "validation.json", measured)
+    report.write_json(directory.path / "backbone" / "validation.json", measured)
     summary = {"pretraining": run.account(), "validation": measured}
     report.write_json(directory.path / "summary.json", summary)
     return summary

@@ -1,0 +1,88 @@
+"""Runs the experiment behind docs/claims.md and keeps what it needs of each run, or writes the page from that.
+
+    python -m bench.claims run [--workdir runs/claims] [NAME ...]     trains what is missing; the same command resumes
+    python -m bench.claims report                                     writes docs/claims.md's tables and its plots
+
+A run is `configs/nano_claims.py` with the text of `RUNS` behind it; its result is bench/results/claims/<name>.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import pathlib
+import subprocess
+import sys
+from typing import Any
+
+from bench import claims_report, reports
+from infoprompt_jax.metrics_log import read_records, series
+
+RESULTS = pathlib.Path(__file__).parent / "results" / "claims"
+TASKS = ("entailment", "inference", "causes", "endings", "pronouns", "senses")
+SHOTS = ("64", "256", "full")
+# In order of importance: what is interrupted has the best part.
+RUNS = {
+    **{f"{task}-{shots}": f"{task},{shots}" for shots in ("64", "256", "full") for task in TASKS},
+    **{f"{task}-256-instance": f"{task},256,instance" for task in TASKS},
+    **{f"{task}-256-estimators": f"{task},256,estimators" for task in TASKS[:3]},
+    **{f"{task}-256-weights": f"{task},256,weights" for task in TASKS[:3]},
+    **{f"{task}-256-released_code": f"{task},256,released_code" for task in TASKS},
+}
+METRIC = "accuracy"
+
+
+def train(name: str, workdir: pathlib.Path) -> None:
+    """Runs the job in a process of its own, whose compiled programs go with it."""
+    main = [sys.executable, "-m", "infoprompt_jax.main"]
+    subprocess.run([*main, f"--config=configs/nano_claims.py:{RUNS[name]}", f"--workdir={workdir}"], check=True)
+
+
+def extract(name: str, workdir: pathlib.Path) -> dict[str, Any]:
+    """What the report reads of a finished run."""
+    summary = json.loads((workdir / "summary.json").read_text())
+    records = series(read_records(workdir / "metrics.jsonl"))
+    members = {
+        member["name"]: {
+            "validation": member["final"].get(METRIC),
+            "test": member.get("test", {}).get(METRIC),
+            "steps_to_quality": member.get("to_quality", {}).get("steps"),
+            "curve": sorted(records[member["name"]].get(f"eval/{METRIC}", {}).items()),
+            **member["mutual_information"],
+        }
+        for member in summary["members"]
+    }
+    quality = next((m["to_quality"][METRIC] for m in summary["members"] if "to_quality" in m), None)
+    references = {r["name"]: {key: r[key][METRIC] for key in ("best", "test")} for r in summary["references"]}
+    about = {key: summary[key] for key in ("examples", "training_examples", "fingerprints")}
+    seconds = summary.get("train_seconds")
+    return {"run": name, "config": RUNS[name], "quality": quality, "references": references, "seconds": seconds} | {
+        **about,
+        "machine": reports.machine(),
+        "members": members,
+    }
+
+
+def run(names: list[str], directory: pathlib.Path) -> None:
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    for name in names or RUNS:
+        result = RESULTS / f"{name}.json"
+        if not result.exists():
+            train(name, directory / name)
+            result.write_text(json.dumps(reports.rounded(extract(name, directory / name))) + "\n")
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("what", choices=("run", "report"))
+    options.add_argument("names", nargs="*", metavar="NAME", help=f"runs; all: {', '.join(RUNS)}")
+    options.add_argument("--workdir", type=pathlib.Path, default=pathlib.Path("runs/claims"))
+    chosen = options.parse_args()
+    if chosen.what == "run":
+        run(chosen.names, chosen.workdir)
+    else:
+        claims_report.write(RESULTS)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,219 @@
+"""docs/claims.md's tables and plots, from bench/results/claims/*.json.
+
+Everything is paired: a variant's member and the plain one of the same seed start from the same prompt and see the same
+batches, so their difference is taken seed by seed. Intervals are 95 % percentile bootstraps over the seeds.
+"""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from bench.pages import DOCS, fill, markdown
+from infoprompt_jax.report import COLOURS
+
+PAGE = DOCS / "claims.md"
+RESAMPLES = 10_000
+VARIANTS = ("head", "representation", "both")
+
+Result = Mapping[str, Any]
+Statistic = Callable[[np.ndarray], np.ndarray]  # [..., seeds] -> [...]
+
+
+def read(directory: pathlib.Path) -> dict[str, Result]:
+    """Results by the run's name."""
+    return {path.stem: json.loads(path.read_text()) for path in sorted(directory.glob("*.json"))}
+
+
+def values(result: Result, variant: str, field: str) -> np.ndarray:
+    """[seeds] of one variant, in the order of the seeds; `mean curve` is the mean over a member's evaluations.
+
+    A member that never reached the quality counts with the step after the last evaluation.
+    """
+    found = {name: m for name, m in result["members"].items() if re.fullmatch(rf"{variant}-seed\d+", name)}
+    ordered = [found[name] for name in sorted(found, key=lambda name: int(name.rsplit("seed")[-1]))]
+    return np.array([_value(member, field) for member in ordered])
+
+
+def _value(member: Mapping[str, Any], field: str) -> float:
+    curve = member["curve"]
+    if field == "mean curve":
+        return float(np.mean([value for _, value in curve]))
+    if field == "steps_to_quality" and member[field] is None:
+        return curve[-1][0] + curve[1][0] - curve[0][0]
+    return member[field]
+
+
+def bootstrap(samples: np.ndarray, statistic: Statistic) -> tuple[float, float, float]:
+    """The statistic of `samples` [..., seeds] and its 95 % interval over resampled seeds."""
+    draws = np.random.default_rng(0).integers(samples.shape[-1], size=(RESAMPLES, samples.shape[-1]))
+    resampled = statistic(np.moveaxis(samples[..., draws], -2, 0))
+    low, high = np.quantile(resampled, (0.025, 0.975))
+    return float(statistic(samples)), float(low), float(high)
+
+
+def difference(result: Result, variant: str, field: str, base: Result | None = None) -> tuple[float, float, float]:
+    """Mean of the paired differences to plain prompt tuning."""
+    return bootstrap(values(result, variant, field) - values(base or result, "plain", field), _mean)
+
+
+def spread(result: Result, variant: str, field: str) -> tuple[float, float, float]:
+    """Ratio of the standard deviations over seeds, the variant's over plain prompt tuning's."""
+    pair = np.stack([values(result, variant, field), values(result, "plain", field)])
+    return bootstrap(pair, _ratio_of_deviations)
+
+
+def _mean(samples: np.ndarray) -> np.ndarray:
+    return samples.mean(axis=-1)
+
+
+def _ratio_of_deviations(pairs: np.ndarray) -> np.ndarray:
+    deviations = pairs.std(axis=-1, ddof=1)
+    return deviations[..., 0] / np.maximum(deviations[..., 1], 1e-9)
+
+
+def interval(found: tuple[float, float, float], digits: int, factor: float = 1.0) -> str:
+    """`+1.2 [0.3, 2.0]`, in bold where the interval leaves zero out."""
+    value, low, high = (factor * number for number in found)
+    text = f"{value:+.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+    return f"**{text}**" if low > 0 or high < 0 else text
+
+
+def ratio(found: tuple[float, float, float]) -> str:
+    value, low, high = found
+    text = f"{value:.2f} [{low:.2f}, {high:.2f}]"
+    return f"**{text}**" if low > 1 or high < 1 else text
+
+
+def plus_minus(samples: np.ndarray, digits: int = 1, factor: float = 100.0) -> str:
+    return f"{factor * samples.mean():.{digits}f} ± {factor * samples.std(ddof=1):.{digits}f}"
+
+
+def split_name(name: str) -> tuple[str, str]:
+    task, shots = name.split("-")[:2]
+    return task, shots
+
+
+def main_table(results: Mapping[str, Result]) -> str:
+    """Both terms beside none, static prompts: one line a run."""
+    header = ("task, examples", "no prompt", "plain", "both", "difference", "steps to 90 %: plain", "both minus plain",
+              "mean over training: difference", "spread, both / plain")  # fmt: skip
+    rows = []
+    for name, result in results.items():
+        task, shots = split_name(name)
+        rows.append(
+            (
+                f"{task}, {shots}",
+                f"{100 * result['references']['no prompt']['test']:.1f}",
+                plus_minus(values(result, "plain", "test")),
+                plus_minus(values(result, "both", "test")),
+                interval(difference(result, "both", "test"), 1, 100),
+                f"{values(result, 'plain', 'steps_to_quality').mean():.0f}",
+                interval(difference(result, "both", "steps_to_quality"), 0),
+                interval(difference(result, "both", "mean curve"), 1, 100),
+                ratio(spread(result, "both", "test")),
+            )
+        )
+    return markdown(header, rows)
+
+
+def pooled(results: Iterable[Result], variant: str, field: str) -> tuple[float, float, float]:
+    """The mean over runs of the paired differences, seeds resampled together."""
+    pairs = [values(result, variant, field) - values(result, "plain", field) for result in results]
+    return bootstrap(np.mean(pairs, axis=0), _mean)
+
+
+def verdicts(results: Sequence[Result], variant: str, field: str, better: int) -> str:
+    """`7 better, 1 worse of 18`, counting intervals that leave zero out."""
+    found = [difference(result, variant, field) for result in results]
+    good = sum(better * value > 0 and low * high > 0 for value, low, high in found)
+    bad = sum(better * value < 0 and low * high > 0 for value, low, high in found)
+    return f"{good} better, {bad} worse of {len(found)}"
+
+
+def ablation_table(groups: Mapping[str, Sequence[Result]]) -> str:
+    """{head, representation, both} beside none, over all runs of a group."""
+    header = ("prompts, examples", "terms", "accuracy", "", "steps to 90 %", "", "mean over training", "")
+    rows = []
+    for title, results in groups.items():
+        for variant in VARIANTS if results else ():
+            row = [title, variant]
+            for field, better, digits, factor in (
+                ("test", 1, 2, 100),
+                ("steps_to_quality", -1, 1, 1),
+                ("mean curve", 1, 2, 100),
+            ):
+                row += [
+                    interval(pooled(results, variant, field), digits, factor),
+                    verdicts(results, variant, field, better),
+                ]
+            rows.append(row)
+    return markdown(header, rows)
+
+
+def against_table(results: Mapping[str, Result], bases: Mapping[str, Result], names: Sequence[str]) -> str:
+    """Runs without plain members of their own (estimators, weights), beside the same task's main run."""
+    header = ("task, examples", *names)
+    rows = []
+    for name, result in results.items():
+        base = bases["-".join(split_name(name))]
+        found = [difference(result, f"{own}-both", "test", base) for own in names]
+        rows.append((", ".join(split_name(name)), *(interval(f, 1, 100) for f in found)))
+    return markdown(header, rows)
+
+
+def curves(results: Mapping[str, Result], path: pathlib.Path) -> None:
+    """Mean validation accuracy of plain and both with bands of one standard deviation, one panel a run."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    columns = 6
+    figure = Figure(figsize=(2.6 * columns, 2.3 * -(-len(results) // columns) + 0.4), dpi=110, layout="constrained")
+    FigureCanvasAgg(figure)
+    for index, (name, result) in enumerate(results.items(), 1):
+        axes = figure.add_subplot(-(-len(results) // columns), columns, index)
+        for variant, colour in (("plain", COLOURS[1]), ("both", COLOURS[0])):
+            found = [m["curve"] for n, m in result["members"].items() if n.startswith(f"{variant}-seed")]
+            steps = [step for step, _ in found[0]]
+            accuracy_MT = np.array([[value for _, value in curve] for curve in found])
+            mean, deviation = accuracy_MT.mean(axis=0), accuracy_MT.std(axis=0, ddof=1)
+            axes.fill_between(steps, mean - deviation, mean + deviation, color=colour, alpha=0.15, linewidth=0)
+            axes.plot(steps, mean, color=colour, linewidth=1.6, label=variant)
+        axes.axhline(result["references"]["no prompt"]["best"], color="#999999", linewidth=1, linestyle=":")
+        axes.set_title(", ".join(split_name(name)), loc="left", fontsize=9.5)
+        axes.tick_params(labelsize=7.5)
+        axes.spines[["top", "right"]].set_visible(False)
+        if index == 1:
+            axes.legend(frameon=False, fontsize=8)
+    figure.supxlabel(
+        "step; mean validation accuracy ± one standard deviation over seeds; dotted: no prompt", fontsize=8.5
+    )
+    figure.savefig(path, format="png")
+
+
+def only(results: Mapping[str, Result], kind: str) -> dict[str, Result]:
+    """The runs of one kind: `` for the main ones, else what the run's name ends in."""
+    return {name: result for name, result in results.items() if "-".join(name.split("-")[2:]) == kind}
+
+
+def by_size(results: Mapping[str, Result]) -> dict[str, Result]:
+    order = ("64", "256", "full")
+    return dict(sorted(results.items(), key=lambda item: order.index(split_name(item[0])[1])))
+
+
+def write(directory: pathlib.Path) -> None:
+    """Fills in docs/claims.md and draws its plots."""
+    results = read(directory)
+    main, instance = by_size(only(results, "")), only(results, "instance")
+    groups = {
+        f"static, {shots}": [result for name, result in main.items() if split_name(name)[1] == shots]
+        for shots in ("64", "256", "full")
+    }
+    blocks = {"main": main_table(main), "ablation": ablation_table(groups | {"instance, 256": list(instance.values())})}
+    curves(main, PAGE.with_name("claims.png"))
+    fill(PAGE, blocks)
