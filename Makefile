@@ -2,8 +2,8 @@
 
 PYTHON ?= $(shell for p in python3.11 python3.12 python3; do $$p -c '$(SUPPORTED)' 2>/dev/null && echo $$p && break; done)
 VENV ?= .venv
-CONFIG ?= configs/demo.py
-WORKDIR ?= runs/demo
+CONFIG ?= configs/nano.py
+WORKDIR ?= runs/nano
 WORKERS ?= 2
 
 SUPPORTED := import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))
@@ -18,8 +18,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
-run: $(VENV)/run.stamp  ## train the demo (CONFIG=..., WORKDIR=...); the same command again resumes
-	$(RUN) infoprompt_jax.demo runs/demo-data
+run: $(VENV)/run.stamp  ## train the embedded default (CONFIG=..., WORKDIR=...); the same command again resumes
 	$(RUN) infoprompt_jax.main --config=$(CONFIG) --workdir=$(WORKDIR)
 
 test: $(VENV)/dev.stamp  ## the fast tests

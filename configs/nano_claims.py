@@ -1,6 +1,6 @@
 """What InfoPrompt claims, measured on the nano backbone: one run of the experiment behind docs/claims.md.
 
-    python -m infoprompt_jax.main --config=configs/nano_claims.py:entailment,256 --workdir=runs/claims/entailment-256
+    python -m infoprompt_jax.main --config=configs/nano_claims.py --workdir=runs/claims/entailment-256
     python -m bench.claims run        # all runs, in order; the same command resumes
     python -m bench.claims report     # docs/claims.md and its plots, from the results of the runs
 

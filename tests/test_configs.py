@@ -13,14 +13,20 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from infoprompt_jax import convert, demo, jobs, settings
+from infoprompt_jax import convert, jobs, settings
 from infoprompt_jax.command_line import read_config
 from infoprompt_jax.experiment import build
 from infoprompt_jax.t5 import T5, T5Config
 
 CONFIGS = pathlib.Path(__file__).parent.parent / "configs"
 NAMES = sorted(path.stem for path in CONFIGS.glob("*.py"))
-VARIANTS = {name: [None] if name == "demo" else [None, *settings.VARIANTS] for name in NAMES}
+OWN_VARIANTS = {
+    "nano": ("inference", "causes", "endings", "pronouns", "senses"),
+    "nano_claims": ("senses,64", "causes,full,instance", "endings,256,estimators", "inference,256,released_code",
+                    "entailment,64,weights", "pronouns,256,probe=runs/claims/pronouns-256"),
+    "nano_pretrain": ("smoke",),
+}  # fmt: skip
+VARIANTS = {name: [None, *OWN_VARIANTS.get(name, settings.VARIANTS)] for name in NAMES}
 
 pytestmark = pytest.mark.usefixtures("programs")
 
@@ -109,7 +115,7 @@ def test_configs_run_on_real_rows(
 
 def test_every_config_is_run() -> None:
     run = test_configs_run_on_real_rows.pytestmark[0].args[1]
-    assert {name for name, _ in run} | {"demo", "own_data"} == set(NAMES)
+    assert {name for name, _ in run} | {"own_data", *OWN_VARIANTS} == set(NAMES)
 
 
 @pytest.mark.parametrize(("variant", "shots"), [("64", 64), ("256", 250)])
@@ -125,11 +131,13 @@ def test_few_shot_variants_train_on_so_many_rows(
         assert sorted(np.bincount(rows.labels[numbers - offset]))[0] == 16
 
 
-def test_the_demonstration_runs(tmp_path: pathlib.Path) -> None:
-    demo.write(tmp_path / "data")
-    config = shrunk(load("demo"), data__dir=str(tmp_path / "data"), data__cache_dir=str(tmp_path / "cache"))
-    members = ran(config, tmp_path / "run")["members"]
-    assert [m["name"] for m in members] == ["both-seed0", "both-seed1", "plain-seed0", "plain-seed1"]
+def test_the_embedded_default_runs(tmp_path: pathlib.Path) -> None:
+    config = shrunk(load("nano"), data__cache_dir=str(tmp_path / "cache"), task__shots=16, fleet__seeds=(0, 1))
+    config.task.train_split = "train"
+    summary = ran(config, tmp_path / "run")
+    assert [m["name"] for m in summary["members"]] == ["plain-seed0", "plain-seed1", "both-seed0", "both-seed1"]
+    assert [r["name"] for r in summary["references"]] == ["most frequent answer", "no prompt"]
+    assert summary["training_examples"] == 16
 
 
 REVIEWS = [

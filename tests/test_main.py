@@ -100,11 +100,12 @@ def test_mistakes_in_the_users_own_config_file(source: str | None, sentence: str
     assert "\n" not in str(error.value) and len(str(error.value)) < 300
 
 
-def test_unknown_variants() -> None:
+def test_unknown_variants(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "plain.py").write_text("def get_config():\n    pass\n")
     with pytest.raises(UserError, match="no variant 'nope': choose from 3b, 11b, 64, 256, smoke"):
         parse(["main", f"--config={ROOT / 'configs' / 'rte.py'}:nope", "--workdir=w"])
     with pytest.raises(UserError, match=r"TypeError: get_config\(\) takes 0 positional arguments but 1 was given"):
-        parse(["main", f"--config={ROOT / 'configs' / 'demo.py'}:nope", "--workdir=w"])
+        parse(["main", f"--config={tmp_path / 'plain.py'}:nope", "--workdir=w"])
 
 
 def test_help(capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,13 +13,14 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+import generated_words
 import ml_collections
 import numpy as np
 import pytest
 import tiny_runs
 from tiny_runs import STEPS, acting, before_step
 
-from infoprompt_jax import demo, jobs
+from infoprompt_jax import jobs
 from infoprompt_jax.checkpoints import Checkpoints
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.experiment import build
@@ -192,7 +193,7 @@ def test_sigterm_saves_and_stops(
 def test_a_run_resumes_on_its_own_data_and_settings_alone(
     config: ml_collections.ConfigDict, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    demo.write(tmp_path / "data")
+    generated_words.write(tmp_path / "data")
     config = config.copy_and_resolve_references()
     config.data.dir = str(tmp_path / "data")
     workdir = tmp_path / "run"

@@ -16,9 +16,10 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+import generated_words
 import ml_collections
 
-from infoprompt_jax import demo, jobs, settings
+from infoprompt_jax import jobs, settings
 from infoprompt_jax.fleet import Fleet
 
 STEPS = 10
@@ -46,7 +47,7 @@ def config(directory: pathlib.Path, **fields: Any) -> ml_collections.ConfigDict:
     Evaluations, saves and the schedule's warm-up end at different steps. In `fields`, a__b stands for a.b.
     """
     if not (directory / "data").exists():
-        demo.write(directory / "data")
+        generated_words.write(directory / "data")
         (directory / "templates" / "generated" / "words").mkdir(parents=True)
         (directory / "templates" / "generated" / "words" / "templates.yaml").write_text(TEMPLATES)
     made = settings.defaults()

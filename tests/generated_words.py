@@ -1,15 +1,10 @@
-"""Writes the generated task of the demonstration: `python -m infoprompt_jax.demo DIRECTORY`.
-
-A line holds seven words, most of them animals or most of them tools; the label says which. That takes no knowledge of
-English, which is as well: the demonstration's backbone is untrained.
-"""
+"""A small task in files, which an untrained backbone can learn: a line of animals or of tools, and which are more."""
 
 from __future__ import annotations
 
 import json
 import pathlib
 import random
-import sys
 
 from infoprompt_jax.atomic import whole
 
@@ -34,7 +29,3 @@ def write(directory: pathlib.Path) -> None:
     for split, count in ROWS.items():
         with whole(directory / "generated" / "words" / f"{split}.jsonl") as partial:
             partial.write_text("".join(json.dumps(row(choose)) + "\n" for _ in range(count)))
-
-
-if __name__ == "__main__":
-    write(pathlib.Path(sys.argv[1]))
