@@ -11,6 +11,7 @@ What follows the file's name, separated by commas: the task (see configs/nano.py
     instance        a prompt for every example instead of one for all
     estimators      {nwj, dv, smile, js} x both, static; infonce is the default run
     weights         both terms at 0.3, 3 and 10 times their weights
+    (sst2, rotten_tomatoes or ag_news instead of a task: public text, with --config.data.dir=DATA)
     released_code   the recipe and objective of the released code, with and without its terms
     probe=RUN       critics alone, on the finished prompts of RUN's directory: what MI the prompts of each variant carry
 """
@@ -26,6 +27,12 @@ SEEDS = tuple(range(20))
 VARIANTS = ("plain", "head", "representation", "both")
 ESTIMATORS = ("nwj", "dv", "smile", "js")
 WEIGHTS = (0.3, 3.0, 10.0)
+# data set, hard prompt, and what of it is trained on, chosen by and reported
+REAL = {
+    "sst2": ("glue/sst2", "tone", "train[:-500]", "train[-500:]", "validation"),
+    "rotten_tomatoes": ("rotten_tomatoes", "tone", "train[:-500]", "train[-500:]", "validation"),
+    "ag_news": ("ag_news", "topic", "test[:6000]", "test[6000:6500]", "test[6500:]"),
+}
 
 
 def beside(name: str, *arguments: str) -> ml_collections.ConfigDict:
@@ -35,7 +42,7 @@ def beside(name: str, *arguments: str) -> ml_collections.ConfigDict:
 
 def get_config(chosen: str = "entailment,256") -> ml_collections.ConfigDict:
     task, shots, *differs = chosen.split(",")
-    config = beside("nano", task)
+    config = real(task) if task in REAL else beside("nano", task)
     config.task.shots = 0 if shots == "full" else int(shots)
     config.fleet.seeds = SEEDS
     config.fleet.variants = VARIANTS
@@ -43,6 +50,16 @@ def get_config(chosen: str = "entailment,256") -> ml_collections.ConfigDict:
     for change in differs:
         name, _, value = change.partition("=")
         CHANGES[name](config, value)
+    return config
+
+
+def real(task: str) -> ml_collections.ConfigDict:
+    """Public text, which the backbone reads in pieces: set data.dir to a folder with the data set's files."""
+    config = beside("nano")
+    config.task.name, config.task.template, *splits = REAL[task]
+    config.task.train_split, config.task.eval_split, config.task.test_split = splits
+    config.data.max_input_length = 128
+    config.data.buckets = (64, 96, 128)
     return config
 
 

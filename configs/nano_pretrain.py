@@ -4,9 +4,9 @@
 
 No download: rows and plain text are generated, the vocabulary is trained first (runs/nano/vocabulary). The result is
 the Hugging Face directory runs/nano/backbone; the table printed at the end, runs/nano/backbone/validation.json, is its
-accuracy on validation rows of the tasks it was trained on. The same command resumes a run that was stopped; the same seed gives
-the same weights on the same machine. Settings of the model and the data are in the group `pretrain`; steps, batch and
-rates are those of `train`:
+accuracy on validation rows of the tasks it was trained on. The same command resumes a run that was stopped; the same
+seed gives the same weights on the same machine. Settings of the model and the data are in the group `pretrain`; steps,
+batch and rates are those of `train`:
 
     ... --config.train.steps=20000 --config.pretrain.denoising_phase=0.2 --config.train.learning_rate=0.01
 
@@ -38,8 +38,9 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     config.data.max_input_length = 64
     config.data.max_target_length = 16
     config.data.buckets = (32, 48, 64)
-    config.pretrain.denoising_phase = 0.08
-    config.train.steps = 10000
+    config.pretrain.denoising_phase = 0.12
+    config.pretrain.denoising_share = 0.2
+    config.train.steps = 12000
     config.train.batch_size = 64
     config.train.learning_rate = 0.02  # times the size of the matrix that is stepped
     config.train.warmup = 0.03

@@ -19,6 +19,22 @@ QUESTION_TYPES = ("person", "place", "time", "number", "thing", "reason")
 RELATIONS = ("part of", "inside", "caused by", "made by", "from", "member of")
 
 
+def remarks(draw: random.Random) -> Row:
+    """Short praise and blame; the words tell."""
+    label = draw.randrange(2)
+    thing = draw.choice(lexicon.WORKS + lexicon.FILM_PARTS + lexicon.MEAL_PARTS)
+    first, second = two(draw, lexicon.GOOD if label else lexicon.BAD)
+    person = name(draw.choice(lexicon.NAMES))
+    patterns = (
+        f"what {a(first)} {thing}!",
+        f"the {thing} was {first} and {second}",
+        f"{person} found the {thing} {first}",
+        f"{a(first)}, {second} {thing}",
+        f"so {first}, this {thing}",
+    )
+    return {"text": sentence(draw.choice(patterns)), "label": label}
+
+
 def films(draw: random.Random) -> Row:
     """Reviews; the opinion of the work counts, not the one of a part of it, and denials turn opinions round."""
     label = draw.randrange(2)
@@ -29,9 +45,8 @@ def films(draw: random.Random) -> Row:
         f"{work}, although {part}",
         f"although {part}, {work}",
         f"{work}. {sentence(part)}",
-        work,
     )
-    return {"text": sentence(draw.choice(patterns)), "label": label}
+    return {"text": sentence(work if draw.random() < 0.5 else draw.choice(patterns)), "label": label}
 
 
 def meals(draw: random.Random) -> Row:
@@ -152,8 +167,8 @@ def _asked(draw: random.Random, told: list[scenes.Event]) -> tuple[str, str, lis
 
 
 def stories(draw: random.Random) -> Row:
-    """Three events and a question; the answer is a word of the story."""
-    told = scenes.events(draw, 3)
+    """One to three events and a question; the answer is a word of the story."""
+    told = scenes.events(draw, draw.choice((1, 2, 3)))
     question, answer, _ = _asked(draw, told)
     return {"context": " ".join(event.active() for event in told), "question": question, "answer": answer}
 
@@ -191,15 +206,15 @@ def which_kind(draw: random.Random) -> Row:
 
 
 def story_choice(draw: random.Random) -> Row:
-    """Three events and a question with three choices, all of them from the story."""
-    told = scenes.events(draw, 3)
+    """Two or three events and a question with as many choices, all of them from the story."""
+    told = scenes.events(draw, draw.choice((2, 3)))
     question, answer, wrong = _asked(draw, told)
     shuffled, label = options(draw, answer, wrong)
     return {"context": " ".join(e.active() for e in told), "question": question, "choices": shuffled, "label": label}
 
 
 def claims(draw: random.Random) -> Row:
-    """Two events and a claim; 1 = true. A false claim mixes the two."""
+    """One or two events and a claim; 1 = true. A false claim takes one thing from another event, told or not."""
     label = draw.randrange(2)
     told = scenes.events(draw, 2)
     event, other = draw.sample(told, 2)
@@ -208,6 +223,8 @@ def claims(draw: random.Random) -> Row:
     else:
         field = draw.choice(("person", "thing", "colour", "place"))
         claim = dataclasses.replace(event, **{field: getattr(other, field)})
+    if draw.random() < 0.5:
+        told = [event]
     return {"evidence": " ".join(e.active() for e in told), "claim": claim.again(draw), "label": label}
 
 

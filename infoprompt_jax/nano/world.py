@@ -19,9 +19,8 @@ from typing import Any
 
 from infoprompt_jax.atomic import whole
 from infoprompt_jax.errors import UserError
-from infoprompt_jax.nano import held_in, held_out, lexicon, scenes
-from infoprompt_jax.nano.grammar import a, name, sentence, two
-from infoprompt_jax.nano.senses import SENSES
+from infoprompt_jax.nano import held_in, held_out
+from infoprompt_jax.nano.texts import TEXTS
 
 Row = dict[str, Any]
 
@@ -44,6 +43,7 @@ class DataSet:
 
 
 DATASETS = {
+    "remarks": DataSet("sentiment", held_in.remarks, lexical=True),
     "films": DataSet("sentiment", held_in.films),
     "meals": DataSet("sentiment", held_in.meals),
     "headlines": DataSet("topic", held_in.headlines, lexical=True),
@@ -101,66 +101,8 @@ def _split(key: str) -> str:
 
 
 def text(draw: random.Random) -> str:
-    """A line of two or three unlabelled sentences, of what the world's data sets are about."""
+    """A line of two or three unlabelled sentences (`texts.py`)."""
     return draw.choice(TEXTS)(draw)
-
-
-def _events(draw: random.Random) -> str:
-    told = scenes.events(draw, 2)
-    return f"{told[0].active()} {told[1].again(draw)}"
-
-
-def _kinds(draw: random.Random) -> str:
-    said = []
-    for kind in draw.sample(tuple(lexicon.KINDS), 2):
-        word = draw.choice(lexicon.KINDS[kind])
-        able = draw.choice([ability for ability, kinds in lexicon.ABILITIES.items() if kind in kinds])
-        said.append(sentence(f"{a(word)} is {a(kind)} and {able}"))
-    return " ".join(said)
-
-
-def _cause(draw: random.Random) -> str:
-    person = draw.choice(lexicon.NAMES)
-    they = "she" if person in lexicon.WOMEN else "he"
-    cause, effect = draw.choice(lexicon.CAUSES)
-    return draw.choice(
-        (
-            sentence(name(person), f"{cause}, so {they} {effect}"),
-            sentence(name(person), f"{effect} because {they} {cause}"),
-            f"{sentence(name(person), cause)} {sentence('then', they, effect)}",
-        )
-    )
-
-
-def _reason(draw: random.Random) -> str:
-    people = [name(person) for person in two(draw, lexicon.NAMES)]
-    start, *reasons = draw.choice(held_out.SCHEMAS)
-    answer = draw.randrange(2)
-    return f"{start.format(A=people[0], B=people[1])} {people[answer]} {reasons[answer]}."
-
-
-def _sense(draw: random.Random) -> str:
-    """One sense of a word in a paragraph, as is usual in text."""
-    sense = draw.choice(SENSES[draw.choice(tuple(SENSES))])
-    return " ".join(sentence(context) for context in two(draw, sense))
-
-
-def _opinions(draw: random.Random) -> str:
-    good = draw.random() < 0.5
-    first, second = two(draw, lexicon.WORKS + lexicon.FILM_PARTS + lexicon.MEAL_PARTS)
-    return sentence(f"{scenes.opinion(draw, first, good)} and {scenes.opinion(draw, second, good)}")
-
-
-TEXTS = (
-    _events,
-    _kinds,
-    _cause,
-    _reason,
-    _sense,
-    _opinions,
-    lambda draw: " ".join(scenes.topical(draw, topic) for topic in [draw.choice(tuple(lexicon.TOPICS))] * 2),
-    lambda draw: scenes.people(draw, 1)[0].profile(draw),
-)
 
 
 def write(directory: pathlib.Path, datasets: Iterable[str] = tuple(DATASETS)) -> None:

@@ -1,0 +1,114 @@
+"""The nano world's unlabelled text, for span corruption: what the data sets are about, said and said again.
+
+As in most text, a fact is told more than once and a word keeps its sense, so that what is missing in one sentence can
+be read off another.
+"""
+
+from __future__ import annotations
+
+import random
+
+from infoprompt_jax.nano import held_in, held_out, lexicon, scenes
+from infoprompt_jax.nano.grammar import a, name, sentence, two
+from infoprompt_jax.nano.senses import SENSES
+
+
+def event(draw: random.Random) -> str:
+    """Two events, one of them in other words too."""
+    first, second = scenes.events(draw, 2)
+    told = [first.active(), second.active()]
+    draw.shuffle(told)
+    return f"{' '.join(told)} {first.again(draw)}"
+
+
+def transfer(draw: random.Random) -> str:
+    giver, taker = (name(person) for person in two(draw, lexicon.NAMES))
+    verb = draw.choice(lexicon.TRANSFERS)
+    thing = f"the {draw.choice(lexicon.COLOURS)} {draw.choice(lexicon.OBJECTS)}"
+    said = (
+        sentence(giver, verb[0], thing, "to", taker),
+        sentence(giver, verb[2], thing, "to", taker),
+        sentence(thing, "was", verb[1], "to", taker, "by", giver),
+        sentence(taker, "got", thing, "from", giver),
+    )
+    return " ".join(two(draw, said))
+
+
+def quantity(draw: random.Random) -> str:
+    row = held_in.quantities(draw)
+    return f"{row['text']} {row['choices'][row['label']]} has {row['question'].removeprefix('Who has ').rstrip('?')}."
+
+
+def order(draw: random.Random) -> str:
+    row = held_in.order(draw)
+    person, asked = row["question"].removeprefix("What did ").rstrip("?").split(" do ")
+    return f"{row['text']} {person} {row['choices'][row['label']]} {asked}."
+
+
+def kinds(draw: random.Random) -> str:
+    said = []
+    for kind in draw.sample(tuple(lexicon.KINDS), 2):
+        word = draw.choice(lexicon.KINDS[kind])
+        able = draw.choice([ability for ability, kinds in lexicon.ABILITIES.items() if kind in kinds])
+        said.append(sentence(f"{a(word)} is {a(kind)} and {able}"))
+    return " ".join(said)
+
+
+def cause(draw: random.Random) -> str:
+    person = draw.choice(lexicon.NAMES)
+    they = "she" if person in lexicon.WOMEN else "he"
+    cause, effect = draw.choice(lexicon.CAUSES)
+    return draw.choice(
+        (
+            sentence(name(person), f"{cause}, so {they} {effect}"),
+            sentence(name(person), f"{effect} because {they} {cause}"),
+            f"{sentence(name(person), cause)} {sentence('then', they, effect)}",
+        )
+    )
+
+
+def reason(draw: random.Random) -> str:
+    people = [name(person) for person in two(draw, lexicon.NAMES)]
+    start, *reasons = draw.choice(held_out.SCHEMAS)
+    answer = draw.randrange(2)
+    return f"{start.format(A=people[0], B=people[1])} {people[answer]} {reasons[answer]}."
+
+
+def sense(draw: random.Random) -> str:
+    """One sense of a word in two of its sentences."""
+    contexts = draw.choice(SENSES[draw.choice(tuple(SENSES))])
+    return " ".join(sentence(context) for context in two(draw, contexts))
+
+
+def opinions(draw: random.Random) -> str:
+    """One opinion of one thing, said twice."""
+    good = draw.random() < 0.5
+    thing = draw.choice(lexicon.WORKS + lexicon.FILM_PARTS + lexicon.MEAL_PARTS)
+    return " ".join(sentence(scenes.opinion(draw, thing, good)) for _ in range(2))
+
+
+def remark(draw: random.Random) -> str:
+    return held_in.remarks(draw)["text"]
+
+
+def news(draw: random.Random) -> str:
+    topic = draw.choice(tuple(lexicon.TOPICS))
+    return f"{scenes.topical(draw, topic)} {scenes.topical(draw, topic)}"
+
+
+def profile(draw: random.Random) -> str:
+    """A person, and one fact again."""
+    person = scenes.people(draw, 1)[0]
+    first = name(person.first)
+    again = draw.choice(
+        (
+            f"{first} {name(person.surname)} comes from {name(person.city)}.",
+            f"{first} is {a(person.job)}.",
+            f"The {person.job} likes {person.hobby}.",
+            f"{first} was born in {person.year}.",
+        )
+    )
+    return f"{person.profile(draw)} {again}"
+
+
+TEXTS = (event, event, transfer, quantity, order, kinds, cause, reason, sense, opinions, remark, news, profile)
