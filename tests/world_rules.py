@@ -54,6 +54,13 @@ def opinions(text: str) -> dict[str, bool]:
     return {thing: (word in lexicon.GOOD) != (adverb in ("not", "never", "hardly")) for thing, adverb, word in said}
 
 
+def remarks(row: Row) -> int:
+    said = set(re.findall(r"\w+", row["text"].lower()))
+    good, bad = said & set(lexicon.GOOD), said & set(lexicon.BAD)
+    assert bool(good) != bool(bad)
+    return int(bool(good))
+
+
 def films(row: Row) -> int:
     (good,) = [good for thing, good in opinions(row["text"]).items() if thing in lexicon.WORKS]
     return int(good)
@@ -318,7 +325,7 @@ def content(dataset: str, row: Row) -> Any:
 RULES = {
     rule.__name__: rule
     for rule in (
-        *(films, meals, headlines, same_topic, rewordings, twin_questions, questions, profiles, which_kind),
+        *(remarks, films, meals, headlines, same_topic, rewordings, twin_questions, questions, profiles, which_kind),
         *(story_choice, claims, common_facts, relations, grammar, quantities, order, concepts, entailment, inference),
         *(causes, endings, pronouns, senses),
     )
