@@ -25,6 +25,7 @@ PUBLIC = ("sst2", "rotten_tomatoes", "ag_news")  # need --data
 # In order of importance: what is interrupted has the best part.
 RUNS = {
     **{f"{task}-{shots}": f"{task},{shots}" for shots in SHOTS for task in TASKS},
+    **{f"{task}-256-probe": f"{task},256,probe={{workdir}}/{task}-256" for task in TASKS},
     **{f"{task}-256-instance": f"{task},256,instance" for task in TASKS},
     **{f"{task}-256-estimators": f"{task},256,estimators" for task in TASKS[:3]},
     **{f"{task}-256-weights": f"{task},256,weights" for task in TASKS[:3]},
@@ -37,8 +38,9 @@ METRIC = "accuracy"
 def train(name: str, workdir: pathlib.Path, data: str) -> None:
     """Runs the job in a process of its own, whose compiled programs go with it."""
     main = [sys.executable, "-m", "infoprompt_jax.main"]
+    chosen = RUNS[name].format(workdir=workdir.parent)
     where = [f"--config.data.dir={data}"] if name.split("-")[0] in PUBLIC else []
-    subprocess.run([*main, f"--config=configs/nano_claims.py:{RUNS[name]}", f"--workdir={workdir}", *where], check=True)
+    subprocess.run([*main, f"--config=configs/nano_claims.py:{chosen}", f"--workdir={workdir}", *where], check=True)
 
 
 def extract(name: str, workdir: pathlib.Path) -> dict[str, Any]:
@@ -56,7 +58,7 @@ def extract(name: str, workdir: pathlib.Path) -> dict[str, Any]:
         for member in summary["members"]
     }
     quality = next((m["to_quality"][METRIC] for m in summary["members"] if "to_quality" in m), None)
-    references = {r["name"]: {key: r[key][METRIC] for key in ("best", "test")} for r in summary["references"]}
+    references = {r["name"]: {k: r[k][METRIC] for k in ("best", "test")} for r in summary["references"]}
     about = {key: summary[key] for key in ("examples", "training_examples", "fingerprints")}
     result = {"run": name, "config": RUNS[name], "quality": quality, "references": references}
     return {**result, **about, "machine": reports.machine(), "members": members}

@@ -156,6 +156,20 @@ def ablation_table(groups: Mapping[str, Sequence[Result]]) -> str:
     return markdown(header, rows)
 
 
+def information_table(results: Mapping[str, Result]) -> str:
+    """What critics trained on the finished prompts estimate, in nats: mean and deviation over seeds."""
+    header = ("task, examples", "I(prompt; head): plain", "both", "I(prompt; Z): plain", "both")
+    rows = []
+    for name, result in results.items():
+        cells = [
+            plus_minus(values(result, variant, field), 2, 1.0)
+            for field in ("head_mi", "representation_mi")
+            for variant in ("plain", "both")
+        ]
+        rows.append((", ".join(split_name(name)), *cells))
+    return markdown(header, rows)
+
+
 def against_table(results: Mapping[str, Result], bases: Mapping[str, Result], names: Sequence[str]) -> str:
     """Runs without plain members of their own (estimators, weights), beside the same task's main run."""
     header = ("task, examples", *names)

@@ -26,6 +26,7 @@ import ml_collections
 SEEDS = tuple(range(20))
 VARIANTS = ("plain", "head", "representation", "both")
 ESTIMATORS = ("nwj", "dv", "smile", "js")
+PROBED = 10  # seeds
 WEIGHTS = (0.3, 3.0, 10.0)
 # data set, hard prompt, and what of it is trained on, chosen by and reported
 REAL = {
@@ -94,13 +95,16 @@ def released(config: ml_collections.ConfigDict, _: str) -> None:
 def probe(config: ml_collections.ConfigDict, run: str) -> None:
     config.fleet.variants = ("run",)
     config.fleet.members = tuple(
-        {"name": f"{variant}-of-{seed}", "seed": seed, "prompt.init": f"{run}/last_prompts/{variant}-seed{seed}"}
-        for seed in SEEDS
+        {"name": f"{variant}-seed{seed}", "seed": seed, "prompt.init": f"{run}/last_prompts/{variant}-seed{seed}"}
         for variant in VARIANTS
+        for seed in SEEDS[:PROBED]
     )
     config.fleet.seeds = ()
     config.train.learning_rate = 0.0
     config.train.eval_every = 0
+    config.task.eval_limit = 16  # the prompts were evaluated by their own run
+    config.task.test_split = ""
+    config.train.references = False
 
 
 CHANGES = {

@@ -11,7 +11,17 @@ Training is a command: `python -m infoprompt_jax.main --config=configs/rte.py --
 
 from infoprompt_jax.backbone import Backbone, load_backbone
 from infoprompt_jax.errors import UserError
+from infoprompt_jax.library import PromptLibrary
 from infoprompt_jax.mutual_information import mutual_information
 from infoprompt_jax.prompt_files import Prompt, load_prompt, save_prompt
 
-__all__ = ["Backbone", "Prompt", "UserError", "load_backbone", "load_prompt", "mutual_information", "save_prompt"]
+__all__ = [
+    "Backbone",
+    "Prompt",
+    "PromptLibrary",
+    "UserError",
+    "load_backbone",
+    "load_prompt",
+    "mutual_information",
+    "save_prompt",
+]

@@ -128,8 +128,14 @@ class Run:
                     step,
                 )
             elif self.config.log_every and step % self.config.log_every == 0:
-                self.log.write(step, name, {field: values[field][m] for field in LOGGED if field in values})
+                told = (field for field in LOGGED if self.tells(field, m, values))
+                self.log.write(step, name, {field: values[field][m] for field in told})
         self.active = values["active"] & values["finite"]
+
+    def tells(self, field: str, member: int, values: dict[str, np.ndarray]) -> bool:
+        """Whether there is such a value; an estimate by a critic that the member does not train says nothing."""
+        weight = {"head_mi": "gamma", "representation_mi": "beta"}.get(field)
+        return field in values and (weight is None or self.experiment.hyper[weight][member] > 0)
 
     def evaluate(self, step: int) -> None:
         """Evaluates the state, unless the log already holds it; the best prompt is kept in the state."""

@@ -58,6 +58,14 @@ def test_each_member_is_judged_by_its_own_predictions_on_its_own_rows(
     assert found[0]["macro_f1"] == pytest.approx(0.375)
 
 
+def test_the_most_frequent_answer(model: tiny.Backbone, tmp_path: pathlib.Path) -> None:
+    """Of each hard prompt's own rows, as far as they count."""
+    rows = split(tmp_path, model, {"a": [1, 0, 0, 1, 1], "b": [0]}, {"a": [1, 0, 0, 1, 1]})
+    found = evaluator(model, [NO, NO]).majority(rows)
+    assert [member["accuracy"] for member in found] == [pytest.approx(0.8), 0.6]
+    assert evaluator(model, [NO, NO], limit=3).majority(rows)[1]["accuracy"] == pytest.approx(2 / 3)
+
+
 def test_hard_prompts_are_averaged_and_their_spread_is_told(model: tiny.Backbone, tmp_path: pathlib.Path) -> None:
     data = split(tmp_path, model, {"a": [0, 0, 0, 0], "b": [1], "c": [1, 1, 0, 0]})
     (found,) = evaluator(model, [NO])(None, data)

@@ -55,8 +55,8 @@ def test_by_hand() -> None:
     assert metrics.matthews(predictions, labels) == pytest.approx((2 * 1 - 1 * 1) / 6)
 
 
-def test_exact_match_forgives_white_space_alone() -> None:
-    assert metrics.exact_match([" Paris\n", "the Paris", "paris", "Paris."], ["Paris"] * 4) == 0.25
+def test_exact_match_forgives_white_space_and_case_alone() -> None:
+    assert metrics.exact_match([" Paris\n", "the Paris", "paris", "Paris."], ["Paris"] * 4) == 0.5
 
 
 def test_rows_must_pair_up() -> None:

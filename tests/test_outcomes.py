@@ -172,6 +172,17 @@ def test_the_backbone_alone(data: pathlib.Path, tmp_path: pathlib.Path) -> None:
     assert member["best"]["accuracy"] == np.mean(right) and summary(tmp_path)["examples"] == {"validation": 64}
 
 
+def test_a_run_tells_what_the_backbone_alone_can_do(data: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    """As a run of `evaluate` without a prompt does, whatever the kind of the fleet's prompts."""
+    fields = {"task__test_split": "validation", "train__references": True, "train__steps": 2}
+    jobs.run(tiny_runs.config(data, prompt__kind="instance", **fields), str(tmp_path / "train"))
+    jobs.run(tiny_runs.config(data, job="evaluate", prompt__length=0), str(tmp_path / "evaluate"))
+    trained, evaluated = (json.loads((tmp_path / job / "summary.json").read_text()) for job in ("train", "evaluate"))
+    majority, alone = trained["references"]
+    assert alone["best"] == alone["test"] == pytest.approx(evaluated["members"][0]["best"])
+    assert 0.5 <= majority["best"]["accuracy"] < 1
+
+
 def test_a_member_that_diverges_stops_alone(
     plain: pathlib.Path, data: pathlib.Path, tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture
 ) -> None:

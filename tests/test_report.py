@@ -109,6 +109,34 @@ def test_table() -> None:
     ]
 
 
+def test_steps_to_quality_are_counted_against_plain_members_of_the_same_setting() -> None:
+    """Plain members end at 0.8 and 0.6: 90 % of their mean is 0.63."""
+    ends = {"plain-seed0": 0.8, "plain-seed1": 0.6, "both-seed0": 0.9, "both-seed1": 0.6, "x-both-seed0": 0.9}
+    curves = {
+        "plain-seed0": {0: 0.5, 10: 0.6, 20: 0.8},
+        "plain-seed1": {0: 0.5, 10: 0.65, 20: 0.6},  # once there, it counts, wherever it ends
+        "both-seed0": {0: 0.5, 10: 0.7, 20: 0.9},
+        "both-seed1": {0: 0.5, 10: 0.6, 20: 0.6},
+    }
+    members = [{"name": name, "final": {"accuracy": end}} for name, end in ends.items()]
+    records: Records = {name: {"eval/accuracy": curve} for name, curve in curves.items()}
+    report.add_steps_to_quality(members, records, ["accuracy"] * len(members))
+    found = {member["name"]: member["to_quality"]["steps"] for member in members if "to_quality" in member}
+    assert found == {"plain-seed0": 20, "plain-seed1": 10, "both-seed0": 10, "both-seed1": None}
+    assert members[0]["to_quality"]["accuracy"] == pytest.approx(0.63)
+
+
+def test_references_stand_above_the_members() -> None:
+    summary = {
+        "references": [{"name": "no prompt", "best": {"accuracy": 0.5}}],
+        "members": [{"name": "run", "steps": 3, "best": {"accuracy": 0.75}}],
+    }
+    assert [line.split() for line in report.table(summary).splitlines()[2:]] == [
+        ["no", "prompt", "-", "0.5000"],
+        ["run", "3", "0.7500"],
+    ]
+
+
 def test_write_json_is_strict_and_replaces_whole(tmp_path: pathlib.Path) -> None:
     path = tmp_path / "deep" / "summary.json"
     value = {"a": np.float32(0.5), "b": [jnp.arange(2), float("inf")], 3: (np.int64(4), None, "é"), "n": np.nan}

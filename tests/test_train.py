@@ -49,12 +49,7 @@ def assert_alone(together: pathlib.Path, config: ml_collections.ConfigDict, work
     expected = {(r["step"], r["name"]): r["value"] for r in read_records(workdir / "metrics.jsonl")}
     assert len(found) > 20
     for record in found:
-        # A run without the terms has no program for their estimates.
-        alone = expected.get((record["step"], record["name"]))
-        if alone is None:
-            assert record["name"] in ("head_mi", "representation_mi") and member.startswith("plain")
-        else:
-            assert record["value"] == pytest.approx(alone, rel=2e-3, abs=1e-5), record
+        assert record["value"] == pytest.approx(expected[record["step"], record["name"]], rel=2e-3, abs=1e-5), record
     ours, theirs = (ip.load_prompt(path / "last_prompts" / member).value_PD for path in (together, workdir))
     np.testing.assert_allclose(ours, theirs, rtol=1e-2, atol=1e-3)
 

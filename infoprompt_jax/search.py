@@ -1,0 +1,97 @@
+"""Exact search for the most similar of many keys: a matrix product and a top-k, block by block and device by device.
+
+The keys are spread over the mesh's data axis. Each device takes its share in blocks, so that the scores of all queries
+with all keys never exist at once, and keeps the best it has seen; the devices' best are then compared. Equal scores are
+told apart by the key's number, the lower first, whatever the blocks and devices.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+QUERY_BLOCK, KEY_BLOCK = 256, 16384  # scores that exist at once on a device
+
+
+class Index:
+    """Keys [K, R] on the devices of a mesh; similarity is the inner product."""
+
+    def __init__(self, take: Callable[[np.ndarray], np.ndarray], count: int, width: int, mesh: Mesh) -> None:
+        """`take` gives the float32 keys of some numbers below `count`, K; each device's share is read once."""
+        shards = mesh.shape["data"]
+        share = -(-count // shards)
+        blocks = -(-share // KEY_BLOCK)
+        self.count, self.mesh = count, mesh
+        self.block = -(-share // blocks)  # equal blocks, so that little is filled up
+        rows = shards * blocks * self.block
+
+        def padded(index: Any) -> np.ndarray:
+            start, stop, _ = index[0].indices(rows)
+            filled = np.zeros((stop - start, width), np.float32)
+            wanted = np.arange(start, max(start, min(stop, count)))
+            filled[: len(wanted)] = take(wanted)
+            return filled
+
+        self.keys_KR = jax.make_array_from_callback((rows, width), NamedSharding(mesh, P("data")), padded)
+
+    def search(self, queries_QR: np.ndarray, top: int, approximate: bool = False) -> tuple[np.ndarray, np.ndarray]:
+        """Scores, float32, and key numbers, int32, [Q, top], best first; `top` is at most K.
+
+        `approximate` uses `jax.lax.approx_max_k` within each block.
+        """
+        found = [
+            jax.device_get(_search(self.keys_KR, rows, self.count, self.mesh, self.block, top, approximate))
+            for rows in _query_blocks(queries_QR)
+        ]
+        scores_QN, numbers_QN = (np.concatenate(part)[: len(queries_QR)] for part in zip(*found, strict=True))
+        return scores_QN, numbers_QN
+
+
+def _query_blocks(queries_QR: np.ndarray) -> Iterator[np.ndarray]:
+    """Blocks of one size; zeros fill up the last of several."""
+    size = min(len(queries_QR), QUERY_BLOCK)
+    for start in range(0, len(queries_QR), size):
+        block = queries_QR[start : start + size]
+        yield np.pad(block, ((0, size - len(block)), (0, 0)))
+
+
+@functools.partial(jax.jit, static_argnums=(3, 4, 5, 6))
+def _search(
+    keys_KR: jax.Array, queries_QR: jax.Array, count: int, mesh: Mesh, block: int, top: int, approximate: bool
+) -> tuple[jax.Array, jax.Array]:
+    """Scores and numbers [Q, top] of the first `count` keys; the others only fill up."""
+
+    def share(keys_KR: jax.Array, queries_QR: jax.Array, count: jax.Array) -> tuple[jax.Array, jax.Array]:
+        first = jax.lax.axis_index("data") * len(keys_KR)
+
+        def step(best: tuple[jax.Array, jax.Array], start: jax.Array) -> tuple[tuple[jax.Array, jax.Array], None]:
+            block_KR = jax.lax.dynamic_slice_in_dim(keys_KR, start, block)
+            scores_QK = jnp.einsum("QR,KR->QK", queries_QR, block_KR, precision=jax.lax.Precision.HIGHEST)
+            numbers_K = first + start + jnp.arange(block)
+            scores_QK = jnp.where((numbers_K < count)[None], scores_QK, -jnp.inf)
+            numbers_QK = jnp.broadcast_to(numbers_K[None], scores_QK.shape)
+            if approximate:
+                scores_QK, places_QK = jax.lax.approx_max_k(scores_QK, min(top, block))
+                numbers_QK = numbers_K[places_QK]
+            return _best(jnp.append(best[0], scores_QK, axis=1), jnp.append(best[1], numbers_QK, axis=1), top), None
+
+        shape = len(queries_QR), top
+        nothing = jnp.full(shape, -jnp.inf), jnp.full(shape, count)
+        return jax.lax.scan(step, nothing, jnp.arange(0, len(keys_KR), block))[0]
+
+    specs = P("data"), P(), P()
+    sharded = jax.shard_map(share, mesh=mesh, in_specs=specs, out_specs=P(None, "data"), check_vma=False)
+    return _best(*sharded(keys_KR, queries_QR, jnp.asarray(count, jnp.int32)), top)
+
+
+def _best(scores_QK: jax.Array, numbers_QK: jax.Array, top: int) -> tuple[jax.Array, jax.Array]:
+    """The `top` best; of equal scores those that come first in K, which are those with the lower numbers."""
+    best_QN, places_QN = jax.lax.top_k(scores_QK, top)
+    return best_QN, jnp.take_along_axis(numbers_QK, places_QN, axis=1)
