@@ -1,0 +1,116 @@
+"""RoSPr's choice of a soft prompt for an unseen task: from the keys that are found to one prompt (arXiv 2210.03029).
+
+Each query instance finds its N nearest keys, and each hit votes for the source prompt that owns the key. The most
+frequent candidate is taken, or the N' most frequent are interpolated (INTER). VAR ranks candidates by frequency over
+the variance of the answers that they lead to: a prompt that always gives the same answer is biased. Per query, every
+instance takes the winner of its own hits.
+
+What is equal is told apart by rules, so that a choice can be repeated: candidates of one frequency by their summed
+similarity, the larger first, and of one similarity by their number in the library, the lower first.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from infoprompt_jax.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Hits:
+    """What Q queries found, N hits each, the most similar first."""
+
+    scores_QN: np.ndarray  # float32
+    owners_QN: np.ndarray  # int32, the source prompt that owns the key
+    keys_QN: np.ndarray  # int32, the key's number in the library
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Votes:
+    """The candidates, the most voted for first; all arrays have one entry a candidate."""
+
+    owners: np.ndarray  # int32
+    frequencies: np.ndarray  # int64, hits of all queries
+    similarities: np.ndarray  # float64, the scores of these hits summed
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Choice:
+    """A prompt for a task, the source prompts that it is made of with their weights (sum 1), and why."""
+
+    prompt_PD: np.ndarray
+    owners: np.ndarray
+    weights: np.ndarray
+    votes: Votes
+    hits: Hits
+
+
+def votes(hits: Hits) -> Votes:
+    """Counts the hits of each source prompt that has any (RoSPr, retrieval)."""
+    owners, candidate = np.unique(hits.owners_QN.ravel(), return_inverse=True)
+    frequencies = np.bincount(candidate, minlength=len(owners))
+    similarities = np.bincount(candidate, hits.scores_QN.ravel().astype(np.float64), minlength=len(owners))
+    order = np.lexsort((owners, -similarities, -frequencies))
+    return Votes(owners[order], frequencies[order], similarities[order])
+
+
+def per_query(hits: Hits) -> np.ndarray:
+    """The source prompt [Q] that wins the votes of each query's own hits."""
+    rows = zip(hits.scores_QN, hits.owners_QN, hits.keys_QN, strict=True)
+    return np.array([votes(Hits(*row)).owners[0] for row in rows], np.int32)
+
+
+def nearest(hits: Hits, owner: int, count: int = 3) -> list[tuple[int, int, float]]:
+    """Why a candidate was voted for: its `count` most similar keys as (key, the query nearest to it, score)."""
+    places = np.argwhere(hits.owners_QN == owner)
+    scores = hits.scores_QN[tuple(places.T)]
+    found: dict[int, tuple[int, int, float]] = {}
+    for place in np.argsort(-scores, kind="stable"):
+        query, rank = places[place]
+        key = int(hits.keys_QN[query, rank])
+        found.setdefault(key, (key, int(query), float(scores[place])))
+    return list(found.values())[:count]
+
+
+def interpolation_weights(scores: ArrayLike) -> np.ndarray:
+    """w_i = score_i / sum of scores, of frequencies (INTER) or of `rank_by_variance`'s scores (VAR with INTER)."""
+    scores = np.asarray(scores, np.float64)
+    return scores / scores.sum()
+
+
+def interpolate(prompts_NPD: np.ndarray, weights_N: ArrayLike) -> np.ndarray:
+    """E = sum_i w_i E_i, summed in float64, as float32 [P, D]."""
+    return np.einsum("NPD,N->PD", prompts_NPD, np.asarray(weights_N, np.float64)).astype(np.float32)
+
+
+def answer_variance(predictions: ArrayLike, choices: int) -> np.ndarray:
+    """How unevenly answers fall on the answer choices.
+
+    Args:
+      predictions: chosen answer indices in [0, choices), any leading axes and Q: [Q] or [candidates, Q].
+      choices: C, the number of answer choices.
+
+    Returns:
+      The variance (over C, not C - 1) of the C fractions of queries that chose each answer: 0 where all are chosen
+      equally often, (C - 1) / C**2 where one always is.
+    """
+    fractions = (np.asarray(predictions)[..., None] == np.arange(choices)).mean(axis=-2)
+    return fractions.var(axis=-1)
+
+
+def rank_by_variance(frequencies: ArrayLike, variances: ArrayLike, eps: float) -> tuple[np.ndarray, np.ndarray]:
+    """VAR: score = frequency / (variance + eps).
+
+    Returns:
+      The candidates' places, best score first (equal scores in the order given), and the scores in the order given.
+
+    Raises:
+      UserError: eps is not positive; a candidate without any bias would divide by it.
+    """
+    if not eps > 0:
+        raise UserError(f"eps={eps} is not positive, but is added to variances that may be 0: choose one such as 0.01.")
+    scores = np.asarray(frequencies, np.float64) / (np.asarray(variances, np.float64) + eps)
+    return np.argsort(-scores, kind="stable"), scores
