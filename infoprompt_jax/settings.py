@@ -193,8 +193,8 @@ def _pretrain() -> ml_collections.ConfigDict:
     pretrain.lines = 150_000  # of unlabelled text
     pretrain.pieces = 1948  # of the vocabulary; with 100 sentinels, the rows of the embedding
     pretrain.d_model = 128
-    pretrain.d_kv = 32  # per head
-    pretrain.num_heads = 4
+    pretrain.d_kv = 16  # per head
+    pretrain.num_heads = 8
     pretrain.d_ff = 320
     pretrain.num_layers = 4  # of the encoder
     pretrain.num_decoder_layers = 2

@@ -34,6 +34,7 @@ FIELDS = {
     "rewordings": "sentence1 sentence2 label",
     "twin_questions": "question1 question2 label",
     "questions": "text label",
+    "tastes": "context question answer",
     "stories": "context question answer",
     "profiles": "context question answer",
     "which_kind": "question choices label",

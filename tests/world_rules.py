@@ -140,6 +140,12 @@ def events(text: str) -> list[Event]:
     return [event(sentence) for sentence in re.findall(r"[^.]+\.", text.replace(". ", "."))]
 
 
+def tastes(row: Row) -> str:
+    likes = dict(re.findall(r"(\w+) likes (\w+)", row["context"]))
+    asked = match(r"What does (\w+) like\?|Who likes (\w+)\?", row["question"])
+    return likes[asked[0]] if asked[0] else {thing: person for person, thing in likes.items()}[asked[1]]
+
+
 def story_answer(row: Row) -> str:
     question, told = row["question"], events(row["context"])
     mentioned = set(re.findall(r"\w+", question))
@@ -325,7 +331,19 @@ def content(dataset: str, row: Row) -> Any:
 RULES = {
     rule.__name__: rule
     for rule in (
-        *(remarks, films, meals, headlines, same_topic, rewordings, twin_questions, questions, profiles, which_kind),
+        *(
+            remarks,
+            films,
+            tastes,
+            meals,
+            headlines,
+            same_topic,
+            rewordings,
+            twin_questions,
+            questions,
+            profiles,
+            which_kind,
+        ),
         *(story_choice, claims, common_facts, relations, grammar, quantities, order, concepts, entailment, inference),
         *(causes, endings, pronouns, senses),
     )

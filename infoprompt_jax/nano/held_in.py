@@ -166,9 +166,27 @@ def _asked(draw: random.Random, told: list[scenes.Event]) -> tuple[str, str, lis
     return question, shown[0], [value for value in shown if value != shown[0]]
 
 
+def liked(draw: random.Random) -> tuple[str, dict[str, str]]:
+    """A sentence about what some people like, all of one sort of thing, and who likes what."""
+    count = draw.choice((2, 3, 4))
+    sort = draw.choice((lexicon.HOBBIES, lexicon.KINDS["drink"], lexicon.COLOURS, lexicon.CITIES))
+    words = [name(word) if sort is lexicon.CITIES else word for word in draw.sample(sort, count)]
+    likes = dict(zip(map(name, draw.sample(lexicon.NAMES, count)), words, strict=True))
+    *first, last = (f"{person} likes {thing}" for person, thing in likes.items())
+    return f"{', '.join(first)} and {last}.", likes
+
+
+def tastes(draw: random.Random) -> Row:
+    """What some people like, and a question about one of them; the answer is a word of the text."""
+    text, likes = liked(draw)
+    person, thing = draw.choice(list(likes.items()))
+    question, answer = draw.choice(((f"What does {person} like?", thing), (f"Who likes {thing}?", person)))
+    return {"context": text, "question": question, "answer": answer}
+
+
 def stories(draw: random.Random) -> Row:
-    """One to three events and a question; the answer is a word of the story."""
-    told = scenes.events(draw, draw.choice((1, 2, 3)))
+    """One or two events and a question; the answer is a word of the story."""
+    told = scenes.events(draw, draw.choice((1, 2)))
     question, answer, _ = _asked(draw, told)
     return {"context": " ".join(event.active() for event in told), "question": question, "answer": answer}
 
@@ -207,7 +225,7 @@ def which_kind(draw: random.Random) -> Row:
 
 def story_choice(draw: random.Random) -> Row:
     """Two or three events and a question with as many choices, all of them from the story."""
-    told = scenes.events(draw, draw.choice((2, 3)))
+    told = scenes.events(draw, draw.choice((2, 2, 3)))
     question, answer, wrong = _asked(draw, told)
     shuffled, label = options(draw, answer, wrong)
     return {"context": " ".join(e.active() for e in told), "question": question, "choices": shuffled, "label": label}

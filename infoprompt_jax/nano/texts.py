@@ -34,6 +34,17 @@ def transfer(draw: random.Random) -> str:
     return " ".join(two(draw, said))
 
 
+def tastes(draw: random.Random) -> str:
+    text, likes = held_in.liked(draw)
+    again = (f"{person} likes {thing}." for person, thing in draw.sample(list(likes.items()), 2))
+    return f"{text} {' '.join(again)}"
+
+
+def numbers(draw: random.Random) -> str:
+    fewer, more = sorted(draw.sample(range(len(lexicon.NUMBERS)), 2))
+    return sentence(lexicon.NUMBERS[more], "is more than", lexicon.NUMBERS[fewer])
+
+
 def quantity(draw: random.Random) -> str:
     row = held_in.quantities(draw)
     return f"{row['text']} {row['choices'][row['label']]} has {row['question'].removeprefix('Who has ').rstrip('?')}."
@@ -111,4 +122,7 @@ def profile(draw: random.Random) -> str:
     return f"{person.profile(draw)} {again}"
 
 
-TEXTS = (event, event, transfer, quantity, order, kinds, cause, reason, sense, opinions, remark, news, profile)
+TEXTS = (
+    *(event, event, tastes, tastes, transfer, profile),  # said again: two of several, by person or thing
+    *(quantity, numbers, order, kinds, cause, reason, sense, opinions, remark, news),
+)

@@ -51,6 +51,7 @@ DATASETS = {
     "rewordings": DataSet("paraphrase", held_in.rewordings),
     "twin_questions": DataSet("paraphrase", held_in.twin_questions),
     "questions": DataSet("question classification", held_in.questions, lexical=True),
+    "tastes": DataSet("extractive QA", held_in.tastes),
     "stories": DataSet("extractive QA", held_in.stories),
     "profiles": DataSet("extractive QA", held_in.profiles),
     "which_kind": DataSet("multiple-choice QA", held_in.which_kind),
