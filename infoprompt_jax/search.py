@@ -76,11 +76,10 @@ def _search(
             scores_QK = jnp.einsum("QR,KR->QK", queries_QR, block_KR, precision=jax.lax.Precision.HIGHEST)
             numbers_K = first + start + jnp.arange(block)
             scores_QK = jnp.where((numbers_K < count)[None], scores_QK, -jnp.inf)
-            numbers_QK = jnp.broadcast_to(numbers_K[None], scores_QK.shape)
-            if approximate:
-                scores_QK, places_QK = jax.lax.approx_max_k(scores_QK, min(top, block))
-                numbers_QK = numbers_K[places_QK]
-            return _best(jnp.append(best[0], scores_QK, axis=1), jnp.append(best[1], numbers_QK, axis=1), top), None
+            nearest = jax.lax.approx_max_k if approximate else jax.lax.top_k
+            scores_QN, places_QN = nearest(scores_QK, min(top, block))  # first, as merging copies whole rows
+            numbers_QN = numbers_K[places_QN]
+            return _best(jnp.append(best[0], scores_QN, axis=1), jnp.append(best[1], numbers_QN, axis=1), top), None
 
         shape = len(queries_QR), top
         nothing = jnp.full(shape, -jnp.inf), jnp.full(shape, count)
