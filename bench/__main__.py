@@ -1,11 +1,11 @@
-"""All measurements on the default shape: a training step beside PEFT's, XLA's counts, the levers. Some minutes."""
+"""All measurements: a training step beside PEFT's, XLA's counts, the levers, search. Some minutes."""
 
 from __future__ import annotations
 
 import sys
 
-from bench import flops, levers, train_step
+from bench import flops, levers, search, train_step
 
 if __name__ == "__main__":
-    for part in (train_step, flops, levers):
+    for part in (train_step, flops, levers, search):
         part.main(sys.argv[1:])

@@ -10,7 +10,7 @@ import platform
 from importlib import metadata
 from typing import Any
 
-LIBRARIES = ("jax", "jaxlib", "flax", "optax", "numpy", "torch", "transformers", "peft")
+LIBRARIES = ("jax", "jaxlib", "flax", "optax", "numpy", "torch", "transformers", "peft", "faiss-cpu")
 COLUMNS = {  # title: field, unit's factor, format
     "forwards": ("forwards", 1, ".2f"),
     "GFLOP": ("flops", 1e-9, ".1f"),
@@ -25,6 +25,7 @@ COLUMNS = {  # title: field, unit's factor, format
     "tokens/s": ("tokens_per_second", 1, ".0f"),
     "GFLOP/s": ("flops_per_second", 1e-9, ".0f"),
     "MFU": ("mfu", 1, ".3f"),
+    "recall": ("recall", 1, ".4f"),
     "peak MB": ("peak_memory_bytes", 1e-6, ".0f"),
     "compile s": ("compile_seconds", 1, ".1f"),
     "compiles": ("compilations", 1, ".0f"),

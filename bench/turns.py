@@ -120,7 +120,7 @@ def _record(name: str, facts: dict[str, Any], turns: np.ndarray, first: np.ndarr
         "p95_seconds": float(np.percentile(wall, 95)),
         "cpu_seconds": float(np.median(cpu)),
         "examples_per_second": facts["examples"] / p50,
-        "tokens_per_second": facts["tokens"] / p50,
+        "tokens_per_second": facts["tokens"] / p50 if "tokens" in facts else None,
         "flops_per_second": facts["model_flops"] / p50,
         "mfu": facts["model_flops"] / p50 / peak if peak else None,
         **facts,

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from bench import flops, ours, reports, synthetic
+from bench import flops, ours, reports, search, synthetic
 from bench.synthetic import Size
 from bench.turns import Subject, Work, compare
 
@@ -65,3 +65,12 @@ def test_only_the_prompt_is_differentiated() -> None:
     assert counts["gradient of the prompt, remat=none"] < 2.2 < 2.8 < counts["gradient of the whole tree, and its norm"]
     assert counts["gradient of the prompt, remat=none"] < counts["gradient of the prompt, remat=dots"]
     assert counts["gradient of the prompt, remat=dots"] < counts["gradient of the prompt, remat=full"] < 3
+
+
+def test_searches_find_the_same() -> None:
+    size = search.Size(keys=250, width=8, queries=5, top=3)
+    assert len(size.made()) == 250 and len(size.query_rows()) == 5
+    records = compare(search.subjects(size), rounds=1, steps=1)
+    assert {record["subject"] for record in records} >= {"exact", "approximate"}
+    for record in records:
+        assert record["recall"] == record["same_places"] == 1.0, record["subject"]
