@@ -53,7 +53,7 @@ class PromptLibrary:
         Args:
           path: its directory.
           mesh: what to search on; None = all devices along `data`.
-          verify: also reads every byte, as `verify` does: some seconds a GB. The default, because a damaged key would
+          verify: also reads every byte, as `verify` does: about a second a GB. The default, because a damaged key would
             change in silence which prompt is retrieved, and a search reads the keys anyway; False checks only the
             manifest's own checksum, and sizes, types and shapes: enough to list a library or read a few prompts.
           field: the config field that errors name.
@@ -217,8 +217,8 @@ class PromptLibrary:
         Args:
           queries_QR: from `keys.encode_keys`, with the library's retriever.
           top: N.
-          approximate: `jax.lax.approx_max_k` within each block of keys, faster on a TPU; elsewhere XLA has no faster
-            way and the result is exact. The measured recall is in `bench/search.py`.
+          approximate: `jax.lax.approx_max_k` within each block of keys, made for TPUs; on a CPU it finds the same as
+            the exact search, and no faster. The measured recall is in `bench/search.py`.
 
         Raises:
           UserError: the queries have another width or are not finite, or `top` exceeds the number of keys.

@@ -19,7 +19,7 @@ import tiny
 from safetensors.numpy import load_file, save_file
 
 import infoprompt_jax as ip
-from infoprompt_jax import keys, library_files, partition, search
+from infoprompt_jax import keys, library_files, partition, rospr, search
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.library import PromptLibrary
 from infoprompt_jax.library_files import Entry, Model
@@ -109,6 +109,19 @@ def test_a_row_without_tokens_has_no_key(retriever: ip.Backbone) -> None:
         keys.encode_keys(retriever, np.array([[5, 1], [0, 0]]))
 
 
+def test_an_instance_finds_its_own_prompt(retriever: ip.Backbone, tmp_path: pathlib.Path) -> None:
+    tokens = tiny.tokens(np.random.default_rng(2), 12, length=9)
+    sources = [source(n, 4, keys_NR=keys.encode_keys(retriever, tokens[4 * n : 4 * n + 4])) for n in range(3)]
+    model = keys.model(retriever)
+    assert model == Model("any name", retriever.fingerprint, 64) and model.name == "random"
+    found = PromptLibrary.create(tmp_path / "library", model, BACKBONE, sources, "cosine", retriever.mesh)
+    queries = keys.encode_keys(retriever, np.pad(tokens, ((0, 0), (0, 3))), batch_size=5)
+    hits = found.search(queries, top=1)
+    np.testing.assert_allclose(hits.scores_QN, 1, atol=1e-5)
+    assert hits.keys_QN[:, 0].tolist() == list(range(12))
+    assert rospr.per_query(hits).tolist() == [0] * 4 + [1] * 4 + [2] * 4
+
+
 # Search
 
 
@@ -165,6 +178,15 @@ def test_search_equals_faiss_flat(similarity: str, tmp_path: pathlib.Path) -> No
     np.testing.assert_allclose(hits.scores_QN, scores, rtol=1e-5, atol=1e-5)
     np.testing.assert_array_equal(hits.keys_QN, numbers)
     np.testing.assert_array_equal(hits.owners_QN, numbers // 200)
+
+
+def test_nothing_is_similar_to_a_zero_vector(tmp_path: pathlib.Path) -> None:
+    """By the cosine, of which it has none."""
+    found = make(tmp_path / "library", [source(0, 3, keys_NR=np.eye(3, R, k=1))], similarity="cosine")
+    zeros = found.append(RETRIEVER, [source(1, 2, keys_NR=np.zeros((2, R)), texts=())])
+    hits = zeros.search(np.stack([np.zeros(R), 2 * np.eye(R)[2]]), top=5)
+    assert hits.scores_QN.tolist() == [[0, 0, 0, 0, 0], [1, 0, 0, 0, 0]]
+    assert hits.keys_QN.tolist() == [[0, 1, 2, 3, 4], [1, 0, 2, 3, 4]]
 
 
 def test_retrieval_votes_and_interpolates(library: PromptLibrary) -> None:
