@@ -111,6 +111,7 @@ def test_a_row_without_tokens_has_no_key(retriever: ip.Backbone) -> None:
 
 def test_an_instance_finds_its_own_prompt(retriever: ip.Backbone, tmp_path: pathlib.Path) -> None:
     tokens = tiny.tokens(np.random.default_rng(2), 12, length=9)
+    tokens[:, 0] = np.arange(3, 15)  # no two alike
     sources = [source(n, 4, keys_NR=keys.encode_keys(retriever, tokens[4 * n : 4 * n + 4])) for n in range(3)]
     model = keys.model(retriever)
     assert model == Model("any name", retriever.fingerprint, 64) and model.name == "random"
