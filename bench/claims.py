@@ -16,12 +16,11 @@ import sys
 from typing import Any
 
 from bench import claims_report, reports
+from bench.claims_report import PUBLIC, SHOTS
 from infoprompt_jax.metrics_log import read_records, series
 
 RESULTS = pathlib.Path(__file__).parent / "results" / "claims"
 TASKS = ("entailment", "inference", "causes", "endings", "pronouns", "senses")
-SHOTS = ("64", "256", "full")
-PUBLIC = ("sst2", "rotten_tomatoes", "ag_news")  # need --data
 # In order of importance: what is interrupted has the best part.
 RUNS = {
     **{f"{task}-{shots}": f"{task},{shots}" for shots in SHOTS for task in TASKS},

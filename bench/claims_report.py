@@ -18,6 +18,8 @@ from bench.pages import DOCS, fill, markdown
 from infoprompt_jax.report import COLOURS
 
 PAGE = DOCS / "claims.md"
+SHOTS = ("64", "256", "full")
+PUBLIC = ("sst2", "rotten_tomatoes", "ag_news")  # real text
 RESAMPLES = 10_000
 VARIANTS = ("head", "representation", "both")
 
@@ -210,24 +212,31 @@ def curves(results: Mapping[str, Result], path: pathlib.Path) -> None:
     figure.savefig(path, format="png")
 
 
-def only(results: Mapping[str, Result], kind: str) -> dict[str, Result]:
-    """The runs of one kind: `` for the main ones, else what the run's name ends in."""
-    return {name: result for name, result in results.items() if "-".join(name.split("-")[2:]) == kind}
-
-
-def by_size(results: Mapping[str, Result]) -> dict[str, Result]:
-    order = ("64", "256", "full")
-    return dict(sorted(results.items(), key=lambda item: order.index(split_name(item[0])[1])))
+def of_kind(results: Mapping[str, Result], kind: str) -> dict[str, Result]:
+    """The runs of one kind, few examples first: `` for the main ones, else what the run's name ends in."""
+    found = {name: result for name, result in results.items() if "-".join(name.split("-")[2:]) == kind}
+    return dict(sorted(found.items(), key=lambda item: SHOTS.index(split_name(item[0])[1])))
 
 
 def write(directory: pathlib.Path) -> None:
-    """Fills in docs/claims.md and draws its plots."""
+    """Fills in docs/claims.md and draws its plots; what has no results says so."""
     results = read(directory)
-    main, instance = by_size(only(results, "")), only(results, "instance")
+    every = of_kind(results, "")
+    main = {name: result for name, result in every.items() if split_name(name)[0] not in PUBLIC}
     groups = {
-        f"static, {shots}": [result for name, result in main.items() if split_name(name)[1] == shots]
-        for shots in ("64", "256", "full")
+        f"static, {shots}": [result for name, result in main.items() if split_name(name)[1] == shots] for shots in SHOTS
     }
-    blocks = {"main": main_table(main), "ablation": ablation_table(groups | {"instance, 256": list(instance.values())})}
-    curves(main, PAGE.with_name("claims.png"))
-    fill(PAGE, blocks)
+    groups["instance, 256"] = list(of_kind(results, "instance").values())
+    tables: dict[str, Callable[[], str]] = {
+        "main": lambda: main_table(main),
+        "ablation": lambda: ablation_table(groups),
+        "information": lambda: information_table(of_kind(results, "probe")),
+        "estimators": lambda: against_table(of_kind(results, "estimators"), main, ("nwj", "dv", "smile", "js")),
+        "weights": lambda: against_table(of_kind(results, "weights"), main, ("x0.3", "x3", "x10")),
+        "released": lambda: main_table(of_kind(results, "released_code")),
+        "public": lambda: main_table({name: r for name, r in every.items() if split_name(name)[0] in PUBLIC}),
+    }
+    drawn = {name: make() for name, make in tables.items()}
+    fill(PAGE, {name: text if text.count("\n") > 1 else "Not measured." for name, text in drawn.items()})
+    if main:
+        curves(main, PAGE.with_name("claims.png"))

@@ -1,0 +1,94 @@
+"""The report on InfoPrompt's claims: pairs, intervals, tables and pages, on results made up by hand."""
+
+from __future__ import annotations
+
+import pathlib
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bench import claims, claims_report, pages
+
+
+def result(seeds: int = 12, gain: float = 0.05) -> dict[str, Any]:
+    """Seed s ends at 0.6 + s / 100, with the terms at `gain` more; odd seeds never reach the quality."""
+    members = {}
+    for s in range(seeds):
+        for variant, more in (("plain", 0.0), ("both", gain), ("head", 0.0), ("representation", 0.0)):
+            test = 0.6 + s / 100 + more
+            reached = None if s % 2 else 40
+            curve = [[0, 0.5], [20, test], [40, test]]
+            members[f"{variant}-seed{s}"] = {"test": test, "steps_to_quality": reached, "curve": curve}
+    references = {"no prompt": {"best": 0.5, "test": 0.51}}
+    return {"members": members, "references": references}
+
+
+def test_members_are_paired_by_seed() -> None:
+    """Seed 10 comes after seed 9, and each difference is of one seed."""
+    made = result()
+    np.testing.assert_allclose(claims_report.values(made, "plain", "test"), 0.6 + np.arange(12) / 100)
+    difference, low, high = claims_report.difference(made, "both", "test")
+    assert difference == pytest.approx(0.05) and low == pytest.approx(0.05) and high == pytest.approx(0.05)
+
+
+def test_a_member_that_never_got_there_counts_with_the_next_evaluation() -> None:
+    assert claims_report.values(result(), "plain", "steps_to_quality").tolist() == [40, 60] * 6
+    assert claims_report.values(result(1), "plain", "mean curve").tolist() == [pytest.approx((0.5 + 0.6 + 0.6) / 3)]
+
+
+def test_intervals_are_those_of_the_mean() -> None:
+    """Of 400 standard normal differences: 1.96 / 20 on each side, to a tenth of it."""
+    samples = np.random.default_rng(1).normal(size=400)
+    value, low, high = claims_report.bootstrap(samples, lambda x: x.mean(axis=-1))
+    assert value == pytest.approx(samples.mean())
+    assert high - low == pytest.approx(2 * 1.96 * samples.std() / 20, rel=0.1)
+
+
+def test_spread_is_a_ratio_of_deviations() -> None:
+    made = result()
+    for s in range(12):
+        made["members"][f"both-seed{s}"]["test"] = 0.7 + s / 200  # half the spread
+    assert claims_report.spread(made, "both", "test") == pytest.approx((0.5, 0.5, 0.5))
+
+
+def test_bold_is_what_leaves_zero_out() -> None:
+    assert claims_report.interval((0.02, 0.01, 0.03), 1, 100) == "**+2.0 [1.0, 3.0]**"
+    assert claims_report.interval((0.02, -0.01, 0.05), 1, 100) == "+2.0 [-1.0, 5.0]"
+    assert claims_report.ratio((0.5, 0.4, 0.6)).startswith("**") and not claims_report.ratio(
+        (0.9, 0.8, 1.1)
+    ).startswith("*")
+
+
+def test_pooling_counts_runs_and_keeps_seeds_together() -> None:
+    good, none = result(gain=0.05), result(gain=0.0)
+    pooled = claims_report.pooled([good, none], "both", "test")
+    assert pooled[0] == pytest.approx(0.025)
+    assert claims_report.verdicts([good, none], "both", "test", 1) == "1 better, 0 worse of 2"
+    assert claims_report.verdicts([good, none], "both", "test", -1) == "0 better, 1 worse of 2"
+
+
+def test_a_page_is_filled_in_and_its_words_stay(tmp_path: pathlib.Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("# Words\n\n<!-- main -->\nold\n<!-- end -->\n\nMore <!-- other -->\n<!-- end -->\n")
+    pages.fill(page, {"main": "new \\1", "other": "x"})
+    assert (
+        page.read_text()
+        == "# Words\n\n<!-- main -->\n\nnew \\1\n\n<!-- end -->\n\nMore <!-- other -->\n\nx\n\n<!-- end -->\n"
+    )
+    with pytest.raises(SystemExit, match="0 blocks named absent"):
+        pages.fill(page, {"absent": ""})
+
+
+def test_the_main_table_has_a_line_a_run() -> None:
+    lines = claims_report.main_table({"senses-64": result()}).splitlines()
+    assert len(lines) == 3 and lines[2].startswith(
+        "| senses, 64 | 51.0 | 65.5 ± 3.6 | 70.5 ± 3.6 | **+5.0 [5.0, 5.0]** |"
+    )
+
+
+def test_every_run_is_a_config() -> None:
+    """And the ones that matter most come first."""
+    names = list(claims.RUNS)
+    assert names[:6] == [f"{task}-64" for task in claims.TASKS]
+    assert claims.RUNS["senses-256-probe"].format(workdir="w") == "senses,256,probe=w/senses-256"
