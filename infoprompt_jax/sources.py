@@ -2,25 +2,30 @@
 
 Columns are named as in the Hugging Face version of a data set, the one hard prompts are written for. A CSV column is
 integers if all of its values are; all other CSV values stay text. Splits may be sliced as in TFDS: train[:90%],
-train[100:200], train[-50:].
+train[100:200], train[-50:]. A BIG-bench task is a folder of its own format (`bigbench.py`).
 """
 
 from __future__ import annotations
 
 import csv
 import functools
+import hashlib
 import json
 import pathlib
 import re
 from collections.abc import Iterator
 
+from infoprompt_jax import bigbench
 from infoprompt_jax.errors import UserError
 
 SLICE = re.compile(r"(?P<name>[\w.\-]+)(\[(?P<start>-?\d+%?)?:(?P<stop>-?\d+%?)?\])?")
 GATED = {
     "story_cloze": "story_cloze is given out by its authors, on request at https://cs.rochester.edu/nlp/rocstories: "
-    "put it in data.dir as story_cloze/2016/validation.csv, with the Hugging Face version's columns."
+    "put it in data.dir as story_cloze/2016/validation.csv, with the Hugging Face version's columns.",
+    "bigbench": "BIG-bench's tasks are read from data.dir/bigbench/<task>/task.json, and there is none for this one: "
+    "take the task's folder from bigbench/benchmark_tasks of https://github.com/google/BIG-bench.",
 }
+HASHED_AT_ONCE = 2**20  # bytes
 INTEGER = re.compile(r"-?(0|[1-9]\d*)")
 
 
@@ -53,13 +58,16 @@ def _position(text: str | None, rows: int, default: int) -> int:
 
 
 def not_found(dataset: str, sentence: str) -> UserError:
-    """The sentence as an error, or how to get the data set where that takes asking its authors."""
+    """The sentence as an error, or how to get the data set where that is a way of its own."""
     return UserError(GATED.get(dataset.split("/")[0], sentence))
 
 
 def find_files(folder: str, dataset: str) -> dict[str, pathlib.Path]:
-    """The files of a data set by split. Raises UserError, naming the data sets that are there, if there are none."""
-    found = _splits(pathlib.Path(folder, dataset))
+    """The files of a data set by split; of a BIG-bench task, its folder.
+
+    Raises UserError, naming the data sets that are there, if there are none.
+    """
+    found = _splits(pathlib.Path(folder, dataset), bigbench.is_task(dataset))
     if found:
         return found
     root = pathlib.Path(folder)
@@ -73,19 +81,36 @@ def find_files(folder: str, dataset: str) -> dict[str, pathlib.Path]:
     )
 
 
-def _splits(folder: pathlib.Path) -> dict[str, pathlib.Path]:
+def _splits(folder: pathlib.Path, is_bigbench: bool) -> dict[str, pathlib.Path]:
+    if is_bigbench and bigbench.task_files(folder):
+        return {bigbench.SPLIT: folder}
     return {p.stem: p for p in sorted(folder.glob("*")) if p.suffix in READERS}
+
+
+def _parts(path: pathlib.Path) -> list[pathlib.Path]:
+    return bigbench.task_files(path) if path.is_dir() else [path]
+
+
+def fingerprint(path: pathlib.Path) -> str:
+    """Of what `find_files` found for a split: SHA-256 of the bytes."""
+    digest = hashlib.sha256()
+    for part in _parts(path):
+        with part.open("rb") as file:
+            while block := file.read(HASHED_AT_ONCE):
+                digest.update(block)
+    return digest.hexdigest()
 
 
 def read_rows(path: pathlib.Path) -> list[str]:
     """Every row as a JSON object. Raises UserError, naming file and line, for what cannot be read and for no rows."""
-    return _read(path, path.stat().st_mtime_ns)
+    return _read(path, tuple(part.stat().st_mtime_ns for part in _parts(path)))
 
 
 @functools.lru_cache(maxsize=4)
-def _read(path: pathlib.Path, changed: int) -> list[str]:
+def _read(path: pathlib.Path, changed: tuple[int, ...]) -> list[str]:
+    reader = bigbench.read_task if path.is_dir() else READERS[path.suffix]
     try:
-        rows = list(READERS[path.suffix](path))
+        rows = list(reader(path))
     except UnicodeDecodeError as error:
         raise UserError(f"{path} (in data.dir) is not UTF-8 text: {error.reason} at byte {error.start}.") from error
     if not rows:

@@ -21,9 +21,10 @@ from typing import Any
 
 import ml_collections
 
+from infoprompt_jax import bigbench
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.nano import world
-from infoprompt_jax.sources import find_files, split_name
+from infoprompt_jax.sources import find_files, fingerprint, split_name
 from infoprompt_jax.templates import SEPARATOR, Template, choose, load_templates
 
 log = logging.getLogger(__name__)
@@ -92,11 +93,15 @@ class Task:
 def find_tasks(config: ml_collections.ConfigDict) -> tuple[Task, ...]:
     """The tasks that `config.task` names: each of its data sets with each of the hard prompts asked for.
 
-    Raises UserError for an unknown data set in `data.dir` (TFDS is asked once examples are read) or hard prompt.
+    Raises UserError for an unknown data set in `data.dir` (TFDS is asked once examples are read) or hard prompt, and
+    for a data set to train on that is there to evaluate on.
     """
     names = [name.strip() for name in config.task.name.split(",") if name.strip()]
     if not names:
         raise UserError("task.name is empty; give it a data set such as super_glue/rte.")
+    for name in names:
+        if config.job == "train" and bigbench.is_task(name):
+            raise bigbench.evaluation_only(name)
     folders = {name: _folder(config.data, name) for name in names}
     for name, folder in folders.items():
         if folder:
@@ -172,6 +177,8 @@ def _seqio_tasks() -> ModuleType:
 
 def _check_split(task: Task, split: str, present: Collection[str]) -> None:
     if split_name(split) not in present:
+        if bigbench.is_task(task.name) and split_name(split) == "train":
+            raise bigbench.evaluation_only(task.name)
         raise UserError(
             f"{task.name} has no split {split_name(split)!r}, only {', '.join(present)}; change task.train_split, "
             "task.eval_split or task.test_split."
@@ -201,8 +208,7 @@ def source_fingerprint(task: Task, split: str) -> str:
     if task.folder:
         files = find_files(task.folder, task.name)
         _check_split(task, split, files)
-        with files[split_name(split)].open("rb") as file:
-            rows = hashlib.file_digest(file, "sha256").hexdigest()
+        rows = fingerprint(files[split_name(split)])
     else:
         tfds_source = _seqio_tasks().tfds_source
 

@@ -1,0 +1,144 @@
+"""BIG-bench's multiple-choice tasks as rows: `<folder>/bigbench/<task>/task.json`, or `<task>/<sub-task>/task.json`.
+
+A row has the columns `idx` (position in its file), `subtask` ("" without sub-tasks), `input` (the question alone),
+`inputs` (the question as BIG-bench shows it: prefixes, options, and where the answer goes), `choices`, `targets` (the
+right answer) and `label` (its index). Choices are put in an order that depends on the row alone, here and in `inputs`,
+because many tasks list the right answer first. Where several answers share the best score, the first one listed is the
+right one and the others are left out, so that no right answer counts as wrong.
+
+The files carry a canary and are there to be evaluated on: their one split is called `validation`, the name that
+`task.eval_split` has by default, and training on it is refused.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import pathlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from infoprompt_jax.errors import UserError
+
+TASKS = (  # of RoSPr's evaluation
+    "known_unknowns",
+    "logic_grid_puzzle",
+    "strategyqa",
+    "hindu_knowledge",
+    "movie_dialog_same_or_different",
+    "code_line_description",
+    "conceptual_combinations",
+    "language_identification",
+    "vitaminc_fact_verification",
+    "formal_fallacies_syllogisms_negation",
+    "misconceptions",
+    "logical_deduction",
+    "winowhy",
+    "novel_concepts",
+)
+SPLIT = "validation"
+FILE = "task.json"
+ORDER_SEED = 0  # another one would put every row's choices in another order
+
+
+def is_task(dataset: str) -> bool:
+    """Whether a data set's name is that of a BIG-bench task, `bigbench/<task>`, or of one of its sub-tasks."""
+    parts = pathlib.PurePosixPath(dataset).parts
+    return len(parts) > 1 and parts[0] == "bigbench"
+
+
+def evaluation_only(dataset: str) -> UserError:
+    """What whoever trains on a task is told."""
+    return UserError(
+        f"{dataset} has no rows to train on: BIG-bench asks, by a canary in its files, to be kept out of training, so "
+        f"that it has the split {SPLIT!r} alone; change task.name, or set job=evaluate."
+    )
+
+
+def task_files(folder: pathlib.Path) -> list[pathlib.Path]:
+    """The task's file, or those of its sub-tasks in order of name; [] if there is none."""
+    own = folder / FILE
+    return [own] if own.is_file() else sorted(folder.glob(f"*/{FILE}"))
+
+
+def read_task(folder: pathlib.Path) -> Iterator[str]:
+    """Every row as a JSON object. Raises UserError, naming file and example, for what is not multiple choice."""
+    for file in task_files(folder):
+        content = _content(file)
+        layout = _layout(content, file)
+        subtask = "" if file.parent == folder else file.parent.name
+        for index, example in enumerate(content["examples"]):
+            place = f"{file} (in data.dir), example {index} (from 0),"
+            yield json.dumps({"idx": index, "subtask": subtask, **_row(example, layout, place)})
+
+
+def _content(file: pathlib.Path) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8-sig"))
+    except json.JSONDecodeError as error:
+        raise UserError(f"{file} (in data.dir) is not JSON: {error.msg} in line {error.lineno}.") from error
+    if not isinstance(content, dict) or not isinstance(content.get("examples"), list):
+        raise UserError(f"{file} (in data.dir) is not a BIG-bench task: it has no list of `examples`.")
+    return content
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """How a task shows its examples; the defaults are BIG-bench's."""
+
+    task_prefix: str = ""
+    example_input_prefix: str = "\nQ: "
+    choice_prefix: str = "\n  choice: "
+    example_output_prefix: str = "\nA: "
+    append_choices_to_input: bool = True
+
+    def text(self, question: str, choices: list[str]) -> str:
+        shown = [self.choice_prefix + choice for choice in choices] if self.append_choices_to_input else []
+        return "".join([self.task_prefix, self.example_input_prefix, question, *shown, self.example_output_prefix])
+
+
+def _layout(content: Mapping[str, Any], file: pathlib.Path) -> Layout:
+    given = {field.name: content[field.name] for field in dataclasses.fields(Layout) if field.name in content}
+    for name, value in given.items():
+        if name != "append_choices_to_input" and not isinstance(value, str):
+            raise UserError(f"{file} (in data.dir) holds {name}={value!r}, but a text was expected.")
+    # logic_grid_puzzle says "false", a text, which BIG-bench itself takes for true: its published inputs show options.
+    return Layout(**given | {"append_choices_to_input": bool(given.get("append_choices_to_input", True))})
+
+
+def _row(example: Any, layout: Layout, place: str) -> dict[str, Any]:
+    question, scores = _question(example, place)
+    best = max(scores.values())
+    answer = next(choice for choice, score in scores.items() if score == best)
+    choices = shuffled(question, [choice for choice, score in scores.items() if score < best or choice == answer])
+    if len(choices) < 2:
+        raise UserError(f"{place} has no wrong answer: the score of every choice is {best}; leave it out of the file.")
+    text = layout.text(question, choices)
+    return {"input": question, "inputs": text, "choices": choices, "targets": answer, "label": choices.index(answer)}
+
+
+def _question(example: Any, place: str) -> tuple[str, dict[str, float]]:
+    if not isinstance(example, dict) or not isinstance(example.get("input"), str):
+        raise UserError(f"{place} has no `input` text; see task.name.")
+    scores = example.get("target_scores")
+    if not isinstance(scores, dict) or not scores:
+        raise UserError(
+            f"{place} has no `target_scores`: tasks answered in free text are not read, only multiple choice; see "
+            "task.name."
+        )
+    wrong = next((score for score in scores.values() if not isinstance(score, int | float)), None)
+    if wrong is not None:
+        raise UserError(f"{place} has the score {wrong!r} in `target_scores`, but numbers were expected.")
+    if len({choice.strip() for choice in scores} - {""}) < len(scores):
+        raise UserError(f"{place} has a choice that is empty, or two that are the same; leave it out of the file.")
+    return example["input"], scores
+
+
+def shuffled(question: str, choices: list[str]) -> list[str]:
+    """The choices in the order of their hashes: on every machine the same, and for any order of the list."""
+
+    def position(choice: str) -> bytes:
+        return hashlib.sha256(json.dumps([ORDER_SEED, question, choice]).encode()).digest()
+
+    return sorted(choices, key=position)
