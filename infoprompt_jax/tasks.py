@@ -22,6 +22,7 @@ from typing import Any
 import ml_collections
 
 from infoprompt_jax import bigbench
+from infoprompt_jax.columns import complete
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.nano import world
 from infoprompt_jax.sources import find_files, fingerprint, split_name
@@ -78,7 +79,7 @@ class Task:
         """
         if row.get("label") in NO_LABEL and self.choices != ():
             return None
-        text = self.prompt.render(row)
+        text = self.prompt.render(complete(self.name, row))
         if text is None:
             return None
         if text.choices and text.target not in text.choices:
