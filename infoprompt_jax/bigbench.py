@@ -99,12 +99,13 @@ class Layout:
 
 
 def _layout(content: Mapping[str, Any], file: pathlib.Path) -> Layout:
-    given = {field.name: content[field.name] for field in dataclasses.fields(Layout) if field.name in content}
-    for name, value in given.items():
-        if name != "append_choices_to_input" and not isinstance(value, str):
-            raise UserError(f"{file} (in data.dir) holds {name}={value!r}, but a text was expected.")
+    given: dict[str, Any] = {f.name: content[f.name] for f in dataclasses.fields(Layout) if f.name in content}
     # logic_grid_puzzle says "false", a text, which BIG-bench itself takes for true: its published inputs show options.
-    return Layout(**given | {"append_choices_to_input": bool(given.get("append_choices_to_input", True))})
+    given["append_choices_to_input"] = bool(given.get("append_choices_to_input", True))
+    for name, value in given.items():
+        if not isinstance(value, str) and name != "append_choices_to_input":
+            raise UserError(f"{file} (in data.dir) holds {name}={value!r}, but a text was expected.")
+    return Layout(**given)
 
 
 def _row(example: Any, layout: Layout, place: str) -> dict[str, Any]:

@@ -104,7 +104,7 @@ REFUSED: dict[str, tuple[Any, dict[str, Any], str]] = {
     "score": ([{"input": "?", "target_scores": {"a": "1", "b": 0}}], {}, "has the score '1' in `target_scores`"),
     "same choices": ([{"input": "?", "target_scores": {"a": 1, "a ": 0}}], {}, "or two that are the same"),
     "empty choice": ([{"input": "?", "target_scores": {"a": 1, " ": 0}}], {}, "has a choice that is empty"),
-    "prefix": ([QUESTION], {"choice_prefix": 3}, "holds choice_prefix=3, but a text was expected"),
+    "prefix": ([QUESTION], {"choice_prefix": True}, "holds choice_prefix=True, but a text was expected"),
     "examples": ({"a": 1}, {}, "has no list of `examples`"),
     "none": ([], {}, "holds no rows"),
 }
