@@ -32,7 +32,14 @@ DOWNLOADS_FROM = "https://storage.googleapis.com"  # asked for an answer before 
 ANSWER_WITHIN = 3.0  # seconds; TFDS itself gives up after minutes
 
 # Data sets that TFDS names differently than Hugging Face, and splits; then columns, by TFDS's name.
-TFDS_NAMES = {"ag_news": "ag_news_subset", "winogrande/winogrande_xl": "winogrande"}
+TFDS_NAMES = {
+    "ag_news": "ag_news_subset",
+    "cnn_dailymail/3.0.0": "cnn_dailymail",
+    "cos_e/v1.11": "cos_e",
+    "imdb": "imdb_reviews",
+    "paws/labeled_final": "paws_wiki/labeled_final_raw",
+    "winogrande/winogrande_xl": "winogrande",
+}
 TFDS_SPLITS = {"winogrande/winogrande_xl": {"train": "train_xl"}}
 TFDS_COLUMNS: dict[str, Callable[[dict[str, tf.Tensor]], dict[str, tf.Tensor]]] = {
     "ag_news_subset": lambda row: {"text": tf.strings.join([row["title"], row["description"]], " ")},
@@ -115,6 +122,11 @@ def tfds_source(dataset: str, tfds_dir: str) -> TfdsSource:
     if not builder.is_prepared():
         _prepare(builder, dataset)
     return TfdsSource(builder, dataset, tfds_dir)
+
+
+def is_prepared(dataset: str, tfds_dir: str) -> bool:
+    """Whether TFDS has the data set on this machine. Raises UserError if TFDS does not know it."""
+    return _builder(dataset, tfds_dir).is_prepared()
 
 
 def _builder(dataset: str, tfds_dir: str) -> tfds.core.DatasetBuilder:

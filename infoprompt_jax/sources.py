@@ -62,6 +62,11 @@ def not_found(dataset: str, sentence: str) -> UserError:
     return UserError(GATED.get(dataset.split("/")[0], sentence))
 
 
+def check_folder(folder: str) -> None:
+    if not pathlib.Path(folder).is_dir():
+        raise UserError(f"data.dir is {folder!r}, which is not a folder; leave it empty to use TFDS.")
+
+
 def find_files(folder: str, dataset: str) -> dict[str, pathlib.Path]:
     """The files of a data set by split; of a BIG-bench task, its folder.
 
@@ -70,9 +75,8 @@ def find_files(folder: str, dataset: str) -> dict[str, pathlib.Path]:
     found = _splits(pathlib.Path(folder, dataset), bigbench.is_task(dataset))
     if found:
         return found
+    check_folder(folder)
     root = pathlib.Path(folder)
-    if not root.is_dir():
-        raise UserError(f"data.dir is {folder!r}, which is not a folder; leave it empty to use TFDS.")
     present = sorted({str(p.parent.relative_to(root)) for p in root.rglob("*") if p.suffix in READERS})
     raise not_found(
         dataset,

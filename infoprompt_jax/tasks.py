@@ -176,6 +176,11 @@ def _seqio_tasks() -> ModuleType:
         os.close(kept)
 
 
+def is_prepared(dataset: str, tfds_dir: str) -> bool:
+    """Whether TFDS has the data set on this machine. Raises UserError if TFDS does not know it."""
+    return _seqio_tasks().is_prepared(dataset, tfds_dir)
+
+
 def _check_split(task: Task, split: str, present: Collection[str]) -> None:
     if split_name(split) not in present:
         if bigbench.is_task(task.name) and split_name(split) == "train":

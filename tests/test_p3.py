@@ -1,0 +1,239 @@
+"""P3: how many data sets and hard prompts there are, what a config finds of them, and that those render."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pathlib
+import subprocess
+import sys
+from typing import Any
+
+import ml_collections
+import pytest
+
+from infoprompt_jax import p3, sources
+from infoprompt_jax.errors import UserError
+from infoprompt_jax.settings import defaults
+from infoprompt_jax.tasks import Task
+from infoprompt_jax.templates import load_templates
+
+SOURCES = {dataset.name: dataset for dataset in p3.sources()}
+HELD_OUT = {dataset.name: dataset for dataset in p3.held_out()}
+ROWS = [{"text": "fine", "label": 1}, {"text": "dull", "label": 0}]
+ANSWERS = "{{ answer_choices[label] }}"
+
+
+def configure(
+    data: pathlib.Path | str, templates: pathlib.Path | str = "", tfds: str = ""
+) -> ml_collections.ConfigDict:
+    config = defaults()
+    config.data.dir, config.data.tfds_dir, config.task.templates_dir = str(data), tfds, str(templates)
+    return config
+
+
+def write_rows(folder: pathlib.Path, task: str, split: str, rows: list[dict[str, Any]]) -> None:
+    path = folder / task / f"{split}.jsonl"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def write_templates(folder: pathlib.Path, task: str, prompts: dict[str, tuple[str, str]]) -> None:
+    entries = {
+        name: {"name": name, "jinja": jinja, "answer_choices": choices} for name, (jinja, choices) in prompts.items()
+    }
+    (folder / task).mkdir(parents=True, exist_ok=True)
+    (folder / task / "templates.yaml").write_text(json.dumps({"templates": entries}))  # JSON is YAML
+
+
+def reasons(name: str, config: ml_collections.ConfigDict) -> dict[str, str]:
+    dataset = (SOURCES | HELD_OUT)[name]
+    return {pair.prompt: pair.reason for pair in p3.report([dataset], config)}
+
+
+def test_counts() -> None:
+    assert len(SOURCES) == 36 and len(HELD_OUT) == 11
+    for datasets, count in ((SOURCES, 296), (HELD_OUT, 120)):
+        pairs = {(dataset.name, prompt) for dataset in datasets.values() for prompt in dataset.prompts}
+        assert len(pairs) == count == sum(len(dataset.prompts) for dataset in datasets.values())
+    beyond = [prompt for dataset in HELD_OUT.values() for prompt in dataset.beyond_t0]
+    assert len(beyond) == 4 and all(set(d.beyond_t0) <= set(d.prompts) for d in HELD_OUT.values())
+    assert not {dataset.task for dataset in SOURCES.values()} & {dataset.task for dataset in HELD_OUT.values()}
+
+
+@pytest.mark.parametrize(("datasets", "file"), [(SOURCES, "p3_source_prompts.tsv"), (HELD_OUT, "p3_eval_prompts.tsv")])
+def test_names_are_those_of_the_authors(shared: pathlib.Path, datasets: dict[str, p3.Dataset], file: str) -> None:
+    lines = (shared / "data" / file).read_text(encoding="utf-8").splitlines()
+    expected = [(line.split("\t")[0], line.split("\t")[-1]) for line in lines]
+    assert [(dataset.name, prompt) for dataset in datasets.values() for prompt in dataset.prompts] == expected
+
+
+def test_every_prompt_is_in_the_real_templates(shared: pathlib.Path) -> None:
+    for dataset in (*SOURCES.values(), *HELD_OUT.values()):
+        if dataset.name != "quoref":  # whose templates are not in the folder
+            templates = load_templates(str(shared / "data" / "promptsource"), dataset.task)
+            assert set(dataset.prompts) <= templates.keys(), dataset.name
+            assert not dataset.held_out or all(templates[prompt].answer_choices for prompt in dataset.prompts)
+
+
+def test_report_on_the_real_files(shared: pathlib.Path) -> None:
+    config = configure(shared / "data", shared / "data" / "promptsource")
+    pairs = p3.report(p3.sources(), config)
+    assert len(pairs) == 296
+    assert {pair.dataset.name: pair.task for pair in pairs if pair.present} == {
+        "mrpc": "glue/mrpc",
+        "rotten_tomatoes": "rotten_tomatoes",
+    }
+    why = {pair.dataset.name: pair.reason for pair in pairs}
+    assert why["sciq"] == "sciq has no split train in data.dir, only validation."
+    assert why["quoref"] == "There is no quoref/train.jsonl, .csv or .parquet in data.dir."
+    pairs = p3.report(p3.held_out(), config)
+    assert len(pairs) == 120
+    skipped = {pair.dataset.name: pair.reason for pair in pairs if not pair.present}
+    assert skipped.keys() == {"story_cloze"} and "given out by its authors" in skipped["story_cloze"]
+    assert {pair.split for pair in pairs if pair.task == "anli"} == {"dev_r1", "dev_r2", "dev_r3"}
+
+
+def test_report_without_the_real_templates(shared: pathlib.Path) -> None:
+    why = reasons("rotten_tomatoes", configure(shared / "data"))  # the package's own have other names
+    assert set(why.values()) == {"The templates have no prompt of this name."}
+    other = dataclasses.replace(SOURCES["sciq"], split="validation")
+    assert all(
+        "no hard prompts for sciq" in pair.reason and pair.split == "validation"
+        for pair in p3.report([other], configure(shared / "data"))
+    )
+
+
+def test_reasons_that_depend_on_the_prompt(tmp_path: pathlib.Path) -> None:
+    names = SOURCES["imdb"].prompts
+    write_rows(tmp_path, "imdb", "train", ROWS)
+    prompts = {
+        names[0]: ("{{ text }} ||| " + ANSWERS, "bad ||| good"),
+        names[1]: ("{{ title }} ||| " + ANSWERS, "bad ||| good"),
+        names[2]: ("{% if label == 2 %}{{ text }}{% endif %} ||| " + ANSWERS, "bad ||| good"),
+        names[3]: ("{% if label == 0 %}{{ text }}{% endif %} ||| free text", ""),
+    }
+    write_templates(tmp_path, "imdb", prompts)
+    why = reasons("imdb", configure(tmp_path, tmp_path))
+    assert why[names[0]] == why[names[3]] == ""
+    assert "uses the column 'title', but the columns are text, label" in why[names[1]]
+    assert why[names[2]] == "The prompt leaves the input or the target of every row of train empty."
+    assert {why[name] for name in names[4:]} == {"The templates have no prompt of this name."}
+
+
+def test_a_folder_that_is_not_there_is_no_report(tmp_path: pathlib.Path) -> None:
+    with pytest.raises(UserError, match="which is not a folder"):
+        p3.report(p3.sources(), configure(tmp_path / "absent"))
+
+
+def test_held_out_prompts_need_answer_choices(tmp_path: pathlib.Path) -> None:
+    name = HELD_OUT["super_glue_cb"].prompts[0]
+    write_rows(tmp_path, "super_glue/cb", "validation", ROWS)
+    write_templates(tmp_path, "super_glue/cb", {name: ("{{ text }} ||| x", "")})
+    assert reasons("super_glue_cb", configure(tmp_path, tmp_path))[name] == "The prompt has no answer choices to rank."
+
+
+def test_table(tmp_path: pathlib.Path) -> None:
+    write_rows(tmp_path, "app_reviews", "train", ROWS)
+    prompts = SOURCES["app_reviews"].prompts
+    write_templates(tmp_path, "app_reviews", {name: ("{{ text }} ||| " + ANSWERS, "a ||| b") for name in prompts[:2]})
+    pairs = p3.report([SOURCES["app_reviews"], SOURCES["wiki_bio"]], configure(tmp_path, tmp_path))
+    absent = f"{prompts[2]}, {prompts[3]}: The templates have no prompt of this name."
+    assert p3.table(pairs).splitlines() == [
+        "data set     prompts  present  rows from      skipped because",
+        f"app_reviews        4        2  files          {absent}",
+        "wiki_bio           1        0  TFDS or files  There is no wiki_bio/train.jsonl, .csv or .parquet in data.dir.",
+        "2 data sets        5        2",
+    ]
+
+
+def test_files_are_reported_on_without_tensorflow(tmp_path: pathlib.Path) -> None:
+    write_rows(tmp_path, "imdb", "train", ROWS)
+    code = (
+        "import sys; from infoprompt_jax import p3, settings\n"
+        "config = settings.defaults(); config.data.dir = sys.argv[1]\n"
+        "print(len(p3.report(p3.sources(), config)), {'tensorflow', 'seqio'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True)
+    assert done.stdout.strip() == "296 set()", done.stderr
+
+
+def test_tfds_is_reported_on(tmp_path: pathlib.Path) -> None:
+    import tensorflow_datasets as tfds
+
+    class TinyFilms(tfds.core.GeneratorBasedBuilder):
+        VERSION = tfds.core.Version("1.0.0")
+
+        def _info(self) -> tfds.core.DatasetInfo:
+            columns = {"text": tfds.features.Text(), "label": tfds.features.ClassLabel(names=["neg", "pos"])}
+            return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(columns))
+
+        def _split_generators(self, manager: Any) -> dict[str, Any]:
+            return {"train": self._generate_examples()}
+
+        def _generate_examples(self) -> Any:
+            yield from enumerate(ROWS)
+
+    TinyFilms(data_dir=tmp_path).download_and_prepare()
+    answers = " ||| " + ANSWERS, "bad ||| good"
+    prompts = {name: (column + answers[0], answers[1]) for name, column in (("a", "{{ text }}"), ("b", "{{ x }}"))}
+    write_templates(tmp_path, "tiny_films", prompts)
+    place = ("tiny_films", "train")
+    films = p3.Dataset("films", "films of files", "training", ("a", "b", "c"), place, held_out=False)
+    pairs = {pair.prompt: pair for pair in p3.report([films], configure("", tmp_path, str(tmp_path)))}
+    assert {(pair.task, pair.split) for pair in pairs.values()} == {place} and pairs["a"].present
+    assert "uses the column 'x', but the columns are label, text" in pairs["b"].reason and not pairs["c"].present
+    elsewhere = configure("", tmp_path, str(tmp_path / "elsewhere"))
+    assert all("not prepared in data.tfds_dir" in pair.reason for pair in p3.report([films], elsewhere))
+    assert all("TFDS does not have it" in reason for reason in reasons("dream", elsewhere).values())
+    assert HELD_OUT["anli_r2"].tfds == ("anli/r2", "validation") and HELD_OUT["anli_r2"].split == "dev_r2"
+
+
+TFDS_FEATURES = """
+import json, sys, tensorflow_datasets as tfds
+names = json.load(sys.stdin)
+print(json.dumps({name: [*tfds.builder(name, data_dir=sys.argv[1]).info.features] for name in names}))
+"""
+
+
+@pytest.mark.slow
+def test_tfds_has_the_columns_that_real_prompts_read(shared: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    from infoprompt_jax.seqio_tasks import TFDS_COLUMNS, TFDS_NAMES
+
+    added = {"ag_news": {"text"}, "anli": {"premise"}, "hellaswag": {"ctx", "ctx_a", "ctx_b"}, "winogrande": {"answer"}}
+    assert TFDS_COLUMNS.keys() == {TFDS_NAMES.get(name, name) for name in added}
+    places = {dataset: dataset.tfds[0] for dataset in (*SOURCES.values(), *HELD_OUT.values()) if dataset.tfds}
+    names = json.dumps([TFDS_NAMES.get(name, name) for name in places.values()])
+    # in a process of its own, because TFDS takes one builder of a name in a process, and test_tasks makes a winogrande
+    command = [sys.executable, "-c", TFDS_FEATURES, str(tmp_path)]
+    done = subprocess.run(command, input=names, capture_output=True, text=True)
+    features = json.loads(done.stdout.splitlines()[-1])
+    for dataset, name in places.items():
+        templates = load_templates(str(shared / "data" / "promptsource"), name)
+        read = frozenset().union(*(templates[prompt].columns for prompt in dataset.prompts))
+        given = set(features[TFDS_NAMES.get(name, name)])
+        assert read <= given | added.get(dataset.task.split("/")[0], set()), name
+
+
+COPA_HALF = (
+    "…What could happen next, C1 or C2?",
+    "…As a result, C1 or C2?",
+    "…which may be caused by",
+    "…why? C1 or C2",
+)
+
+
+@pytest.mark.parametrize("name", [name for name in HELD_OUT if name != "story_cloze"])
+def test_every_evaluation_prompt_renders_every_row(shared: pathlib.Path, name: str) -> None:
+    dataset, data = HELD_OUT[name], str(shared / "data")
+    templates = load_templates(data + "/promptsource", dataset.task)
+    lines = sources.read_rows(sources.find_files(data, dataset.task)[dataset.split])
+    rows = [json.loads(line) for line in lines[:: len(lines) // 500 or 1]]
+    for prompt in dataset.prompts:
+        task = Task(dataset.task, templates[prompt], "accuracy", data)
+        rendered = [task.render(row) for row in rows]
+        asked = {"effect": COPA_HALF[:2], "cause": COPA_HALF[2:]}  # those four ask about effects, or about causes
+        for row, example in zip(rows, rendered, strict=True):
+            applies = prompt not in COPA_HALF or prompt in asked[row["question"]]
+            assert (example is not None) == applies, (prompt, row)
+            assert example is None or (example.choices[example.label] == example.target and len(example.choices) > 1)
