@@ -13,11 +13,13 @@ import jax
 import ml_collections
 import numpy as np
 import pytest
+from flax import nnx
 
 from infoprompt_jax import hub, jobs, settings, tasks
 from infoprompt_jax.backbone import load_backbone
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.nano import mixture, pretrain, validation
+from infoprompt_jax.t5 import T5
 from infoprompt_jax.tokenizer import load_tokenizer
 
 COLOURS, THINGS = ("red", "green", "blue"), ("letter", "candle", "mirror", "garden", "street")
@@ -101,6 +103,16 @@ def test_the_loss_falls(run: pathlib.Path) -> None:
         assert np.mean(values[-5:]) < 0.7 * np.mean(values[:5])
     losses = json.loads((run / "backbone" / "pretraining.json").read_text())["losses"]["multitask_phase"]
     assert losses["task_loss"] == pytest.approx(np.mean(by_name["task_loss"][-10:]))
+
+
+def test_every_second_head_goes_on_attending_by_content_alone(directory: pathlib.Path, run: pathlib.Path) -> None:
+    made = config(directory)
+    started = nnx.state(T5(pretrain.t5_config(made), nnx.Rngs(made.seed)))
+    frozen = load_backbone(str(run / "backbone")).frozen
+    for stack in ("encoder", "decoder"):
+        before, after = (np.asarray(tree[stack]["relative_bias"]["embedding"][...]) for tree in (started, frozen))
+        np.testing.assert_array_equal(after[:, 1::2], before[:, 1::2])
+        assert (after[:, ::2] != before[:, ::2]).any()
 
 
 def test_a_stopped_run_ends_with_the_same_weights(
