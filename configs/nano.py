@@ -2,11 +2,13 @@
 
     python -m infoprompt_jax.main --config=configs/nano.py --workdir=runs/nano
 
-The backbone is `nano`, the small T5 that comes with the package (docs/nano.md); the task one that it was not pretrained
-on, with 64 training examples. Four seeds are trained with InfoPrompt's two terms and, from the same first prompts and
-on the same batches, four without. The table says how soon and how well; runs/nano/curves.png shows it.
+The backbone is `nano`, the small T5 that comes with the package (docs/nano.md). The task is to judge reviews with 64
+training examples, with no instruction and in answers that the backbone has never given: the soft prompt has to say what
+is wanted. Four seeds are trained with InfoPrompt's two terms and, from the same first prompts and on the same batches,
+four without. The table says how soon and how well; runs/nano/curves.png shows it.
 
-    --config=configs/nano.py:TASK         another task: entailment, inference, causes, endings, pronouns, senses
+    --config=configs/nano.py:TASK         a task of a family held out from pretraining: entailment, inference, causes,
+                                          endings, pronouns, senses (docs/nano.md says how far the backbone gets)
     ... --config.task.shots=256           or 0 for all of the training rows
     ... --config.prompt.kind=instance     a prompt for every example
 """
@@ -29,13 +31,17 @@ TEMPLATES = {
 }
 
 
-def get_config(task: str = "entailment") -> ml_collections.ConfigDict:
+def get_config(task: str = "films") -> ml_collections.ConfigDict:
     config = settings.defaults()
     config.backbone.name = "nano"
     config.backbone.remat = "none"
     config.backbone.unroll = 4
     config.task.name = world.PREFIX + task
     config.task.template = TEMPLATES.get(task, "all")
+    if task == "films":
+        config.task.input = "{{ text }}"
+        config.task.target = "{{ answer_choices[label] }}"
+        config.task.answer_choices = "stay away ||| go and see"
     config.task.shots = 64
     config.task.eval_limit = 256
     config.task.test_split = "test"

@@ -21,7 +21,7 @@ from infoprompt_jax.t5 import T5, T5Config
 CONFIGS = pathlib.Path(__file__).parent.parent / "configs"
 NAMES = sorted(path.stem for path in CONFIGS.glob("*.py"))
 OWN_VARIANTS = {
-    "nano": ("inference", "causes", "endings", "pronouns", "senses"),
+    "nano": ("entailment", "inference", "causes", "endings", "pronouns", "senses"),
     "nano_claims": ("senses,64", "causes,full,instance", "endings,256,estimators", "inference,256,released_code",
                     "entailment,64,weights", "pronouns,256,probe=runs/claims/pronouns-256"),
     "nano_pretrain": ("smoke",),

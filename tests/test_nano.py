@@ -15,7 +15,7 @@ from infoprompt_jax.nano import world
 from infoprompt_jax.templates import load_templates
 from infoprompt_jax.tokenizer import EOS
 
-LARGEST = 8 * 2**20  # bytes
+LARGEST = 8_000_000  # bytes
 TEXTS = [
     "Anna fixed the red lamp in the kitchen. Is it right to say that the lamp is red?",
     "Zürich №5: 12,5 % - ça va? 猫",
@@ -68,7 +68,7 @@ def test_transformers_gives_the_same_logits(directory: pathlib.Path, backbone: B
     np.testing.assert_allclose(ours, theirs.numpy(), atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("dataset", ["films", "grammar", "which_kind"])
+@pytest.mark.parametrize("dataset", ["films", "same_topic", "which_kind"])
 def test_it_solves_what_it_was_trained_on(dataset: str, backbone: Backbone) -> None:
     """64 test rows under the first hard prompt: far above chance."""
     prompt = next(iter(load_templates(None, world.PREFIX + dataset).values()))
