@@ -128,7 +128,7 @@ class Run:
                     step,
                 )
             elif self.config.log_every and step % self.config.log_every == 0:
-                told = (field for field in LOGGED if self.tells(field, m, values))
+                told = (field for field in LOGGED if self.tells(field, int(m), values))
                 self.log.write(step, name, {field: values[field][m] for field in told})
         self.active = values["active"] & values["finite"]
 

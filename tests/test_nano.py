@@ -77,4 +77,4 @@ def test_it_solves_what_it_was_trained_on(dataset: str, backbone: Backbone) -> N
     flat = tokens(backbone, [choice for example in examples for choice in example.choices])
     scores_BC = backbone.score(inputs_BL, flat.reshape(len(examples), -1, flat.shape[-1]))
     right = [example.choices.index(example.target) for example in examples]
-    assert np.mean(np.argmax(scores_BC, axis=-1) == right) > 0.8
+    assert np.mean(np.argmax(np.asarray(scores_BC), axis=-1) == np.array(right)) > 0.8

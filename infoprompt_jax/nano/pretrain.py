@@ -154,7 +154,7 @@ def make_optimizer(config: ml_collections.ConfigDict) -> optax.GradientTransform
     )
 
 
-def keep_content_heads(updates: nnx.State, _: nnx.State | None = None) -> nnx.State:
+def keep_content_heads(updates: Any, _: Any = None) -> Any:
     """Leaves the relative bias of every second head as it began: near zero, so that it attends by content alone.
 
     T5 has one bias for all layers of a stack. Left free, every head became local within a few thousand steps (-10 and
