@@ -54,11 +54,11 @@ class Evaluator:
     max_length: int = 32
     limit: int = 0
 
-    def __call__(self, trainable: Any, split: Split) -> list[dict[str, float]]:
+    def __call__(self, trainable: Any, split: Split, warn: bool = True) -> list[dict[str, float]]:
         """Metrics of each member: mean, median and quartiles over its hard prompts, and each hard prompt's own.
 
         Metrics are in [0, 1] (Matthews: [-1, 1]). Rank classification where a task has answer choices, exact match of
-        a greedy continuation where it has none.
+        a greedy continuation where it has none. `warn` of prompts that always predict one class.
         """
         found: list[dict[int, list[tuple[Any, Any]]]] = [defaultdict(list) for _ in split.tasks]
         for batch, chosen, texts in self._predictions(trainable, split):
@@ -69,7 +69,8 @@ class Evaluator:
                     found[m][task].append((texts[m][b], rows.target_text(int(batch["row"][m, b]))))
                 else:
                     found[m][task].append((chosen[m][b], int(batch["label"][m, b])))
-        self._warn_of_collapse(split, found)
+        if warn:
+            self._warn_of_collapse(split, found)
         return [self._member(tasks, results) for tasks, results in zip(split.tasks, found, strict=True)]
 
     @staticmethod

@@ -212,7 +212,7 @@ class Run:
         unprompted, evaluator = experiment.unprompted(), experiment.evaluator
         found = {
             "most frequent answer": {name: evaluator.majority(split) for name, split in experiment.splits.items()},
-            "no prompt": {name: evaluator(unprompted, split) for name, split in experiment.splits.items()},
+            "no prompt": {name: evaluator(unprompted, split, warn=False) for name, split in experiment.splits.items()},
         }
         return [
             {"name": name, "best": metrics.mean(results["eval"])}
