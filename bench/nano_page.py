@@ -67,7 +67,7 @@ def account(pretraining: Mapping[str, Any]) -> str:
         "examples": " and ".join(
             f"{count:,} of {kind.replace('_', ' ')}" for kind, count in pretraining["examples"].items()
         ),
-        "time": f"{pretraining['seconds'] / 60:.0f} minutes on {pretraining['device']}, two cores",
+        "time": f"{pretraining['seconds'] / 60:.0f} minutes on {pretraining['device']}",
         "loss at the end, nats": ", ".join(
             f"{value:.2f} ({name.replace('_loss', '')})" for name, value in losses["multitask_phase"].items()
         ),

@@ -179,7 +179,7 @@ def load_backbone(
 
     Args:
       name: hub id, local directory (Hugging Face or T5X), "nano": the small T5 that comes with the package, or
-        "random": a tiny untrained T5 for demonstrations.
+        "random": a tiny untrained T5 for tests.
       dtype: "float32" or "bfloat16", of weights and activations.
       mesh: from `partition.make_mesh`; None = all devices along `data`.
       revision: of a hub id.

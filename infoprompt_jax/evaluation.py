@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -104,7 +104,8 @@ class Evaluator:
                 count = min(len(own), self.limit or len(own))
                 free = own.max_choices == 0
                 golds = [own.target_text(row) for row in range(count)] if free else own.labels[:count].tolist()
-                found[index] = [(max(golds, key=golds.count), gold) for gold in golds]
+                ((frequent, _),) = Counter(golds).most_common(1)
+                found[index] = [(frequent, gold) for gold in golds]
             results.append(self._member(tasks, found))
         return results
 
