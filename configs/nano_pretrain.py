@@ -8,7 +8,7 @@ accuracy on validation rows of the tasks it was trained on. The same command res
 seed gives the same weights on the same machine. Settings of the model and the data are in the group `pretrain`; steps,
 batch and rates are those of `train`:
 
-    ... --config.train.steps=20000 --config.pretrain.denoising_phase=0.2 --config.train.learning_rate=0.01
+    ... --config.train.steps=30000 --config.pretrain.denoising_phase=0.3 --config.train.learning_rate=0.01
 
 Variant:
     smoke     a few steps on a few rows: does everything work here?
@@ -38,9 +38,9 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     config.data.max_input_length = 64
     config.data.max_target_length = 16
     config.data.buckets = (32, 48, 64)
-    config.pretrain.denoising_phase = 0.06
-    config.pretrain.denoising_share = 0.2
-    config.train.steps = 6500
+    config.pretrain.denoising_phase = 0.25
+    config.pretrain.denoising_share = 0.25
+    config.train.steps = 16000
     config.train.batch_size = 64
     config.train.learning_rate = 0.02  # times the size of the matrix that is stepped
     config.train.warmup = 0.03

@@ -41,7 +41,7 @@ PER_MEMBER = (
 def defaults() -> ml_collections.ConfigDict:
     """All fields with their defaults: Lester et al.'s recipe plus InfoPrompt's terms, on T5 base LM-adapt."""
     config = ml_collections.ConfigDict()
-    config.job = "train"  # train | evaluate | pretrain
+    config.job = "train"  # train | evaluate | pretrain | rospr_sources | rospr_eval
     config.seed = 0  # initialisation, data order, noise; a fleet's members may have their own
     config.backbone = _backbone()
     config.data = _data()
@@ -52,6 +52,7 @@ def defaults() -> ml_collections.ConfigDict:
     config.fleet = _fleet()
     config.mesh = _mesh()
     config.scoring = _scoring()
+    config.rospr = _rospr()
     config.pretrain = _pretrain()
     return config.lock()
 
@@ -185,6 +186,23 @@ def _scoring() -> ml_collections.ConfigDict:
     return scoring
 
 
+def _rospr() -> ml_collections.ConfigDict:
+    """The Source Prompt Library, how prompts are retrieved from it and what is measured; docs/rospr.md explains them."""
+    rospr = ml_collections.ConfigDict()
+    rospr.retriever = ""  # T5 whose encoder makes keys and queries: hub id or directory; "" = the backbone itself
+    rospr.similarity = "inner_product"  # inner_product (the paper's) | cosine, of a library that is made
+    rospr.instances = 100  # n, training instances that a source prompt is found by
+    rospr.group = 64  # source prompts that are trained at once: as many as fit memory
+    rospr.library = ""  # job=rospr_eval: the library's directory (<workdir>/library of the job rospr_sources)
+    rospr.methods = ("none", "rospr", "inter", "var", "inter_var", "per_query", "oracle")
+    rospr.queries = 32  # Q, unlabelled instances of the target that vote
+    rospr.query_split = ""  # where they come from; "" = task.eval_split
+    rospr.top = 10  # N, nearest keys of a query
+    rospr.interpolate = 3  # N', candidates that are interpolated or ranked by variance
+    rospr.eps = 0.01  # added to the variance of answers, in squared fractions
+    return rospr
+
+
 def _pretrain() -> ml_collections.ConfigDict:
     """What job=pretrain makes: a T5 v1.1 of these sizes. Steps, batches and rates are those of `train`."""
     pretrain = ml_collections.ConfigDict()
@@ -212,12 +230,13 @@ CHOICES = {
     "infoprompt.negatives": ("posterior", "in_batch"),
     "train.task_loss": ("lm", "choices", "verbalizer"),
     "train.optimizer": ("adafactor", "adamw"),
+    "rospr.similarity": ("inner_product", "cosine"),
     "train.schedule": ("constant", "linear", "cosine"),
     "scoring.normalize": ("none", "tokens", "characters"),
     "task.metric": ("", "accuracy", "f1", "macro_f1", "matthews", "exact_match"),
 }
 
-ELEMENTS = {"fleet.seeds": int, "fleet.variants": str, "fleet.members": dict, "data.buckets": int}
+ELEMENTS = {"fleet.seeds": int, "fleet.variants": str, "fleet.members": dict, "data.buckets": int, "rospr.methods": str}
 
 LEAST = {
     "seed": 0,
@@ -250,6 +269,12 @@ LEAST = {
     "task.cap": 0,
     "scoring.max_length": 1,
     "backbone.dropout": 0,
+    "rospr.instances": 1,
+    "rospr.group": 1,
+    "rospr.queries": 1,
+    "rospr.top": 1,
+    "rospr.interpolate": 1,
+    "rospr.eps": 1e-9,
     "pretrain.denoising_phase": 0,
     "pretrain.denoising_share": 0,
     "pretrain.lines": 1,

@@ -1,4 +1,4 @@
-"""Span corruption, T5's task on unlabelled text (Raffel et al. 2020, section 3.1.4).
+"""What is left out of unlabelled text: T5's random spans (Raffel et al. 2020, section 3.1.4), or words said twice.
 
     text     thank you for inviting me to your party last week
     input    thank you <extra_id_0> me to your party <extra_id_1>
@@ -6,6 +6,14 @@
 
 As in the code of that paper, text is kept and dropped by turns, kept first and dropped last, and no sentinel ends the
 target. How many tokens and spans are dropped follows from the length alone; where they are is drawn.
+
+`drop_repeated` drops, as salient span masking does (Guu et al. 2020, section 3.4), what the rest of the text gives back:
+
+    text     anna likes tea and tom likes milk. tom likes milk.
+    input    anna likes tea and tom likes <extra_id_0>. tom likes milk.
+    target   <extra_id_0> milk
+
+Nearly every such token has to be read off its other place in the text, where of 15 % random spans few can be.
 """
 
 from __future__ import annotations
@@ -55,6 +63,28 @@ def corrupt(
     inputs = np.where(first_BN, sentinel_BN, tokens_BN)[~dropped_BN | first_BN]
     targets = np.where(before_BN, sentinel_BN, tokens_BN)[dropped_BN | before_BN]
     return inputs.reshape(rows, -1).astype(np.int32), targets.reshape(rows, -1).astype(np.int32)
+
+
+def drop_repeated(
+    lines: Sequence[np.ndarray], generator: np.random.Generator, sentinels: Sequence[int], most: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Input and target of one row, int32 and without EOS: of tokens twice in their line, up to `most` lose one place."""
+    tokens, starts = np.concatenate(lines), np.cumsum([0, *map(len, lines)])
+    places = [start + place for start, line in zip(starts, lines, strict=False) for place in _twice(line)]
+    chosen = generator.permutation(len(places))[:most]
+    dropped = np.zeros(len(tokens), bool)
+    dropped[[places[pair][side] for pair, side in zip(chosen, generator.integers(2, size=most), strict=False)]] = True
+    first = dropped & ~np.pad(dropped, (1, 0))[:-1]
+    marks = np.asarray(sentinels)[np.cumsum(first) - 1]
+    target = np.insert(tokens[dropped], np.flatnonzero(first[dropped]), marks[first])
+    return np.where(first, marks, tokens)[~dropped | first].astype(np.int32), target.astype(np.int32)
+
+
+def _twice(line: np.ndarray) -> np.ndarray:
+    """[n, 2]: both places of every token that the line holds exactly twice."""
+    order = np.argsort(line, kind="stable")
+    _, first, counts = np.unique(line[order], return_index=True, return_counts=True)
+    return order[first[counts == 2][:, None] + np.arange(2)]
 
 
 def parts(total: int, count: int, rows: int, generator: np.random.Generator) -> np.ndarray:

@@ -1,14 +1,16 @@
 """What the embedded backbone is pretrained on: hard prompts of all held-in tasks, and span corruption of plain text.
 
 A batch is a pure function of (seed, step), so that a run resumes by its step alone. Data sets are drawn equally often,
-the hard prompts of one data set too, and rows of similar length share a batch (`batches.Stream`). Plain text is one
-long list of tokens, cut into windows that fill the batch's input length once they are corrupted.
+the hard prompts of one data set too, and rows of similar length share a batch (`batches.Stream`). Of plain text, every
+second row is a window of one long list of tokens, as long as fills the batch's input once its spans are dropped; the
+others are whole lines that lose words which they say twice.
 """
 
 from __future__ import annotations
 
 import collections
 import dataclasses
+import itertools
 import json
 import logging
 import pathlib
@@ -29,6 +31,7 @@ from infoprompt_jax.tokenizer import SENTINELS, Tokenizer
 log = logging.getLogger(__name__)
 
 DENOISING = 4  # what a random number is for, beside the purposes of `batches`
+MOST_REPEATED = 7  # words that a row of whole lines loses: with sentinels and EOS, 15 tokens of target
 
 
 def training_tasks(config: ml_collections.ConfigDict) -> list[Task]:
@@ -76,6 +79,7 @@ class Mixture:
     Attributes:
       stream: of the rows that are hard prompts; its batch size is theirs in a batch.
       text: tokens of the plain text, [tokens].
+      lines: where each of its lines starts, and the end of the last, [lines + 1].
       sentinels: ids of <extra_id_0>, ...
       batch_size: rows of a batch, of both kinds.
       first: the step from which on batches hold hard prompts.
@@ -84,6 +88,7 @@ class Mixture:
 
     stream: Stream
     text: np.ndarray
+    lines: np.ndarray
     sentinels: Sequence[int]
     seed: int
     batch_size: int
@@ -116,13 +121,23 @@ class Mixture:
     def denoising(
         self, count: int, length: int, random: np.random.Generator
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Inputs, of `length` tokens or one less, and targets of corrupted windows; both end in EOS."""
+        """Inputs, of up to `length` tokens, and targets of corrupted text; both end in EOS."""
         size = min(corruption.longest_text(length), len(self.text))
-        starts = random.integers(len(self.text) - size + 1, size=count)
+        starts = random.integers(len(self.text) - size + 1, size=count // 2)
         windows = self.text[starts[:, None] + np.arange(size)[None]]
-        parts = corruption.corrupt(windows, random, self.sentinels)
-        inputs, targets = (np.pad(part, ((0, 0), (0, 1)), constant_values=EOS) for part in parts)
-        return zip(inputs, targets, strict=True)
+        found = list(zip(*corruption.corrupt(windows, random, self.sentinels), strict=True))
+        for start in random.integers(len(self.lines) - 1, size=count - len(found)):
+            lines = self.whole_lines(int(start), length - 1)
+            found.append(corruption.drop_repeated(lines, random, self.sentinels, MOST_REPEATED))
+        for parts in found:
+            given, target = (np.append(part, EOS) for part in parts)
+            yield given, target
+
+    def whole_lines(self, start: int, room: int) -> list[np.ndarray]:
+        """As many lines from `start` on as fit into so many tokens; of a first one that does not, its beginning."""
+        bounds = self.lines[start:][: room + 2]
+        count = max(1, int(np.searchsorted(bounds, bounds[0] + room, side="right")) - 1)
+        return [self.text[a:b][:room] for a, b in itertools.pairwise(bounds[: count + 1])]
 
 
 def item(arrays: dict[str, np.ndarray], name: str, index: int) -> np.ndarray:
@@ -148,9 +163,11 @@ def mixture(
 ) -> Mixture:
     """The batches that the config asks for, of tasks and their rows, and of plain text."""
     size, pretrain = config.train.batch_size, config.pretrain
+    tokens = tokenizer.encode(lines)
     return Mixture(
         Stream(found, equal_rates(own), config.seed, max(1, size - round(size * pretrain.denoising_share))),
-        np.concatenate(tokenizer.encode(lines)),
+        np.concatenate(tokens),
+        np.cumsum([0, *map(len, tokens)]),
         [tokenizer.sentinels[name] for name in SENTINELS],
         config.seed,
         size,

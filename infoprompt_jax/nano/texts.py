@@ -14,11 +14,10 @@ from infoprompt_jax.nano.senses import SENSES
 
 
 def event(draw: random.Random) -> str:
-    """Two events, one of them in other words too."""
-    first, second = scenes.events(draw, 2)
-    told = [first.active(), second.active()]
-    draw.shuffle(told)
-    return f"{' '.join(told)} {first.again(draw)}"
+    """Two events, and both once more in any words."""
+    both = scenes.events(draw, 2)
+    again = [draw.choice((e.active(), e.again(draw))) for e in draw.sample(both, 2)]
+    return " ".join([*(e.active() for e in both), *again])
 
 
 def transfer(draw: random.Random) -> str:
@@ -36,7 +35,7 @@ def transfer(draw: random.Random) -> str:
 
 def tastes(draw: random.Random) -> str:
     text, likes = held_in.liked(draw)
-    again = (f"{person} likes {thing}." for person, thing in draw.sample(list(likes.items()), 2))
+    again = (f"{person} likes {thing}." for person, thing in draw.sample(list(likes.items()), len(likes)))
     return f"{text} {' '.join(again)}"
 
 
@@ -108,21 +107,25 @@ def news(draw: random.Random) -> str:
 
 
 def profile(draw: random.Random) -> str:
-    """A person, and one fact again."""
-    person = scenes.people(draw, 1)[0]
-    first = name(person.first)
-    again = draw.choice(
-        (
-            f"{first} {name(person.surname)} comes from {name(person.city)}.",
-            f"{first} is {a(person.job)}.",
-            f"The {person.job} likes {person.hobby}.",
-            f"{first} was born in {person.year}.",
+    """Two people, and a fact of each again."""
+    both = scenes.people(draw, 2)
+    said = [person.profile(draw) for person in both]
+    for person in draw.sample(both, 2):
+        first = name(person.first)
+        said.append(
+            draw.choice(
+                (
+                    f"{first} {name(person.surname)} comes from {name(person.city)}.",
+                    f"{first} is {a(person.job)}.",
+                    f"The {person.job} likes {person.hobby}.",
+                    f"{first} was born in {person.year}.",
+                )
+            )
         )
-    )
-    return f"{person.profile(draw)} {again}"
+    return " ".join(said)
 
 
 TEXTS = (
-    *(event, event, tastes, tastes, transfer, profile),  # said again: two of several, by person or thing
+    *(event, event, event, tastes, tastes, tastes, transfer, transfer, profile, profile),  # said again, by two or more
     *(quantity, numbers, order, kinds, cause, reason, sense, opinions, remark, news),
 )
