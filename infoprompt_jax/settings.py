@@ -187,7 +187,7 @@ def _scoring() -> ml_collections.ConfigDict:
 
 
 def _rospr() -> ml_collections.ConfigDict:
-    """The Source Prompt Library, how prompts are retrieved from it and what is measured; docs/rospr.md explains them."""
+    """The Source Prompt Library, how prompts are retrieved from it, what is measured; see docs/rospr.md."""
     rospr = ml_collections.ConfigDict()
     rospr.retriever = ""  # T5 whose encoder makes keys and queries: hub id or directory; "" = the backbone itself
     rospr.similarity = "inner_product"  # inner_product (the paper's) | cosine, of a library that is made

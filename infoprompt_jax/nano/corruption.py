@@ -7,7 +7,7 @@
 As in the code of that paper, text is kept and dropped by turns, kept first and dropped last, and no sentinel ends the
 target. How many tokens and spans are dropped follows from the length alone; where they are is drawn.
 
-`drop_repeated` drops, as salient span masking does (Guu et al. 2020, section 3.4), what the rest of the text gives back:
+`drop_repeated` drops what the rest of the text gives back, as salient span masking does (Guu et al. 2020, section 3.4):
 
     text     anna likes tea and tom likes milk. tom likes milk.
     input    anna likes tea and tom likes <extra_id_0>. tom likes milk.
@@ -68,7 +68,7 @@ def corrupt(
 def drop_repeated(
     lines: Sequence[np.ndarray], generator: np.random.Generator, sentinels: Sequence[int], most: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Input and target of one row, int32 and without EOS: of tokens twice in their line, up to `most` lose one place."""
+    """Input and target of one row, int32 and without EOS: up to `most` tokens that are twice in a line lose one place."""
     tokens, starts = np.concatenate(lines), np.cumsum([0, *map(len, lines)])
     places = [start + place for start, line in zip(starts, lines, strict=False) for place in _twice(line)]
     chosen = generator.permutation(len(places))[:most]
