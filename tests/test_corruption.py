@@ -77,3 +77,27 @@ def test_every_way_to_part_is_as_likely() -> None:
     ways, counts = np.unique(drawn, axis=0, return_counts=True)
     assert len(ways) == 6 and (ways >= 1).all() and (ways.sum(axis=1) == 5).all()
     assert abs(counts - 1000).max() < 120  # four standard deviations
+
+
+def test_only_what_is_said_twice_is_dropped() -> None:
+    """Of each repeated token one place stays, in its own line; with the target the text is whole again."""
+    lines = [np.array([5, 6, 7, 6, 5, 7, 7, 8]), np.array([9, 5, 9, 8])]  # twice: 5 and 6; 9
+    sides = set()
+    for seed in range(30):
+        given, target = corruption.drop_repeated(lines, np.random.default_rng(seed), SENTINELS, 7)
+        dropped = spans(target)
+        assert sorted(token for span in dropped.values() for token in span) == [5, 6, 9]
+        assert list(dropped) == SENTINELS[: len(dropped)] == [t for t in given.tolist() if t in SENTINELS]
+        whole = [token for mark in given.tolist() for token in dropped.get(mark, [mark])]
+        assert whole == np.concatenate(lines).tolist()
+        sides.add(given[0] == SENTINELS[0])
+    assert sides == {True, False}  # either place
+
+
+def test_drops_so_many_at_most() -> None:
+    twice = np.repeat(np.arange(20), 2)
+    for most in (1, 7):
+        given, target = corruption.drop_repeated([twice], np.random.default_rng(0), SENTINELS, most)
+        assert len(given) == 40 and len(target) == 2 * most
+    given, target = corruption.drop_repeated([np.arange(3, 9)], np.random.default_rng(0), SENTINELS, 7)
+    assert given.tolist() == list(range(3, 9)) and not len(target)

@@ -151,9 +151,23 @@ def test_kinds_of_rows_in_each_phase(batches: mixture.Mixture) -> None:
     sentinel = batches.sentinels[0]
     for step in (0, 15):
         batch = batches.batch(step)
-        np.testing.assert_array_equal((batch["inputs"] == sentinel).sum(axis=1), batch["denoising"])
+        corrupted = (batch["inputs"] == sentinel).any(axis=1)
+        assert not corrupted[~batch["denoising"]].any()
+        assert corrupted.sum() >= batch["denoising"].sum() // 2  # whole lines without a repetition stay as they are
         np.testing.assert_array_equal((batch["targets"] == 1).sum(axis=1), 1)  # every target ends in EOS
-        assert batch["inputs"].shape[1] in (16, 24) and batch["targets"].shape[1] == 8
+        assert batch["inputs"].shape[1] in (16, 24) and batch["targets"].shape[1] in (8, 16)
+
+
+@pytest.mark.parametrize("room", [3, 12, 40])
+def test_whole_lines_fill_the_room(batches: mixture.Mixture, room: int) -> None:
+    for start in range(len(batches.lines) - 1):
+        lines, first = batches.whole_lines(start, room), batches.lines[start]
+        used = sum(map(len, lines))
+        assert 0 < used <= room
+        np.testing.assert_array_equal(np.concatenate(lines), batches.text[first : first + used])
+        after = start + len(lines)
+        if first + used == batches.lines[after] and after + 1 < len(batches.lines):  # the first line was not cut
+            assert used + batches.lines[after + 1] - batches.lines[after] > room
 
 
 def test_data_sets_are_drawn_equally_often(directory: pathlib.Path, batches: mixture.Mixture) -> None:

@@ -68,7 +68,7 @@ def corrupt(
 def drop_repeated(
     lines: Sequence[np.ndarray], generator: np.random.Generator, sentinels: Sequence[int], most: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Input and target of one row, int32 and without EOS: up to `most` tokens that are twice in a line lose one place."""
+    """Input and target of a row, int32 and without EOS: up to `most` tokens that are twice in a line lose one place."""
     tokens, starts = np.concatenate(lines), np.cumsum([0, *map(len, lines)])
     places = [start + place for start, line in zip(starts, lines, strict=False) for place in _twice(line)]
     chosen = generator.permutation(len(places))[:most]
