@@ -1,0 +1,248 @@
+"""The job `rospr_eval`: unseen tasks with prompts from a Source Prompt Library, by rank classification, untrained.
+
+Every target (`rospr_targets`) is evaluated with every method of `rospr.methods` (`zero_shot`) and written as one file,
+with all that explains the choice: candidates with votes, similarity, variance, score and weights, and the instances
+that the winner was found by. A target whose file is there is not evaluated again.
+
+config.json  targets/<target>.json  targets/<target>.safetensors (with the oracle: every source prompt's answers)
+results.json  results.md  results.png  analysis.png  summary.json
+"""
+
+from __future__ import annotations
+
+import collections
+import json
+import logging
+import os
+import pathlib
+from typing import Any
+
+import ml_collections
+import numpy as np
+
+from infoprompt_jax import keys, metrics, partition, report, rospr, rospr_analysis, rospr_report, rospr_targets
+from infoprompt_jax.atomic import whole
+from infoprompt_jax.backbone import Backbone, load_backbone
+from infoprompt_jax.errors import UserError
+from infoprompt_jax.experiment import TokenizedSplits
+from infoprompt_jax.library import FIELD, PromptLibrary
+from infoprompt_jax.library_files import MANIFEST, sha256
+from infoprompt_jax.rospr_targets import Target
+from infoprompt_jax.train import Interrupt, Stopped
+from infoprompt_jax.workdir import Workdir
+from infoprompt_jax.zero_shot import METHODS, Instances, Mixture, Outcome, Scorer, ZeroShot
+
+NEAREST = 3  # instances that are shown of the winner
+
+log = logging.getLogger(__name__)
+
+
+def evaluate(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str]) -> dict[str, Any]:
+    """Evaluates all targets that the config names, into `workdir`; the summary, also of a run finished before.
+
+    Raises:
+      UserError: a target, the library, the backbone, the retriever or the workdir do not fit.
+      Stopped: the process was told to stop; finished targets are kept.
+    """
+    directory = Workdir(workdir, config)
+    if (summary := directory.finished()) is not None:
+        return summary
+    check_methods(config)
+    targets, skipped = rospr_targets.find(config)
+    for one in skipped:
+        log.info("%s is skipped: %s", one.name, one.reason)
+    evaluation = Evaluation(config, directory.path / "targets")
+    directory.claim()
+    records = []
+    with Interrupt() as interrupt:
+        for number, target in enumerate(targets):
+            if interrupt.requested:
+                raise Stopped(f"Stopped after {number} of {len(targets)} targets; the same command resumes.")
+            records.append(evaluation(target))
+            shown = ", ".join(f"{method} {score:.4f}" for method, score in records[-1]["scores"].items())
+            log.info("%d/%d %s: %s", number + 1, len(targets), target.name, shown)
+    analysis = rospr_analysis.analyse(records, evaluation.directory, evaluation.library, config.rospr, config.seed)
+    results = rospr_report.results(records, skipped, analysis)
+    rospr_report.write(directory.path, results)
+    summary = rospr_report.summary(results) | {"backbone": evaluation.backbone.name, "fingerprints": evaluation.made_by}
+    report.write_json(directory.path / "summary.json", summary)
+    return summary
+
+
+def check_methods(config: ml_collections.ConfigDict) -> None:
+    unknown = [method for method in config.rospr.methods if method not in METHODS]
+    if unknown or not config.rospr.methods:
+        raise UserError(f"rospr.methods={config.rospr.methods!r} was not understood: choose from {', '.join(METHODS)}.")
+    if not config.rospr.library:
+        raise UserError(f"{FIELD} is empty: give it the directory of a library, as job=rospr_sources makes one.")
+
+
+class Evaluation:
+    """All that targets share: the models, the library, tokenised rows, and where the results go."""
+
+    def __init__(self, config: ml_collections.ConfigDict, directory: pathlib.Path) -> None:
+        """Raises UserError unless the library is whole, and made with this backbone and this retriever."""
+        self.config, self.directory = config, directory
+        mesh = partition.make_mesh(config.mesh.data, config.mesh.model)
+        self.library = PromptLibrary.load(config.rospr.library, mesh)
+        self.backbone = _load(config, config.backbone.name, mesh)
+        self.retriever = self.backbone
+        if config.rospr.retriever not in ("", config.backbone.name):
+            self.retriever = _load(config, config.rospr.retriever, mesh)
+        _check_same(self.library, self.backbone, self.retriever)
+        data = config.data
+        size = config.train.eval_batch_size
+        scorer = Scorer(self.backbone, size, data.buckets, data.max_input_length, config.scoring.normalize)
+        self.zero_shot = ZeroShot(self.library, self.retriever, scorer, config.rospr)
+        self.tokenized = TokenizedSplits(config, self.backbone)
+        same = self.retriever is self.backbone
+        self.retriever_tokenized = self.tokenized if same else TokenizedSplits(config, self.retriever)
+        self.made_by = {
+            "library": sha256(self.library.path / MANIFEST)[:16],
+            "backbone": self.backbone.fingerprint,
+            "retriever": self.retriever.fingerprint,
+        }
+
+    def __call__(self, target: Target) -> dict[str, Any]:
+        """The target's record, from its file where an earlier run has left it."""
+        path = self.directory / f"{target.file}.json"
+        if path.exists():
+            return self.kept(path)
+        evaluated, queries = self.instances(target)
+        metric = metrics.find_metric(target.task.metric)
+        outcome = self.zero_shot(evaluated, queries, metric)
+        scores = {m: metric(outcome.predictions[m], evaluated.labels) for m in self.config.rospr.methods}
+        record = self.described(target, evaluated, queries) | {"scores": scores} | self.explained(outcome, queries)
+        if outcome.table_MB is not None:
+            self.save_table(self.directory / f"{target.file}.safetensors", outcome, evaluated, queries)
+        report.write_json(path, record)  # last: a target is finished when this file is there
+        return json.loads(path.read_text(encoding="utf-8"))
+
+    def kept(self, path: pathlib.Path) -> dict[str, Any]:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        for what, fingerprint in self.made_by.items():
+            if record["made_by"][what] != fingerprint:
+                raise UserError(
+                    f"{path} was made with another {what} (fingerprint {record['made_by'][what]}) than this run has "
+                    f"({fingerprint}): choose another --workdir."
+                )
+        return record
+
+    def instances(self, target: Target) -> tuple[Instances, Instances]:
+        """The rows to evaluate, and those that vote, drawn by the run's seed: for every hard prompt the same rows."""
+        task, limit = target.task, self.config.task.eval_limit
+        query_split = self.config.rospr.query_split or target.split
+        rows, queries = (self.tokenized(task, split) for split in (target.split, query_split))
+        drawn = np.random.default_rng(self.config.seed).permutation(len(queries))[: self.config.rospr.queries]
+        return (
+            Instances(rows, self.retriever_tokenized(task, target.split), np.arange(len(rows))[: limit or None]),
+            Instances(queries, self.retriever_tokenized(task, query_split), np.sort(drawn)),
+        )
+
+    def described(self, target: Target, evaluated: Instances, queries: Instances) -> dict[str, Any]:
+        family, answer_format = rospr_targets.kind(target.task)
+        return {
+            "target": target.name,
+            "file": target.file,
+            "dataset": target.dataset,
+            "task": target.task.name,
+            "template": target.task.template,
+            "split": target.split,
+            "family": family,
+            "answer_format": answer_format,
+            "metric": target.task.metric,
+            "rows": len(evaluated.numbers),
+            "query_split": self.config.rospr.query_split or target.split,
+            "query_rows": queries.numbers,
+            "made_by": self.made_by,
+        }
+
+    def explained(self, outcome: Outcome, queries: Instances) -> dict[str, Any]:
+        """Which prompts each method has taken, every candidate's figures, and the winner's nearest instances."""
+        names = [entry.name for entry in self.library.entries]
+
+        def parts(mixture: Mixture) -> list[dict[str, Any]]:
+            return [{"name": names[o], "weight": w} for o, w in zip(mixture.owners, mixture.weights, strict=True)]
+
+        chosen: dict[str, Any] = {method: parts(mixture) for method, mixture in outcome.mixtures.items()}
+        if outcome.own_B is not None:
+            rows = collections.Counter(outcome.own_B.tolist())
+            chosen["per_query"] = [{"name": names[o], "rows": count} for o, count in rows.most_common()]
+        candidates = [self.candidate(outcome, place) for place in range(len(outcome.votes.owners))]
+        return {"chosen": chosen, "candidates": candidates, "nearest": self.nearest(outcome, queries)}
+
+    def candidate(self, outcome: Outcome, place: int) -> dict[str, Any]:
+        """`similarity` is the mean over the candidate's hits; what only the first N' have is None for the others."""
+        votes, first = outcome.votes, outcome.candidates
+        owner, count = int(votes.owners[place]), int(votes.frequencies[place])
+        entry = self.library.entries[owner]
+        weights = {m: dict(zip(x.owners, x.weights, strict=True)) for m, x in outcome.mixtures.items() if m != "oracle"}
+        asked = place < len(first.scores)
+        return {
+            "owner": owner,
+            "name": entry.name,
+            "dataset": entry.dataset,
+            "template": entry.template,
+            "family": entry.family,
+            "answer_format": entry.answer_format,
+            "votes": count,
+            "similarity": votes.similarities[place] / count,
+            "answers": np.bincount(first.answers_NQ[place]) if asked else None,  # queries by the answer chosen
+            "variance": first.variances[place] if asked else None,
+            "score": first.scores[place] if asked else None,
+            "weights": {method: of[owner] for method, of in weights.items() if owner in of},
+        }
+
+    def nearest(self, outcome: Outcome, queries: Instances) -> list[dict[str, Any]]:
+        """The instances of the most voted for that were most similar to queries, and these queries, as text."""
+        winner = int(outcome.votes.owners[0])
+        rows = queries.retriever_rows
+        shown = []
+        for key, query, similarity in rospr.nearest(outcome.hits, winner, NEAREST):
+            row = queries.numbers[[query]]
+            tokens = rows.inputs(row, int(rows.input_lengths[row[0]]))[0]
+            found = {"key": key, "text": self.library.text(key), "similarity": similarity}
+            shown.append(found | {"query_row": int(row[0]), "query": self.retriever.tokenizer.decode(tokens)})
+        return shown
+
+    @staticmethod
+    def save_table(path: pathlib.Path, outcome: Outcome, evaluated: Instances, queries: Instances) -> None:
+        from safetensors.numpy import save_file
+
+        tensors = {
+            "predictions": outcome.table_MB,
+            "labels": evaluated.labels,
+            "query_rows": queries.numbers,
+            "query_keys": outcome.query_keys_QR,
+            "row_keys": outcome.row_keys_BR,
+        }
+        with whole(path) as partial:
+            save_file({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}, partial)
+
+
+def _load(config: ml_collections.ConfigDict, name: str, mesh: Any) -> Backbone:
+    """The backbone, or a retriever: another model, so that revision and vocabulary of the backbone are not its own."""
+    backbone, own = config.backbone, name == config.backbone.name
+    return load_backbone(
+        name,
+        dtype=backbone.dtype,
+        mesh=mesh,
+        revision=backbone.revision if own else "",
+        tokenizer=backbone.tokenizer or None if own else None,
+        takes_eos=backbone.takes_eos if own else "auto",
+        allow_pickle=backbone.allow_pickle,
+        unroll=backbone.unroll,
+    )
+
+
+def _check_same(library: PromptLibrary, backbone: Backbone, retriever: Backbone) -> None:
+    manifest = library.manifest
+    for what, field, made_with, found in (
+        ("prompts", "backbone.name", manifest.backbone, keys.model(backbone)),
+        ("keys", "rospr.retriever", manifest.retriever, keys.model(retriever)),
+    ):
+        if made_with != found:
+            raise UserError(
+                f"The {what} of the library {str(library.path)!r} were made with {made_with}, not with {found}: set "
+                f"{field} to the former, or {FIELD} to another library."
+            )

@@ -1,0 +1,221 @@
+"""RoSPr on one target: retrieve, choose, and rank answers with every way of choosing (arXiv 2210.03029).
+
+Q unlabelled instances vote for source prompts. The methods are the ways to make a prompt of the votes:
+
+    none        the hard prompt alone              var        the best of the N' first candidates by votes / variance
+    rospr       the most voted for                 inter_var  those N' mixed, with these scores as weights
+    inter       the N' most voted for, mixed       per_query  for every row the prompt that its own hits vote for
+    oracle      the best of all source prompts, found by the labels: an upper bound for one prompt, no method
+
+For the oracle every source prompt answers every row. These answers are kept, and whatever takes one source prompt as it
+is reads them; without it only the prompts that are needed are scored.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+from jax.typing import ArrayLike
+
+from infoprompt_jax import rospr
+from infoprompt_jax.backbone import Backbone
+from infoprompt_jax.batches import Batch, Shapes, bucket_lengths, complete
+from infoprompt_jax.keys import encode_keys
+from infoprompt_jax.library import PromptLibrary
+from infoprompt_jax.rospr import Hits, Votes
+from infoprompt_jax.rows import Rows
+
+PromptsAt = Callable[[np.ndarray], Sequence[ArrayLike | None]]  # places in a list of rows -> N prompts for them
+METHODS = ("none", "rospr", "inter", "var", "inter_var", "per_query", "oracle")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Instances:
+    """Rows `numbers` [B] of a task, in the backbone's tokens and in the retriever's."""
+
+    rows: Rows
+    retriever_rows: Rows
+    numbers: np.ndarray
+
+    @property
+    def labels(self) -> np.ndarray:
+        return self.rows.labels[self.numbers]
+
+
+@dataclasses.dataclass(frozen=True)
+class Mixture:
+    """Source prompts by their numbers in the library, with weights that sum to 1; of none of them, no prompt."""
+
+    owners: tuple[int, ...] = ()
+    weights: tuple[float, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Candidates:
+    """The N' most voted for, and what they answered the queries."""
+
+    owners: np.ndarray
+    answers_NQ: np.ndarray
+    variances: np.ndarray
+    scores: np.ndarray  # frequency / (variance + eps)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Outcome:
+    """What each method predicts for every evaluated row, and why."""
+
+    predictions: dict[str, np.ndarray]  # method -> [B]
+    mixtures: dict[str, Mixture]  # of the methods that have one prompt for all rows
+    hits: Hits
+    votes: Votes
+    candidates: Candidates
+    own_B: np.ndarray | None  # the source prompt of each row, where asked for
+    table_MB: np.ndarray | None  # every source prompt's answers, where asked for
+    query_keys_QR: np.ndarray
+    row_keys_BR: np.ndarray | None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Scorer:
+    """Rank classification of tokenised rows, with soft prompts given by their values."""
+
+    backbone: Backbone
+    batch_size: int
+    buckets: Sequence[int]
+    max_input_length: int
+    normalize: str = "none"
+
+    def with_each(self, rows: Rows, numbers: np.ndarray, prompts: Sequence[ArrayLike | None]) -> np.ndarray:
+        """The answers [N, B] to rows `numbers` [B] with each of N prompts [P, D], or none."""
+        if not prompts:
+            return np.empty((0, len(numbers)), np.int32)
+        placed = [None if prompt is None else jnp.asarray(prompt) for prompt in prompts]  # once for all batches
+        return self._answers(rows, numbers, lambda _: placed)
+
+    def with_own(self, rows: Rows, numbers: np.ndarray, prompts: Callable[[np.ndarray], ArrayLike]) -> np.ndarray:
+        """The answers [B] to rows `numbers` [B]; `prompts` gives the values [b, P, D] of those at some places of B."""
+        return self._answers(rows, numbers, lambda places: [prompts(places)])[0]
+
+    def scores(self, rows: Rows, numbers: np.ndarray, prompts: PromptsAt) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Batch by batch, places [b] among `numbers` and log-probabilities [N, b, C] of the answer choices there."""
+        for places, batch in self._batches(rows, numbers):
+            inputs, choices = batch["inputs"], batch["choices"]
+            found = [self.backbone.score(inputs, choices, prompt, self.normalize) for prompt in prompts(places)]
+            yield places, np.stack(jax.device_get(found))
+
+    def _answers(self, rows: Rows, numbers: np.ndarray, prompts: PromptsAt) -> np.ndarray:
+        found = [(places, np.argmax(scores_NbC, axis=-1)) for places, scores_NbC in self.scores(rows, numbers, prompts)]
+        order, answers = zip(*found, strict=True)
+        answers_NB = np.empty((len(answers[0]), len(numbers)), np.int32)
+        answers_NB[:, np.concatenate(order)] = np.concatenate(answers, axis=1)
+        return answers_NB
+
+    def _batches(self, rows: Rows, numbers: np.ndarray) -> Iterator[tuple[np.ndarray, Batch]]:
+        """Places among `numbers`, short inputs first, with their rows; repetitions fill up the last batch."""
+        shapes = Shapes.of([rows], self.buckets, self.max_input_length)
+        order = np.argsort(rows.input_lengths[numbers], kind="stable")
+        for start in range(0, len(order), self.batch_size):
+            places = np.resize(order[start : start + self.batch_size], self.batch_size)
+            longest = rows.input_lengths[numbers[places]].max()
+            length = int(bucket_lengths(longest, shapes.buckets))
+            yield places, rows.gather(numbers[places], length, shapes.target_length, shapes.choices)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ZeroShot:
+    """How targets are evaluated: the library, what finds prompts in it and what answers; `settings` is config.rospr."""
+
+    library: PromptLibrary
+    retriever: Backbone
+    scorer: Scorer
+    settings: ml_collections.ConfigDict
+
+    def __call__(
+        self, evaluated: Instances, queries: Instances, metric: Callable[[np.ndarray, np.ndarray], float]
+    ) -> Outcome:
+        """Predictions of the methods in `settings.methods`; `metric` (of predictions, labels) is for the oracle."""
+        methods = self.settings.methods
+        query_keys_QR = self.encode(queries)
+        hits = self.library.search(query_keys_QR, self.settings.top)
+        votes = rospr.votes(hits)
+        candidates = self.candidates(votes, queries)
+        row_keys_BR = self.encode(evaluated) if {"per_query", "oracle"} & set(methods) else None
+        mixtures = self.mixtures(votes, candidates)
+        table_MB = own_B = None
+        if "oracle" in methods:
+            every = list(self.library.prompts_MPD)
+            table_MB = self.scorer.with_each(evaluated.rows, evaluated.numbers, every)
+            scores_M = [metric(answers_B, evaluated.labels) for answers_B in table_MB]
+            mixtures["oracle"] = Mixture((int(np.argmax(scores_M)),), (1.0,))
+        mixtures = {method: mixtures[method] for method in methods if method in mixtures}
+        predictions = self.predictions(mixtures, evaluated, table_MB)
+        if row_keys_BR is not None and "per_query" in methods:
+            own_B = rospr.per_query(self.library.search(row_keys_BR, self.settings.top))
+            predictions["per_query"] = self.own_predictions(own_B, evaluated, table_MB)
+        return Outcome(predictions, mixtures, hits, votes, candidates, own_B, table_MB, query_keys_QR, row_keys_BR)
+
+    def encode(self, instances: Instances) -> np.ndarray:
+        """Keys [B, R], by the function that has made the library's; padded to few lengths, so to few programs."""
+        rows, numbers = instances.retriever_rows, instances.numbers
+        lengths = bucket_lengths(rows.input_lengths[numbers], complete(self.scorer.buckets, rows.max_input_length))
+        keys_BR = np.empty((len(numbers), self.library.manifest.retriever.width), np.float32)
+        for length in np.unique(lengths):
+            of_length = lengths == length
+            keys_BR[of_length] = encode_keys(self.retriever, rows.inputs(numbers[of_length], int(length)))
+        return keys_BR
+
+    def candidates(self, votes: Votes, queries: Instances) -> Candidates:
+        """The first N' with the bias of their answers (methods: RoSPr, VAR); answered only where a method asks."""
+        owners = votes.owners[: self.settings.interpolate]
+        if not {"var", "inter_var"} & set(self.settings.methods):
+            return Candidates(owners, np.empty((0, 0), np.int32), np.empty(0), np.empty(0))
+        answers_NQ = self.scorer.with_each(queries.rows, queries.numbers, list(self.library.prompts(owners)))
+        variances = rospr.answer_variance(answers_NQ, queries.rows.max_choices)
+        _, scores = rospr.rank_by_variance(votes.frequencies[: len(owners)], variances, self.settings.eps)
+        return Candidates(owners, answers_NQ, variances, scores)
+
+    def mixtures(self, votes: Votes, candidates: Candidates) -> dict[str, Mixture]:
+        """What each method makes of the votes, for those that have one prompt for all rows."""
+        owners = tuple(candidates.owners.tolist())
+        by_votes = rospr.interpolation_weights(votes.frequencies[: len(owners)])
+        made = {
+            "none": Mixture(),
+            "rospr": Mixture(owners[:1], (1.0,)),
+            "inter": Mixture(owners, tuple(by_votes.tolist())),
+        }
+        if len(candidates.scores):
+            by_score = rospr.interpolation_weights(candidates.scores)
+            made["var"] = Mixture((owners[int(np.argmax(candidates.scores))],), (1.0,))
+            made["inter_var"] = Mixture(owners, tuple(by_score.tolist()))
+        return made
+
+    def prompt(self, mixture: Mixture) -> np.ndarray | None:
+        """The value [P, D]."""
+        if not mixture.owners:
+            return None
+        return rospr.interpolate(self.library.prompts(np.array(mixture.owners)), mixture.weights)
+
+    def predictions(
+        self, mixtures: dict[str, Mixture], evaluated: Instances, table_MB: np.ndarray | None
+    ) -> dict[str, np.ndarray]:
+        """The answers [B] by method; what several methods have in common is scored once."""
+        answers: dict[Mixture, np.ndarray] = {}
+        if table_MB is not None:
+            answers = {m: table_MB[m.owners[0]] for m in mixtures.values() if len(m.owners) == 1}
+        wanted = [mixture for mixture in dict.fromkeys(mixtures.values()) if mixture not in answers]
+        found = self.scorer.with_each(evaluated.rows, evaluated.numbers, [self.prompt(m) for m in wanted])
+        answers |= dict(zip(wanted, found, strict=True))
+        return {method: answers[mixture] for method, mixture in mixtures.items()}
+
+    def own_predictions(self, own_B: np.ndarray, evaluated: Instances, table_MB: np.ndarray | None) -> np.ndarray:
+        """The answers [B] of each row's own source prompt."""
+        if table_MB is not None:
+            return table_MB[own_B, np.arange(len(own_B))]
+        return self.scorer.with_own(
+            evaluated.rows, evaluated.numbers, lambda places: self.library.prompts(own_B[places])
+        )

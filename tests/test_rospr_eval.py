@@ -1,0 +1,398 @@
+"""Zero-shot evaluation: every method against its definition, resuming, refusals, and the analysis worked by hand."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import shutil
+import signal
+from typing import Any
+
+import ml_collections
+import numpy as np
+import pytest
+import tiny
+import tiny_runs
+import tiny_t5
+from safetensors.numpy import load_file, save_file
+
+from infoprompt_jax import jobs, keys, metrics, rospr, rospr_analysis, rospr_eval, rospr_targets
+from infoprompt_jax.backbone import load_backbone
+from infoprompt_jax.command_line import read_config
+from infoprompt_jax.errors import UserError
+from infoprompt_jax.library import PromptLibrary
+from infoprompt_jax.library_files import Entry, Model
+from infoprompt_jax.library_sources import SourcePrompt
+from infoprompt_jax.prompt_files import Prompt
+from infoprompt_jax.rospr_eval import Evaluation
+from infoprompt_jax.rospr_targets import Skipped
+from infoprompt_jax.settings import defaults
+from infoprompt_jax.zero_shot import METHODS, Outcome
+
+P, TOP = 3, 4
+CONFIG = pathlib.Path(__file__).parent.parent / "configs" / "rospr_eval.py"
+
+pytestmark = pytest.mark.usefixtures("programs")
+
+
+@pytest.fixture(scope="module")
+def model() -> tiny.Backbone:
+    return tiny.backbone()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """Data, templates and tokenised rows that the tests share."""
+    return tmp_path_factory.mktemp("eval")
+
+
+def prompt(seed: int, width: int) -> np.ndarray:
+    return np.random.default_rng(seed).normal(scale=3, size=(P, width)).astype(np.float32)
+
+
+def make_library(
+    path: pathlib.Path, model: tiny.Backbone, values: list[np.ndarray], keys_of: list[np.ndarray], **fields: Any
+) -> str:
+    made = {"retriever": keys.model(model), "backbone": keys.model(model)} | fields
+    known = {"backbone": made["backbone"].name, "fingerprint": made["backbone"].fingerprint}
+    sources = [
+        SourcePrompt(
+            Entry(f"source {m}", f"data {m // 2}", "t", "family", "yes/no", ("Yes", "No")),
+            Prompt(value_PD, known),
+            keys_NR.astype(np.float32),
+            [f"instance {m}.{i}" for i in range(len(keys_NR))],
+        )
+        for m, (value_PD, keys_NR) in enumerate(zip(values, keys_of, strict=True))
+    ]
+    PromptLibrary.create(path, sources=sources, mesh=model.mesh, **made)
+    return str(path)
+
+
+def random_library(path: pathlib.Path, model: tiny.Backbone, count: int, **fields: Any) -> str:
+    width = model.config.d_model
+    values = [prompt(m, width) for m in range(count)]
+    keys_of = [np.random.default_rng(m).normal(size=(5, width)) for m in range(count)]
+    return make_library(path, model, values, keys_of, **fields)
+
+
+def configure(folder: pathlib.Path, library: str, **fields: Any) -> ml_collections.ConfigDict:
+    """Two hard prompts on sixteen rows each."""
+    config = tiny_runs.config(folder, job="rospr_eval", prompt__length=0)
+    config.rospr.update(library=library, queries=6, top=TOP)
+    config.update_from_flattened_dict({name.replace("__", "."): value for name, value in fields.items()})
+    return config
+
+
+def outcome(config: ml_collections.ConfigDict, directory: pathlib.Path) -> tuple[Outcome, np.ndarray, Evaluation]:
+    """Of the first target, with the labels."""
+    evaluation = Evaluation(config, directory)
+    evaluated, queries = evaluation.instances(rospr_targets.find(config)[0][0])
+    return evaluation.zero_shot(evaluated, queries, metrics.accuracy), evaluated.labels, evaluation
+
+
+def test_with_one_source_prompt_all_methods_are_one(
+    model: tiny.Backbone, folder: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    found, _, _ = outcome(configure(folder, random_library(tmp_path / "library", model, 1)), tmp_path)
+    for method in set(METHODS) - {"none", "rospr"}:
+        np.testing.assert_array_equal(found.predictions[method], found.predictions["rospr"], err_msg=method)
+    assert found.mixtures["none"].owners == () and found.mixtures["inter_var"].weights == (1.0,)
+
+
+def test_each_row_has_its_own_prompt(model: tiny.Backbone, folder: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    """Against every row found, prompted and scored alone; also without the oracle's table, in mixed batches."""
+    config = configure(folder, random_library(tmp_path / "library", model, 6))
+    found, _, evaluation = outcome(config, tmp_path)
+    without, _, _ = outcome(configure(folder, config.rospr.library, rospr__methods=("per_query",)), tmp_path)
+    assert len(set(found.own_B.tolist())) > 1
+    evaluated, _ = evaluation.instances(rospr_targets.find(config)[0][0])
+    expected = []
+    for row in evaluated.numbers:
+        batch = evaluated.rows.gather(np.array([row]), 64, 8, 2)
+        hits = evaluation.library.search(keys.encode_keys(model, batch["inputs"]), TOP)
+        owner = rospr.votes(hits).owners[0]
+        expected.append(
+            int(np.argmax(model.score(batch["inputs"], batch["choices"], evaluation.library.prompts(owner))))
+        )
+    assert found.predictions["per_query"].tolist() == without.predictions["per_query"].tolist() == expected
+    assert found.table_MB is not None and without.table_MB is None
+
+
+def test_the_oracle_is_the_best_source_prompt(
+    model: tiny.Backbone, folder: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    """What is read from its table is what the methods score without it."""
+    config = configure(folder, random_library(tmp_path / "library", model, 6))
+    found, labels, evaluation = outcome(config, tmp_path)
+    every = [metrics.accuracy(answers_B, labels) for answers_B in found.table_MB]
+    assert len(set(every)) > 1 and metrics.accuracy(found.predictions["oracle"], labels) == max(every)
+    plain, _, _ = outcome(configure(folder, config.rospr.library, rospr__methods=METHODS[:-1]), tmp_path)
+    for method in METHODS[:-1]:
+        np.testing.assert_array_equal(plain.predictions[method], found.predictions[method], err_msg=method)
+    assert {m: plain.mixtures[m] for m in METHODS[:5]} == {m: found.mixtures[m] for m in METHODS[:5]}
+    mixed = evaluation.zero_shot.prompt(found.mixtures["inter"])
+    parts = zip(found.mixtures["inter"].weights, found.mixtures["inter"].owners, strict=True)
+    np.testing.assert_allclose(mixed, sum(w * evaluation.library.prompts(o) for w, o in parts), rtol=1e-5, atol=1e-6)
+    assert len(found.mixtures["inter"].owners) == 3 and sum(found.mixtures["inter"].weights) == pytest.approx(1)
+
+
+def test_var_prefers_what_is_not_biased(model: tiny.Backbone, folder: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    """Of 24 prompts, the two whose answers fall most and least evenly; the biased one has more of the votes."""
+    width = model.config.d_model
+    config = configure(folder, random_library(tmp_path / "many", model, 24), rospr__methods=("oracle",))
+    many, _, evaluation = outcome(config, tmp_path)
+    _, queries = evaluation.instances(rospr_targets.find(config)[0][0])
+    prompts = [prompt(m, width) for m in range(24)]
+    answers = evaluation.zero_shot.scorer.with_each(queries.rows, queries.numbers, prompts)
+    variances = rospr.answer_variance(answers, 2)
+    biased, even = int(np.argmax(variances)), int(np.argmin(variances))
+    assert variances[biased] > variances[even] + 0.05
+    near = many.query_keys_QR
+    library = make_library(
+        tmp_path / "two", model, [prompts[biased], prompts[even]], [np.concatenate([near, near]), near]
+    )
+    config = configure(folder, library, rospr__top=3, rospr__methods=("rospr", "var", "inter_var"))
+    found, _, _ = outcome(config, tmp_path)
+    assert found.votes.owners.tolist() == [0, 1]
+    assert found.mixtures["rospr"].owners == (0,) and found.mixtures["var"].owners == (1,)
+    expected = found.votes.frequencies / (variances[[biased, even]] + 0.01)
+    np.testing.assert_allclose(found.mixtures["inter_var"].weights, expected / expected.sum())
+
+
+def test_a_stopped_run_resumes(
+    model: tiny.Backbone, folder: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = configure(folder, random_library(tmp_path / "library", model, 3))
+    table = jobs.run(config, str(tmp_path / "whole"))
+    assert "generated/words" in table and "INTER+VAR" in table
+    evaluate_one = Evaluation.__call__
+
+    def then_stop(self: Evaluation, target: rospr_targets.Target) -> dict[str, Any]:
+        record = evaluate_one(self, target)
+        os.kill(os.getpid(), signal.SIGTERM)
+        return record
+
+    monkeypatch.setattr(Evaluation, "__call__", then_stop)
+    with pytest.raises(SystemExit, match="143"):
+        jobs.run(config, str(tmp_path / "stopped"))
+    monkeypatch.undo()
+    (kept,) = (tmp_path / "stopped" / "targets").glob("*.json")
+    before = kept.stat().st_mtime_ns
+    jobs.run(config, str(tmp_path / "stopped"))
+    assert kept.stat().st_mtime_ns == before
+    found, expected = (json.loads((tmp_path / n / "results.json").read_text()) for n in ("stopped", "whole"))
+    assert found == expected and len(found["targets"]) == 2
+    check_explanation(json.loads(kept.read_text()), load_file(kept.with_suffix(".safetensors")))
+    shown = (tmp_path / "whole" / "results.md").read_text()
+    assert "upper bound" in shown and "generated/words:question" in shown
+    assert all((tmp_path / "whole" / name).stat().st_size > 10_000 for name in ("results.png", "analysis.png"))
+    check_another_library_is_refused(config, tmp_path, model)
+
+
+def check_explanation(record: dict[str, Any], table: dict[str, np.ndarray]) -> None:
+    assert record["scores"].keys() == set(METHODS) and record["rows"] == 16
+    assert sum(candidate["votes"] for candidate in record["candidates"]) == 6 * TOP
+    first = record["candidates"][0]
+    assert first["name"] == record["chosen"]["rospr"][0]["name"] and sum(first["answers"]) == 6
+    assert first["score"] == pytest.approx(first["votes"] / (first["variance"] + 0.01))
+    assert sum(part["rows"] for part in record["chosen"]["per_query"]) == 16
+    number = first["name"].split()[-1]
+    assert all(one["text"].startswith(f"instance {number}.") and one["query"] for one in record["nearest"])
+    assert table["predictions"].shape == (3, 16) and table["query_keys"].shape == (6, 64)
+    oracle = max(metrics.accuracy(answers_B, table["labels"]) for answers_B in table["predictions"])
+    assert record["scores"]["oracle"] == oracle
+
+
+def check_another_library_is_refused(
+    config: ml_collections.ConfigDict, directory: pathlib.Path, model: tiny.Backbone
+) -> None:
+    shutil.rmtree(config.rospr.library)
+    random_library(directory / "library", model, 4)
+    (directory / "stopped" / "summary.json").unlink()
+    with pytest.raises(UserError, match="made with another library"):
+        jobs.run(config, str(directory / "stopped"))
+
+
+@pytest.mark.parametrize(("made_by", "field"), [("retriever", "rospr.retriever"), ("backbone", "backbone.name")])
+def test_a_library_of_other_models_is_refused(
+    made_by: str, field: str, model: tiny.Backbone, folder: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    other = Model("another", "0a", model.config.d_model)
+    library = random_library(tmp_path / "library", model, 2, **{made_by: other})
+    with pytest.raises(UserError, match=rf"made with another \(fingerprint 0a.*random.*set {field}") as refused:
+        Evaluation(configure(folder, library), tmp_path)
+    assert str(refused.value).count(". ") == 0
+
+
+def test_unknown_methods_and_no_library_are_refused(folder: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    with pytest.raises(UserError, match=r"rospr\.methods=\('best',\).*inter_var"):
+        rospr_eval.evaluate(configure(folder, "somewhere", rospr__methods=("best",)), tmp_path / "a")
+    with pytest.raises(UserError, match=r"rospr\.library is empty"):
+        rospr_eval.evaluate(configure(folder, ""), tmp_path / "a")
+
+
+def write_rte(folder: pathlib.Path) -> None:
+    (folder / "super_glue" / "rte").mkdir(parents=True)
+    row = {"premise": "It rains.", "hypothesis": "It is wet.", "label": 0, "idx": 0}
+    (folder / "super_glue" / "rte" / "validation.jsonl").write_text(json.dumps(row) + "\n")
+
+
+def reasons(skipped: list[Skipped]) -> dict[str, str]:
+    return {one.name: one.reason for one in skipped}
+
+
+def test_targets_are_what_is_there(shared: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    write_rte(tmp_path)
+    config = defaults()
+    config.job, config.data.dir, config.task.name = "rospr_eval", str(tmp_path), "p3,bigbench,super_glue/rte"
+    config.task.templates_dir = str(shared / "data" / "promptsource")
+    targets, skipped = rospr_targets.find(config)
+    names = [target.name for target in targets]
+    assert len([name for name in names if name.startswith("super_glue_rte:")]) == 10 and len(set(names)) == len(names)
+    assert {target.task.metric for target in targets} == {"accuracy"}
+    assert len({target.file for target in targets}) == len(targets)
+    assert "cs.rochester.edu" in reasons(skipped)["story_cloze:Answer Given options"]
+    assert "github.com/google/BIG-bench" in reasons(skipped)["bigbench/strategyqa"]
+    assert reasons(skipped)["anli_r1:must be true"].startswith("There is no anli/dev_r1.jsonl")
+
+
+def test_free_text_is_not_ranked(tmp_path: pathlib.Path) -> None:
+    write_rte(tmp_path)
+    config = defaults()
+    config.data.dir, config.task.name = str(tmp_path), "super_glue/rte"
+    config.task.input, config.task.target = "{{ premise }}", "{{ hypothesis }}"
+    with pytest.raises(UserError, match="no answer choices to rank"):
+        rospr_targets.find(config)
+
+
+def torch_backbone(path: pathlib.Path, vocabulary: pathlib.Path) -> tuple[Any, tiny.Backbone]:
+    """A random T5 of transformers with the real vocabulary, and ours loaded from it."""
+    torch = pytest.importorskip("torch")
+    import transformers
+
+    torch.manual_seed(0)
+    sizes = {"vocab_size": 32128, "d_model": 16, "d_kv": 4, "d_ff": 32, "num_layers": 2, "num_heads": 4}
+    theirs = transformers.T5ForConditionalGeneration(transformers.T5Config(**sizes)).eval()
+    theirs.save_pretrained(path)
+    shutil.copy(vocabulary, path)
+    return theirs, load_backbone(str(path), mesh=tiny.one_device())
+
+
+def test_scores_are_those_of_a_forward_pass_per_choice(
+    shared: pathlib.Path, vocabulary: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    """Real rows and a hard prompt of T0's, in torch through transformers, a choice at a time, unpadded."""
+    torch = pytest.importorskip("torch")
+    theirs, backbone = torch_backbone(tmp_path / "t5", vocabulary)
+    config = defaults()
+    library = random_library(tmp_path / "library", backbone, 2)
+    config.update_from_flattened_dict({
+        "backbone.name": str(tmp_path / "t5"), "data.dir": str(shared / "data"), "data.cache_dir": str(tmp_path),
+        "task.name": "super_glue/rte", "task.template": "does it follow that", "rospr.library": library,
+        "task.templates_dir": str(shared / "data" / "promptsource"), "task.eval_split": "validation[:8]",
+        "train.eval_batch_size": 8,
+    })  # fmt: skip
+    evaluation = Evaluation(config, tmp_path)
+    evaluated, _ = evaluation.instances(rospr_targets.find(config)[0][0])
+    prompts = [None, *evaluation.library.prompts_MPD]
+    ((places, scores_NBC),) = evaluation.zero_shot.scorer.scores(evaluated.rows, evaluated.numbers, lambda _: prompts)
+    batch = evaluated.rows.gather(places, int(evaluated.rows.input_lengths.max()), 8, 2)
+    for n, b, c in np.ndindex(scores_NBC.shape):
+        tokens, choice = (row[row > 0][None] for row in (batch["inputs"][b], batch["choices"][b, c]))
+        logits = torch.tensor(tiny_t5.torch_logits(theirs, tokens, choice, prompts[n]))
+        expected = torch.log_softmax(logits, -1)[0, range(choice.size), choice[0]].sum()
+        assert scores_NBC[n, b, c] == pytest.approx(float(expected), abs=1e-3)
+
+
+# Two source prompts with two keys each; the first is a yes/no task, the second of the target's family.
+KEYS = {0: [[1.0, 0.0], [0.9, 0.0]], 1: [[0.0, 1.0], [0.8, 0.0]]}
+
+
+def by_hand(directory: pathlib.Path) -> tuple[list[dict[str, Any]], PromptLibrary]:
+    """A target whose labels are all 1, with queries along the first axis; prompt 0 is right on 3 of 4 rows, 1 on 1."""
+    entries = [Entry("a", "one", "t", "sentiment", "yes/no"), Entry("b", "two", "t", "inference", "options")]
+    value = Prompt(np.ones((P, 4), np.float32), {"backbone": "b", "fingerprint": "0b"})
+    sources = [SourcePrompt(e, value, np.array(KEYS[m], np.float32)) for m, e in enumerate(entries)]
+    models = Model("r", "0a", 2), Model("b", "0b", 4)
+    library = PromptLibrary.create(directory / "library", *models, sources, mesh=tiny.one_device())
+    record = {"target": "x:t", "file": "x", "dataset": "x", "family": "inference", "answer_format": "yes/no"}
+    record |= {"metric": "accuracy", "scores": {"none": 0.5, "rospr": 0.75}}
+    record["candidates"] = [{"owner": 0, "dataset": "one", "votes": 3}, {"owner": 1, "dataset": "two", "votes": 1}]
+    predictions = np.array([[1, 1, 1, 0], [0, 0, 0, 1]], np.int32)
+    table = {"predictions": predictions, "labels": np.ones(4, np.int32)}
+    save_file(table | {"query_keys": np.array([[1, 0], [0, 1]], np.float32)}, directory / "x.safetensors")
+    return [record], library
+
+
+def test_the_analysis_by_hand(tmp_path: pathlib.Path) -> None:
+    """Both queries together, two hits each: keys 0 and 1, then 2 and 0 (of the three zeros the first): three for 0."""
+    records, library = by_hand(tmp_path)
+    config = defaults()
+    config.rospr.top = 2
+    found = rospr_analysis.analyse(records, tmp_path, library, config.rospr, seed=0)
+    assert found["retrieval"] == {"sources": ["one", "two"], "targets": ["x"], "share": [[0.75], [0.25]]}
+    assert found["relations"]["every"] == {
+        "format alone": {"pairs": 1, "gain": 0.25, "better": 1.0},
+        "family alone": {"pairs": 1, "gain": -0.25, "better": 0.0},
+    }
+    assert found["relations"]["retrieved"] == {"format alone": {"pairs": 1, "gain": 0.25, "better": 1.0}}
+    assert {row["value"]: row["mean"] for row in found["varied"]["top"]} == {1: 0.75, 2: 0.75, 4: 0.75}
+    assert [row["value"] for row in found["varied"]["queries"]] == [1, 2]
+    assert found["varied"]["queries"][-1] == found["varied"]["prompts"][-1] == {"value": 2, "mean": 0.75, "spread": 0.0}
+
+
+def test_the_choice_of_a_smaller_library_by_hand() -> None:
+    """Without prompt 0 it is prompt 1; with the second query alone and one hit, key 2 is found, which is prompt 1's."""
+    owners_K, quality_M = np.array([0, 0, 1, 1]), np.array([0.75, 0.25])
+    keys_KR, queries_QR = np.array(KEYS[0] + KEYS[1]), np.eye(2)
+    scores_QK = queries_QR @ keys_KR.T
+    order_QK = np.argsort(-scores_QK, axis=1, kind="stable")
+    scores_QK = np.take_along_axis(scores_QK, order_QK, axis=1)
+    one = rospr_analysis.Searched("x", order_QK, scores_QK, quality_M)
+    everything = np.ones(4, bool)
+    assert one.top1(owners_K, everything, np.array([0, 1]), 2) == 0.75
+    assert one.top1(owners_K, owners_K == 1, np.array([0, 1]), 2) == 0.25
+    assert one.top1(owners_K, everything, np.array([1]), 1) == 0.25
+    assert one.top1(owners_K, everything, np.array([0]), 3) == 0.75
+    kept = rospr_analysis.kept_keys(owners_K, 1, 1, np.random.default_rng(0))
+    assert kept.sum() == 1
+
+
+def test_retrieval_without_the_oracle(tmp_path: pathlib.Path) -> None:
+    records, library = by_hand(tmp_path)
+    (tmp_path / "x.safetensors").unlink()
+    assert rospr_analysis.analyse(records, tmp_path, library, defaults().rospr, 0).keys() == {"retrieval"}
+
+
+def shipped(variants: str, directory: pathlib.Path, **fields: Any) -> ml_collections.ConfigDict:
+    config = read_config(f"{CONFIG}:{variants}")
+    config.data.cache_dir = str(directory / "cache")
+    config.update_from_flattened_dict({name.replace("__", "."): value for name, value in fields.items()})
+    return config
+
+
+def test_the_shipped_config_runs_on_the_embedded_backbone(tmp_path: pathlib.Path) -> None:
+    library = random_library(tmp_path / "library", load_backbone("nano", mesh=tiny.one_device()), 3)
+    config = shipped("nano,smoke", tmp_path, task__name="nano/entailment", task__template="follows")
+    config.rospr.library = library
+    assert "nano/entailment" in jobs.run(config, str(tmp_path / "run"))
+    (target,) = json.loads((tmp_path / "run" / "results.json").read_text())["targets"]
+    assert target["rows"] == 8 and target["scores"].keys() == set(METHODS)
+    (record,) = (json.loads(path.read_text()) for path in (tmp_path / "run" / "targets").glob("*.json"))
+    assert record["split"] == "test" and record["family"] == "natural language inference"
+
+
+@pytest.mark.slow
+def test_the_shipped_config_runs_on_real_rows(
+    shared: pathlib.Path, vocabulary: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    """A hard prompt that five of P3's held-out sets have; the others are skipped with nothing said of them."""
+    backbone = torch_backbone(tmp_path / "t5", vocabulary)[1]
+    config = shipped("p3,smoke", tmp_path, task__template="must be true", backbone__name=str(tmp_path / "t5"))
+    config.data.dir, config.task.templates_dir = str(shared / "data"), str(shared / "data" / "promptsource")
+    config.backbone.dtype, config.rospr.library = "float32", random_library(tmp_path / "library", backbone, 3)
+    jobs.run(config, str(tmp_path / "run"))
+    found = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert list(found["datasets"]) == ["anli_r1", "anli_r2", "anli_r3", "super_glue_cb", "super_glue_rte"]
+    assert all(dataset["rows"] == 8 for dataset in found["datasets"].values()) and found["skipped"] == []
