@@ -183,6 +183,8 @@ def test_a_stopped_run_resumes(
     assert kept.stat().st_mtime_ns == before
     found, expected = (json.loads((tmp_path / n / "results.json").read_text()) for n in ("stopped", "whole"))
     assert found == expected and len(found["targets"]) == 2
+    varied = found["analysis"]["varied"]
+    assert varied["prompts"][-1]["mean"] == varied["instances"][-1]["mean"] == found["mean"]["rospr"]
     check_explanation(json.loads(kept.read_text()), load_file(kept.with_suffix(".safetensors")))
     shown = (tmp_path / "whole" / "results.md").read_text()
     assert "upper bound" in shown and "generated/words:question" in shown
