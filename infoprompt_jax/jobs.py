@@ -6,7 +6,7 @@ import sys
 
 import ml_collections
 
-from infoprompt_jax import evaluate, report, rospr_eval, rospr_report, settings, train
+from infoprompt_jax import evaluate, report, rospr_eval, rospr_report, settings, source_prompts, train
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.nano import pretrain, validation
 
@@ -14,6 +14,7 @@ JOBS = {  # what runs, and what shows its summary
     "train": (train.train, report.table),
     "evaluate": (evaluate.evaluate, report.table),
     "pretrain": (pretrain.pretrain, validation.table),
+    "rospr_sources": (source_prompts.train_sources, source_prompts.table),
     "rospr_eval": (rospr_eval.evaluate, rospr_report.table),
 }
 

@@ -25,6 +25,7 @@ OWN_VARIANTS = {
     "nano_claims": ("senses,64", "causes,full,instance", "endings,256,estimators", "inference,256,released_code",
                     "entailment,64,weights", "pronouns,256,probe=runs/claims/pronouns-256"),
     "nano_pretrain": ("smoke",),
+    "rospr_sources": ("p3", "nano", "nano,smoke"),
     "rospr_eval": ("p3", "bigbench", "nano", "p3,smoke", "nano,smoke"),
 }  # fmt: skip
 VARIANTS = {name: [None, *OWN_VARIANTS.get(name, settings.VARIANTS)] for name in NAMES}

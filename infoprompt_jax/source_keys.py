@@ -1,0 +1,93 @@
+"""The keys of source prompts: some of the instances that each is trained on, as the retriever encodes them (RoSPr).
+
+An instance is a row under the hard prompt. Which ones are taken follows from the seed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import ml_collections
+import numpy as np
+from tqdm import tqdm
+
+from infoprompt_jax import keys, partition
+from infoprompt_jax.backbone import Backbone, load_backbone
+from infoprompt_jax.batches import bucket_lengths, complete, subset
+from infoprompt_jax.experiment import TokenizedSplits
+from infoprompt_jax.library_files import Model
+from infoprompt_jax.rows import Rows
+from infoprompt_jax.source_plan import Source
+from infoprompt_jax.tasks import find_tasks
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class SourceKeys:
+    """By the source's name: the keys [n, R] of its instances, made by `retriever`, and the instances' texts."""
+
+    retriever: Model
+    keys_NR: dict[str, np.ndarray]
+    texts: dict[str, list[str]]
+
+
+def encode_instances(config: ml_collections.ConfigDict, sources: Sequence[Source]) -> SourceKeys:
+    """Encodes `rospr.instances` training instances of each source (all, where there are fewer).
+
+    The retriever is in memory only for as long as this takes, and each source's rows for as long as its own turn.
+
+    Raises:
+      UserError: the retriever cannot be loaded, or a source's rows cannot be read.
+    """
+    retriever = load_retriever(config)
+    found = SourceKeys(keys.model(retriever), {}, {})
+    seed = (*config.fleet.seeds, config.seed)[0]
+    buckets = complete(config.data.buckets, config.data.max_input_length)
+    for source in tqdm(sources, desc="keys", disable=None):
+        own = config.copy_and_resolve_references()
+        own.job = "train"
+        own.task.update(name=source.task, template=source.template)
+        (task,) = find_tasks(own)
+        rows = TokenizedSplits(config, retriever)(task, config.task.train_split)
+        numbers = draw(rows, config.rospr.instances, config.task.shots, seed)
+        found.keys_NR[source.name] = encode(retriever, rows, numbers, buckets)
+        found.texts[source.name] = [text(retriever, rows, number) for number in numbers]
+    return found
+
+
+def load_retriever(config: ml_collections.ConfigDict) -> Backbone:
+    """`rospr.retriever`, or the backbone itself; of another model, `backbone`'s revision and vocabulary are not."""
+    settings, name = config.backbone, config.rospr.retriever or config.backbone.name
+    own = name == settings.name
+    return load_backbone(
+        name,
+        dtype=settings.dtype,
+        mesh=partition.make_mesh(config.mesh.data, config.mesh.model),
+        revision=settings.revision if own else "",
+        tokenizer=settings.tokenizer or None if own else None,
+        takes_eos=settings.takes_eos if own else "auto",
+        allow_pickle=settings.allow_pickle,
+        unroll=settings.unroll,
+    )
+
+
+def draw(rows: Rows, count: int, shots: int, seed: int) -> np.ndarray:
+    """Sorted numbers of `count` of the rows that a member with this seed trains on (all where there are fewer)."""
+    trained_on = subset(len(rows), shots, seed, rows.labels) if shots else np.arange(len(rows))
+    return np.sort(np.random.default_rng(seed).permutation(trained_on)[:count])
+
+
+def encode(retriever: Backbone, rows: Rows, numbers: np.ndarray, buckets: Sequence[int]) -> np.ndarray:
+    """Keys [n, R] of these rows, in their order; padded to few lengths, so that few programs are compiled."""
+    lengths = bucket_lengths(rows.input_lengths[numbers], buckets)
+    keys_NR = np.empty((len(numbers), retriever.config.d_model), np.float32)
+    for length in np.unique(lengths):
+        here = lengths == length
+        keys_NR[here] = keys.encode_keys(retriever, rows.inputs(numbers[here], int(length)))
+    return keys_NR
+
+
+def text(retriever: Backbone, rows: Rows, number: int) -> str:
+    """The input as the retriever reads it: hard prompt and row, cut at `data.max_input_length`."""
+    tokens = rows.inputs(np.array([number]), int(rows.input_lengths[number]))[0]
+    return retriever.tokenizer.decode(tokens)

@@ -1,0 +1,129 @@
+"""Which source prompts are trained: one for every pair of a data set and one of its hard prompts (RoSPr).
+
+`task.name` lists data sets, `task.template` is a hard prompt or all. The word `p3` stands for P3's 36 source data sets
+with their 296 hard prompts: of these, what is not on this machine is skipped with the reason, while a data set that is
+asked for by its own name must be there.
+
+The hard prompts of a data set stand together. Those without answer choices come last: their answers are generated, for
+all members of a group that holds one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import logging
+import pathlib
+import re
+from collections.abc import Iterator
+
+import ml_collections
+
+from infoprompt_jax import p3, report
+from infoprompt_jax.errors import UserError
+from infoprompt_jax.sources import split_name
+from infoprompt_jax.tasks import find_tasks
+from infoprompt_jax.templates import load_templates
+
+LONGEST_DIRECTORY = 100  # characters of a member's name
+
+log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """A data set, as the library and `task.name` name it, with one hard prompt; `choices` is as `Task.choices`."""
+
+    dataset: str
+    task: str
+    template: str
+    choices: tuple[str, ...] | None
+    member: str = ""  # its name in a fleet, which can be a directory's
+
+    @property
+    def name(self) -> str:
+        return f"{self.dataset}:{self.template}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What is trained, in this order, and what was asked for but is not, by name, with the reason."""
+
+    sources: tuple[Source, ...]
+    skipped: dict[str, str]
+
+    def groups(self, size: int) -> list[tuple[Source, ...]]:
+        return [self.sources[start : start + size] for start in range(0, len(self.sources), size)]
+
+    def write(self, path: pathlib.Path) -> None:
+        report.write_json(path, dataclasses.asdict(self))
+
+
+def read(path: pathlib.Path) -> Plan:
+    """What `Plan.write` has left."""
+    content = json.loads(path.read_text(encoding="utf-8"))
+    for source in content["sources"]:
+        source["choices"] = None if source["choices"] is None else tuple(source["choices"])
+    return Plan(tuple(Source(**source) for source in content["sources"]), content["skipped"])
+
+
+def find(config: ml_collections.ConfigDict) -> Plan:
+    """The plan for `config.task`, as far as the data are there; a table of P3's is logged.
+
+    Raises:
+      UserError: a data set or hard prompt asked for by name is not there, or nothing is left to train.
+    """
+    found: dict[str, Source] = {}
+    skipped: dict[str, str] = {}
+    for name in filter(None, map(str.strip, config.task.name.split(","))):
+        made = _p3(config, skipped) if name == "p3" else _named(config, name)
+        found |= {source.name: source for source in made}
+    if not found:
+        why = next((f": {name} is skipped because: {reason}" for name, reason in skipped.items()), ".")
+        raise UserError(f"task.name={config.task.name!r} with task.template={config.task.template!r} is no source{why}")
+    ordered = sorted(found.values(), key=lambda source: source.choices == ())
+    return Plan(tuple(_with_members(ordered)), skipped)
+
+
+def _named(config: ml_collections.ConfigDict, name: str) -> Iterator[Source]:
+    own = config.copy_and_resolve_references()
+    own.job = "train"  # BIG-bench is refused
+    own.task.name = name
+    for task in find_tasks(own):
+        yield Source(name, name, task.template, task.choices)
+
+
+def _p3(config: ml_collections.ConfigDict, skipped: dict[str, str]) -> Iterator[Source]:
+    """P3's sources that are there; adds the others to `skipped`."""
+    splits = dict.fromkeys(split_name(split) for split in (config.task.train_split, config.task.eval_split))
+    reports = zip(*(_report(config, split) for split in splits), strict=True)
+    pairs = [next((pair for pair in same if not pair.present), same[0]) for same in reports]
+    chosen = [pair for pair in pairs if config.task.template in ("all", pair.prompt)]
+    log.info("%s", p3.table(chosen))
+    skipped |= {f"{pair.dataset.name}:{pair.prompt}": pair.reason for pair in chosen if not pair.present}
+    present = filter(lambda pair: pair.present, chosen)
+    for task, own in itertools.groupby(present, key=lambda pair: pair.task):
+        templates = load_templates(config.task.templates_dir, task)
+        for pair in own:
+            yield Source(pair.dataset.name, task, pair.prompt, templates[pair.prompt].fixed_choices)
+
+
+def _report(config: ml_collections.ConfigDict, split: str) -> list[p3.Pair]:
+    """`p3.report` on this split, where that is not the one that P3 trains on."""
+    datasets = [
+        dataclasses.replace(dataset, split=split, tfds=dataset.tfds and (dataset.tfds[0], split))
+        for dataset in p3.sources()
+    ]
+    return p3.report(datasets, config)
+
+
+def _with_members(sources: list[Source]) -> Iterator[Source]:
+    """The sources with names for their directories, no two alike even where case does not count."""
+    taken: set[str] = set()
+    for source in sources:
+        stem = re.sub(r"[^A-Za-z0-9.]+", "_", source.name)[:LONGEST_DIRECTORY].strip("._")
+        names = (stem, *(f"{stem}_{number}" for number in range(2, len(sources) + 1)))
+        member = next(name for name in names if name.lower() not in taken)
+        taken.add(member.lower())
+        yield dataclasses.replace(source, member=member)
