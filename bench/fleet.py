@@ -1,0 +1,46 @@
+"""A fleet beside one run with the same total batch: what does it cost that every member has a prompt of its own?
+
+`python -m bench.fleet [--members 64] [--batch 1] [--shape v1.0-small] [--out DIRECTORY]`; a fleet's `examples_ratio` is
+its examples a second over those of the one run, the inverse of `ratio`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from bench import reports
+from bench.synthetic import Size
+from bench.train_step import PLAIN
+from bench.turns import Subject, compare
+
+
+def subjects(size: Size) -> list[Subject]:
+    """The one run, and the fleet of `size.members` with `size.batch` rows each."""
+    one = dataclasses.replace(size, members=1, batch=size.members * size.batch)
+    return [
+        Subject(f"{s.members} x batch {s.batch}", "bench.ours:train_step", {"size": s, "fields": PLAIN})
+        for s in (one, size)
+    ]
+
+
+def measure(size: Size, rounds: int, steps: int) -> list[dict[str, Any]]:
+    records = compare(subjects(size), rounds, steps)
+    return [record | {"examples_ratio": 1 / record["ratio"]} for record in records]
+
+
+def main(arguments: list[str] | None = None) -> None:
+    options = reports.parser("A fleet and one run of as many rows a step, in turn.", rounds=5, steps=2)
+    options.add_argument("--members", type=int, default=64)
+    options.add_argument("--batch", type=int, default=1, help="rows of each member")
+    given = options.parse_args(arguments)
+    size = Size(given.shape, members=given.members, batch=given.batch)
+    records = measure(size, given.rounds, given.steps)
+    name = f"fleet-{given.members}x{given.batch}-{given.shape}"
+    reports.show(name, records)
+    print(f"The fleet's examples a second over the one run's: {records[1]['examples_ratio']:.3f}\n", flush=True)
+    reports.save(given.out, name, records, size=dataclasses.asdict(size), rounds=given.rounds, steps=given.steps)
+
+
+if __name__ == "__main__":
+    main()
