@@ -20,7 +20,17 @@ from typing import Any
 import ml_collections
 import numpy as np
 
-from infoprompt_jax import keys, metrics, partition, report, rospr, rospr_analysis, rospr_report, rospr_targets
+from infoprompt_jax import (
+    keys,
+    metrics,
+    partition,
+    report,
+    rospr,
+    rospr_analysis,
+    rospr_report,
+    rospr_targets,
+    source_keys,
+)
 from infoprompt_jax.atomic import whole
 from infoprompt_jax.backbone import Backbone, load_backbone
 from infoprompt_jax.errors import UserError
@@ -28,6 +38,7 @@ from infoprompt_jax.experiment import TokenizedSplits
 from infoprompt_jax.library import FIELD, PromptLibrary
 from infoprompt_jax.library_files import MANIFEST, sha256
 from infoprompt_jax.rospr_targets import Target
+from infoprompt_jax.task_kinds import answer_format, family
 from infoprompt_jax.train import Interrupt, Stopped
 from infoprompt_jax.workdir import Workdir
 from infoprompt_jax.zero_shot import METHODS, Instances, Mixture, Outcome, Scorer, ZeroShot
@@ -85,10 +96,7 @@ class Evaluation:
         self.config, self.directory = config, directory
         mesh = partition.make_mesh(config.mesh.data, config.mesh.model)
         self.library = PromptLibrary.load(config.rospr.library, mesh)
-        self.backbone = _load(config, config.backbone.name, mesh)
-        self.retriever = self.backbone
-        if config.rospr.retriever not in ("", config.backbone.name):
-            self.retriever = _load(config, config.rospr.retriever, mesh)
+        self.backbone, self.retriever = _load(config, mesh)
         _check_same(self.library, self.backbone, self.retriever)
         data = config.data
         size = config.train.eval_batch_size
@@ -140,7 +148,6 @@ class Evaluation:
         )
 
     def described(self, target: Target, evaluated: Instances, queries: Instances) -> dict[str, Any]:
-        family, answer_format = rospr_targets.kind(target.task)
         return {
             "target": target.name,
             "file": target.file,
@@ -148,8 +155,8 @@ class Evaluation:
             "task": target.task.name,
             "template": target.task.template,
             "split": target.split,
-            "family": family,
-            "answer_format": answer_format,
+            "family": family(target.task.name),
+            "answer_format": answer_format(target.task.choices),
             "metric": target.task.metric,
             "rows": len(evaluated.numbers),
             "query_split": self.config.rospr.query_split or target.split,
@@ -196,13 +203,12 @@ class Evaluation:
     def nearest(self, outcome: Outcome, queries: Instances) -> list[dict[str, Any]]:
         """The instances of the most voted for that were most similar to queries, and these queries, as text."""
         winner = int(outcome.votes.owners[0])
-        rows = queries.retriever_rows
         shown = []
         for key, query, similarity in rospr.nearest(outcome.hits, winner, NEAREST):
-            row = queries.numbers[[query]]
-            tokens = rows.inputs(row, int(rows.input_lengths[row[0]]))[0]
+            row = int(queries.numbers[query])
+            text = source_keys.text(self.retriever, queries.retriever_rows, row)
             found = {"key": key, "text": self.library.text(key), "similarity": similarity}
-            shown.append(found | {"query_row": int(row[0]), "query": self.retriever.tokenizer.decode(tokens)})
+            shown.append(found | {"query_row": row, "query": text})
         return shown
 
     @staticmethod
@@ -220,19 +226,21 @@ class Evaluation:
             save_file({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}, partial)
 
 
-def _load(config: ml_collections.ConfigDict, name: str, mesh: Any) -> Backbone:
-    """The backbone, or a retriever: another model, so that revision and vocabulary of the backbone are not its own."""
-    backbone, own = config.backbone, name == config.backbone.name
-    return load_backbone(
-        name,
-        dtype=backbone.dtype,
+def _load(config: ml_collections.ConfigDict, mesh: Any) -> tuple[Backbone, Backbone]:
+    """The backbone, and the retriever: the same thing where the config names no other."""
+    own = config.backbone
+    backbone = load_backbone(
+        own.name,
+        dtype=own.dtype,
         mesh=mesh,
-        revision=backbone.revision if own else "",
-        tokenizer=backbone.tokenizer or None if own else None,
-        takes_eos=backbone.takes_eos if own else "auto",
-        allow_pickle=backbone.allow_pickle,
-        unroll=backbone.unroll,
+        revision=own.revision,
+        tokenizer=own.tokenizer or None,
+        takes_eos=own.takes_eos,
+        allow_pickle=own.allow_pickle,
+        unroll=own.unroll,
     )
+    other = config.rospr.retriever not in ("", own.name)
+    return backbone, source_keys.load_retriever(config) if other else backbone
 
 
 def _check_same(library: PromptLibrary, backbone: Backbone, retriever: Backbone) -> None:

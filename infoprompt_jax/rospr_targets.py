@@ -103,10 +103,3 @@ def _bigbench(config: ml_collections.ConfigDict) -> Iterator[Target | Skipped]:
             yield from _targets(config, dataset, bigbench.SPLIT)
         except UserError as error:
             yield Skipped(dataset, str(error))
-
-
-def kind(task: Task) -> tuple[str, str]:
-    """The family and the answer format of a target, by the rules that source prompts are described by."""
-    from infoprompt_jax import source_prompts
-
-    return source_prompts.family(task.name), source_prompts.answer_format(task.choices)

@@ -22,10 +22,9 @@ import ml_collections
 import numpy as np
 from jax.typing import ArrayLike
 
-from infoprompt_jax import rospr
+from infoprompt_jax import rospr, source_keys
 from infoprompt_jax.backbone import Backbone
 from infoprompt_jax.batches import Batch, Shapes, bucket_lengths, complete
-from infoprompt_jax.keys import encode_keys
 from infoprompt_jax.library import PromptLibrary
 from infoprompt_jax.rospr import Hits, Votes
 from infoprompt_jax.rows import Rows
@@ -160,14 +159,11 @@ class ZeroShot:
         return Outcome(predictions, mixtures, hits, votes, candidates, own_B, table_MB, query_keys_QR, row_keys_BR)
 
     def encode(self, instances: Instances) -> np.ndarray:
-        """Keys [B, R], by the function that has made the library's; padded to few lengths, so to few programs."""
-        rows, numbers = instances.retriever_rows, instances.numbers
-        lengths = bucket_lengths(rows.input_lengths[numbers], complete(self.scorer.buckets, rows.max_input_length))
-        keys_BR = np.empty((len(numbers), self.library.manifest.retriever.width), np.float32)
-        for length in np.unique(lengths):
-            of_length = lengths == length
-            keys_BR[of_length] = encode_keys(self.retriever, rows.inputs(numbers[of_length], int(length)))
-        return keys_BR
+        """Keys [B, R], by the function that has made the library's."""
+        rows = instances.retriever_rows
+        return source_keys.encode(
+            self.retriever, rows, instances.numbers, complete(self.scorer.buckets, rows.max_input_length)
+        )
 
     def candidates(self, votes: Votes, queries: Instances) -> Candidates:
         """The first N' with the bias of their answers (methods: RoSPr, VAR); answered only where a method asks."""

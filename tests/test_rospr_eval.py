@@ -227,6 +227,23 @@ def test_a_library_of_other_models_is_refused(
     assert str(refused.value).count(". ") == 0
 
 
+def test_another_retriever_reads_in_its_own_tokens(
+    model: tiny.Backbone, folder: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    retriever = load_backbone("nano", mesh=tiny.one_device())
+    width = retriever.config.d_model
+    values, keys_of = [prompt(m, model.config.d_model) for m in range(2)], [np.eye(width)[m : m + 5] for m in range(2)]
+    library = make_library(tmp_path / "library", model, values, keys_of, retriever=keys.model(retriever))
+    config = configure(folder, library, rospr__retriever="nano", rospr__methods=("rospr", "per_query"))
+    found, _, evaluation = outcome(config, tmp_path)
+    _, queries = evaluation.instances(rospr_targets.find(config)[0][0])
+    assert width != model.config.d_model and found.query_keys_QR.shape == (6, width)
+    rows, first = queries.retriever_rows, queries.numbers[:1]
+    alone = keys.encode_keys(retriever, rows.inputs(first, int(rows.input_lengths[first[0]])))
+    np.testing.assert_allclose(found.query_keys_QR[:1], alone, rtol=1e-4, atol=1e-4)
+    assert queries.rows.input_lengths[first[0]] != rows.input_lengths[first[0]]
+
+
 def test_unknown_methods_and_no_library_are_refused(folder: pathlib.Path, tmp_path: pathlib.Path) -> None:
     with pytest.raises(UserError, match=r"rospr\.methods=\('best',\).*inter_var"):
         rospr_eval.evaluate(configure(folder, "somewhere", rospr__methods=("best",)), tmp_path / "a")
