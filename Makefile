@@ -11,6 +11,8 @@ RUN := $(VENV)/bin/python -m
 # uv installs several times faster than pip; --compile-bytecode because it leaves that out, and imports then take 3-4 times as long.
 INSTALL := $(if $(shell command -v uv),uv pip install --quiet --compile-bytecode --python $(VENV)/bin/python,$(RUN) pip install --quiet)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Huge pages for what XLA allocates anew in every step on a CPU (bench.levers pages); other C libraries ignore it.
+export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 
 .PHONY: help run test test-slow lint bench lock clean
 .DELETE_ON_ERROR:

@@ -1,6 +1,6 @@
 """What single decisions are worth, each as a ratio measured in turn.
 
-`python -m bench.levers [scoring fleet remat unroll] [--out DIRECTORY]`
+`python -m bench.levers [scoring fleet remat unroll pages] [--out DIRECTORY]`
 """
 
 from __future__ import annotations
@@ -45,7 +45,15 @@ def unroll(shape: str) -> list[Subject]:
     return [step(f"unroll={count}", Size(shape), {"backbone.unroll": count}) for count in counts]
 
 
-LEVERS = {"scoring": scoring, "fleet": fleet, "remat": remat, "unroll": unroll}
+def pages(shape: str) -> list[Subject]:
+    """The C library's memory in pages of 4 KB, or in huge ones where the kernel has them, as the Makefile asks."""
+    return [
+        dataclasses.replace(step(name, Size(shape)), environment={"GLIBC_TUNABLES": f"glibc.malloc.hugetlb={value}"})
+        for name, value in (("small pages", 0), ("huge pages", 1))
+    ]
+
+
+LEVERS = {"scoring": scoring, "fleet": fleet, "remat": remat, "unroll": unroll, "pages": pages}
 
 
 def main(arguments: list[str] | None = None) -> None:

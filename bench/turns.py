@@ -38,6 +38,7 @@ class Subject:
     build: str
     arguments: dict[str, Any] = dataclasses.field(default_factory=dict)
     checkout: str = ""  # another checkout of the project to measure; "" = this one
+    environment: dict[str, str] = dataclasses.field(default_factory=dict)  # variables its process starts with
 
 
 def compare(subjects: list[Subject], rounds: int, steps: int) -> list[dict[str, Any]]:
@@ -69,13 +70,26 @@ def _process(subject: Subject) -> Iterator[tuple[Connection, dict[str, Any]]]:
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
     process = context.Process(target=_serve, args=(there, subject), daemon=True)
-    process.start()
+    with _variables(subject.environment):
+        process.start()
     there.close()
     try:
         yield here, here.recv()
     finally:
         here.close()
         process.join(timeout=10)
+
+
+@contextlib.contextmanager
+def _variables(values: dict[str, str]) -> Iterator[None]:
+    """Environment variables that processes started within the context inherit."""
+    before = dict(os.environ)
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 def _serve(connection: Connection, subject: Subject) -> None:
