@@ -16,20 +16,27 @@ import sys
 from typing import Any
 
 from bench import claims_report, reports
-from bench.claims_report import PUBLIC, SHOTS
+from bench.claims_report import PUBLIC
 from infoprompt_jax.metrics_log import read_records, series
 
 RESULTS = pathlib.Path(__file__).parent / "results" / "claims"
-TASKS = ("entailment", "inference", "causes", "endings", "pronouns", "senses")
+TASKS = ("entailment", "inference", "causes", "endings", "pronouns", "films")
+TRIED = ("entailment", "inference", "endings")  # where something else is tried
 # In order of importance: what is interrupted has the best part.
 RUNS = {
-    **{f"{task}-{shots}": f"{task},{shots}" for shots in SHOTS for task in TASKS},
-    **{f"{task}-256-probe": f"{task},256,probe={{workdir}}/{task}-256" for task in TASKS},
+    **{f"{task}-256": f"{task},256" for task in TASKS},
+    **{f"{task}-{shots}": f"{task},{shots},pair" for shots in ("64", "full") for task in TASKS},
     **{f"{task}-256-instance": f"{task},256,instance" for task in TASKS},
-    **{f"{task}-256-estimators": f"{task},256,estimators" for task in TASKS[:3]},
-    **{f"{task}-256-weights": f"{task},256,weights" for task in TASKS[:3]},
-    **{f"{task}-256-released_code": f"{task},256,released_code" for task in TASKS},
-    **{f"{task}-{shots}": f"{task},{shots}" for task in PUBLIC for shots in ("256", "full")},
+    **{f"{task}-256-probe": f"{task},256,probe={{workdir}}/{task}-256" for task in TASKS},
+    **{f"{task}-256-estimators": f"{task},256,estimators" for task in TRIED},
+    **{f"{task}-256-weights": f"{task},256,weights" for task in TRIED},
+    **{f"{task}-256": f"{task},256,pair" for task in (*PUBLIC, "senses")},
+    **{f"{task}-256-released_code": f"{task},256,released_code" for task in ("entailment", "inference", "films")},
+    **{
+        f"{task}-256-{kind}": f"{task},256,{kind}"
+        for kind in ("rates", "negatives", "mean_encoder", "decay")
+        for task in TRIED
+    },
 }
 METRIC = "accuracy"
 

@@ -22,6 +22,7 @@ SHOTS = ("64", "256", "full")
 PUBLIC = ("sst2", "rotten_tomatoes", "ag_news")  # real text
 RESAMPLES = 10_000
 VARIANTS = ("head", "representation", "both")
+CHANGES = ("negatives", "mean_encoder", "decay")
 
 Result = Mapping[str, Any]
 Statistic = Callable[[np.ndarray], np.ndarray]  # [..., seeds] -> [...]
@@ -59,9 +60,11 @@ def bootstrap(samples: np.ndarray, statistic: Statistic) -> tuple[float, float, 
     return float(statistic(samples)), float(low), float(high)
 
 
-def difference(result: Result, variant: str, field: str, base: Result | None = None) -> tuple[float, float, float]:
+def difference(
+    result: Result, variant: str, field: str, base: Result | None = None, plain: str = "plain"
+) -> tuple[float, float, float]:
     """Mean of the paired differences to plain prompt tuning."""
-    return bootstrap(values(result, variant, field) - values(base or result, "plain", field), _mean)
+    return bootstrap(values(result, variant, field) - values(base or result, plain, field), _mean)
 
 
 def spread(result: Result, variant: str, field: str) -> tuple[float, float, float]:
@@ -143,7 +146,7 @@ def ablation_table(groups: Mapping[str, Sequence[Result]]) -> str:
     header = ("prompts, examples", "terms", "accuracy", "", "steps to 90 %", "", "mean over training", "")
     rows = []
     for title, results in groups.items():
-        for variant in VARIANTS if results else ():
+        for variant in common(results):
             row = [title, variant]
             for field, better, digits, factor in (
                 ("test", 1, 2, 100),
@@ -156,6 +159,11 @@ def ablation_table(groups: Mapping[str, Sequence[Result]]) -> str:
                 ]
             rows.append(row)
     return markdown(header, rows)
+
+
+def common(results: Sequence[Result]) -> list[str]:
+    """The variants that all of the runs have."""
+    return [v for v in VARIANTS if results and all(f"{v}-seed0" in result["members"] for result in results)]
 
 
 def information_table(results: Mapping[str, Result]) -> str:
@@ -181,6 +189,35 @@ def against_table(results: Mapping[str, Result], bases: Mapping[str, Result], na
         found = [difference(result, f"{own}-both", "test", base) for own in names]
         rows.append((", ".join(split_name(name)), *(interval(f, 1, 100) for f in found)))
     return markdown(header, rows)
+
+
+def one_change_table(kinds: Mapping[str, Mapping[str, Result]], bases: Mapping[str, Result]) -> str:
+    """Runs of `both` with one thing changed, beside the same task's plain members; the first column changes nothing."""
+    found: dict[str, dict[str, Result]] = {}
+    for kind, results in kinds.items():
+        for name, result in results.items():
+            found.setdefault("-".join(split_name(name)), {})[kind] = result
+    rows = [
+        (
+            ", ".join(split_name(name)),
+            interval(difference(bases[name], "both", "test"), 1, 100),
+            *(interval(difference(own[k], "both", "test", bases[name]), 1, 100) if k in own else "" for k in kinds),
+        )
+        for name, own in found.items()
+    ]
+    return markdown(("task, examples", "as above", *kinds), rows)
+
+
+def rates_table(results: Mapping[str, Result], bases: Mapping[str, Result], factors: Sequence[str]) -> str:
+    """Plain prompt tuning at other learning rates, and what both terms add to it at the same rate."""
+    rows = []
+    for name, result in results.items():
+        base, title = bases["-".join(split_name(name))], ", ".join(split_name(name))
+        entries = {"x1": (base, "")} | {factor: (result, f"{factor}-") for factor in factors}
+        for factor, (own, prefix) in sorted(entries.items()):
+            found = difference(own, f"{prefix}both", "test", plain=f"{prefix}plain")
+            rows.append((title, factor, plus_minus(values(own, f"{prefix}plain", "test")), interval(found, 1, 100)))
+    return markdown(("task, examples", "learning rate", "plain", "both minus plain"), rows)
 
 
 def curves(results: Mapping[str, Result], path: pathlib.Path) -> None:
@@ -233,6 +270,8 @@ def write(directory: pathlib.Path) -> None:
         "information": lambda: information_table(of_kind(results, "probe")),
         "estimators": lambda: against_table(of_kind(results, "estimators"), main, ("nwj", "dv", "smile", "js")),
         "weights": lambda: against_table(of_kind(results, "weights"), main, ("x0.3", "x3", "x10")),
+        "changes": lambda: one_change_table({kind: of_kind(results, kind) for kind in CHANGES}, main),
+        "rates": lambda: rates_table(of_kind(results, "rates"), main, ("x0.3", "x3")),
         "released": lambda: main_table(of_kind(results, "released_code")),
         "public": lambda: main_table({name: r for name, r in every.items() if split_name(name)[0] in PUBLIC}),
     }

@@ -6,14 +6,20 @@
 
 A run is a fleet: {plain, head, representation, both} x 20 seeds, from the same first prompts and on the same batches.
 What follows the file's name, separated by commas: the task (see configs/nano.py), the number of training examples (64,
-256 or full) and, where it is not the default, what differs:
+256 or full) and what differs from the default, a static prompt and all four variants:
 
+    pair            plain and both alone
     instance        a prompt for every example instead of one for all
-    estimators      {nwj, dv, smile, js} x both, static; infonce is the default run
+    estimators      {nwj, dv, smile, js} x both; infonce is the default run
     weights         both terms at 0.3, 3 and 10 times their weights
-    (sst2, rotten_tomatoes or ag_news instead of a task: public text, with --config.data.dir=DATA)
+    rates           plain and both at 0.3 and 3 times the learning rate
+    negatives       both, with the other rows of the batch as negatives
+    mean_encoder    both, with the mean of the encoder's states as Z
+    decay           both, with weights that fall to zero over the run
     released_code   the recipe and objective of the released code, with and without its terms
     probe=RUN       critics alone, on the finished prompts of RUN's directory: what MI the prompts of each variant carry
+
+Instead of a task: sst2, rotten_tomatoes or ag_news, public text, with --config.data.dir=DATA.
 """
 
 from __future__ import annotations
@@ -27,12 +33,13 @@ SEEDS = tuple(range(20))
 VARIANTS = ("plain", "head", "representation", "both")
 ESTIMATORS = ("nwj", "dv", "smile", "js")
 PROBED = 10  # seeds
-WEIGHTS = (0.3, 3.0, 10.0)
+FACTORS = (0.3, 3.0, 10.0)
+EVALUATED, TESTED = 96, 512  # rows: every tenth step, and at the end
 # data set, hard prompt, and what of it is trained on, chosen by and reported
 REAL = {
-    "sst2": ("glue/sst2", "tone", "train[:-500]", "train[-500:]", "validation"),
-    "rotten_tomatoes": ("rotten_tomatoes", "tone", "train[:-500]", "train[-500:]", "validation"),
-    "ag_news": ("ag_news", "topic", "test[:6000]", "test[6000:6500]", "test[6500:]"),
+    "sst2": ("glue/sst2", "tone", "train[:-500]", f"train[-{EVALUATED}:]", f"validation[:{TESTED}]"),
+    "rotten_tomatoes": ("rotten_tomatoes", "tone", "train[:-500]", f"train[-{EVALUATED}:]", f"validation[:{TESTED}]"),
+    "ag_news": ("ag_news", "topic", "test[:6000]", f"test[6000:{6000 + EVALUATED}]", f"test[-{TESTED}:]"),
 }
 
 
@@ -43,7 +50,10 @@ def beside(name: str, *arguments: str) -> ml_collections.ConfigDict:
 
 def get_config(chosen: str = "entailment,256") -> ml_collections.ConfigDict:
     task, shots, *differs = chosen.split(",")
-    config = real(task) if task in REAL else beside("nano", task)
+    config = beside("nano", "inference" if task in REAL else task)
+    config.task.eval_split, config.task.test_split = f"validation[:{EVALUATED}]", f"test[:{TESTED}]"
+    if task in REAL:
+        real(config, task)
     config.task.shots = 0 if shots == "full" else int(shots)
     config.fleet.seeds = SEEDS
     config.fleet.variants = VARIANTS
@@ -54,14 +64,16 @@ def get_config(chosen: str = "entailment,256") -> ml_collections.ConfigDict:
     return config
 
 
-def real(task: str) -> ml_collections.ConfigDict:
+def real(config: ml_collections.ConfigDict, task: str) -> None:
     """Public text, which the backbone reads in pieces: set data.dir to a folder with the data set's files."""
-    config = beside("nano")
     config.task.name, config.task.template, *splits = REAL[task]
     config.task.train_split, config.task.eval_split, config.task.test_split = splits
     config.data.max_input_length = 128
     config.data.buckets = (64, 96, 128)
-    return config
+
+
+def pair(config: ml_collections.ConfigDict, _: str) -> None:
+    config.fleet.variants = ("plain", "both")
 
 
 def instance(config: ml_collections.ConfigDict, _: str) -> None:
@@ -78,8 +90,31 @@ def weights(config: ml_collections.ConfigDict, _: str) -> None:
     config.fleet.variants = ("both",)
     config.fleet.members = tuple(
         {"name": f"x{factor:g}", "infoprompt.gamma": factor * info.gamma, "infoprompt.beta": factor * info.beta}
-        for factor in WEIGHTS
+        for factor in FACTORS
     )
+
+
+def rates(config: ml_collections.ConfigDict, _: str) -> None:
+    config.fleet.variants = ("plain", "both")
+    rate = config.train.learning_rate
+    config.fleet.members = tuple(
+        {"name": f"x{factor:g}", "train.learning_rate": factor * rate} for factor in FACTORS[:2]
+    )
+
+
+def negatives(config: ml_collections.ConfigDict, _: str) -> None:
+    config.fleet.variants = ("both",)
+    config.infoprompt.negatives = "in_batch"
+
+
+def mean_encoder(config: ml_collections.ConfigDict, _: str) -> None:
+    config.fleet.variants = ("both",)
+    config.infoprompt.representation = "mean_encoder"
+
+
+def decay(config: ml_collections.ConfigDict, _: str) -> None:
+    config.fleet.variants = ("both",)
+    config.infoprompt.decay = 1.0
 
 
 def released(config: ml_collections.ConfigDict, _: str) -> None:
@@ -88,8 +123,8 @@ def released(config: ml_collections.ConfigDict, _: str) -> None:
     for field in ("task_loss", "optimizer", "learning_rate", "schedule", "warmup", "weight_decay", "batch_size"):
         config.train[field] = own.train[field]
     config.fleet.variants = ("plain", "both")
-    config.train.steps = 960  # 30 epochs of 256 examples
-    config.train.eval_every = 60
+    config.train.steps = 320  # 10 epochs of 256 examples
+    config.train.eval_every = 20
 
 
 def probe(config: ml_collections.ConfigDict, run: str) -> None:
@@ -102,15 +137,20 @@ def probe(config: ml_collections.ConfigDict, run: str) -> None:
     config.fleet.seeds = ()
     config.train.learning_rate = 0.0
     config.train.eval_every = 0
-    config.task.eval_limit = 16  # the prompts were evaluated by their own run
+    config.task.eval_split = "validation[:16]"  # the prompts were evaluated by their own run
     config.task.test_split = ""
     config.train.references = False
 
 
 CHANGES = {
+    "pair": pair,
     "instance": instance,
     "estimators": estimators,
     "weights": weights,
+    "rates": rates,
+    "negatives": negatives,
+    "mean_encoder": mean_encoder,
+    "decay": decay,
     "released_code": released,
     "probe": probe,
 }

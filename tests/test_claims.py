@@ -90,5 +90,28 @@ def test_the_main_table_has_a_line_a_run() -> None:
 def test_every_run_is_a_config() -> None:
     """And the ones that matter most come first."""
     names = list(claims.RUNS)
-    assert names[:6] == [f"{task}-64" for task in claims.TASKS]
-    assert claims.RUNS["senses-256-probe"].format(workdir="w") == "senses,256,probe=w/senses-256"
+    assert names[:6] == [f"{task}-256" for task in claims.TASKS]
+    assert claims.RUNS["films-256-probe"].format(workdir="w") == "films,256,probe=w/films-256"
+
+
+def test_a_group_has_the_variants_that_all_its_runs_have() -> None:
+    pair = result()
+    pair["members"] = {name: m for name, m in pair["members"].items() if name.split("-")[0] in ("plain", "both")}
+    assert claims_report.common([result(), pair]) == ["both"]
+    assert claims_report.common([result()]) == ["head", "representation", "both"]
+    assert claims_report.common([]) == []
+
+
+def test_a_change_is_compared_with_the_plain_members_of_the_main_run() -> None:
+    changed = result(gain=0.1)
+    changed["members"] = {name: m for name, m in changed["members"].items() if name.startswith("both")}
+    table = claims_report.one_change_table({"decay": {"films-256-decay": changed}, "mean": {}}, {"films-256": result()})
+    assert table.splitlines()[2] == "| films, 256 | **+5.0 [5.0, 5.0]** | **+10.0 [10.0, 10.0]** |  |"
+
+
+def test_rates_are_compared_at_the_same_rate() -> None:
+    fast = result(gain=0.2)
+    fast["members"] = {f"x3-{name}": member for name, member in fast["members"].items()}
+    rows = claims_report.rates_table({"films-256-rates": fast}, {"films-256": result()}, ("x3",)).splitlines()[2:]
+    assert [row.split(" | ")[1] for row in rows] == ["x1", "x3"]
+    assert ["+5.0 [" in rows[0], "+20.0 [" in rows[1]] == [True, True]
