@@ -6,6 +6,7 @@ An instance is a row under the hard prompt. Which ones are taken follows from th
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Sequence
 
 import ml_collections
@@ -20,6 +21,8 @@ from infoprompt_jax.library_files import Model
 from infoprompt_jax.rows import Rows
 from infoprompt_jax.source_plan import Source
 from infoprompt_jax.tasks import find_tasks
+
+log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -43,6 +46,7 @@ def encode_instances(config: ml_collections.ConfigDict, sources: Sequence[Source
     found = SourceKeys(keys.model(retriever), {}, {})
     seed = (*config.fleet.seeds, config.seed)[0]
     buckets = complete(config.data.buckets, config.data.max_input_length)
+    log.info("Encoding %d instances of each of %d source prompts.", config.rospr.instances, len(sources))
     for source in tqdm(sources, desc="keys", disable=None):
         own = config.copy_and_resolve_references()
         own.job = "train"
