@@ -34,7 +34,7 @@ VARIANTS = ("plain", "head", "representation", "both")
 ESTIMATORS = ("nwj", "dv", "smile", "js")
 PROBED = 10  # seeds
 FACTORS = (0.3, 3.0, 10.0)
-EVALUATED, TESTED = 96, 512  # rows: every tenth step, and at the end
+EVALUATED, TESTED = 64, 512  # rows: every tenth step, and at the end
 # data set, hard prompt, and what of it is trained on, chosen by and reported
 REAL = {
     "sst2": ("glue/sst2", "tone", "train[:-500]", f"train[-{EVALUATED}:]", f"validation[:{TESTED}]"),
@@ -58,6 +58,8 @@ def get_config(chosen: str = "entailment,256") -> ml_collections.ConfigDict:
     config.fleet.seeds = SEEDS
     config.fleet.variants = VARIANTS
     config.train.log_every = 20
+    config.train.eval_batch_size = 16
+    config.fleet.at_once = 8
     for change in differs:
         name, _, value = change.partition("=")
         CHANGES[name](config, value)

@@ -119,7 +119,7 @@ def build(config: ml_collections.ConfigDict) -> Experiment:
     objective = make_objective(config, backbone, estimators, hyper)
     check_task_loss(objective, [task for own in member_tasks for task in own])
     optimizer = optimizers.optimizer(config.train.optimizer, config.train.weight_decay, config.train.clip_norm)
-    fleet = Fleet(objective, optimizer, config.train.steps, mesh, config.train.accumulate)
+    fleet = Fleet(objective, optimizer, config.train.steps, mesh, config.train.accumulate, config.fleet.at_once)
     evaluator = Evaluator(
         fleet,
         backbone,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -48,6 +49,7 @@ class Fleet:
     total_steps: int
     mesh: Mesh
     accumulate: int = 1
+    at_once: int = 0  # members whose activations are in memory together; 0 = all
 
     def init(self, trainables: list[Any]) -> FleetState:
         """The state before the first step, from one trainable tree a member."""
@@ -74,7 +76,10 @@ class Fleet:
     @functools.cached_property
     def scores(self) -> Any:
         """`scores(trainable, frozen, batch) -> [M, B, C]`."""
-        mapped = jax.vmap(self.objective.scores, in_axes=(0, None, 0))
+
+        def mapped(trainable: Any, frozen: nnx.State, batch: Batch) -> jax.Array:
+            return self._each(lambda own, rows: self.objective.scores(own, frozen, rows), trainable, batch)
+
         return jax.jit(mapped, out_shardings=partition.replicated(self.mesh))
 
     @functools.cached_property
@@ -82,8 +87,10 @@ class Fleet:
         """`generate(trainable, frozen, batch, max_length) -> [M, B, max_length]` tokens."""
 
         def mapped(trainable: Any, frozen: nnx.State, batch: Batch, max_length: int) -> jax.Array:
-            member = functools.partial(self.objective.generate, max_length=max_length)
-            return jax.vmap(member, in_axes=(0, None, 0))(trainable, frozen, batch)
+            def member(own: Any, rows: Batch) -> jax.Array:
+                return self.objective.generate(own, frozen, rows, max_length=max_length)
+
+            return self._each(member, trainable, batch)
 
         return jax.jit(mapped, static_argnums=3, out_shardings=partition.replicated(self.mesh))
 
@@ -100,8 +107,8 @@ class Fleet:
         self, state: FleetState, frozen: nnx.State, batch: Batch, hyper: dict[str, jax.Array], keys: jax.Array
     ) -> tuple[FleetState, dict[str, jax.Array]]:
         member = functools.partial(self._member_step, frozen=frozen, step=state.step)
-        trainable, optimizer, finite, metrics = jax.vmap(member)(
-            state.trainable, state.optimizer, state.active, batch, hyper, keys
+        trainable, optimizer, finite, metrics = self._each(
+            member, state.trainable, state.optimizer, state.active, batch, hyper, keys
         )
         metrics |= {"active": state.active, "finite": finite}
         failed = jnp.where(state.active & ~finite, state.step, state.failed)
@@ -109,6 +116,13 @@ class Fleet:
             step=state.step + 1, trainable=trainable, optimizer=optimizer, active=state.active & finite, failed=failed
         )
         return state, metrics
+
+    def _each(self, member: Callable[..., Any], *arguments: Any) -> Any:
+        """`member` of each member's part of the arguments, `at_once` of them together."""
+        members = len(jax.tree.leaves(arguments)[0])
+        if not 0 < self.at_once < members:
+            return jax.vmap(member)(*arguments)
+        return jax.lax.map(lambda own: member(*own), arguments, batch_size=self.at_once)
 
     def _member_step(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -56,6 +57,21 @@ def test_a_member_trains_as_it_would_alone(model: tiny.Backbone) -> None:
         assert_close(tiny.member({k: v.T for k, v in together.items()}, m), {k: v.T for k, v in alone.items()})
         value = np.asarray(state.trainable["prompt"]["value"])[m]
         np.testing.assert_allclose(value, np.asarray(alone_state.trainable["prompt"]["value"])[0], rtol=1e-3, atol=1e-4)
+
+
+def test_members_in_turns_train_and_score_like_all_at_once(model: tiny.Backbone) -> None:
+    """Three members by two at once: one turn is not full."""
+    seeds, own = [0, 1, 2], ({"beta": 0.7}, {"learning_rate": 0.1}, {"beta": 0.0, "gamma": 0.0})
+    batches = [tiny.batch(3, seed=k) for k in range(4)]
+    every = tiny.fleet(model, critic="bilinear", steps=4)
+    turns = dataclasses.replace(every, at_once=2)
+    expected_state, expected = tiny.run(every, model, seeds, tiny.hyper(*own), batches)
+    state, found = tiny.run(turns, model, seeds, tiny.hyper(*own), batches)
+    assert_close(found, expected)
+    scores = [np.asarray(p.scores(expected_state.trainable, model.frozen, batches[0])) for p in (turns, every)]
+    np.testing.assert_allclose(*scores, rtol=1e-5, atol=1e-5)
+    value, expected_value = (np.asarray(s.trainable["prompt"]["value"]) for s in (state, expected_state))
+    np.testing.assert_allclose(value, expected_value, rtol=1e-3, atol=1e-4)
 
 
 def test_members_of_a_pair_differ_in_their_terms_alone(model: tiny.Backbone) -> None:
