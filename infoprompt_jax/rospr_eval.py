@@ -5,7 +5,7 @@ with all that explains the choice: candidates with votes, similarity, variance, 
 that the winner was found by. A target whose file is there is not evaluated again.
 
 config.json  targets/<target>.json  targets/<target>.safetensors (with the oracle: every source prompt's answers)
-results.json  results.md  results.png  analysis.png  summary.json
+results.json  results.md  results.png  analysis.png  report.html  summary.json
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from infoprompt_jax import (
     report,
     rospr,
     rospr_analysis,
+    rospr_page,
     rospr_report,
     rospr_targets,
     source_keys,
@@ -75,6 +76,7 @@ def evaluate(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str])
     analysis = rospr_analysis.analyse(records, evaluation.directory, evaluation.library, config.rospr, config.seed)
     results = rospr_report.results(records, skipped, analysis)
     rospr_report.write(directory.path, results)
+    rospr_page.write(directory.path / rospr_page.NAME, evaluation.library, results, records)
     summary = rospr_report.summary(results) | {"backbone": evaluation.backbone.name, "fingerprints": evaluation.made_by}
     report.write_json(directory.path / "summary.json", summary)
     return summary

@@ -7,7 +7,7 @@ the library, with keys of the instances that it was trained on (`source_keys`). 
 All that is done is on disk: a job that was stopped or killed, during a group or between two, goes on where it was. The
 plan is made once; data that appear later are for another job, whose library can be merged with this one's.
 
-config.json  sources.json (the plan)  groups/0000/ ...  library/  summary.json
+config.json  sources.json (the plan)  groups/0000/ ...  library/  report.html  summary.json
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Any
 
 import ml_collections
 
-from infoprompt_jax import report, settings, source_plan
+from infoprompt_jax import report, rospr_page, settings, source_plan
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.library import PromptLibrary
 from infoprompt_jax.library_files import Entry, Model
@@ -80,6 +80,7 @@ def train_sources(config: ml_collections.ConfigDict, workdir: str | os.PathLike[
             library = add(library, path, made, encoded.retriever, model, config.rospr.similarity)
     if library is None:
         raise UserError("The loss of every source prompt became NaN or infinite: lower train.learning_rate.")
+    rospr_page.write(directory.path / rospr_page.NAME, library)
     summary = summarize(library, failed, plan.skipped)
     report.write_json(directory.path / "summary.json", summary)
     return summary
