@@ -133,6 +133,12 @@ def pooled(results: Iterable[Result], variant: str, field: str) -> tuple[float, 
     return bootstrap(np.mean(pairs, axis=0), _mean)
 
 
+def pooled_spread(results: Iterable[Result], variant: str, field: str) -> tuple[float, float, float]:
+    """The geometric mean over runs of the spreads' ratios, seeds resampled together."""
+    pairs = [np.stack([values(result, variant, field), values(result, "plain", field)]) for result in results]
+    return bootstrap(np.stack(pairs), lambda s: np.exp(np.log(_ratio_of_deviations(s)).mean(axis=-1)))
+
+
 def verdicts(results: Sequence[Result], variant: str, field: str, better: int) -> str:
     """`7 better, 1 worse of 18`, counting intervals that leave zero out."""
     found = [difference(result, variant, field) for result in results]
@@ -143,21 +149,16 @@ def verdicts(results: Sequence[Result], variant: str, field: str, better: int) -
 
 def ablation_table(groups: Mapping[str, Sequence[Result]]) -> str:
     """{head, representation, both} beside none, over all runs of a group."""
-    header = ("prompts, examples", "terms", "accuracy", "", "steps to 90 %", "", "mean over training", "")
+    header = ("prompts, examples", "terms", "accuracy", "", "steps to 90 %", "", "mean over training", "", "spread")
+    fields = (("test", 1, 2, 100), ("steps_to_quality", -1, 1, 1), ("mean curve", 1, 2, 100))
     rows = []
     for title, results in groups.items():
         for variant in common(results):
-            row = [title, variant]
-            for field, better, digits, factor in (
-                ("test", 1, 2, 100),
-                ("steps_to_quality", -1, 1, 1),
-                ("mean curve", 1, 2, 100),
-            ):
-                row += [
-                    interval(pooled(results, variant, field), digits, factor),
-                    verdicts(results, variant, field, better),
-                ]
-            rows.append(row)
+            cells = []
+            for field, better, digits, factor in fields:
+                cells.append(interval(pooled(results, variant, field), digits, factor))
+                cells.append(verdicts(results, variant, field, better))
+            rows.append((title, variant, *cells, ratio(pooled_spread(results, variant, "test"))))
     return markdown(header, rows)
 
 

@@ -115,3 +115,13 @@ def test_rates_are_compared_at_the_same_rate() -> None:
     rows = claims_report.rates_table({"films-256-rates": fast}, {"films-256": result()}, ("x3",)).splitlines()[2:]
     assert [row.split(" | ")[1] for row in rows] == ["x1", "x3"]
     assert ["+5.0 [" in rows[0], "+20.0 [" in rows[1]] == [True, True]
+
+
+def test_pooled_spread_is_a_geometric_mean() -> None:
+    """Twice the spread in one run and half of it in another are no difference."""
+    wide, narrow = result(), result()
+    for s in range(12):
+        wide["members"][f"both-seed{s}"]["test"] = 0.6 + s / 50
+        narrow["members"][f"both-seed{s}"]["test"] = 0.6 + s / 200
+    assert claims_report.pooled_spread([wide, narrow], "both", "test") == pytest.approx((1, 1, 1))
+    assert claims_report.pooled_spread([wide], "both", "test") == pytest.approx((2, 2, 2))
