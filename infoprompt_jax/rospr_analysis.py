@@ -35,6 +35,7 @@ class Searched:
     order_QK: np.ndarray  # key numbers, the most similar first; of equal ones the lower number
     scores_QK: np.ndarray  # similarities in this order
     quality_M: np.ndarray  # the target's metric with each source prompt
+    left_out: Sequence[int]  # source prompts of the target's own data set
 
     def top1(self, owners_K: np.ndarray, kept_K: np.ndarray, queries: np.ndarray, top: int) -> float:
         """The metric with the most voted for, had there only been the keys `kept_K` and these queries."""
@@ -83,7 +84,8 @@ def _searched(record: Record, path: pathlib.Path, keys_KR: np.ndarray, unit: boo
     order_QK = np.argsort(-scores_QK, axis=1, kind="stable").astype(np.int32)
     metric = metrics.find_metric(record["metric"])
     quality_M = np.array([metric(answers_B, table["labels"]) for answers_B in table["predictions"]])
-    return Searched(record["dataset"], order_QK, np.take_along_axis(scores_QK, order_QK, axis=1), quality_M)
+    scores_QK = np.take_along_axis(scores_QK, order_QK, axis=1)
+    return Searched(record["dataset"], order_QK, scores_QK, quality_M, record["left_out"])
 
 
 def _unit(rows: np.ndarray) -> np.ndarray:
@@ -119,6 +121,8 @@ def relations(
     for record, quality_M in zip(records, qualities, strict=True):
         winner = record["candidates"][0]["owner"]
         for owner, entry in enumerate(library.entries):
+            if owner in record["left_out"]:
+                continue
             same_format = bool(entry.answer_format) and entry.answer_format == record["answer_format"]
             same_family = bool(entry.family) and entry.family == record["family"]
             relation = RELATIONS[2 * (not same_format) + (not same_family)]
@@ -150,9 +154,7 @@ def varied(searched: Sequence[Searched], owners_K: np.ndarray, top: int, seed: i
         means = []
         for draw in range(draws):
             setting = {"instances": most_instances, "queries": queries, "top": top, "prompts": prompts} | changed
-            generator = np.random.default_rng([seed, draw])
-            kept_K = kept_keys(owners_K, setting["prompts"], setting["instances"], generator)
-            means.append(_mean_over_datasets(searched, owners_K, kept_K, setting, generator))
+            means.append(_mean_over_datasets(searched, owners_K, setting, [seed, draw]))
         spread = float(np.std(means, ddof=1)) if len(means) > 1 else 0.0
         return {"value": value, "mean": float(np.mean(means)), "spread": spread}
 
@@ -167,26 +169,30 @@ def _counts(most: int) -> list[int]:
     return [*(count for count in COUNTS if count < most), most]
 
 
-def kept_keys(owners_K: np.ndarray, prompts: int, instances: int, generator: np.random.Generator) -> np.ndarray:
+def kept_keys(
+    owners_K: np.ndarray, prompts: int, instances: int, left_out: Sequence[int], generator: np.random.Generator
+) -> np.ndarray:
     """A mask [K]: so many source prompts, and of each so many instances (all where it has fewer), drawn at random."""
     order = generator.permutation(len(owners_K))
     rank = np.empty(len(owners_K), np.int64)  # how many keys of the same owner come before, in this order
     for owner in np.unique(owners_K):
         own = order[owners_K[order] == owner]
         rank[own] = np.arange(len(own))
-    chosen = generator.permutation(int(owners_K.max()) + 1)[:prompts]
+    drawn = generator.permutation(int(owners_K.max()) + 1)
+    chosen = drawn[~np.isin(drawn, left_out)][:prompts]
     return (rank < instances) & np.isin(owners_K, chosen)
 
 
 def _mean_over_datasets(
     searched: Sequence[Searched],
     owners_K: np.ndarray,
-    kept_K: np.ndarray,
     setting: Mapping[str, int],
-    generator: np.random.Generator,
+    seed: Sequence[int],
 ) -> float:
     by_dataset: dict[str, list[float]] = {}
     for one in searched:
+        generator = np.random.default_rng(seed)  # the same keys and queries for every target, but for those left out
+        kept_K = kept_keys(owners_K, setting["prompts"], setting["instances"], one.left_out, generator)
         queries = generator.permutation(len(one.order_QK))[: setting["queries"]]
         by_dataset.setdefault(one.dataset, []).append(one.top1(owners_K, kept_K, queries, setting["top"]))
     return float(np.mean([np.mean(values) for values in by_dataset.values()]))

@@ -120,13 +120,29 @@ class Evaluation:
             return self.kept(path)
         evaluated, queries = self.instances(target)
         metric = metrics.find_metric(target.task.metric)
-        outcome = self.zero_shot(evaluated, queries, metric)
+        left_out = self.own_prompts(target)
+        outcome = self.zero_shot(evaluated, queries, metric, left_out)
         scores = {m: metric(outcome.predictions[m], evaluated.labels) for m in self.config.rospr.methods}
-        record = self.described(target, evaluated, queries) | {"scores": scores} | self.explained(outcome, queries)
+        record = self.described(target, evaluated, queries) | {"left_out": left_out, "scores": scores}
+        record |= self.explained(outcome, queries)
         if outcome.table_MB is not None:
             self.save_table(self.directory / f"{target.file}.safetensors", outcome, evaluated, queries)
         report.write_json(path, record)  # last: a target is finished when this file is there
         return json.loads(path.read_text(encoding="utf-8"))
+
+    def own_prompts(self, target: Target) -> list[int]:
+        """The source prompts of the target's own data set: a task is unseen only without them.
+
+        Raises UserError where the library holds no others.
+        """
+        names = (target.dataset, target.task.name)
+        own = [owner for owner, entry in enumerate(self.library.entries) if entry.dataset in names]
+        if len(own) == len(self.library):
+            raise UserError(
+                f"All source prompts of {FIELD}={str(self.library.path)!r} were trained on {target.dataset}, the "
+                "target itself: choose other data sets in task.name, or another library."
+            )
+        return own
 
     def kept(self, path: pathlib.Path) -> dict[str, Any]:
         record = json.loads(path.read_text(encoding="utf-8"))

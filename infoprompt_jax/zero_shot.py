@@ -135,12 +135,21 @@ class ZeroShot:
     settings: ml_collections.ConfigDict
 
     def __call__(
-        self, evaluated: Instances, queries: Instances, metric: Callable[[np.ndarray, np.ndarray], float]
+        self,
+        evaluated: Instances,
+        queries: Instances,
+        metric: Callable[[np.ndarray, np.ndarray], float],
+        left_out: Sequence[int] = (),
     ) -> Outcome:
-        """Predictions of the methods in `settings.methods`; `metric` (of predictions, labels) is for the oracle."""
+        """Predictions of the methods in `settings.methods`.
+
+        Args:
+          metric: of predictions and labels, for the oracle.
+          left_out: source prompts, not all, that no method may take.
+        """
         methods = self.settings.methods
         query_keys_QR = self.encode(queries)
-        hits = self.library.search(query_keys_QR, self.settings.top)
+        hits = self.search(query_keys_QR, left_out)
         votes = rospr.votes(hits)
         candidates = self.candidates(votes, queries)
         row_keys_BR = self.encode(evaluated) if {"per_query", "oracle"} & set(methods) else None
@@ -149,14 +158,26 @@ class ZeroShot:
         if "oracle" in methods:
             every = list(self.library.prompts_MPD)
             table_MB = self.scorer.with_each(evaluated.rows, evaluated.numbers, every)
-            scores_M = [metric(answers_B, evaluated.labels) for answers_B in table_MB]
+            scores_M = np.array([metric(answers_B, evaluated.labels) for answers_B in table_MB])
+            scores_M[list(left_out)] = -np.inf
             mixtures["oracle"] = Mixture((int(np.argmax(scores_M)),), (1.0,))
         mixtures = {method: mixtures[method] for method in methods if method in mixtures}
         predictions = self.predictions(mixtures, evaluated, table_MB)
         if row_keys_BR is not None and "per_query" in methods:
-            own_B = rospr.per_query(self.library.search(row_keys_BR, self.settings.top))
+            own_B = rospr.per_query(self.search(row_keys_BR, left_out))
             predictions["per_query"] = self.own_predictions(own_B, evaluated, table_MB)
         return Outcome(predictions, mixtures, hits, votes, candidates, own_B, table_MB, query_keys_QR, row_keys_BR)
+
+    def search(self, queries_QR: np.ndarray, left_out: Sequence[int]) -> Hits:
+        """The library's hits without those of some source prompts: as many more are asked for as these have keys."""
+        top, owners_K = self.settings.top, self.library.owners_K
+        more = int(np.isin(owners_K, left_out).sum())
+        hits = self.library.search(queries_QR, min(top + more, len(owners_K)) if more else top)
+        others_first = np.argsort(np.isin(hits.owners_QN, left_out), axis=1, kind="stable")
+        kept = others_first[:, : min(top, len(owners_K) - more)]
+        return Hits(
+            *(np.take_along_axis(part, kept, axis=1) for part in (hits.scores_QN, hits.owners_QN, hits.keys_QN))
+        )
 
     def encode(self, instances: Instances) -> np.ndarray:
         """Keys [B, R], by the function that has made the library's."""

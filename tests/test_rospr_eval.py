@@ -119,6 +119,40 @@ def test_each_row_has_its_own_prompt(model: tiny.Backbone, folder: pathlib.Path,
     assert found.table_MB is not None and without.table_MB is None
 
 
+def test_what_is_left_out_might_as_well_not_be_there(
+    model: tiny.Backbone, folder: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    """Without prompts 0 and 3, everything is as with a library of the four others."""
+    width, others = model.config.d_model, [1, 2, 4, 5]
+    keys_of = {m: np.random.default_rng(m).normal(size=(5, width)) for m in others}
+    smaller = make_library(tmp_path / "others", model, [prompt(m, width) for m in others], list(keys_of.values()))
+    expected, _, _ = outcome(configure(folder, smaller), tmp_path)
+    config = configure(folder, random_library(tmp_path / "library", model, 6))
+    evaluation = Evaluation(config, tmp_path)
+    instances = evaluation.instances(rospr_targets.find(config)[0][0])
+    found = evaluation.zero_shot(*instances, metrics.accuracy, left_out=[0, 3])
+    np.testing.assert_array_equal(found.hits.owners_QN, np.array(others)[expected.hits.owners_QN])
+    for method in METHODS:
+        np.testing.assert_array_equal(found.predictions[method], expected.predictions[method], err_msg=method)
+
+
+def test_a_target_has_no_prompts_of_its_own(model: tiny.Backbone, folder: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    entries = [Entry(f"{m}", dataset) for m, dataset in enumerate(("generated/words", "other", "generated/words"))]
+    path, config = tmp_path / "library", configure(folder, str(tmp_path / "library"))
+    known = {"backbone": keys.model(model).name, "fingerprint": keys.model(model).fingerprint}
+    width = model.config.d_model
+    sources = [SourcePrompt(e, Prompt(prompt(0, width), known), np.ones((2, width), np.float32)) for e in entries]
+    PromptLibrary.create(path, keys.model(model), keys.model(model), sources, mesh=model.mesh)
+    (target, *_), _ = rospr_targets.find(config)
+    evaluation = Evaluation(config, tmp_path / "targets")
+    assert evaluation.own_prompts(target) == [0, 2]
+    assert {candidate["owner"] for candidate in evaluation(target)["candidates"]} == {1}
+    shutil.rmtree(path)
+    PromptLibrary.create(path, keys.model(model), keys.model(model), sources[::2], mesh=model.mesh)
+    with pytest.raises(UserError, match="trained on generated/words, the target itself"):
+        Evaluation(config, tmp_path).own_prompts(target)
+
+
 def test_the_oracle_is_the_best_source_prompt(
     model: tiny.Backbone, folder: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
@@ -337,6 +371,7 @@ def by_hand(directory: pathlib.Path) -> tuple[list[dict[str, Any]], PromptLibrar
     library = PromptLibrary.create(directory / "library", *models, sources, mesh=tiny.one_device())
     record = {"target": "x:t", "file": "x", "dataset": "x", "family": "inference", "answer_format": "yes/no"}
     record |= {"metric": "accuracy", "scores": {"none": 0.5, "rospr": 0.75}}
+    record["left_out"] = []
     record["candidates"] = [{"owner": 0, "dataset": "one", "votes": 3}, {"owner": 1, "dataset": "two", "votes": 1}]
     predictions = np.array([[1, 1, 1, 0], [0, 0, 0, 1]], np.int32)
     table = {"predictions": predictions, "labels": np.ones(4, np.int32)}
@@ -368,13 +403,13 @@ def test_the_choice_of_a_smaller_library_by_hand() -> None:
     scores_QK = queries_QR @ keys_KR.T
     order_QK = np.argsort(-scores_QK, axis=1, kind="stable")
     scores_QK = np.take_along_axis(scores_QK, order_QK, axis=1)
-    one = rospr_analysis.Searched("x", order_QK, scores_QK, quality_M)
+    one = rospr_analysis.Searched("x", order_QK, scores_QK, quality_M, ())
     everything = np.ones(4, bool)
     assert one.top1(owners_K, everything, np.array([0, 1]), 2) == 0.75
     assert one.top1(owners_K, owners_K == 1, np.array([0, 1]), 2) == 0.25
     assert one.top1(owners_K, everything, np.array([1]), 1) == 0.25
     assert one.top1(owners_K, everything, np.array([0]), 3) == 0.75
-    kept = rospr_analysis.kept_keys(owners_K, 1, 1, np.random.default_rng(0))
+    kept = rospr_analysis.kept_keys(owners_K, 1, 1, (), np.random.default_rng(0))
     assert kept.sum() == 1
 
 
