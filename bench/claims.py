@@ -30,6 +30,7 @@ RUNS = {
     **{f"{task}-256-probe": f"{task},256,probe={{workdir}}/{task}-256" for task in TASKS},
     **{f"{task}-256-estimators": f"{task},256,estimators" for task in TRIED},
     **{f"{task}-256-weights": f"{task},256,weights" for task in TRIED},
+    **{f"{task}-256-head": f"{task},256,head" for task in TRIED},
     **{f"{task}-256": f"{task},256,pair" for task in (*PUBLIC, "senses")},
     **{f"{task}-256-released_code": f"{task},256,released_code" for task in ("entailment", "inference", "films")},
     **{

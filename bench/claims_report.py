@@ -182,12 +182,15 @@ def information_table(results: Mapping[str, Result]) -> str:
 
 
 def against_table(results: Mapping[str, Result], bases: Mapping[str, Result], names: Sequence[str]) -> str:
-    """Runs without plain members of their own (estimators, weights), beside the same task's main run."""
+    """Runs without plain members of their own (estimators, weights), beside the same task's main run.
+
+    `names` are of their members, without the seed.
+    """
     header = ("task, examples", *names)
     rows = []
     for name, result in results.items():
         base = bases["-".join(split_name(name))]
-        found = [difference(result, f"{own}-both", "test", base) for own in names]
+        found = [difference(result, own, "test", base) for own in names]
         rows.append((", ".join(split_name(name)), *(interval(f, 1, 100) for f in found)))
     return markdown(header, rows)
 
@@ -269,8 +272,11 @@ def write(directory: pathlib.Path) -> None:
         "main": lambda: main_table(main),
         "ablation": lambda: ablation_table(groups),
         "information": lambda: information_table(of_kind(results, "probe")),
-        "estimators": lambda: against_table(of_kind(results, "estimators"), main, ("nwj", "dv", "smile", "js")),
-        "weights": lambda: against_table(of_kind(results, "weights"), main, ("x0.3", "x3", "x10")),
+        "estimators": lambda: against_table(
+            of_kind(results, "estimators"), main, ("nwj-both", "dv-both", "smile-both", "js-both")
+        ),
+        "weights": lambda: against_table(of_kind(results, "weights"), main, ("x0.3-both", "x3-both", "x10-both")),
+        "head": lambda: against_table(of_kind(results, "head"), main, ("x0.3-head", "x3-head", "x10-head")),
         "changes": lambda: one_change_table({kind: of_kind(results, kind) for kind in CHANGES}, main),
         "rates": lambda: rates_table(of_kind(results, "rates"), main, ("x0.3", "x3")),
         "released": lambda: main_table(of_kind(results, "released_code")),

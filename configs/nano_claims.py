@@ -12,6 +12,7 @@ What follows the file's name, separated by commas: the task (see configs/nano.py
     instance        a prompt for every example instead of one for all
     estimators      {nwj, dv, smile, js} x both; infonce is the default run
     weights         both terms at 0.3, 3 and 10 times their weights
+    head            the head term alone, at these weights
     rates           plain and both at 0.3 and 3 times the learning rate
     negatives       both, with the other rows of the batch as negatives
     mean_encoder    both, with the mean of the encoder's states as Z
@@ -87,9 +88,9 @@ def estimators(config: ml_collections.ConfigDict, _: str) -> None:
     config.fleet.members = tuple({"name": name, "infoprompt.estimator": name} for name in ESTIMATORS)
 
 
-def weights(config: ml_collections.ConfigDict, _: str) -> None:
+def weights(config: ml_collections.ConfigDict, variant: str) -> None:
     info = config.infoprompt
-    config.fleet.variants = ("both",)
+    config.fleet.variants = (variant or "both",)
     config.fleet.members = tuple(
         {"name": f"x{factor:g}", "infoprompt.gamma": factor * info.gamma, "infoprompt.beta": factor * info.beta}
         for factor in FACTORS
@@ -149,6 +150,7 @@ CHANGES = {
     "instance": instance,
     "estimators": estimators,
     "weights": weights,
+    "head": lambda config, _: weights(config, "head"),
     "rates": rates,
     "negatives": negatives,
     "mean_encoder": mean_encoder,
