@@ -9,6 +9,10 @@ import shutil
 from collections.abc import Iterator
 
 
+UMASK = os.umask(0)
+os.umask(UMASK)
+
+
 @contextlib.contextmanager
 def whole(path: str | pathlib.Path) -> Iterator[pathlib.Path]:
     """Yields a path beside `path` to write a file or a directory at; it takes `path`'s place when the block succeeds.
@@ -22,12 +26,20 @@ def whole(path: str | pathlib.Path) -> Iterator[pathlib.Path]:
         _remove(leftover)
     try:
         yield partial
+        _share(partial)
         if path.is_dir():  # a directory cannot be renamed onto another that holds files
             path.rename(old)
         partial.replace(path)
     finally:
         for leftover in (partial, old):
             _remove(leftover)
+
+
+def _share(path: pathlib.Path) -> None:
+    """Gives files the permissions that `open` would: safetensors writes them for their owner alone."""
+    for file in (path, *path.rglob("*")):
+        if file.is_file():
+            file.chmod(0o666 & ~UMASK)
 
 
 def _remove(path: pathlib.Path) -> None:

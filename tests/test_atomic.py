@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import pathlib
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from infoprompt_jax.atomic import whole
 
@@ -28,3 +30,12 @@ def test_what_fails_leaves_what_was_there(tmp_path: pathlib.Path) -> None:
         raise KeyboardInterrupt
     assert (tmp_path / "x").read_text() == "before"
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_files_are_as_readable_as_any_other(tmp_path: pathlib.Path) -> None:
+    """safetensors writes for the owner alone; a library or a backbone is often another's to read."""
+    (tmp_path / "usual").touch()
+    with whole(tmp_path / "x") as partial:
+        partial.mkdir()
+        save_file({"a": np.zeros(1)}, partial / "private.safetensors")
+    assert (tmp_path / "x" / "private.safetensors").stat().st_mode == (tmp_path / "usual").stat().st_mode
