@@ -8,7 +8,6 @@ import pathlib
 import shutil
 from collections.abc import Iterator
 
-
 UMASK = os.umask(0)
 os.umask(UMASK)
 
