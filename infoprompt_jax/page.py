@@ -30,7 +30,7 @@ thead th { border-bottom: 2px solid #888; vertical-align: bottom; line-height: 1
 .figure { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums }
 .name { min-width: 7rem }
 td small { display: block; white-space: nowrap }
-.wide tr > :first-child { position: sticky; left: 0; background: #fff }
+.wide tr > :first-child { position: sticky; left: 0; z-index: 1; background: #fff }
 .side { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(20rem, 100%), 1fr)); gap: .5rem 1.5rem;
         margin: .5rem 0 1.2rem }
 figure { margin: .5rem 0 1rem } svg.map { width: 100%; background: #fafafa; border: 1px solid #ddd }
