@@ -28,6 +28,7 @@ OWN_VARIANTS = {
                     "causes,256,head"),
     "nano_pretrain": ("smoke",),
     "rospr_sources": ("p3", "nano", "nano,smoke"),
+    "nano_rospr": ("sources", "siblings", "eval"),
     "rospr_eval": ("p3", "bigbench", "nano", "p3,smoke", "nano,smoke"),
 }  # fmt: skip
 VARIANTS = {name: [None, *OWN_VARIANTS.get(name, settings.VARIANTS)] for name in NAMES}

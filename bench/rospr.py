@@ -1,0 +1,145 @@
+"""Runs the experiment behind docs/rospr.md on the embedded backbone, or writes the page from its results.
+
+    python -m bench.rospr run [--workdir runs/rospr] [--seeds 5]     what is missing; the same command resumes
+    python -m bench.rospr report                                     docs/rospr.md's tables
+
+Per seed: source prompts on the held-in data sets and on the held-out ones (`configs/nano_rospr.py`), and two
+evaluations: with the library of the former, as in the paper, and with both in one library, where a target's own data
+set is left out. What the page needs of them is kept as bench/results/rospr/<seed>.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import pathlib
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from bench import reports
+from bench.claims_report import bootstrap, interval, plus_minus
+from bench.pages import DOCS, fill, markdown
+from infoprompt_jax.library import PromptLibrary
+from infoprompt_jax.rospr_report import TITLES, VARIED
+
+RESULTS = pathlib.Path(__file__).parent / "results" / "rospr"
+LIBRARIES = {"sources": "held-in", "both": "held-in and others"}  # directory -> what its source prompts are trained on
+PAGE = DOCS / "rospr.md"
+
+
+def job(variant: str, workdir: pathlib.Path, seed: int, *fields: str) -> None:
+    """In a process of its own, whose compiled programs go with it."""
+    main = [sys.executable, "-m", "infoprompt_jax.main", f"--config=configs/nano_rospr.py:{variant}"]
+    subprocess.run([*main, f"--workdir={workdir}", f"--config.seed={seed}", *fields], check=True)
+
+
+def run(directory: pathlib.Path, seeds: int) -> None:
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    for seed in range(seeds):
+        result, place = RESULTS / f"{seed}.json", directory / str(seed)
+        if result.exists():
+            continue
+        for variant in ("sources", "siblings"):
+            job(variant, place / variant, seed)
+        both = place / "both" / "library"
+        if not both.exists():
+            parts = [PromptLibrary.load(place / variant / "library") for variant in ("sources", "siblings")]
+            PromptLibrary.merge(both, parts)
+        found = {}
+        for name in LIBRARIES:
+            job("eval", place / f"eval-{name}", seed, f"--config.rospr.library={place / name / 'library'}")
+            found[name] = extract(place / f"eval-{name}")
+        result.write_text(json.dumps(reports.rounded(found | {"machine": reports.machine()})) + "\n")
+
+
+def extract(workdir: pathlib.Path) -> dict[str, Any]:
+    """What the page reads of a finished evaluation."""
+    results = json.loads((workdir / "results.json").read_text())
+    datasets = {
+        name: {method: spread["mean"] for method, spread in dataset["scores"].items()}
+        for name, dataset in results["datasets"].items()
+    }
+    analysis = {name: results["analysis"][name] for name in ("relations", "varied")}
+    return {"datasets": datasets, **analysis}
+
+
+def scores(found: Sequence[dict[str, Any]], name: str, dataset: str, method: str) -> np.ndarray:
+    """[seeds], of one data set or, for the dataset "mean", of the mean over all of them."""
+    own = [result[name]["datasets"] for result in found]
+    if dataset == "mean":
+        return np.array([np.mean([scored[method] for scored in of.values()]) for of in own])
+    return np.array([of[dataset][method] for of in own])
+
+
+def main_table(found: Sequence[dict[str, Any]], name: str) -> str:
+    """Accuracy, and under it the difference to no prompt, by data set and method."""
+    datasets = list(found[0][name]["datasets"])
+    methods = list(found[0][name]["datasets"][datasets[0]])
+    rows = []
+    for dataset in (*datasets, "mean"):
+        none = scores(found, name, dataset, "none")
+        cells = [plus_minus(scores(found, name, dataset, method)) for method in methods]
+        gains = [bootstrap(scores(found, name, dataset, m) - none, lambda s: s.mean(axis=-1)) for m in methods[1:]]
+        rows.append((dataset.removeprefix("nano/"), *cells))
+        rows.append(("", "", *(interval(gain, 1, 100) for gain in gains)))
+    return markdown(("data set", *(TITLES[method] for method in methods)), rows)
+
+
+def relations_table(found: Sequence[dict[str, Any]]) -> str:
+    """Mean gain over no prompt by what source and target share."""
+    rows = []
+    for name, title in LIBRARIES.items():
+        for which in ("every", "retrieved"):
+            kinds = {kind for result in found for kind in result[name]["relations"][which]}
+            for kind in sorted(kinds):
+                own = [
+                    result[name]["relations"][which][kind]
+                    for result in found
+                    if kind in result[name]["relations"][which]
+                ]
+                gains = np.array([of["gain"] for of in own])
+                gain = interval(bootstrap(gains, lambda s: s.mean(axis=-1)), 1, 100)
+                pairs = np.mean([of["pairs"] for of in own])
+                better = np.mean([of["better"] for of in own])
+                rows.append((title, which, kind, f"{pairs:.0f}", gain, f"{100 * better:.0f}"))
+    return markdown(("library", "source prompts", "in common", "pairs", "gain", "better, %"), rows)
+
+
+def varied_table(found: Sequence[dict[str, Any]]) -> str:
+    """Accuracy of the most voted for against what is varied."""
+    rows = []
+    for name, title in LIBRARIES.items():
+        for what, known in VARIED.items():
+            values = [entry["value"] for entry in found[0][name]["varied"][what]]
+            for place, value in enumerate(values):
+                means = np.array([result[name]["varied"][what][place]["mean"] for result in found])
+                rows.append((title, known, value, plus_minus(means)))
+    return markdown(("library", "varied", "value", "accuracy"), rows)
+
+
+def report() -> None:
+    """Fills docs/rospr.md in; what has no results says so."""
+    found = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]
+    tables: dict[str, Callable[[], str]] = {name: lambda name=name: main_table(found, name) for name in LIBRARIES}
+    tables |= {"relations": lambda: relations_table(found), "varied": lambda: varied_table(found)}
+    fill(PAGE, {name: make() if found else "Not measured." for name, make in tables.items()})
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("what", choices=("run", "report"))
+    options.add_argument("--workdir", type=pathlib.Path, default=pathlib.Path("runs/rospr"))
+    options.add_argument("--seeds", type=int, default=5)
+    chosen = options.parse_args()
+    if chosen.what == "run":
+        run(chosen.workdir, chosen.seeds)
+    else:
+        report()
+
+
+if __name__ == "__main__":
+    main()
