@@ -117,7 +117,7 @@ def varied_table(found: Sequence[dict[str, Any]]) -> str:
             values = [entry["value"] for entry in found[0][name]["varied"][what]]
             for place, value in enumerate(values):
                 means = np.array([result[name]["varied"][what][place]["mean"] for result in found])
-                rows.append((title, known, value, plus_minus(means)))
+                rows.append((title, known, str(value), plus_minus(means)))
     return markdown(("library", "varied", "value", "accuracy"), rows)
 
 

@@ -3,9 +3,9 @@
     python -m infoprompt_jax.main --config=configs/nano_rospr.py:sources --workdir=runs/nano_rospr/sources
     python -m infoprompt_jax.main --config=configs/nano_rospr.py --workdir=runs/nano_rospr/eval
 
-The first trains a soft prompt for each hard prompt of the 20 data sets that `nano` was pretrained on, and keeps them in a
-library; the second evaluates the six held-out data sets (docs/nano.md), untrained, with prompts retrieved from it. Both
-resume. runs/nano_rospr/eval/report.html shows what was retrieved for what, and why.
+The first trains a soft prompt for each hard prompt of the 20 data sets that `nano` was pretrained on, and keeps them in
+a library; the second evaluates the six held-out data sets (docs/nano.md), untrained, with prompts retrieved from it.
+Both resume. runs/nano_rospr/eval/report.html shows what was retrieved for what, and why.
 
     siblings    instead of sources: prompts trained on the held-out data sets themselves. Merged with the others, they
                 are candidates for every held-out data set but their own (`python -m bench.rospr run` does this, for

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Any
 
@@ -27,6 +28,11 @@ def counting(name: str) -> Work:
     return Work(lambda: calls.append(name), facts, lambda: {"calls": len(calls), "modules": sorted(sys.modules)})
 
 
+def variable(name: str) -> Work:
+    value = os.environ.get(name, "")
+    return Work(lambda: None, {"examples": 1, "model_flops": 1.0, "value": value}, dict)
+
+
 def missing() -> Work:
     raise ModuleNotFoundError("No module named 'absent'", name="absent")
 
@@ -40,6 +46,13 @@ def test_subjects_take_turns_and_the_missing_one_is_named(capsys: pytest.Capture
     assert "c: skipped, absent is not installed." in capsys.readouterr().out
     reports.show("counting", records)
     assert "CPU ratio" in capsys.readouterr().out
+
+
+def test_a_subject_starts_with_its_own_variables() -> None:
+    name = "INFOPROMPT_BENCH_TEST"
+    build = {"build": "test_bench:variable", "arguments": {"name": name}}
+    records = compare([Subject("set", **build, environment={name: "1"}), Subject("not", **build)], rounds=1, steps=1)
+    assert [record["value"] for record in records] == ["1", ""] and name not in os.environ
 
 
 @pytest.mark.parametrize("members", [1, 2])

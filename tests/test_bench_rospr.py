@@ -1,0 +1,40 @@
+"""The page on RoSPr: its tables from results made up by hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from bench import rospr
+from infoprompt_jax.rospr_report import VARIED
+
+
+def result(seed: int) -> dict[str, Any]:
+    """Retrieval gains ten points on one data set and loses two on the other, whatever the seed."""
+    none = 0.5 + seed / 100
+    datasets = {
+        "nano/a": {"none": none, "rospr": none + 0.1, "oracle": none + 0.2},
+        "nano/b": {"none": none, "rospr": none - 0.02, "oracle": none + 0.2},
+    }
+    relations = {"every": {"neither": {"pairs": 4, "gain": -0.01, "better": 0.25}}, "retrieved": {}}
+    varied = {name: [{"value": 1, "mean": 0.5, "spread": 0}] for name in VARIED}
+    return {name: {"datasets": datasets, "relations": relations, "varied": varied} for name in rospr.LIBRARIES}
+
+
+def test_gains_are_paired_by_seed() -> None:
+    """So their intervals are narrow although the seeds differ."""
+    lines = rospr.main_table([result(seed) for seed in range(5)], "sources").splitlines()
+    assert lines[0] == "| data set | no prompt | RoSPr | oracle |"
+    assert lines[2] == "| a | 52.0 ± 1.6 | 62.0 ± 1.6 | 72.0 ± 1.6 |"
+    assert lines[3] == "|  |  | **+10.0 [10.0, 10.0]** | **+20.0 [20.0, 20.0]** |"
+    assert lines[5].startswith("|  |  | **-2.0 [-2.0, -2.0]**")
+    assert lines[6].startswith("| mean | 52.0 ± 1.6 | 56.0 ± 1.6")
+
+
+def test_the_other_tables() -> None:
+    found = [result(seed) for seed in range(3)]
+    np.testing.assert_allclose(rospr.scores(found, "both", "mean", "rospr"), [0.54, 0.55, 0.56])
+    relations = rospr.relations_table(found).splitlines()[2:]
+    assert relations[0] == "| held-in | every | neither | 4 | **-1.0 [-1.0, -1.0]** | 25 |" and len(relations) == 2
+    assert len(rospr.varied_table(found).splitlines()) == 2 + 2 * len(VARIED)
