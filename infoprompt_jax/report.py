@@ -229,7 +229,8 @@ def strict(value: Any) -> Any:
 def write_json(path: str | pathlib.Path, value: Any) -> None:
     """Writes strict, indented JSON; a reader, or a crash, finds the old file or the new one, never a part."""
     text = json.dumps(strict(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    with whole(path) as partial, partial.open("w", encoding="utf-8") as file:
+    # Half a surrogate pair, which text from JSON may hold, becomes the escape that it came from.
+    with whole(path) as partial, partial.open("w", encoding="utf-8", errors="backslashreplace") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())

@@ -151,3 +151,8 @@ def test_write_json_is_strict_and_replaces_whole(tmp_path: pathlib.Path) -> None
 def test_importing_is_light() -> None:
     code = "import sys, infoprompt_jax.report; print({'matplotlib', 'tensorflow', 'clu'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"
+
+
+def test_half_a_surrogate_pair_is_kept(tmp_path: pathlib.Path) -> None:
+    report.write_json(tmp_path / "x.json", {"text": "a\ud800\u00e9"})
+    assert json.loads((tmp_path / "x.json").read_text(encoding="utf-8")) == {"text": "a\ud800\u00e9"}

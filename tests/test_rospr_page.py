@@ -270,7 +270,7 @@ MEASURE = """<!DOCTYPE html><meta charset="utf-8">
         && box.bottom <= frame.bottom;
     }).length;
   });
-  document.body.dataset.found = JSON.stringify({points: boxes, width: root.scrollWidth, title: page.title,
+  document.body.dataset.found = JSON.stringify({points: boxes, sticks_out: root.scrollWidth - root.clientWidth, title: page.title,
     colour: getComputedStyle(page.querySelector("summary")).cursor, images: page.images.length + page.scripts.length});
 };</script>"""
 
@@ -290,7 +290,7 @@ def test_in_a_browser(done: pathlib.Path, tmp_path: pathlib.Path) -> None:
     (body,) = (a for tag, a, _ in Elements(shown.stdout).found if tag == "body")
     assert json.loads(body["data-found"] or "") == {
         "points": [COUNT, COUNT],
-        "width": 390,
+        "sticks_out": 0,
         "title": "Zero-shot evaluation with retrieved prompts",
         "colour": "pointer",
         "images": 0,
