@@ -270,7 +270,8 @@ MEASURE = """<!DOCTYPE html><meta charset="utf-8">
         && box.bottom <= frame.bottom;
     }).length;
   });
-  document.body.dataset.found = JSON.stringify({points: boxes, sticks_out: root.scrollWidth - root.clientWidth, title: page.title,
+  document.body.dataset.found = JSON.stringify({points: boxes, title: page.title,
+    sticks_out: root.scrollWidth - root.clientWidth,
     colour: getComputedStyle(page.querySelector("summary")).cursor, images: page.images.length + page.scripts.length});
 };</script>"""
 

@@ -114,6 +114,7 @@ def test_a_library_of_all_hard_prompts(done: pathlib.Path, folder: pathlib.Path)
     padded = np.stack([np.pad(ids, (0, 64 - len(ids))) for ids in tokens])
     np.testing.assert_allclose(library.keys_KR, encode_keys(model, padded), rtol=1e-4, atol=1e-5)
     assert library.owners_K.tolist() == [owner for owner in range(len(NAMES)) for _ in range(N)]
+    assert all(name in (done / "report.html").read_text() for name in NAMES)
 
 
 def test_a_source_prompt_is_what_training_it_alone_gives(
