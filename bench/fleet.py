@@ -16,11 +16,17 @@ from bench.turns import Subject, compare
 
 
 def subjects(size: Size) -> list[Subject]:
-    """The one run, and the fleet of `size.members` with `size.batch` rows each."""
+    """The one run, and the fleet of `size.members` with `size.batch` rows each: all at once, and an eighth."""
     one = dataclasses.replace(size, members=1, batch=size.members * size.batch)
+    turns = max(1, size.members // 8)
+
+    def subject(name: str, own: Size, at_once: int = 0) -> Subject:
+        return Subject(name, "bench.ours:train_step", {"size": own, "fields": PLAIN | {"fleet.at_once": at_once}})
+
     return [
-        Subject(f"{s.members} x batch {s.batch}", "bench.ours:train_step", {"size": s, "fields": PLAIN})
-        for s in (one, size)
+        subject(f"1 x batch {one.batch}", one),
+        subject(f"{size.members} x batch {size.batch}", size),
+        subject(f"{size.members} x batch {size.batch}, {turns} at once", size, turns),
     ]
 
 
@@ -38,7 +44,8 @@ def main(arguments: list[str] | None = None) -> None:
     records = measure(size, given.rounds, given.steps)
     name = f"fleet-{given.members}x{given.batch}-{given.shape}"
     reports.show(name, records)
-    print(f"The fleet's examples a second over the one run's: {records[1]['examples_ratio']:.3f}\n", flush=True)
+    for record in records[1:]:
+        print(f"{record['subject']}: {record['examples_ratio']:.3f} of the one run's examples a second", flush=True)
     reports.save(given.out, name, records, size=dataclasses.asdict(size), rounds=given.rounds, steps=given.steps)
 
 

@@ -56,7 +56,7 @@ def setup(size: Size, fields: dict[str, Any]) -> Setup:
     hyper = hyper_parameters(members, estimators)
     objective = make_objective(config, frozen, estimators, hyper)
     optimizer = optimizers.optimizer(config.train.optimizer, config.train.weight_decay, config.train.clip_norm)
-    fleet = Fleet(objective, optimizer, config.train.steps, frozen.mesh, config.train.accumulate)
+    fleet = Fleet(objective, optimizer, config.train.steps, frozen.mesh, config.train.accumulate, config.fleet.at_once)
     keys = member_keys([member.config.seed for member in members])
     values = np.random.default_rng(0).standard_normal((size.prompt_length, frozen.config.d_model)).astype(np.float32)
     state = fleet.init([objective.init(jax.numpy.asarray(values), jax.random.fold_in(key, INIT)) for key in keys])

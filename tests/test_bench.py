@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import sys
 from typing import Any
 
 import pytest
 
-from bench import flops, ours, reports, search, synthetic
+from bench import fleet, flops, ours, reports, search, synthetic
 from bench.synthetic import Size
 from bench.turns import Subject, Work, compare
 
@@ -87,3 +88,13 @@ def test_searches_find_the_same() -> None:
     assert {record["subject"] for record in records} >= {"exact", "approximate"}
     for record in records:
         assert record["recall"] == record["same_places"] == 1.0, record["subject"]
+
+
+def test_a_fleet_stands_beside_a_run_of_as_many_rows() -> None:
+    """And the fleet that takes turns gives the same step as the one that does not."""
+    subjects = fleet.subjects(dataclasses.replace(SIZE, members=16, batch=2))
+    sizes = [subject.arguments["size"] for subject in subjects]
+    assert [(size.members, size.batch) for size in sizes] == [(1, 32), (16, 2), (16, 2)]
+    assert [subject.arguments["fields"]["fleet.at_once"] for subject in subjects] == [0, 0, 2]
+    facts = [ours.train_step(**subject.arguments).facts for subject in subjects[1:]]
+    assert facts[0]["examples"] == facts[1]["examples"] == 32
