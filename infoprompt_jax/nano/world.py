@@ -102,7 +102,7 @@ def _split(key: str) -> str:
 
 
 def text(draw: random.Random) -> str:
-    """A line of two or three unlabelled sentences (`texts.py`)."""
+    """A line of one to six unlabelled sentences (`texts.py`)."""
     return draw.choice(TEXTS)(draw)
 
 
