@@ -88,13 +88,19 @@ def estimators(config: ml_collections.ConfigDict, _: str) -> None:
     config.fleet.members = tuple({"name": name, "infoprompt.estimator": name} for name in ESTIMATORS)
 
 
-def weights(config: ml_collections.ConfigDict, variant: str) -> None:
+def weights(config: ml_collections.ConfigDict, _: str) -> None:
     info = config.infoprompt
-    config.fleet.variants = (variant or "both",)
+    config.fleet.variants = ("both",)
     config.fleet.members = tuple(
         {"name": f"x{factor:g}", "infoprompt.gamma": factor * info.gamma, "infoprompt.beta": factor * info.beta}
         for factor in FACTORS
     )
+
+
+def head(config: ml_collections.ConfigDict, _: str) -> None:
+    config.fleet.variants = ("head",)
+    gamma = config.infoprompt.gamma  # a member's own beta would be in the place of the variant's 0
+    config.fleet.members = tuple({"name": f"x{factor:g}", "infoprompt.gamma": factor * gamma} for factor in FACTORS)
 
 
 def rates(config: ml_collections.ConfigDict, _: str) -> None:
@@ -150,7 +156,7 @@ CHANGES = {
     "instance": instance,
     "estimators": estimators,
     "weights": weights,
-    "head": lambda config, _: weights(config, "head"),
+    "head": head,
     "rates": rates,
     "negatives": negatives,
     "mean_encoder": mean_encoder,

@@ -16,6 +16,7 @@ from flax import nnx
 from infoprompt_jax import convert, jobs, settings
 from infoprompt_jax.command_line import read_config
 from infoprompt_jax.experiment import build
+from infoprompt_jax.members import expand
 from infoprompt_jax.t5 import T5, T5Config
 
 CONFIGS = pathlib.Path(__file__).parent.parent / "configs"
@@ -143,6 +144,12 @@ def test_the_embedded_default_runs(tmp_path: pathlib.Path) -> None:
     assert [m["name"] for m in summary["members"]] == ["plain-seed0", "plain-seed1", "both-seed0", "both-seed1"]
     assert [r["name"] for r in summary["references"]] == ["most frequent answer", "no prompt"]
     assert summary["training_examples"] == 16
+
+
+def test_the_head_term_is_tried_alone() -> None:
+    found = [member.config.infoprompt for member in expand(load("nano_claims", "inference,256,head"))]
+    assert len(found) == 60 and {info.beta for info in found} == {0.0}
+    assert sorted({round(info.gamma, 4) for info in found}) == [0.03, 0.3, 1.0]
 
 
 REVIEWS = [
