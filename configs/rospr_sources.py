@@ -21,8 +21,7 @@ They pick nothing, each prompt being the last; in files that are sorted by label
 
 Variants, separated by commas:
     p3          the default
-    nano        67 hard prompts of the generated world's held-in families on the embedded backbone, in a few minutes
-                on two cores: no download
+    nano        67 hard prompts of the generated world's held-in families on the embedded backbone: no download
     smoke       a few steps on a few rows: does everything work here?
 """
 

@@ -166,7 +166,7 @@ def _fleet() -> ml_collections.ConfigDict:
     fleet = ml_collections.ConfigDict()
     fleet.seeds = ()  # one member per seed; () = the run's seed
     fleet.variants = ("run",)  # run (the config as it is), plain, head, representation, both: paired per seed
-    fleet.at_once = 0  # members whose activations are in memory together; 0 = all. Few suit a CPU's cache
+    fleet.at_once = 0  # members whose activations are in memory together; 0 = all
     fleet.members = ()  # or: dicts of dotted per-member fields, {"name": "a", "task.name": "glue/sst2"}
     return fleet
 

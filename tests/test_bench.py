@@ -91,10 +91,12 @@ def test_searches_find_the_same() -> None:
 
 
 def test_a_fleet_stands_beside_a_run_of_as_many_rows() -> None:
-    """And the fleet that takes turns gives the same step as the one that does not."""
-    subjects = fleet.subjects(dataclasses.replace(SIZE, members=16, batch=2))
+    """Also where its members take turns: every subject counts the same examples a step."""
+    subjects = fleet.subjects(dataclasses.replace(SIZE, members=16, batch=8))
     sizes = [subject.arguments["size"] for subject in subjects]
-    assert [(size.members, size.batch) for size in sizes] == [(1, 32), (16, 2), (16, 2)]
+    assert [(size.members, size.batch) for size in sizes] == [(1, 128), (16, 8), (16, 8)]
     assert [subject.arguments["fields"]["fleet.at_once"] for subject in subjects] == [0, 0, 2]
-    facts = [ours.train_step(**subject.arguments).facts for subject in subjects[1:]]
-    assert facts[0]["examples"] == facts[1]["examples"] == 32
+    works = [ours.train_step(**subject.arguments) for subject in subjects]
+    for work in works:
+        work.step()
+    assert [work.facts["examples"] for work in works] == [128, 128, 128]
