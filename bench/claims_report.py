@@ -253,6 +253,16 @@ def curves(results: Mapping[str, Result], path: pathlib.Path) -> None:
     figure.savefig(path, format="png")
 
 
+def joined(base: Result, terms: Result) -> Result:
+    """A run of `pair` with the head's and the representation's own members, which ran apart from it."""
+    reached = {
+        name: next((step for step, value in member["curve"] if value >= base["quality"]), None)
+        for name, member in terms["members"].items()
+    }
+    members = {name: {**member, "steps_to_quality": reached[name]} for name, member in terms["members"].items()}
+    return {**base, "members": {**base["members"], **members}}
+
+
 def of_kind(results: Mapping[str, Result], kind: str) -> dict[str, Result]:
     """The runs of one kind, few examples first: `` for the main ones, else what the run's name ends in."""
     found = {name: result for name, result in results.items() if "-".join(name.split("-")[2:]) == kind}
@@ -262,7 +272,9 @@ def of_kind(results: Mapping[str, Result], kind: str) -> dict[str, Result]:
 def write(directory: pathlib.Path) -> None:
     """Fills in docs/claims.md and draws its plots; what has no results says so."""
     results = read(directory)
+    terms = of_kind(results, "terms")
     every = of_kind(results, "")
+    every |= {name: joined(own, terms[f"{name}-terms"]) for name, own in every.items() if f"{name}-terms" in terms}
     main = {name: result for name, result in every.items() if split_name(name)[0] not in PUBLIC}
     groups = {
         f"static, {shots}": [result for name, result in main.items() if split_name(name)[1] == shots] for shots in SHOTS

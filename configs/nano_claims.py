@@ -9,6 +9,7 @@ What follows the file's name, separated by commas: the task (see configs/nano.py
 256 or full) and what differs from the default, a static prompt and all four variants:
 
     pair            plain and both alone
+    terms           head and representation alone: what `pair` left out
     instance        a prompt for every example instead of one for all
     estimators      {nwj, dv, smile, js} x both; infonce is the default run
     weights         both terms at 0.3, 3 and 10 times their weights
@@ -77,6 +78,10 @@ def real(config: ml_collections.ConfigDict, task: str) -> None:
 
 def pair(config: ml_collections.ConfigDict, _: str) -> None:
     config.fleet.variants = ("plain", "both")
+
+
+def terms(config: ml_collections.ConfigDict, _: str) -> None:
+    config.fleet.variants = ("head", "representation")
 
 
 def instance(config: ml_collections.ConfigDict, _: str) -> None:
@@ -153,6 +158,7 @@ def probe(config: ml_collections.ConfigDict, run: str) -> None:
 
 CHANGES = {
     "pair": pair,
+    "terms": terms,
     "instance": instance,
     "estimators": estimators,
     "weights": weights,

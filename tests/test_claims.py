@@ -125,3 +125,14 @@ def test_pooled_spread_is_a_geometric_mean() -> None:
         narrow["members"][f"both-seed{s}"]["test"] = 0.6 + s / 200
     assert claims_report.pooled_spread([wide, narrow], "both", "test") == pytest.approx((1, 1, 1))
     assert claims_report.pooled_spread([wide], "both", "test") == pytest.approx((2, 2, 2))
+
+
+def test_terms_that_ran_apart_join_the_pair_they_belong_to() -> None:
+    """Their steps count to the quality that the pair's plain members set, at the first evaluation that has it."""
+    base, terms = result(2) | {"quality": 0.605}, result(2)
+    for made, own in ((base, ("plain", "both")), (terms, ("head", "representation"))):
+        made["members"] = {name: m for name, m in made["members"].items() if name.split("-")[0] in own}
+    both = claims_report.joined(base, terms)
+    assert claims_report.common([both]) == ["head", "representation", "both"] and len(both["members"]) == 8
+    assert [both["members"][f"head-seed{s}"]["steps_to_quality"] for s in range(2)] == [None, 20]  # 0.60, 0.61
+    assert both["members"]["both-seed0"] == base["members"]["both-seed0"] and len(base["members"]) == 4
