@@ -60,6 +60,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "smoke": {
         "prompt.length": 4,
         "train.steps": 4,
+        "train.batch_size": 4,
+        "train.accumulate": 1,
         "train.log_every": 1,
         "task.shots": 16,
         "task.eval_limit": 8,

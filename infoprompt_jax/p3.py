@@ -118,7 +118,11 @@ def _check_rows(dataset: Dataset, task: str, split: str, data: ml_collections.Co
     elif not dataset.tfds:
         raise not_found(task, f"TFDS does not have it as its hard prompts read it: put files in data.dir/{task}.")
     elif not tasks.is_prepared(task, data.tfds_dir):
-        raise UserError("It is not prepared in data.tfds_dir; TFDS downloads it when it is trained or evaluated on.")
+        from infoprompt_jax.seqio_tasks import TFDS_NAMES
+
+        raise UserError(
+            f"TFDS has not prepared it in data.tfds_dir: `tfds build {TFDS_NAMES.get(task, task)} --data_dir=DIR` does."
+        )
 
 
 def _check_files(task: str, split: str, folder: str) -> None:

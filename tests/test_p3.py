@@ -184,7 +184,8 @@ def test_tfds_is_reported_on(tmp_path: pathlib.Path) -> None:
     assert {(pair.task, pair.split) for pair in pairs.values()} == {place} and pairs["a"].present
     assert "uses the column 'x', but the columns are label, text" in pairs["b"].reason and not pairs["c"].present
     elsewhere = configure("", tmp_path, str(tmp_path / "elsewhere"))
-    assert all("not prepared in data.tfds_dir" in pair.reason for pair in p3.report([films], elsewhere))
+    assert all("`tfds build tiny_films --data_dir=" in pair.reason for pair in p3.report([films], elsewhere))
+    assert all("`tfds build imdb_reviews " in reason for reason in reasons("imdb", elsewhere).values())
     assert all("TFDS does not have it" in reason for reason in reasons("dream", elsewhere).values())
     assert HELD_OUT["anli_r2"].tfds == ("anli/r2", "validation") and HELD_OUT["anli_r2"].split == "dev_r2"
 
