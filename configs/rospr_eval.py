@@ -34,7 +34,7 @@ from infoprompt_jax.errors import UserError
 from infoprompt_jax.nano import world
 
 VARIANTS: dict[str, dict[str, Any]] = {
-    "p3": {"task.name": "p3"},
+    "p3": {},
     "bigbench": {"task.name": "bigbench"},
     "nano": {
         "backbone.name": "nano",
@@ -57,6 +57,7 @@ def get_config(variants: str = "p3") -> ml_collections.ConfigDict:
     config.job = "rospr_eval"
     config.backbone.name = "bigscience/T0_3B"
     config.backbone.dtype = "bfloat16"
+    config.task.name = "p3"
     config.task.metric = "accuracy"  # as in the papers; "" = each data set's own, which is macro F1 for CB
     config.rospr.library = "runs/rospr_sources/library"
     config.prompt.length = 0  # that of the library counts

@@ -26,11 +26,11 @@ OWN_VARIANTS = {
     "nano_claims": ("senses,64", "causes,full,instance", "endings,256,estimators", "inference,256,released_code",
                     "entailment,64,weights", "pronouns,256,probe=runs/claims/pronouns-256", "sst2,256,pair",
                     "films,full,rates", "causes,256,negatives", "causes,256,mean_encoder", "causes,256,decay",
-                    "causes,256,head"),
+                    "causes,256,head", "causes,64,terms"),
     "nano_pretrain": ("smoke",),
     "rospr_sources": ("p3", "nano", "nano,smoke"),
     "nano_rospr": ("sources", "siblings", "eval"),
-    "rospr_eval": ("p3", "bigbench", "nano", "p3,smoke", "nano,smoke"),
+    "rospr_eval": ("p3", "bigbench", "nano", "smoke", "nano,smoke"),
 }  # fmt: skip
 VARIANTS = {name: [None, *OWN_VARIANTS.get(name, settings.VARIANTS)] for name in NAMES}
 
@@ -69,6 +69,11 @@ def ran(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> dict[str, A
     assert {record["step"] for record in records} == set(range(config.train.steps + 1))
     assert all(record["value"] is not None for record in records)
     return json.loads((workdir / "summary.json").read_text())
+
+
+def test_a_smoke_run_is_of_what_the_config_is_for() -> None:
+    for name in ("rospr_sources", "rospr_eval"):
+        assert load(name, "smoke").task.name == load(name).task.name == "p3"
 
 
 @pytest.mark.parametrize("name", NAMES)
