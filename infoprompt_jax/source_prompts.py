@@ -31,7 +31,7 @@ from infoprompt_jax.prompt_files import load_prompt
 from infoprompt_jax.source_keys import SourceKeys, encode_instances
 from infoprompt_jax.source_plan import Source
 from infoprompt_jax.task_kinds import answer_format, family
-from infoprompt_jax.train import train
+from infoprompt_jax.train import Interrupt, Stopped, train
 from infoprompt_jax.workdir import Workdir
 
 __all__ = ["answer_format", "family", "table", "train_sources"]
@@ -54,7 +54,7 @@ def train_sources(config: ml_collections.ConfigDict, workdir: str | os.PathLike[
     Raises:
       UserError: something in the config, the data, the backbone, the retriever or the workdir does not fit; or no
         source prompt is left.
-      Stopped: the process was told to stop while a group was trained; everything is saved.
+      Stopped: the process was told to stop, during a group or between two; everything is saved.
     """
     directory = Workdir(workdir, config)
     if (summary := directory.finished()) is not None:
@@ -70,14 +70,17 @@ def train_sources(config: ml_collections.ConfigDict, workdir: str | os.PathLike[
     directory.claim()
     plan.write(kept)
     groups, failed = plan.groups(config.rospr.group), {}
-    for number, group in enumerate(groups):
-        log.info("Group %d of %d: %s to %s.", number + 1, len(groups), group[0].name, group[-1].name)
-        place = directory.path / "groups" / f"{number:04d}"
-        trained = train_group(group_config(config, group), place)
-        failed |= failures(group, trained)
-        if made := source_prompts(group, trained, place / "prompts", encoded):
-            model = backbone(trained, made)
-            library = add(library, path, made, encoded.retriever, model, config.rospr.similarity)
+    with Interrupt() as interrupt:
+        for number, group in enumerate(groups):
+            if interrupt.requested:
+                raise Stopped(f"Stopped after {number} of {len(groups)} groups; the same command resumes.")
+            log.info("Group %d of %d: %s to %s.", number + 1, len(groups), group[0].name, group[-1].name)
+            place = directory.path / "groups" / f"{number:04d}"
+            trained = train_group(group_config(config, group), place)
+            failed |= failures(group, trained)
+            if made := source_prompts(group, trained, place / "prompts", encoded):
+                model = backbone(trained, made)
+                library = add(library, path, made, encoded.retriever, model, config.rospr.similarity)
     if library is None:
         raise UserError("The loss of every source prompt became NaN or infinite: lower train.learning_rate.")
     rospr_page.write(directory.path / rospr_page.NAME, library)

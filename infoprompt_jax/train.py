@@ -239,7 +239,10 @@ def prompt_norms(trainable: Any) -> list[float]:
 
 
 class Interrupt:
-    """Within the context, SIGTERM and Ctrl-C ask for a save and a stop at the next step; a second one ends at once."""
+    """Within the context, SIGTERM and Ctrl-C ask for a save and a stop at the next step; a second one ends at once.
+
+    Contexts may be nested: what the inner one was asked too late to heed, the outer one is asked.
+    """
 
     requested = False
 
@@ -250,6 +253,9 @@ class Interrupt:
     def __exit__(self, *_: object) -> None:
         for number, handler in self.previous.items():
             signal.signal(number, handler)
+            outer = getattr(handler, "__self__", None)
+            if self.requested and isinstance(outer, Interrupt):
+                outer.requested = True
 
     def _request(self, number: int, _: object) -> None:
         self.requested = True

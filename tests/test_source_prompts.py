@@ -163,6 +163,18 @@ def test_a_job_stopped_everywhere_gives_the_same_library(
             np.testing.assert_array_equal(segment[name], other[name], err_msg=name)
 
 
+def test_a_stop_in_the_last_step_of_a_group_is_heeded_before_the_next(
+    folder: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    signalled = tiny_runs.before_step(STEPS - 1, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    monkeypatch.setattr(Fleet, "step", signalled)
+    with pytest.raises(SystemExit) as end:
+        jobs.run(configure(folder), str(tmp_path))
+    assert end.value.code == 143
+    assert capsys.readouterr().err.splitlines()[-1] == "Stopped after 1 of 2 groups; the same command resumes."
+    assert len(PromptLibrary.load(tmp_path / "library")) == 2 and not (tmp_path / "groups/0001").exists()
+
+
 def test_a_second_call_says_done(
     done: pathlib.Path, folder: pathlib.Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
