@@ -74,6 +74,20 @@ def test_members_in_turns_train_and_score_like_all_at_once(model: tiny.Backbone)
     np.testing.assert_allclose(value, expected_value, rtol=1e-3, atol=1e-4)
 
 
+def test_members_of_a_fleet_of_64_train_as_if_alone(model: tiny.Backbone) -> None:
+    """The first, the last and one between, plain, with its own rows, seed and learning rate."""
+    plain = tiny.fleet(model, steps=20, head_term=False, representation_term=False)
+    own = [{"learning_rate": np.float32(0.1 + 0.01 * m)} for m in range(64)]
+    batches = [tiny.batch(64, seed=k) for k in range(20)]
+    state, every = tiny.run(plain, model, list(range(64)), tiny.hyper(*own), batches)
+    for m in (0, 37, 63):
+        rows = [tiny.member(values, m) for values in batches]
+        alone_state, alone = tiny.run(plain, model, [m], tiny.hyper(own[m]), rows)
+        np.testing.assert_allclose(every["loss"][:, m], alone["loss"][:, 0], rtol=2e-4)
+        values = [np.asarray(found.trainable["prompt"]["value"]) for found in (state, alone_state)]
+        np.testing.assert_allclose(values[0][m], values[1][0], rtol=1e-3, atol=1e-4)
+
+
 def test_members_of_a_pair_differ_in_their_terms_alone(model: tiny.Backbone) -> None:
     program = tiny.fleet(model)
     _, metrics = tiny.run(
