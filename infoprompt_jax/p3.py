@@ -82,6 +82,12 @@ def held_out() -> tuple[Dataset, ...]:
     return tuple(_dataset(name, entry, held_out=True) for name, entry in _content()["held_out"].items())
 
 
+def aliases(name: str) -> frozenset[str]:
+    """All names of one of P3's data sets: its own, that of `task.name`, TFDS's; of another one the name alone."""
+    every = [{one.name, one.task, *(one.tfds or ())[:1]} for one in (*sources(), *held_out())]
+    return frozenset({name}.union(*(names for names in every if name in names)))
+
+
 def report(datasets: Iterable[Dataset], config: ml_collections.ConfigDict) -> list[Pair]:
     """Every hard prompt of the data sets, with what keeps it from being used under the config, if anything does.
 

@@ -11,10 +11,12 @@ results.json  results.md  results.png  analysis.png  report.html  summary.json
 from __future__ import annotations
 
 import collections
+import itertools
 import json
 import logging
 import os
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 import ml_collections
@@ -23,6 +25,7 @@ import numpy as np
 from infoprompt_jax import (
     keys,
     metrics,
+    p3,
     partition,
     report,
     rospr,
@@ -38,7 +41,8 @@ from infoprompt_jax.errors import UserError
 from infoprompt_jax.experiment import TokenizedSplits
 from infoprompt_jax.library import FIELD, PromptLibrary
 from infoprompt_jax.library_files import MANIFEST, sha256
-from infoprompt_jax.rospr_targets import Target
+from infoprompt_jax.rospr_targets import Skipped, Target
+from infoprompt_jax.rows import Rows
 from infoprompt_jax.task_kinds import answer_format, family
 from infoprompt_jax.train import Interrupt, Stopped
 from infoprompt_jax.workdir import Workdir
@@ -64,15 +68,27 @@ def evaluate(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str])
     for one in skipped:
         log.info("%s is skipped: %s", one.name, one.reason)
     evaluation = Evaluation(config, directory.path / "targets")
+    for target in targets:
+        evaluation.own_prompts(target)
     directory.claim()
     records = []
-    with Interrupt() as interrupt:
+    with Interrupt() as evaluation.interrupt:
         for number, target in enumerate(targets):
-            if interrupt.requested:
-                raise Stopped(f"Stopped after {number} of {len(targets)} targets; the same command resumes.")
-            records.append(evaluation(target))
+            try:
+                evaluated, queries = evaluation.instances(target)
+            except UserError as error:
+                if target.asked:
+                    raise
+                skipped.append(Skipped(target.name, str(error)))
+                log.info("%s is skipped: %s", target.name, error)
+                continue
+            records.append(evaluation(target, evaluated, queries))
             shown = ", ".join(f"{method} {score:.4f}" for method, score in records[-1]["scores"].items())
             log.info("%d/%d %s: %s", number + 1, len(targets), target.name, shown)
+    if not records:
+        raise UserError(f"No target of task.name={config.task.name!r} can be evaluated: {skipped[-1].reason}")
+    retrieval = {"retrieval": rospr_analysis.retrieval(records)}
+    report.write_json(directory.path / "results.json", rospr_report.results(records, skipped, retrieval))
     analysis = rospr_analysis.analyse(records, evaluation.directory, evaluation.library, config.rospr, config.seed)
     results = rospr_report.results(records, skipped, analysis)
     rospr_report.write(directory.path, results)
@@ -102,7 +118,8 @@ class Evaluation:
         _check_same(self.library, self.backbone, self.retriever)
         data = config.data
         size = config.train.eval_batch_size
-        scorer = Scorer(self.backbone, size, data.buckets, data.max_input_length, config.scoring.normalize)
+        self.interrupt = Interrupt()
+        scorer = Scorer(self.backbone, size, data.buckets, data.max_input_length, config.scoring.normalize, self.heed)
         self.zero_shot = ZeroShot(self.library, self.retriever, scorer, config.rospr)
         self.tokenized = TokenizedSplits(config, self.backbone)
         same = self.retriever is self.backbone
@@ -113,17 +130,23 @@ class Evaluation:
             "retriever": self.retriever.fingerprint,
         }
 
-    def __call__(self, target: Target) -> dict[str, Any]:
+    def heed(self) -> None:
+        """Between two batches: raises Stopped if the process was told to stop."""
+        if self.interrupt.requested:
+            raise Stopped("Stopped; the targets that are finished are kept, and the same command resumes.")
+
+    def __call__(self, target: Target, evaluated: Instances, queries: Instances) -> dict[str, Any]:
         """The target's record, from its file where an earlier run has left it."""
         path = self.directory / f"{target.file}.json"
+        made_by = self.made_by | {"rows": evaluated.rows.fingerprint, "queries": queries.rows.fingerprint}
         if path.exists():
-            return self.kept(path)
-        evaluated, queries = self.instances(target)
+            return self.kept(path, made_by)
         metric = metrics.find_metric(target.task.metric)
         left_out = self.own_prompts(target)
         outcome = self.zero_shot(evaluated, queries, metric, left_out)
         scores = {m: metric(outcome.predictions[m], evaluated.labels) for m in self.config.rospr.methods}
-        record = self.described(target, evaluated, queries) | {"left_out": left_out, "scores": scores}
+        record = self.described(target, evaluated, queries)
+        record |= {"made_by": made_by, "left_out": left_out, "scores": scores}
         record |= self.explained(outcome, queries)
         if outcome.table_MB is not None:
             self.save_table(self.directory / f"{target.file}.safetensors", outcome, evaluated, queries)
@@ -135,7 +158,7 @@ class Evaluation:
 
         Raises UserError where the library holds no others.
         """
-        names = (target.dataset, target.task.name)
+        names = p3.aliases(target.dataset) | p3.aliases(target.task.name)
         own = [owner for owner, entry in enumerate(self.library.entries) if entry.dataset in names]
         if len(own) == len(self.library):
             raise UserError(
@@ -144,13 +167,13 @@ class Evaluation:
             )
         return own
 
-    def kept(self, path: pathlib.Path) -> dict[str, Any]:
+    def kept(self, path: pathlib.Path, made_by: Mapping[str, str]) -> dict[str, Any]:
         record = json.loads(path.read_text(encoding="utf-8"))
-        for what, fingerprint in self.made_by.items():
-            if record["made_by"][what] != fingerprint:
+        for what, fingerprint in made_by.items():
+            if (found := record["made_by"].get(what)) != fingerprint:
                 raise UserError(
-                    f"{path} was made with another {what} (fingerprint {record['made_by'][what]}) than this run has "
-                    f"({fingerprint}): choose another --workdir."
+                    f"{path} was made when the fingerprint of the {what} was {found}, but it is {fingerprint} now: "
+                    "choose another --workdir."
                 )
         return record
 
@@ -174,13 +197,26 @@ class Evaluation:
             "template": target.task.template,
             "split": target.split,
             "family": family(target.task.name),
-            "answer_format": answer_format(target.task.choices),
+            "answer_format": answer_format(target.task.choices or self.shared_choices(evaluated.rows)),
+            "beyond_t0": target.beyond_t0,
             "metric": target.task.metric,
             "rows": len(evaluated.numbers),
+            "cut_inputs": evaluated.rows.truncated_inputs,
             "query_split": self.config.rospr.query_split or target.split,
             "query_rows": queries.numbers,
-            "made_by": self.made_by,
         }
+
+    def shared_choices(self, rows: Rows) -> tuple[str, ...] | None:
+        """The answer choices of all rows, in whatever order a row has them; None where they differ."""
+        starts = rows.arrays["choice_starts"]
+        tokens, offsets = rows.arrays["choice_tokens"], rows.arrays["choice_offsets"]
+        every = {
+            frozenset(tuple(tokens[offsets[c] : offsets[c + 1]].tolist()) for c in range(start, end))
+            for start, end in itertools.pairwise(starts)
+        }
+        if len(every) != 1:
+            return None
+        return tuple(sorted(self.backbone.tokenizer.decode(choice) for choice in every.pop()))
 
     def explained(self, outcome: Outcome, queries: Instances) -> dict[str, Any]:
         """Which prompts each method has taken, every candidate's figures, and the winner's nearest instances."""
@@ -193,10 +229,11 @@ class Evaluation:
         if outcome.own_B is not None:
             rows = collections.Counter(outcome.own_B.tolist())
             chosen["per_query"] = [{"name": names[o], "rows": count} for o, count in rows.most_common()]
-        candidates = [self.candidate(outcome, place) for place in range(len(outcome.votes.owners))]
+        choices = queries.rows.max_choices
+        candidates = [self.candidate(outcome, place, choices) for place in range(len(outcome.votes.owners))]
         return {"chosen": chosen, "candidates": candidates, "nearest": self.nearest(outcome, queries)}
 
-    def candidate(self, outcome: Outcome, place: int) -> dict[str, Any]:
+    def candidate(self, outcome: Outcome, place: int, choices: int) -> dict[str, Any]:
         """`similarity` is the mean over the candidate's hits; what only the first N' have is None for the others."""
         votes, first = outcome.votes, outcome.candidates
         owner, count = int(votes.owners[place]), int(votes.frequencies[place])
@@ -212,7 +249,7 @@ class Evaluation:
             "answer_format": entry.answer_format,
             "votes": count,
             "similarity": votes.similarities[place] / count,
-            "answers": np.bincount(first.answers_NQ[place]) if asked else None,  # queries by the answer chosen
+            "answers": np.bincount(first.answers_NQ[place], minlength=choices) if asked else None,  # queries by answer
             "variance": first.variances[place] if asked else None,
             "score": first.scores[place] if asked else None,
             "weights": {method: of[owner] for method, of in weights.items() if owner in of},
@@ -238,7 +275,6 @@ class Evaluation:
             "labels": evaluated.labels,
             "query_rows": queries.numbers,
             "query_keys": outcome.query_keys_QR,
-            "row_keys": outcome.row_keys_BR,
         }
         with whole(path) as partial:
             save_file({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}, partial)

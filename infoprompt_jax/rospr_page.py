@@ -21,7 +21,7 @@ from infoprompt_jax.errors import UserError
 from infoprompt_jax.library import PromptLibrary
 from infoprompt_jax.library_files import MANIFEST, sha256
 from infoprompt_jax.page import fold, join, table, tag
-from infoprompt_jax.rospr_report import ORACLE, TITLES, VARIED
+from infoprompt_jax.rospr_report import ORACLE, TITLES, VARIED, rows_text
 
 MOST = 8  # candidates of a target, and source prompts of a method, that are shown one by one
 BLUE = (0x00, 0x72, 0xB2)
@@ -93,7 +93,7 @@ def scores(results: Json) -> list[Markup]:
     header = ["data set", *(TITLES[m] for m in methods)]
     means, spreads = [], []
     for name, dataset in datasets.items():
-        of, prompts = dataset["scores"], f"{dataset['hard_prompts']} hard prompts, {dataset['rows']} rows"
+        of, prompts = dataset["scores"], f"{dataset['hard_prompts']} hard prompts, {rows_text(dataset)} rows"
         first = join([name, tag("small", dataset["metric"].replace("_", " ")), tag("small", prompts)])
         means.append([first, *figures({m: of[m]["mean"] for m in methods})])
         spreads.append([name, *(spread(of[m]) for m in methods)])

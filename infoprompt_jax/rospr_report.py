@@ -48,6 +48,10 @@ def results(
         "datasets": datasets,
         "mean": {method: float(np.mean(values)) for method, values in means.items()},
     }
+    if any(record["beyond_t0"] for record in records):
+        of_t0 = [[record for record in own if not record["beyond_t0"]] for own in by_dataset.values()]
+        scores = [_dataset(own)["scores"] for own in of_t0 if own]
+        found["mean_of_t0"] = {m: float(np.mean([of[m]["mean"] for of in scores])) for m in methods if scores}
     if "none" in methods:
         none = np.array(means["none"])
         found["better"] = {m: int((np.array(means[m]) > none).sum()) for m in methods if m != "none"}
@@ -65,6 +69,7 @@ def _dataset(own: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "metric": own[0]["metric"],
         "hard_prompts": len(own),
         "rows": max(record["rows"] for record in own),
+        "fewest_rows": min(record["rows"] for record in own),  # a hard prompt need not apply to all
         "scores": {method: metrics.summarise([record["scores"][method] for record in own]) for method in methods},
     }
 
@@ -72,11 +77,12 @@ def _dataset(own: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def summary(results: Mapping[str, Any]) -> dict[str, Any]:
     """What is printed: the means, and how much they are of."""
     datasets = {
-        name: {"metric": d["metric"], "hard_prompts": d["hard_prompts"], "rows": d["rows"]}
+        name: {key: d[key] for key in ("metric", "hard_prompts", "rows", "fewest_rows")}
         | {"scores": {method: spread["mean"] for method, spread in d["scores"].items()}}
         for name, d in results["datasets"].items()
     }
     found = {"datasets": datasets, "mean": results["mean"], "better": results.get("better", {})}
+    found |= {key: results[key] for key in ("mean_of_t0",) if key in results}
     return found | {"targets": len(results["targets"]), "skipped": len(results["skipped"])}
 
 
@@ -86,8 +92,10 @@ def table(summary: Mapping[str, Any]) -> str:
     lines = [["data set", "metric", "prompts", "rows", *(TITLES[m] for m in methods)]]
     for name, d in summary["datasets"].items():
         figures = [f"{d['scores'][m]:.4f}" for m in methods]
-        lines.append([name, d["metric"], str(d["hard_prompts"]), str(d["rows"]), *figures])
+        lines.append([name, d["metric"], str(d["hard_prompts"]), rows_text(d), *figures])
     lines.append(["mean", "", str(summary["targets"]), "", *(f"{summary['mean'][m]:.4f}" for m in methods)])
+    if summary.get("mean_of_t0"):
+        lines.append(["of T0's", "", "", "", *(f"{summary['mean_of_t0'][m]:.4f}" for m in methods)])
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     left = [[line[0].ljust(widths[0]), line[1].ljust(widths[1])] for line in lines]
     text = ["  ".join([*a, *map(str.rjust, b[2:], widths[2:])]) for a, b in zip(left, lines, strict=True)]
@@ -118,6 +126,9 @@ def _scores(results: Mapping[str, Any]) -> list[str]:
     header = ["data set", "metric", "hard prompts", "rows", *(TITLES[m] for m in methods)]
     rows = [_row(name, d, [f"{d['scores'][m]['mean']:.4f}" for m in methods]) for name, d in datasets.items()]
     rows.append(["**mean**", "", len(results["targets"]), "", *(f"**{results['mean'][m]:.4f}**" for m in methods)])
+    if results.get("mean_of_t0"):
+        own = [f"{results['mean_of_t0'][m]:.4f}" for m in methods]
+        rows.append(["mean of the hard prompts that T0 was evaluated with", "", "", "", *own])
     if "better" in results:
         better = [str(results["better"].get(m, "")) for m in methods]
         rows.append(["better than no prompt", "", "", "", *better])
@@ -133,7 +144,13 @@ def _scores(results: Mapping[str, Any]) -> list[str]:
 
 
 def _row(name: str, dataset: Mapping[str, Any], figures: list[str]) -> list[Any]:
-    return [name, dataset["metric"], dataset["hard_prompts"], dataset["rows"], *figures]
+    return [name, dataset["metric"], dataset["hard_prompts"], rows_text(dataset), *figures]
+
+
+def rows_text(dataset: Mapping[str, Any]) -> str:
+    """How many rows a hard prompt of the data set was evaluated on."""
+    fewest, most = dataset["fewest_rows"], dataset["rows"]
+    return str(most) if fewest == most else f"{fewest}-{most}"
 
 
 def _spread(values: Mapping[str, float]) -> str:

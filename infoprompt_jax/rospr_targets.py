@@ -1,8 +1,9 @@
 """What zero-shot evaluation runs on: targets, each a data set with one hard prompt, and what is left out and why.
 
 `task.name` lists data sets. The word `p3` stands for P3's 11 held-out sets with their hard prompts, `bigbench` for the
-14 tasks of RoSPr's evaluation: of these, what is not on this machine is skipped with the reason, while a data set that
-is asked for by its own name must be there. Only answer choices can be ranked, so that free text is skipped too.
+14 tasks of RoSPr's evaluation: of these, what is not on this machine, or cannot be rendered, is skipped with the
+reason, while a data set that is asked for by its own name must be there. Only answer choices can be ranked, so that
+free text is skipped too.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ class Target:
     dataset: str
     task: Task
     split: str
+    asked: bool = True  # for by its own name: without it there is no result
+    beyond_t0: bool = False  # one of P3's hard prompts that T0's own evaluation leaves out
 
     @property
     def name(self) -> str:
@@ -89,7 +92,9 @@ def _p3(config: ml_collections.ConfigDict) -> Iterator[Target | Skipped]:
         if config.task.template not in ("all", pair.prompt):
             continue
         if pair.present:
-            yield from _targets(config, pair.dataset.name, pair.split, pair.task, pair.prompt)
+            beyond = pair.prompt in pair.dataset.beyond_t0
+            for one in _targets(config, pair.dataset.name, pair.split, pair.task, pair.prompt):
+                yield dataclasses.replace(one, asked=False, beyond_t0=beyond) if isinstance(one, Target) else one
         else:
             yield Skipped(f"{pair.dataset.name}:{pair.prompt}", pair.reason)
 
@@ -100,6 +105,7 @@ def _bigbench(config: ml_collections.ConfigDict) -> Iterator[Target | Skipped]:
         try:
             if not config.data.dir:
                 raise not_found(dataset, "")
-            yield from _targets(config, dataset, bigbench.SPLIT)
+            for one in _targets(config, dataset, bigbench.SPLIT):
+                yield dataclasses.replace(one, asked=False) if isinstance(one, Target) else one
         except UserError as error:
             yield Skipped(dataset, str(error))

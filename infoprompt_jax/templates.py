@@ -32,6 +32,7 @@ import yaml
 from jinja2.exceptions import SecurityError, TemplateRuntimeError
 from jinja2.utils import missing
 
+from infoprompt_jax import bigbench
 from infoprompt_jax.errors import UserError
 
 SEPARATOR = "|||"
@@ -243,6 +244,8 @@ def _file(directory: str | None, dataset: str) -> Traversable:
         file = _root(directory).joinpath(*parts[:depth], "templates.yaml")
         if file.is_file():
             return file
+    if directory and bigbench.is_task(dataset):
+        return _file(None, dataset)  # promptsource has none for them
     raise UserError(
         f"There are no hard prompts for {dataset} in {_root(directory)}: give task.templates_dir a folder that holds "
         f"{dataset}/templates.yaml, or write the prompt in task.input and task.target."

@@ -76,7 +76,6 @@ class Outcome:
     own_B: np.ndarray | None  # the source prompt of each row, where asked for
     table_MB: np.ndarray | None  # every source prompt's answers, where asked for
     query_keys_QR: np.ndarray
-    row_keys_BR: np.ndarray | None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -88,6 +87,7 @@ class Scorer:
     buckets: Sequence[int]
     max_input_length: int
     normalize: str = "none"
+    check: Callable[[], None] = lambda: None  # called before every batch; what it raises ends the scoring
 
     def with_each(self, rows: Rows, numbers: np.ndarray, prompts: Sequence[ArrayLike | None]) -> np.ndarray:
         """The answers [N, B] to rows `numbers` [B] with each of N prompts [P, D], or none."""
@@ -119,6 +119,7 @@ class Scorer:
         shapes = Shapes.of([rows], self.buckets, self.max_input_length)
         order = np.argsort(rows.input_lengths[numbers], kind="stable")
         for start in range(0, len(order), self.batch_size):
+            self.check()
             places = np.resize(order[start : start + self.batch_size], self.batch_size)
             longest = rows.input_lengths[numbers[places]].max()
             length = int(bucket_lengths(longest, shapes.buckets))
@@ -152,7 +153,6 @@ class ZeroShot:
         hits = self.search(query_keys_QR, left_out)
         votes = rospr.votes(hits)
         candidates = self.candidates(votes, queries)
-        row_keys_BR = self.encode(evaluated) if {"per_query", "oracle"} & set(methods) else None
         mixtures = self.mixtures(votes, candidates)
         table_MB = own_B = None
         if "oracle" in methods:
@@ -163,10 +163,10 @@ class ZeroShot:
             mixtures["oracle"] = Mixture((int(np.argmax(scores_M)),), (1.0,))
         mixtures = {method: mixtures[method] for method in methods if method in mixtures}
         predictions = self.predictions(mixtures, evaluated, table_MB)
-        if row_keys_BR is not None and "per_query" in methods:
-            own_B = rospr.per_query(self.search(row_keys_BR, left_out))
+        if "per_query" in methods:
+            own_B = rospr.per_query(self.search(self.encode(evaluated), left_out))
             predictions["per_query"] = self.own_predictions(own_B, evaluated, table_MB)
-        return Outcome(predictions, mixtures, hits, votes, candidates, own_B, table_MB, query_keys_QR, row_keys_BR)
+        return Outcome(predictions, mixtures, hits, votes, candidates, own_B, table_MB, query_keys_QR)
 
     def search(self, queries_QR: np.ndarray, left_out: Sequence[int]) -> Hits:
         """The library's hits without those of some source prompts: as many more are asked for as these have keys."""

@@ -18,7 +18,7 @@ import tiny_t5
 from safetensors.numpy import load_file, save_file
 
 from infoprompt_jax import jobs, keys, metrics, rospr, rospr_analysis, rospr_eval, rospr_targets
-from infoprompt_jax.backbone import load_backbone
+from infoprompt_jax.backbone import Backbone, load_backbone
 from infoprompt_jax.command_line import read_config
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.library import PromptLibrary
@@ -26,7 +26,6 @@ from infoprompt_jax.library_files import Entry, Model
 from infoprompt_jax.library_sources import SourcePrompt
 from infoprompt_jax.prompt_files import Prompt
 from infoprompt_jax.rospr_eval import Evaluation
-from infoprompt_jax.rospr_targets import Skipped
 from infoprompt_jax.settings import defaults
 from infoprompt_jax.zero_shot import METHODS, Outcome
 
@@ -146,11 +145,13 @@ def test_a_target_has_no_prompts_of_its_own(model: tiny.Backbone, folder: pathli
     (target, *_), _ = rospr_targets.find(config)
     evaluation = Evaluation(config, tmp_path / "targets")
     assert evaluation.own_prompts(target) == [0, 2]
-    assert {candidate["owner"] for candidate in evaluation(target)["candidates"]} == {1}
+    record = evaluation(target, *evaluation.instances(target))
+    assert {candidate["owner"] for candidate in record["candidates"]} == {1}
     shutil.rmtree(path)
     PromptLibrary.create(path, keys.model(model), keys.model(model), sources[::2], mesh=model.mesh)
     with pytest.raises(UserError, match="trained on generated/words, the target itself"):
-        Evaluation(config, tmp_path).own_prompts(target)
+        jobs.run(config, str(tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_oracle_is_the_best_source_prompt(
@@ -202,8 +203,8 @@ def test_a_stopped_run_resumes(
     assert "generated/words" in table and "INTER+VAR" in table
     evaluate_one = Evaluation.__call__
 
-    def then_stop(self: Evaluation, target: rospr_targets.Target) -> dict[str, Any]:
-        record = evaluate_one(self, target)
+    def then_stop(self: Evaluation, *arguments: Any) -> dict[str, Any]:
+        record = evaluate_one(self, *arguments)
         os.kill(os.getpid(), signal.SIGTERM)
         return record
 
@@ -223,6 +224,7 @@ def test_a_stopped_run_resumes(
     shown = (tmp_path / "whole" / "results.md").read_text()
     assert "upper bound" in shown and "generated/words:question" in shown
     assert all((tmp_path / "whole" / name).stat().st_size > 10_000 for name in ("results.png", "analysis.png"))
+    check_other_rows_are_refused(config, tmp_path)
     check_another_library_is_refused(config, tmp_path, model)
 
 
@@ -240,13 +242,24 @@ def check_explanation(record: dict[str, Any], table: dict[str, np.ndarray]) -> N
     assert record["scores"]["oracle"] == oracle
 
 
+def check_other_rows_are_refused(config: ml_collections.ConfigDict, directory: pathlib.Path) -> None:
+    """A row more in the data, another fingerprint."""
+    (directory / "stopped" / "summary.json").unlink()
+    other = config.copy_and_resolve_references()
+    shutil.copytree(config.data.dir, directory / "data")
+    file = directory / "data" / "generated" / "words" / "validation.jsonl"
+    file.write_text(file.read_text() + json.dumps({"words": "ant", "label": 0}) + "\n")
+    other.data.dir = str(directory / "data")
+    with pytest.raises(UserError, match=r"when the fingerprint of the rows was .*, but it is .* now: choose another"):
+        jobs.run(other, str(directory / "stopped"))
+
+
 def check_another_library_is_refused(
     config: ml_collections.ConfigDict, directory: pathlib.Path, model: tiny.Backbone
 ) -> None:
     shutil.rmtree(config.rospr.library)
     random_library(directory / "library", model, 4)
-    (directory / "stopped" / "summary.json").unlink()
-    with pytest.raises(UserError, match="made with another library"):
+    with pytest.raises(UserError, match="fingerprint of the library was"):
         jobs.run(config, str(directory / "stopped"))
 
 
@@ -278,45 +291,28 @@ def test_another_retriever_reads_in_its_own_tokens(
     assert queries.rows.input_lengths[first[0]] != rows.input_lengths[first[0]]
 
 
+def test_a_stop_is_heeded_within_a_target(
+    model: tiny.Backbone, folder: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Asked while the first batch is scored: nothing of the target is written."""
+    score, calls = Backbone.score, []
+
+    def asked(self: Backbone, *arguments: Any) -> Any:
+        calls.append(os.kill(os.getpid(), signal.SIGTERM)) if not calls else calls.append(None)
+        return score(self, *arguments)
+
+    monkeypatch.setattr(Backbone, "score", asked)
+    config = configure(folder, random_library(tmp_path / "library", model, 3), train__eval_batch_size=4)
+    with pytest.raises(SystemExit, match="143"):
+        jobs.run(config, str(tmp_path / "run"))
+    assert 0 < len(calls) <= 3 and not list((tmp_path / "run").glob("targets/*"))
+
+
 def test_unknown_methods_and_no_library_are_refused(folder: pathlib.Path, tmp_path: pathlib.Path) -> None:
     with pytest.raises(UserError, match=r"rospr\.methods=\('best',\).*inter_var"):
         rospr_eval.evaluate(configure(folder, "somewhere", rospr__methods=("best",)), tmp_path / "a")
     with pytest.raises(UserError, match=r"rospr\.library is empty"):
         rospr_eval.evaluate(configure(folder, ""), tmp_path / "a")
-
-
-def write_rte(folder: pathlib.Path) -> None:
-    (folder / "super_glue" / "rte").mkdir(parents=True)
-    row = {"premise": "It rains.", "hypothesis": "It is wet.", "label": 0, "idx": 0}
-    (folder / "super_glue" / "rte" / "validation.jsonl").write_text(json.dumps(row) + "\n")
-
-
-def reasons(skipped: list[Skipped]) -> dict[str, str]:
-    return {one.name: one.reason for one in skipped}
-
-
-def test_targets_are_what_is_there(shared: pathlib.Path, tmp_path: pathlib.Path) -> None:
-    write_rte(tmp_path)
-    config = defaults()
-    config.job, config.data.dir, config.task.name = "rospr_eval", str(tmp_path), "p3,bigbench,super_glue/rte"
-    config.task.templates_dir = str(shared / "data" / "promptsource")
-    targets, skipped = rospr_targets.find(config)
-    names = [target.name for target in targets]
-    assert len([name for name in names if name.startswith("super_glue_rte:")]) == 10 and len(set(names)) == len(names)
-    assert {target.task.metric for target in targets} == {"accuracy"}
-    assert len({target.file for target in targets}) == len(targets)
-    assert "cs.rochester.edu" in reasons(skipped)["story_cloze:Answer Given options"]
-    assert "github.com/google/BIG-bench" in reasons(skipped)["bigbench/strategyqa"]
-    assert reasons(skipped)["anli_r1:must be true"].startswith("There is no anli/dev_r1.jsonl")
-
-
-def test_free_text_is_not_ranked(tmp_path: pathlib.Path) -> None:
-    write_rte(tmp_path)
-    config = defaults()
-    config.data.dir, config.task.name = str(tmp_path), "super_glue/rte"
-    config.task.input, config.task.target = "{{ premise }}", "{{ hypothesis }}"
-    with pytest.raises(UserError, match="no answer choices to rank"):
-        rospr_targets.find(config)
 
 
 def torch_backbone(path: pathlib.Path, vocabulary: pathlib.Path) -> tuple[Any, tiny.Backbone]:
