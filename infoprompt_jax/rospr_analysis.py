@@ -2,8 +2,8 @@
 
 All of it is computed in NumPy from the targets' files, where every source prompt's answers to every row stand (they are
 written when `rospr.methods` holds the oracle): the quality of a choice that was never made is looked up. Averages are
-over a data set's hard prompts first and then over data sets. Without these files only the retrieval frequencies are
-known.
+over a data set's hard prompts first and then over data sets, but for `relations`, where all pairs of a source prompt
+and a target count alike. Without these files only the retrieval frequencies are known.
 """
 
 from __future__ import annotations
@@ -174,10 +174,10 @@ def kept_keys(
 ) -> np.ndarray:
     """A mask [K]: so many source prompts, and of each so many instances (all where it has fewer), drawn at random."""
     order = generator.permutation(len(owners_K))
+    by_owner = order[np.argsort(owners_K[order], kind="stable")]
+    counts = np.bincount(owners_K)
     rank = np.empty(len(owners_K), np.int64)  # how many keys of the same owner come before, in this order
-    for owner in np.unique(owners_K):
-        own = order[owners_K[order] == owner]
-        rank[own] = np.arange(len(own))
+    rank[by_owner] = np.arange(len(owners_K)) - np.repeat(np.cumsum(counts) - counts, counts)
     drawn = generator.permutation(int(owners_K.max()) + 1)
     chosen = drawn[~np.isin(drawn, left_out)][:prompts]
     return (rank < instances) & np.isin(owners_K, chosen)
