@@ -110,8 +110,8 @@ class PromptLibrary:
         """Writes a new library of all the prompts of others, in their order.
 
         Raises:
-          UserError: something stands at the path, or the libraries differ in retriever, backbone, prompt length or
-            similarity, or share a prompt's name.
+          UserError: something stands at the path, a library is damaged, or they differ in retriever, backbone, prompt
+            length or similarity, or share a prompt's name.
         """
         path, first = pathlib.Path(path).expanduser(), libraries[0]
         _check_absent(path, first.field)
@@ -119,6 +119,8 @@ class PromptLibrary:
             _check_same(first, other)
         entries = tuple(entry for library in libraries for entry in library.manifest.entries)
         check_names(path, [entry.name for entry in entries], first.field)
+        for library in libraries:
+            library.verify()
         segments = []
         with whole(path) as partial:
             partial.mkdir()
@@ -130,7 +132,7 @@ class PromptLibrary:
                     segments.append(dataclasses.replace(segment, file=name))
             manifest = dataclasses.replace(first.manifest, segments=tuple(segments), entries=entries)
             files.write_manifest(partial, manifest)
-        return cls.load(path, mesh, field=first.field)
+        return cls.load(path, mesh, verify=False, field=first.field)
 
     def append(self, retriever: Model, sources: Sequence[SourcePrompt]) -> PromptLibrary:
         """Adds source prompts as one more segment, and gives back the longer library; one process at a time.
