@@ -23,6 +23,7 @@ import numpy as np
 from bench import reports
 from bench.claims_report import bootstrap, interval, plus_minus
 from bench.pages import DOCS, fill, markdown
+from infoprompt_jax.atomic import whole
 from infoprompt_jax.library import PromptLibrary
 from infoprompt_jax.rospr_report import TITLES, VARIED
 
@@ -53,7 +54,8 @@ def run(directory: pathlib.Path, seeds: int) -> None:
         for name in LIBRARIES:
             job("eval", place / f"eval-{name}", seed, f"--config.rospr.library={place / name / 'library'}")
             found[name] = extract(place / f"eval-{name}")
-        result.write_text(json.dumps(reports.rounded(found | {"machine": reports.machine()})) + "\n")
+        with whole(result) as partial:
+            partial.write_text(json.dumps(reports.rounded(found | {"machine": reports.machine()})) + "\n")
 
 
 def extract(workdir: pathlib.Path) -> dict[str, Any]:
@@ -86,7 +88,7 @@ def main_table(found: Sequence[dict[str, Any]], name: str) -> str:
         gains = [bootstrap(scores(found, name, dataset, m) - none, lambda s: s.mean(axis=-1)) for m in methods[1:]]
         rows.append((dataset.removeprefix("nano/"), *cells))
         rows.append(("", "", *(interval(gain, 1, 100) for gain in gains)))
-    return markdown(("data set", *(TITLES[method] for method in methods)), rows)
+    return markdown((f"data set, {len(found)} seeds", *(TITLES[method] for method in methods)), rows)
 
 
 def relations_table(found: Sequence[dict[str, Any]]) -> str:

@@ -25,7 +25,7 @@ def result(seed: int) -> dict[str, Any]:
 def test_gains_are_paired_by_seed() -> None:
     """So their intervals are narrow although the seeds differ."""
     lines = rospr.main_table([result(seed) for seed in range(5)], "sources").splitlines()
-    assert lines[0] == "| data set | no prompt | RoSPr | oracle |"
+    assert lines[0] == "| data set, 5 seeds | no prompt | RoSPr | oracle |"
     assert lines[2] == "| a | 52.0 ± 1.6 | 62.0 ± 1.6 | 72.0 ± 1.6 |"
     assert lines[3] == "|  |  | **+10.0 [10.0, 10.0]** | **+20.0 [20.0, 20.0]** |"
     assert lines[5].startswith("|  |  | **-2.0 [-2.0, -2.0]**")
