@@ -23,8 +23,10 @@ import numpy as np
 from bench import reports
 from bench.claims_report import bootstrap, interval, plus_minus
 from bench.pages import DOCS, fill, markdown
+from infoprompt_jax import rospr_report
 from infoprompt_jax.atomic import whole
 from infoprompt_jax.library import PromptLibrary
+from infoprompt_jax.metrics import summarise
 from infoprompt_jax.rospr_report import TITLES, VARIED
 
 RESULTS = pathlib.Path(__file__).parent / "results" / "rospr"
@@ -112,15 +114,29 @@ def relations_table(found: Sequence[dict[str, Any]]) -> str:
 
 
 def varied_table(found: Sequence[dict[str, Any]]) -> str:
-    """Accuracy of the most voted for against what is varied."""
+    """Accuracy of the most voted for against what is varied, a column a library."""
     rows = []
-    for name, title in LIBRARIES.items():
-        for what, known in VARIED.items():
-            values = [entry["value"] for entry in found[0][name]["varied"][what]]
-            for place, value in enumerate(values):
+    for what, known in VARIED.items():
+        cells: dict[int, dict[str, str]] = {}
+        for name in LIBRARIES:
+            for place, entry in enumerate(found[0][name]["varied"][what]):
                 means = np.array([result[name]["varied"][what][place]["mean"] for result in found])
-                rows.append((title, known, str(value), plus_minus(means)))
-    return markdown(("library", "varied", "value", "accuracy"), rows)
+                cells.setdefault(entry["value"], {})[name] = plus_minus(means)
+        rows += [(known, str(value), *(cells[value].get(name, "") for name in LIBRARIES)) for value in sorted(cells)]
+    return markdown(("varied", "value", *LIBRARIES.values()), rows)
+
+
+def draw(found: Sequence[dict[str, Any]], name: str, path: pathlib.Path) -> None:
+    """What each method reaches on each data set."""
+    datasets = {
+        dataset.removeprefix("nano/"): {
+            "metric": "accuracy",
+            "scores": {method: summarise(scores(found, name, dataset, method).tolist()) for method in means},
+        }
+        for dataset, means in found[0][name]["datasets"].items()
+    }
+    methods = next(iter(datasets.values()))["scores"]
+    rospr_report.plot(path, {"mean": methods, "datasets": datasets}, over="seeds")
 
 
 def report() -> None:
@@ -129,6 +145,8 @@ def report() -> None:
     tables: dict[str, Callable[[], str]] = {name: lambda name=name: main_table(found, name) for name in LIBRARIES}
     tables |= {"relations": lambda: relations_table(found), "varied": lambda: varied_table(found)}
     fill(PAGE, {name: make() if found else "Not measured." for name, make in tables.items()})
+    if found:
+        draw(found, "both", PAGE.with_name("rospr.png"))
 
 
 def main() -> None:

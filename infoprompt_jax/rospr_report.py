@@ -190,8 +190,8 @@ def _markdown(header: Sequence[Any], rows: Iterable[Sequence[Any]]) -> str:
     return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
-def plot(path: pathlib.Path, results: Mapping[str, Any]) -> None:
-    """A PNG: for each data set, a dot for each method's mean over hard prompts and a line between the quartiles."""
+def plot(path: pathlib.Path, results: Mapping[str, Any], over: str = "hard prompts") -> None:
+    """A PNG: for each data set, a dot for each method's mean `over` something and a line between the quartiles."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -212,7 +212,7 @@ def plot(path: pathlib.Path, results: Mapping[str, Any]) -> None:
     axes.set_yticks(range(len(datasets)), list(datasets))
     axes.set_ylim(len(datasets) - 0.5, -0.5)
     used = {dataset["metric"].replace("_", " ") for dataset in datasets.values()}
-    axes.set_xlabel(f"{', '.join(sorted(used))}: mean over hard prompts; lines: quartiles", fontsize=9, color="#444444")
+    axes.set_xlabel(f"{', '.join(sorted(used))}: mean over {over}; lines: quartiles", fontsize=9, color="#444444")
     axes.tick_params(labelsize=8.5, color="#999999", labelcolor="#444444")
     axes.grid(axis="x", color="#E6E6E6", linewidth=0.8)
     axes.set_axisbelow(True)

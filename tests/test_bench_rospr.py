@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pathlib
 from typing import Any
 
 import numpy as np
@@ -37,4 +38,14 @@ def test_the_other_tables() -> None:
     np.testing.assert_allclose(rospr.scores(found, "both", "mean", "rospr"), [0.54, 0.55, 0.56])
     relations = rospr.relations_table(found).splitlines()[2:]
     assert relations[0] == "| held-in | every | neither | 4 | **-1.0 [-1.0, -1.0]** | 25 |" and len(relations) == 2
-    assert len(rospr.varied_table(found).splitlines()) == 2 + 2 * len(VARIED)
+    found[0]["both"]["varied"]["top"].append({"value": 2, "mean": 0.5, "spread": 0})
+    for other in found[1:]:
+        other["both"]["varied"]["top"].append({"value": 2, "mean": 0.6, "spread": 0})
+    varied = rospr.varied_table(found).splitlines()[2:]
+    assert len(varied) == len(VARIED) + 1 and varied[-2].endswith("| 2 |  | 56.7 ± 5.8 |")
+    assert varied[0] == "| n, instances a source prompt | 1 | 50.0 ± 0.0 | 50.0 ± 0.0 |"
+
+
+def test_the_plot_is_of_all_methods(tmp_path: pathlib.Path) -> None:
+    rospr.draw([result(seed) for seed in range(3)], "both", tmp_path / "plot.png")
+    assert (tmp_path / "plot.png").stat().st_size > 10_000
