@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import pathlib
 from typing import Any
 
@@ -20,7 +21,8 @@ def result(seed: int) -> dict[str, Any]:
     }
     relations = {"every": {"neither": {"pairs": 4, "gain": -0.01, "better": 0.25}}, "retrieved": {}}
     varied = {name: [{"value": 1, "mean": 0.5, "spread": 0}] for name in VARIED}
-    return {name: {"datasets": datasets, "relations": relations, "varied": varied} for name in rospr.LIBRARIES}
+    found = {"datasets": datasets, "relations": relations, "varied": varied}
+    return {name: copy.deepcopy(found) for name in rospr.LIBRARIES}
 
 
 def test_gains_are_paired_by_seed() -> None:
