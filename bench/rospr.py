@@ -80,17 +80,22 @@ def scores(found: Sequence[dict[str, Any]], name: str, dataset: str, method: str
 
 
 def main_table(found: Sequence[dict[str, Any]], name: str) -> str:
-    """Accuracy, and under it the difference to no prompt, by data set and method."""
+    """Accuracy, and under it the difference to no prompt, by data set and method; last the mean's to RoSPr."""
     datasets = list(found[0][name]["datasets"])
     methods = list(found[0][name]["datasets"][datasets[0]])
     rows = []
     for dataset in (*datasets, "mean"):
-        none = scores(found, name, dataset, "none")
         cells = [plus_minus(scores(found, name, dataset, method)) for method in methods]
-        gains = [bootstrap(scores(found, name, dataset, m) - none, lambda s: s.mean(axis=-1)) for m in methods[1:]]
         rows.append((dataset.removeprefix("nano/"), *cells))
-        rows.append(("", "", *(interval(gain, 1, 100) for gain in gains)))
+        rows.append(("minus no prompt", "", *(gain(found, name, dataset, m, "none") for m in methods[1:])))
+    rows.append(("minus RoSPr", "", "", *(gain(found, name, "mean", m, "rospr") for m in methods[2:])))
     return markdown((f"data set, {len(found)} seeds", *(TITLES[method] for method in methods)), rows)
+
+
+def gain(found: Sequence[dict[str, Any]], name: str, dataset: str, method: str, base: str) -> str:
+    """The mean of the differences between two methods, seed by seed, with its interval."""
+    differences = scores(found, name, dataset, method) - scores(found, name, dataset, base)
+    return interval(bootstrap(differences, lambda s: s.mean(axis=-1)), 1, 100)
 
 
 def relations_table(found: Sequence[dict[str, Any]]) -> str:
@@ -106,10 +111,10 @@ def relations_table(found: Sequence[dict[str, Any]]) -> str:
                     if kind in result[name]["relations"][which]
                 ]
                 gains = np.array([of["gain"] for of in own])
-                gain = interval(bootstrap(gains, lambda s: s.mean(axis=-1)), 1, 100)
+                mean = interval(bootstrap(gains, lambda s: s.mean(axis=-1)), 1, 100)
                 pairs = np.mean([of["pairs"] for of in own])
                 better = np.mean([of["better"] for of in own])
-                rows.append((title, which, kind, f"{pairs:.0f}", gain, f"{100 * better:.0f}"))
+                rows.append((title, which, kind, f"{pairs:.0f}", mean, f"{100 * better:.0f}"))
     return markdown(("library", "source prompts", "in common", "pairs", "gain", "better, %"), rows)
 
 

@@ -30,9 +30,10 @@ def test_gains_are_paired_by_seed() -> None:
     lines = rospr.main_table([result(seed) for seed in range(5)], "sources").splitlines()
     assert lines[0] == "| data set, 5 seeds | no prompt | RoSPr | oracle |"
     assert lines[2] == "| a | 52.0 ± 1.6 | 62.0 ± 1.6 | 72.0 ± 1.6 |"
-    assert lines[3] == "|  |  | **+10.0 [10.0, 10.0]** | **+20.0 [20.0, 20.0]** |"
-    assert lines[5].startswith("|  |  | **-2.0 [-2.0, -2.0]**")
+    assert lines[3] == "| minus no prompt |  | **+10.0 [10.0, 10.0]** | **+20.0 [20.0, 20.0]** |"
+    assert lines[5].startswith("| minus no prompt |  | **-2.0 [-2.0, -2.0]**")
     assert lines[6].startswith("| mean | 52.0 ± 1.6 | 56.0 ± 1.6")
+    assert lines[8] == "| minus RoSPr |  |  | **+16.0 [16.0, 16.0]** |"
 
 
 def test_the_other_tables() -> None:
