@@ -3,10 +3,11 @@
     python -m infoprompt_jax.main --config=configs/rospr_sources.py --workdir=runs/rospr_sources
 
 trains on P3's 36 source data sets with 296 hard prompts, on T0 3B: plain prompt tuning, 100 tokens each, in groups of
-`rospr.group`. Eight of them, in four micro-batches, are what one device of 16 GB should hold (an estimate); several
-devices hold as many times more. Rows come from --config.data.dir or, where it is empty, from what TFDS has
-prepared; promptsource's templates from --config.task.templates_dir. What is not there is skipped:
-runs/rospr_sources/sources.json says what and why. The same command resumes, also within a group.
+`rospr.group`, whose members take turns. Where memory does not suffice, lower train.eval_batch_size or set
+backbone.remat to full, which may also be done on resuming, or raise train.accumulate; where there is plenty, raise
+fleet.at_once. Rows come from --config.data.dir or, where it is empty, from what TFDS has prepared; promptsource's
+templates from --config.task.templates_dir. What is not there is skipped: runs/rospr_sources/sources.json says what and
+why. The same command resumes, also within a group.
 
 runs/rospr_sources/library is what `configs/rospr_eval.py` retrieves from: every prompt with 100 of its training
 instances, encoded by the retriever. That is the backbone itself, or
@@ -53,7 +54,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "train.steps": 100,
         "train.batch_size": 8,
         "train.accumulate": 1,
+        "train.eval_batch_size": 64,
         "train.learning_rate": 1.0,  # as in configs/nano.py
+        "fleet.at_once": 0,
         "scoring.max_length": 16,
         "rospr.group": 32,
     },
@@ -81,7 +84,9 @@ def get_config(variants: str = "p3") -> ml_collections.ConfigDict:
     config.infoprompt.gamma = 0.0
     config.infoprompt.beta = 0.0
     config.train.accumulate = 4
+    config.train.eval_batch_size = 8  # of every member whose turn it is
     config.train.eval_every = 0
+    config.fleet.at_once = 1
     config.rospr.group = 8
     for name in filter(None, variants.split(",")):
         if name not in VARIANTS:

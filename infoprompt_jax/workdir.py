@@ -19,18 +19,22 @@ from infoprompt_jax import prompt_files, report
 from infoprompt_jax.backbone import Backbone
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.experiment import Experiment
-from infoprompt_jax.settings import flatten
+from infoprompt_jax.settings import defaults, flatten
 
 log = logging.getLogger(__name__)
 
-# Fields that may differ when a run is resumed: they change where and how it is watched, not what it computes.
+# Fields that may differ when a run is resumed: they change where it runs, how much memory it takes and how it is
+# watched; what it computes they change by rounding at most.
 CHANGEABLE = (
+    "backbone.remat",
+    "fleet.at_once",
     "mesh.data",
     "mesh.model",
     "data.dir",
     "data.tfds_dir",
     "data.cache_dir",
     "data.threads",
+    "train.eval_batch_size",
     "train.log_every",
     "train.save_every",
     "train.tensorboard",
@@ -62,6 +66,7 @@ class Workdir:
             before, now = flatten(json.loads(saved.read_text())), flatten(self.config)
         except ValueError as error:
             raise UserError(f"{saved} is not valid JSON ({error}): choose another --workdir.") from error
+        before = flatten(json.loads(defaults().to_json())) | before  # a run that is older than a field has its default
         for field in sorted(before.keys() | now.keys()):
             if before.get(field) != now.get(field) and field not in CHANGEABLE:
                 raise UserError(

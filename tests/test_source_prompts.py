@@ -175,6 +175,20 @@ def test_a_stop_in_the_last_step_of_a_group_is_heeded_before_the_next(
     assert len(PromptLibrary.load(tmp_path / "library")) == 2 and not (tmp_path / "groups/0001").exists()
 
 
+def test_a_job_that_ran_out_of_memory_goes_on_with_less(
+    folder: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(Fleet, "step", tiny_runs.before_step(1, die))
+        jobs.run(configure(folder, task__name=OTHER), str(tmp_path))
+    less = configure(folder, task__name=OTHER, train__eval_batch_size=8, fleet__at_once=1)
+    jobs.run(less, str(tmp_path))
+    assert len(PromptLibrary.load(tmp_path / "library")) == 3
+    less.train.learning_rate = 0.1
+    with pytest.raises(UserError, match=r"holds a run with train\.learning_rate=0\.3, this one has 0\.1"):
+        jobs.run(less, str(tmp_path))
+
+
 def test_a_second_call_says_done(
     done: pathlib.Path, folder: pathlib.Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

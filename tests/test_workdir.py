@@ -34,6 +34,23 @@ def test_the_same_config_goes_on(tmp_path: pathlib.Path) -> None:
     assert (tmp_path / "config.json").read_bytes() == before
 
 
+def test_a_run_that_ran_out_of_memory_may_go_on_with_less(tmp_path: pathlib.Path) -> None:
+    Workdir(tmp_path, config()).claim()
+    less = {"train__eval_batch_size": 8, "fleet__at_once": 1, "backbone__remat": "full"}
+    Workdir(tmp_path, config(**less))
+    with pytest.raises(UserError, match=r"holds a run with train\.learning_rate=0\.3, this one has 0\.1"):
+        Workdir(tmp_path, config(**less, train__learning_rate=0.1))
+
+
+def test_a_run_that_is_older_than_a_field_has_its_default(tmp_path: pathlib.Path) -> None:
+    older = json.loads(config(seed=3).to_json())
+    del older["task"]["cap"], older["fleet"]["variants"]
+    (tmp_path / "config.json").write_text(json.dumps(older))
+    Workdir(tmp_path, config(seed=3))
+    with pytest.raises(UserError, match=r"holds a run with task\.cap=0, this one has 5"):
+        Workdir(tmp_path, config(seed=3, task__cap=5))
+
+
 def test_changeable_fields_exist() -> None:
     assert set(CHANGEABLE) <= settings.flatten(settings.defaults().to_dict()).keys()
 
