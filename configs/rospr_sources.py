@@ -46,6 +46,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "task.name": ",".join(world.PREFIX + name for name in world.HELD_IN),
         "task.train_split": "train[:1024]",  # only these are rendered and tokenised
         "task.eval_split": "validation[:64]",
+        "task.train_limit": 0,
         "task.shots": 256,
         "data.max_input_length": 64,
         "data.max_target_length": 16,
@@ -66,6 +67,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "train.batch_size": 4,
         "train.accumulate": 1,
         "train.log_every": 1,
+        "task.train_limit": 512,
         "task.shots": 16,
         "task.eval_limit": 8,
         "rospr.instances": 4,
@@ -81,6 +83,7 @@ def get_config(variants: str = "p3") -> ml_collections.ConfigDict:
     config.task.name = "p3"
     config.task.train_split = "train[200:]"
     config.task.eval_split = "train[:200]"
+    config.task.train_limit = 65536  # what 2000 steps of 32 rows read at most
     config.infoprompt.gamma = 0.0
     config.infoprompt.beta = 0.0
     config.train.accumulate = 4

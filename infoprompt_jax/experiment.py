@@ -135,27 +135,33 @@ def build(config: ml_collections.ConfigDict) -> Experiment:
 
 
 class TokenizedSplits:
-    """Tokenises each (task, split) once, however many members share it."""
+    """Tokenises each (task, split, limit) once, however many members share it."""
 
     def __init__(self, config: ml_collections.ConfigDict, backbone: Backbone) -> None:
         self.config, self.backbone = config, backbone
         default = os.path.join("~", ".cache", "infoprompt_jax")
         self.directory = pathlib.Path(config.data.cache_dir or default).expanduser() / "rows"
-        self.found: dict[tuple[str, str], Rows] = {}
+        self.found: dict[tuple[str, str, int], Rows] = {}
         self.streams: dict[tuple[Any, ...], Stream] = {}
 
-    def __call__(self, task: Task, split: str) -> Rows:
-        if (task.id, split) not in self.found:
-            self.found[task.id, split] = self._tokenize(task, split)
-        return self.found[task.id, split]
+    def __call__(self, task: Task, split: str, limit: int = 0) -> Rows:
+        """The rows of a split; of `limit` of its rows, if that is positive."""
+        key = (task.id, split, limit)
+        if key not in self.found:
+            self.found[key] = self._tokenize(task, split, limit)
+        return self.found[key]
 
-    def _tokenize(self, task: Task, split: str) -> Rows:
+    def training(self, task: Task) -> Rows:
+        """The rows that members train on, before `task.shots` of them are picked."""
+        return self(task, self.config.task.train_split, self.config.task.train_limit)
+
+    def _tokenize(self, task: Task, split: str, limit: int) -> Rows:
         data, tokenizer = self.config.data, self.backbone.tokenizer
         rows = tokenize(
-            tasks.examples(task, split),
+            tasks.examples(task, split, limit),
             tokenizer,
             self.directory,
-            tasks.source_fingerprint(task, split),
+            tasks.source_fingerprint(task, split, limit),
             self.backbone.config.takes_eos,
             data.max_input_length,
             data.max_target_length,
@@ -177,7 +183,7 @@ class TokenizedSplits:
         key = (tuple(t.id for t in member_tasks), task.shots, seed)
         if key in self.streams:
             return self.streams[key]
-        rows = [self(t, task.train_split) for t in member_tasks]
+        rows = [self.training(t) for t in member_tasks]
         shots = [subset(len(r), task.shots, seed, r.labels) for r in rows] if task.shots else None
         sizes = [len(r) for r in rows] if shots is None else [len(s) for s in shots]
         rates = tasks.rates(member_tasks, sizes, task.temperature, task.cap)

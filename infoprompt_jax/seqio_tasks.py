@@ -188,6 +188,7 @@ class Renderer:
         # Rows that cannot be rendered and why, for a caller that asks with a list: tf.data turns an exception of its
         # functions into pages of its own. Without a list they are raised.
         self.failures: list[tuple[int, UserError]] | None = None
+        self.kept: np.ndarray | None = None  # which rows are rendered, [rows]; None = all
 
     def __call__(self, dataset: tf.data.Dataset) -> tf.data.Dataset:
         types = (tf.string, tf.string, tf.string, tf.int64)
@@ -200,7 +201,11 @@ class Renderer:
             values = [tf.ensure_shape(value, shape) for value, shape in zip(values, shapes, strict=True)]
             return dict(zip(("inputs", "targets", "choices", "label"), values, strict=True))
 
-        return dataset.enumerate().map(render).filter(lambda row: tf.strings.length(row["inputs"]) > 0)
+        dataset = dataset.enumerate()
+        if self.kept is not None:
+            kept = tf.constant(self.kept)
+            dataset = dataset.filter(lambda index, _: kept[index])
+        return dataset.map(render).filter(lambda row: tf.strings.length(row["inputs"]) > 0)
 
     def _text(self, structure: dict[str, Any], index: int, *values: Any) -> tuple[bytes, bytes, np.ndarray, np.int64]:
         row = _plain(tf.nest.pack_sequence_as(structure, values))

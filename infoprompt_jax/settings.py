@@ -97,6 +97,7 @@ def _task() -> ml_collections.ConfigDict:
     task.train_split = "train"  # slices are allowed: train[:90%], train[100:200]
     task.eval_split = "validation"  # evaluated every train.eval_every; picks the best prompt
     task.test_split = ""  # evaluated once, at the end, with the best prompt; "" = none
+    task.train_limit = 0  # > 0: of the training split only so many rows, drawn from all of it, are ever tokenised
     task.shots = 0  # > 0: train on so many examples, drawn by the member's seed
     task.eval_limit = 0  # > 0: evaluate on the first so many rows of each task
     task.temperature = 1.0  # mixtures: rate = min(rows, cap) ** (1 / temperature)
@@ -266,6 +267,7 @@ LEAST = {
     "data.max_target_length": 2,
     "data.threads": 0,
     "fleet.at_once": 0,
+    "task.train_limit": 0,
     "task.shots": 0,
     "task.eval_limit": 0,
     "task.cap": 0,

@@ -52,7 +52,7 @@ def encode_instances(config: ml_collections.ConfigDict, sources: Sequence[Source
         own.job = "train"
         own.task.update(name=source.task, template=source.template)
         (task,) = find_tasks(own)
-        rows = TokenizedSplits(config, retriever)(task, config.task.train_split)
+        rows = TokenizedSplits(config, retriever).training(task)
         numbers = draw(rows, config.rospr.instances, config.task.shots, seed)
         found.keys_NR[source.name] = encode(retriever, rows, numbers, buckets)
         found.texts[source.name] = [text(retriever, rows, number) for number in numbers]

@@ -15,6 +15,8 @@ import pathlib
 import re
 from collections.abc import Iterator
 
+import numpy as np
+
 from infoprompt_jax import bigbench
 from infoprompt_jax.errors import UserError
 
@@ -26,6 +28,7 @@ GATED = {
     "take the task's folder from bigbench/benchmark_tasks of https://github.com/google/BIG-bench.",
 }
 HASHED_AT_ONCE = 2**20  # bytes
+DRAW = 0  # the seed of `drawn`
 INTEGER = re.compile(r"-?(0|[1-9]\d*)")
 
 
@@ -41,6 +44,14 @@ def split_bounds(split: str, rows: int) -> tuple[int, int]:
     if not 0 <= start < stop <= rows:
         raise UserError(f"The split {split!r} selects no rows, or more than the {rows} there are; change its slice.")
     return start, stop
+
+
+def drawn(rows: int, limit: int) -> np.ndarray:
+    """Which of so many rows are among the `limit` that are read, [rows]: drawn from all, for files may be sorted.
+
+    They follow from the two numbers, so that every hard prompt of a data set shows the same. All for limit 0.
+    """
+    return np.random.default_rng(DRAW).permutation(rows) < (limit or rows)
 
 
 def _slice(split: str) -> re.Match[str]:

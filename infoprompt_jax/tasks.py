@@ -25,7 +25,7 @@ from infoprompt_jax import bigbench
 from infoprompt_jax.columns import complete
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.nano import world
-from infoprompt_jax.sources import find_files, fingerprint, split_name
+from infoprompt_jax.sources import drawn, find_files, fingerprint, split_name
 from infoprompt_jax.templates import SEPARATOR, Template, choose, load_templates
 
 log = logging.getLogger(__name__)
@@ -139,17 +139,20 @@ def _prompts(config: ml_collections.ConfigDict, name: str) -> list[Template]:
     return [Template(f"inline {identity[:6]}", identity, jinja, task.answer_choices)]
 
 
-def examples(task: Task, split: str) -> Iterator[Example]:
+def examples(task: Task, split: str, limit: int = 0) -> Iterator[Example]:
     """The examples of a split, or of a slice such as train[:90%], in the order of the source, by way of seqio.
 
-    Rows that the hard prompt does not apply to are left out; how many is logged. Raises UserError if the data set or
-    split is not there, a row cannot be rendered (with its number), or no row is left.
+    Rows that the hard prompt does not apply to are left out; how many is logged. If `limit` is positive, only so many
+    rows are rendered, those that `sources.drawn` picks. Raises UserError if the data set or split is not there, a row
+    cannot be rendered (with its number), or no row is left.
     """
     seqio_tasks = _seqio_tasks()
     pipeline = seqio_tasks.seqio_task(task)
     _check_split(task, split, pipeline.splits)
     renderer = next(step for step in pipeline.preprocessors if isinstance(step, seqio_tasks.Renderer))
     renderer.failures = failures = []
+    rows = pipeline.num_input_examples(split)  # also refuses a slice that is out of range
+    renderer.kept = drawn(rows, limit) if 0 < limit < rows else None
     count = 0
     for count, row in enumerate(pipeline.get_dataset(split=split, shuffle=False).as_numpy_iterator(), 1):  # noqa: B007
         yield _example(row)
@@ -206,8 +209,8 @@ def _report(task: Task, split: str, count: int, skipped: int) -> None:
         log.info("%s, %s: %d rows, %d more that the template does not apply to", task.id, split, count, skipped)
 
 
-def source_fingerprint(task: Task, split: str) -> str:
-    """Of all that the examples of a split depend on: the data, the slice, the hard prompt.
+def source_fingerprint(task: Task, split: str, limit: int = 0) -> str:
+    """Of all that the examples of a split depend on: the data, the slice, the limit, the hard prompt.
 
     Files are hashed, so that a cached tokenisation of theirs is found without TensorFlow. Raises as `examples` does.
     """
@@ -222,7 +225,8 @@ def source_fingerprint(task: Task, split: str) -> str:
         _check_split(task, split, source.splits)
         rows = source.fingerprint(split)
     prompt = (task.prompt.id, task.prompt.jinja, task.prompt.answer_choices)
-    return hashlib.sha256(json.dumps([rows, split, *prompt]).encode()).hexdigest()
+    limited = (limit,) if limit else ()
+    return hashlib.sha256(json.dumps([rows, split, *prompt, *limited]).encode()).hexdigest()
 
 
 def rates(tasks: Sequence[Task], rows: Sequence[int], temperature: float = 1.0, cap: int = 0) -> list[float]:

@@ -19,12 +19,15 @@ import tiny_runs
 from infoprompt_jax import jobs, p3, source_plan, source_prompts, train
 from infoprompt_jax.command_line import read_config
 from infoprompt_jax.errors import UserError
+from infoprompt_jax.experiment import TokenizedSplits
 from infoprompt_jax.fleet import Fleet
 from infoprompt_jax.keys import encode_keys
 from infoprompt_jax.library import PromptLibrary
 from infoprompt_jax.nano import world
 from infoprompt_jax.prompt_files import load_prompt
+from infoprompt_jax.source_keys import text
 from infoprompt_jax.task_kinds import answer_format, family
+from infoprompt_jax.tasks import find_tasks
 
 CONFIG = pathlib.Path(__file__).parent.parent / "configs" / "rospr_sources.py"
 STEPS, N = 4, 3
@@ -261,6 +264,15 @@ def test_hard_prompts_of_a_data_set_stand_together_and_free_text_comes_last(fold
     assert [source.name for source in plan.sources] == [
         *NAMES[:2], f"{OTHER}:bare", f"{OTHER}:Yes?", NAMES[2], f"{OTHER}:free"
     ]  # fmt: skip
+
+
+def test_hard_prompts_share_the_training_rows_that_are_drawn(folder: pathlib.Path) -> None:
+    config, model = configure(folder, task__train_limit=16), tiny.backbone()
+    tokenized = TokenizedSplits(config, model)
+    free, bare, asked = find_tasks(config)
+    bare, asked = ([text(model, rows, n) for n in range(16)] for rows in map(tokenized.training, (bare, asked)))
+    assert asked == [f"Animals? {words}" for words in bare]
+    assert len(tokenized.training(free)) == 16 and len(tokenized(free, "train")) == 512
 
 
 def test_one_seed_is_every_members(folder: pathlib.Path) -> None:

@@ -18,7 +18,7 @@ import pytest
 from infoprompt_jax import tasks
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.settings import defaults
-from infoprompt_jax.sources import split_bounds
+from infoprompt_jax.sources import drawn, split_bounds
 from infoprompt_jax.tasks import Example
 
 ROWS = [
@@ -261,6 +261,36 @@ def test_tfds_columns_become_those_of_hugging_face(prepared: pathlib.Path) -> No
     config.data.tfds_dir = str(prepared)
     found = list(tasks.examples(one_task(config), "train[:100%]"))
     assert sorted((e.input[0], e.target, e.label) for e in found) == [("0", "a", 0), ("1", "b", 1), ("2", "a", 0)]
+
+
+def test_a_limit_draws_rows_of_the_slice_before_they_are_rendered(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From all of a file that is sorted by label, and the same rows for another hard prompt."""
+    write_jsonl(tmp_path / "mine" / "train.jsonl", [{"text": f"{n}", "label": n // 50} for n in range(100)])
+    task = one_task(configure(tmp_path, "mine", **OWN))
+    every, rendered, render = list(tasks.examples(task, "train[10:]")), [], tasks.Task.render
+    monkeypatch.setattr(tasks.Task, "render", lambda self, row: rendered.append(row) or render(self, row))
+    found = list(tasks.examples(task, "train[10:]", 20))
+    assert len(found) == len(rendered) == 20 and found == [example for example in every if example in found]
+    assert {example.label for example in found} == {0, 1}
+    other = one_task(configure(tmp_path, "mine", input="{{ text }}", target="x"))
+    assert [f"Review: {example.input}" for example in tasks.examples(other, "train[10:]", 20)] == [
+        e.input for e in found
+    ]
+    assert list(tasks.examples(task, "train[10:]", 90)) == list(tasks.examples(task, "train[10:]", 0)) == every
+    prints = [tasks.source_fingerprint(task, "train[10:]", limit) for limit in (0, 20, 21)]
+    assert len(set(prints)) == 3 and prints[0] == tasks.source_fingerprint(task, "train[10:]")
+
+
+def test_a_limit_draws_rows_of_tfds(prepared: pathlib.Path) -> None:
+    config = configure("", "tiny_reviews", **OWN)
+    config.data.tfds_dir = str(prepared)
+    every = list(tasks.examples(one_task(config), "train"))
+    expected = [example for example, kept in zip(every, drawn(4, 2), strict=True) if kept]
+    assert list(tasks.examples(one_task(config), "train", 2)) == expected and len(expected) == 2
+    with pytest.raises(UserError, match=r"The split 'train\[:5\]' selects no rows, or more than the 4"):
+        list(tasks.examples(one_task(config), "train[:5]"))
 
 
 def test_without_a_network_tfds_says_so_at_once(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
