@@ -11,7 +11,9 @@ import collections
 import dataclasses
 import functools
 import importlib.resources
+import itertools
 import json
+import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -20,7 +22,7 @@ import yaml
 
 from infoprompt_jax import tasks
 from infoprompt_jax.errors import UserError
-from infoprompt_jax.sources import check_folder, find_files, not_found, read_rows
+from infoprompt_jax.sources import check_folder, drawn, find_files, not_found, read_rows, split_bounds, split_name
 from infoprompt_jax.tasks import Task
 from infoprompt_jax.templates import load_templates
 
@@ -88,19 +90,19 @@ def aliases(name: str) -> frozenset[str]:
     return frozenset({name}.union(*(names for names in every if name in names)))
 
 
-def report(datasets: Iterable[Dataset], config: ml_collections.ConfigDict) -> list[Pair]:
+def report(datasets: Iterable[Dataset], config: ml_collections.ConfigDict, limit: int = 0) -> list[Pair]:
     """Every hard prompt of the data sets, with what keeps it from being used under the config, if anything does.
 
     `data.dir`, `data.tfds_dir` and `task.templates_dir` are read. A pair is present if its rows are on this machine,
-    its template is there, has answer choices (held-out sets) and renders a row, which is tried. Raises UserError where
-    data.dir is no folder.
+    its template is there, has answer choices (held-out sets) and renders a row of the split, which may be a slice; of
+    the `limit` rows that are drawn from it, if that is positive. Raises UserError where data.dir is no folder.
     """
     if config.data.dir:
         check_folder(config.data.dir)
-    return [pair for dataset in datasets for pair in _pairs(dataset, config)]
+    return [pair for dataset in datasets for pair in _pairs(dataset, config, limit)]
 
 
-def _pairs(dataset: Dataset, config: ml_collections.ConfigDict) -> list[Pair]:
+def _pairs(dataset: Dataset, config: ml_collections.ConfigDict, limit: int) -> list[Pair]:
     folder = config.data.dir
     name, split = (dataset.task, dataset.split) if folder else dataset.tfds or (dataset.task, dataset.split)
     try:
@@ -112,7 +114,10 @@ def _pairs(dataset: Dataset, config: ml_collections.ConfigDict) -> list[Pair]:
     def reason(prompt: str) -> str:
         if prompt not in templates:
             return "The templates have no prompt of this name."
-        return _misfit(Task(name, templates[prompt], "", folder, config.data.tfds_dir), split, dataset.held_out)
+        task = Task(name, templates[prompt], "", folder, config.data.tfds_dir)
+        if dataset.held_out and not task.prompt.answer_choices:
+            return "The prompt has no answer choices to rank."
+        return misfit(task, split, limit)
 
     return [Pair(dataset, prompt, name, split, reason(prompt)) for prompt in dataset.prompts]
 
@@ -120,7 +125,7 @@ def _pairs(dataset: Dataset, config: ml_collections.ConfigDict) -> list[Pair]:
 def _check_rows(dataset: Dataset, task: str, split: str, data: ml_collections.ConfigDict) -> None:
     """Raises UserError where the rows of the split are not on this machine."""
     if data.dir:
-        _check_files(task, split, data.dir)
+        _file(task, split, data.dir)
     elif not dataset.tfds:
         raise not_found(task, f"TFDS does not have it as its hard prompts read it: put files in data.dir/{task}.")
     elif not tasks.is_prepared(task, data.tfds_dir):
@@ -131,32 +136,34 @@ def _check_rows(dataset: Dataset, task: str, split: str, data: ml_collections.Co
         )
 
 
-def _check_files(task: str, split: str, folder: str) -> None:
+def _file(task: str, split: str, folder: str) -> pathlib.Path:
+    name = split_name(split)
     try:
         files = find_files(folder, task)
     except UserError as error:
-        raise not_found(task, f"There is no {task}/{split}.jsonl, .csv or .parquet in data.dir.") from error
-    if split not in files:
-        raise UserError(f"{task} has no split {split} in data.dir, only {', '.join(files)}.")
+        raise not_found(task, f"There is no {task}/{name}.jsonl, .csv or .parquet in data.dir.") from error
+    if name not in files:
+        raise UserError(f"{task} has no split {name} in data.dir, only {', '.join(files)}.")
+    return files[name]
 
 
-def _misfit(task: Task, split: str, ranked: bool) -> str:
-    """What keeps a hard prompt from being used on rows that are there; "" if nothing does."""
-    if ranked and not task.prompt.answer_choices:
-        return "The prompt has no answer choices to rank."
+def misfit(task: Task, split: str, limit: int = 0) -> str:
+    """What keeps a hard prompt from being used on a split or slice, or what is drawn from it; "" if nothing does."""
     try:
-        fits = _renders(task, split)
+        fits = _renders(task, split, limit)
     except UserError as error:
         return str(error)
     return "" if fits else f"The prompt leaves the input or the target of every row of {split} empty."
 
 
-def _renders(task: Task, split: str) -> bool:
+def _renders(task: Task, split: str, limit: int) -> bool:
     """Whether the hard prompt applies to a row. Raises UserError for a row before it that it cannot render."""
     if not task.folder:
-        return next(tasks.examples(task, split), None) is not None
-    rows = read_rows(find_files(task.folder, task.name)[split])
-    return any(task.render(json.loads(row)) is not None for row in rows)
+        return next(tasks.examples(task, split, limit), None) is not None
+    rows = read_rows(_file(task.name, split, task.folder))
+    start, stop = split_bounds(split, len(rows))
+    read = itertools.compress(rows[start:stop], drawn(stop - start, limit))
+    return any(task.render(json.loads(row)) is not None for row in read)
 
 
 def table(pairs: Sequence[Pair]) -> str:

@@ -1,8 +1,8 @@
 """Which source prompts are trained: one for every pair of a data set and one of its hard prompts (RoSPr).
 
 `task.name` lists data sets, `task.template` is a hard prompt or all. The word `p3` stands for P3's 36 source data sets
-with their 296 hard prompts: of these, what is not on this machine is skipped with the reason, while a data set that is
-asked for by its own name must be there.
+with their 296 hard prompts: of these, what is not on this machine, or does not apply to a row of every slice that is
+read, is skipped with the reason, while a data set that is asked for by its own name must be there.
 
 The hard prompts of a data set stand together. Those without answer choices come last: their answers are generated, for
 all members of a group that holds one.
@@ -22,7 +22,6 @@ import ml_collections
 
 from infoprompt_jax import p3, report
 from infoprompt_jax.errors import UserError
-from infoprompt_jax.sources import split_name
 from infoprompt_jax.tasks import find_tasks
 from infoprompt_jax.templates import load_templates
 
@@ -72,7 +71,8 @@ def find(config: ml_collections.ConfigDict) -> Plan:
     """The plan for `config.task`, as far as the data are there; a table of P3's is logged.
 
     Raises:
-      UserError: a data set or hard prompt asked for by name is not there, or nothing is left to train.
+      UserError: a data set or hard prompt asked for by name is not there, or applies to no row of a slice that is
+        read; or nothing is left to train.
     """
     found: dict[str, Source] = {}
     skipped: dict[str, str] = {}
@@ -91,13 +91,15 @@ def _named(config: ml_collections.ConfigDict, name: str) -> Iterator[Source]:
     own.job = "train"  # BIG-bench is refused
     own.task.name = name
     for task in find_tasks(own):
+        for split, limit in _slices(config):
+            if reason := p3.misfit(task, split, limit):
+                raise UserError(f"task.name={name!r} with the hard prompt {task.template!r} is no source: {reason}")
         yield Source(name, name, task.template, task.choices)
 
 
 def _p3(config: ml_collections.ConfigDict, skipped: dict[str, str]) -> Iterator[Source]:
     """P3's sources that are there; adds the others to `skipped`."""
-    splits = dict.fromkeys(split_name(split) for split in (config.task.train_split, config.task.eval_split))
-    reports = zip(*(_report(config, split) for split in splits), strict=True)
+    reports = zip(*(_report(config, split, limit) for split, limit in _slices(config)), strict=True)
     pairs = [next((pair for pair in same if not pair.present), same[0]) for same in reports]
     chosen = [pair for pair in pairs if config.task.template in ("all", pair.prompt)]
     log.info("%s", p3.table(chosen))
@@ -109,13 +111,20 @@ def _p3(config: ml_collections.ConfigDict, skipped: dict[str, str]) -> Iterator[
             yield Source(pair.dataset.name, task, pair.prompt, templates[pair.prompt].fixed_choices)
 
 
-def _report(config: ml_collections.ConfigDict, split: str) -> list[p3.Pair]:
-    """`p3.report` on this split, where that is not the one that P3 trains on."""
+def _slices(config: ml_collections.ConfigDict) -> list[tuple[str, int]]:
+    """Every slice that a member reads, with how many of its rows are drawn; 0 = all."""
+    task = config.task
+    found = [(task.train_split, task.train_limit), (task.eval_split, 0), (task.test_split, 0)]
+    return [(split, limit) for split, limit in dict.fromkeys(found) if split]
+
+
+def _report(config: ml_collections.ConfigDict, split: str, limit: int) -> list[p3.Pair]:
+    """`p3.report` on this slice, where that is not the split that P3 trains on."""
     datasets = [
         dataclasses.replace(dataset, split=split, tfds=dataset.tfds and (dataset.tfds[0], split))
         for dataset in p3.sources()
     ]
-    return p3.report(datasets, config)
+    return p3.report(datasets, config, limit)
 
 
 def _with_members(sources: list[Source]) -> Iterator[Source]:

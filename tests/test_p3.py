@@ -183,6 +183,10 @@ def test_tfds_is_reported_on(tmp_path: pathlib.Path) -> None:
     pairs = {pair.prompt: pair for pair in p3.report([films], configure("", tmp_path, str(tmp_path)))}
     assert {(pair.task, pair.split) for pair in pairs.values()} == {place} and pairs["a"].present
     assert "uses the column 'x', but the columns are label, text" in pairs["b"].reason and not pairs["c"].present
+    config = configure("", tmp_path, str(tmp_path))
+    longer, first = (dataclasses.replace(films, tfds=("tiny_films", f"train[:{stop}]")) for stop in (3, 1))
+    assert "selects no rows, or more than the 2 there are" in p3.report([longer], config)[0].reason
+    assert p3.report([first], config, limit=1)[0].present
     elsewhere = configure("", tmp_path, str(tmp_path / "elsewhere"))
     assert all("`tfds build tiny_films --data_dir=" in pair.reason for pair in p3.report([films], elsewhere))
     assert all("`tfds build imdb_reviews " in reason for reason in reasons("imdb", elsewhere).values())

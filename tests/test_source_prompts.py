@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import pathlib
 import shutil
 import signal
+import weakref
 from typing import Any
 
 import generated_words
+import jax
 import ml_collections
 import numpy as np
 import pytest
 import tiny
 import tiny_runs
 
-from infoprompt_jax import jobs, p3, source_plan, source_prompts, train
+from infoprompt_jax import experiment, jobs, p3, source_keys, source_plan, source_prompts, train
+from infoprompt_jax.backbone import Backbone, load_backbone
 from infoprompt_jax.command_line import read_config
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.experiment import TokenizedSplits
@@ -25,6 +29,7 @@ from infoprompt_jax.keys import encode_keys
 from infoprompt_jax.library import PromptLibrary
 from infoprompt_jax.nano import world
 from infoprompt_jax.prompt_files import load_prompt
+from infoprompt_jax.sources import drawn
 from infoprompt_jax.source_keys import text
 from infoprompt_jax.task_kinds import answer_format, family
 from infoprompt_jax.tasks import find_tasks
@@ -322,6 +327,45 @@ def test_the_plan_stands_although_data_come_and_go(folder: pathlib.Path, tmp_pat
     assert len(source_plan.find(config).sources) == 4
     jobs.run(config, str(tmp_path / "run"))
     assert len(summary(tmp_path / "run")["sources"]) == 2 and len(summary(tmp_path / "run")["skipped"]) == 294
+
+
+def write_news(folder: pathlib.Path, conditions: tuple[str, ...]) -> list[str]:
+    """Sixteen rows and a hard prompt for each condition under which it applies to a row; the prompts' names."""
+    prompts = next(dataset.prompts for dataset in p3.sources() if dataset.name == "ag_news")[: len(conditions)]
+    rows = (json.dumps({"words": f"words {n}", "n": n, "label": n % 2}) for n in range(16))
+    (folder / "data" / "ag_news").mkdir(parents=True)
+    (folder / "data" / "ag_news" / "train.jsonl").write_text("\n".join(rows))
+    jinja = ("{% if " + condition + " %}{{ words }}{% endif %} ||| x" for condition in conditions)
+    write_templates(
+        folder / "templates", "ag_news", {name: (each, "") for name, each in zip(prompts, jinja, strict=True)}
+    )
+    return list(prompts)
+
+
+def test_a_hard_prompt_is_tried_on_every_slice_that_is_read(folder: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    not_drawn = 8 + int(np.argmin(drawn(8, 3)))
+    prompts = write_news(tmp_path, ("true", "n >= 8", "n < 8", f"n in [0, {not_drawn}]", "n != 3"))
+    slices = {"task__train_split": "train[8:]", "task__eval_split": "train[:8]", "task__test_split": "train[3:4]"}
+    places = {"data__dir": str(tmp_path / "data"), "task__templates_dir": str(tmp_path / "templates")}
+    config = configure(folder, **places, **slices, task__train_limit=3, task__name="p3")
+    plan = source_plan.find(config)
+    assert [source.template for source in plan.sources] == prompts[:1]
+    reasons = [plan.skipped[f"ag_news:{prompt}"] for prompt in prompts[1:]]
+    for reason, split in zip(reasons, ("train[:8]", "train[8:]", "train[8:]", "train[3:4]"), strict=True):
+        assert reason == f"The prompt leaves the input or the target of every row of {split} empty."
+    config.task.update(name="ag_news", template=prompts[1])
+    with pytest.raises(
+        UserError, match=rf"task\.name='ag_news' with the hard prompt '{prompts[1]}' .* train\[:8\] empty"
+    ):
+        source_plan.find(config)
+    config.task.update(name="p3", template="all", eval_split="train[:17]")
+    with pytest.raises(UserError, match=r"is no source: .* is skipped"):
+        source_plan.find(config)
+
+
+def test_a_split_that_is_not_there_is_a_sentence(folder: pathlib.Path) -> None:
+    with pytest.raises(UserError, match=r"generated/words has no split test in data\.dir, only train, validation"):
+        source_plan.find(configure(folder, task__test_split="test"))
 
 
 def test_p3_on_real_rows(shared: pathlib.Path, tmp_path: pathlib.Path) -> None:
