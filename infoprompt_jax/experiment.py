@@ -16,6 +16,7 @@ from typing import Any
 import jax
 import ml_collections
 import numpy as np
+from jax.sharding import Mesh
 
 from infoprompt_jax import optimizers, partition, tasks
 from infoprompt_jax.backbone import Backbone, load_backbone
@@ -82,28 +83,17 @@ class Experiment:
         return max(rows.max_choices for rows in everything)
 
 
-def build(config: ml_collections.ConfigDict) -> Experiment:
-    """Puts a job together from a config that `settings.check` has passed.
+def build(config: ml_collections.ConfigDict, backbone: Backbone | None = None) -> Experiment:
+    """Puts a job together from a config that `settings.check` has passed, on its backbone if that is loaded already.
 
     Raises:
       UserError: a member, task, template, split, row, backbone or prompt that does not fit.
     """
     members = expand(config)
-    mesh = partition.make_mesh(config.mesh.data, config.mesh.model)
+    mesh = backbone.mesh if backbone else partition.make_mesh(config.mesh.data, config.mesh.model)
     check_divisible(config, mesh.shape["data"])
     member_tasks = [tasks.find_tasks(member.config) for member in members]
-    backbone = load_backbone(
-        config.backbone.name,
-        dtype=config.backbone.dtype,
-        mesh=mesh,
-        revision=config.backbone.revision,
-        tokenizer=config.backbone.tokenizer or None,
-        takes_eos=config.backbone.takes_eos,
-        allow_pickle=config.backbone.allow_pickle,
-        dropout=config.backbone.dropout,
-        remat=config.backbone.remat,
-        unroll=config.backbone.unroll,
-    )
+    backbone = backbone or own_backbone(config, mesh)
     tokenized = TokenizedSplits(config, backbone)
     streams = (
         [tokenized.stream(m, t) for m, t in zip(members, member_tasks, strict=True)] if config.job == "train" else []
@@ -132,6 +122,22 @@ def build(config: ml_collections.ConfigDict) -> Experiment:
     )
     keys = member_keys([member.config.seed for member in members])
     return Experiment(config, backbone, members, member_tasks, streams, splits, fleet, evaluator, hyper, keys)
+
+
+def own_backbone(config: ml_collections.ConfigDict, mesh: Mesh | None = None) -> Backbone:
+    """Loads what `config.backbone` names, on `config.mesh` if no mesh is given. Raises as `load_backbone` does."""
+    return load_backbone(
+        config.backbone.name,
+        dtype=config.backbone.dtype,
+        mesh=mesh or partition.make_mesh(config.mesh.data, config.mesh.model),
+        revision=config.backbone.revision,
+        tokenizer=config.backbone.tokenizer or None,
+        takes_eos=config.backbone.takes_eos,
+        allow_pickle=config.backbone.allow_pickle,
+        dropout=config.backbone.dropout,
+        remat=config.backbone.remat,
+        unroll=config.backbone.unroll,
+    )
 
 
 class TokenizedSplits:

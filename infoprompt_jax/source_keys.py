@@ -34,15 +34,14 @@ class SourceKeys:
     texts: dict[str, list[str]]
 
 
-def encode_instances(config: ml_collections.ConfigDict, sources: Sequence[Source]) -> SourceKeys:
+def encode_instances(config: ml_collections.ConfigDict, sources: Sequence[Source], retriever: Backbone) -> SourceKeys:
     """Encodes `rospr.instances` training instances of each source (all, where there are fewer).
 
-    The retriever is in memory only for as long as this takes, and each source's rows for as long as its own turn.
+    Each source's rows are in memory only for as long as its own turn.
 
     Raises:
-      UserError: the retriever cannot be loaded, or a source's rows cannot be read.
+      UserError: a source's rows cannot be read.
     """
-    retriever = load_retriever(config)
     found = SourceKeys(keys.model(retriever), {}, {})
     seed = (*config.fleet.seeds, config.seed)[0]
     buckets = complete(config.data.buckets, config.data.max_input_length)
@@ -52,19 +51,24 @@ def encode_instances(config: ml_collections.ConfigDict, sources: Sequence[Source
         own.job = "train"
         own.task.update(name=source.task, template=source.template)
         (task,) = find_tasks(own)
-        rows = TokenizedSplits(config, retriever).training(task)
+        tokenized = TokenizedSplits(config, retriever)
+        rows = tokenized.training(task)
         numbers = draw(rows, config.rospr.instances, config.task.shots, seed)
         found.keys_NR[source.name] = encode(retriever, rows, numbers, buckets)
         found.texts[source.name] = [text(retriever, rows, number) for number in numbers]
     return found
 
 
+def is_own(config: ml_collections.ConfigDict) -> bool:
+    """Whether the retriever is the backbone itself."""
+    return config.rospr.retriever in ("", config.backbone.name)
+
+
 def load_retriever(config: ml_collections.ConfigDict) -> Backbone:
     """`rospr.retriever`, or the backbone itself; of another model, `backbone`'s revision and vocabulary are not."""
-    settings, name = config.backbone, config.rospr.retriever or config.backbone.name
-    own = name == settings.name
+    settings, own = config.backbone, is_own(config)
     return load_backbone(
-        name,
+        config.rospr.retriever or settings.name,
         dtype=settings.dtype,
         mesh=partition.make_mesh(config.mesh.data, config.mesh.model),
         revision=settings.revision if own else "",

@@ -23,12 +23,14 @@ from typing import Any
 import ml_collections
 
 from infoprompt_jax import report, rospr_page, settings, source_plan
+from infoprompt_jax.backbone import Backbone
 from infoprompt_jax.errors import UserError
+from infoprompt_jax.experiment import own_backbone
 from infoprompt_jax.library import PromptLibrary
 from infoprompt_jax.library_files import Entry, Model
 from infoprompt_jax.library_sources import SourcePrompt
 from infoprompt_jax.prompt_files import load_prompt
-from infoprompt_jax.source_keys import SourceKeys, encode_instances
+from infoprompt_jax.source_keys import SourceKeys, encode_instances, is_own, load_retriever
 from infoprompt_jax.source_plan import Source
 from infoprompt_jax.task_kinds import answer_format, family
 from infoprompt_jax.train import Interrupt, Stopped, train
@@ -63,10 +65,11 @@ def train_sources(config: ml_collections.ConfigDict, workdir: str | os.PathLike[
     kept, path = directory.path / "sources.json", directory.path / "library"
     plan = source_plan.read(kept) if kept.exists() else source_plan.find(config)
     library = PromptLibrary.load(path) if path.exists() else None
-    # Before anything is trained: the retriever and the backbone need not share the memory, and what is wrong with a
-    # data set is found at once. Of a job that is resumed, only what the library does not hold yet.
+    # Before anything is trained, so that what is wrong with a data set is found at once; before the directory is
+    # claimed, so that the mended config may have it. What takes long, the tokenised rows, a stop leaves in
+    # data.cache_dir; a few encodings of each source it loses. Of a job that is resumed, only what the library lacks.
     held = {entry.name for entry in library.entries} if library else set()
-    encoded = encode_instances(config, [source for source in plan.sources if source.name not in held])
+    encoded, model = encode_and_load(config, [source for source in plan.sources if source.name not in held])
     directory.claim()
     plan.write(kept)
     groups, failed = plan.groups(config.rospr.group), {}
@@ -76,11 +79,10 @@ def train_sources(config: ml_collections.ConfigDict, workdir: str | os.PathLike[
                 raise Stopped(f"Stopped after {number} of {len(groups)} groups; the same command resumes.")
             log.info("Group %d of %d: %s to %s.", number + 1, len(groups), group[0].name, group[-1].name)
             place = directory.path / "groups" / f"{number:04d}"
-            trained = train_group(group_config(config, group), place)
+            trained = train_group(group_config(config, group), place, model)
             failed |= failures(group, trained)
             if made := source_prompts(group, trained, place / "prompts", encoded):
-                model = backbone(trained, made)
-                library = add(library, path, made, encoded.retriever, model, config.rospr.similarity)
+                library = add(library, path, made, encoded.retriever, backbone(trained, made), config.rospr.similarity)
     if library is None:
         raise UserError("The loss of every source prompt became NaN or infinite: lower train.learning_rate.")
     rospr_page.write(directory.path / rospr_page.NAME, library)
@@ -107,6 +109,14 @@ def check(config: ml_collections.ConfigDict) -> None:
     settings.check(group_config(config, ()))
 
 
+def encode_and_load(config: ml_collections.ConfigDict, sources: Sequence[Source]) -> tuple[SourceKeys, Backbone]:
+    """The keys of the sources' instances, and the backbone for all groups, loaded when another retriever is gone."""
+    if is_own(config):
+        model = own_backbone(config)
+        return encode_instances(config, sources, model), model
+    return encode_instances(config, sources, load_retriever(config)), own_backbone(config)
+
+
 def group_config(config: ml_collections.ConfigDict, group: Sequence[Source]) -> ml_collections.ConfigDict:
     """The config of a run that trains these sources."""
     own = config.copy_and_resolve_references()
@@ -117,10 +127,10 @@ def group_config(config: ml_collections.ConfigDict, group: Sequence[Source]) -> 
     return own
 
 
-def train_group(config: ml_collections.ConfigDict, place: pathlib.Path) -> dict[str, Any]:
+def train_group(config: ml_collections.ConfigDict, place: pathlib.Path, model: Backbone) -> dict[str, Any]:
     """The summary of the group's run, also of one that has no member left: other groups may do better."""
     try:
-        return train(config, place)
+        return train(config, place, model)
     except UserError:
         if (summary := Workdir(place, config).finished()) is None:
             raise

@@ -15,6 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 from infoprompt_jax import fleet, metrics, partition, report
+from infoprompt_jax.backbone import Backbone
 from infoprompt_jax.batches import complete, train_batches
 from infoprompt_jax.checkpoints import Checkpoints
 from infoprompt_jax.errors import UserError
@@ -262,8 +263,12 @@ class Interrupt:
         signal.signal(number, signal.SIG_DFL)
 
 
-def train(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str]) -> dict[str, Any]:
+def train(
+    config: ml_collections.ConfigDict, workdir: str | os.PathLike[str], backbone: Backbone | None = None
+) -> dict[str, Any]:
     """Trains a fleet as `config` says, into `workdir`; the summary, also of a run that was finished before.
+
+    `backbone` is the config's, where a caller has it in memory already.
 
     Raises:
       UserError: something in the config, the data, the backbone or the workdir does not fit; or no member is left.
@@ -272,7 +277,7 @@ def train(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str]) ->
     directory = Workdir(workdir, config)
     summary = directory.finished()
     if summary is None:
-        experiment = build(config)
+        experiment = build(config, backbone)
         state = experiment.initial_state()
         directory.claim()
         with Interrupt() as interrupt:

@@ -29,8 +29,8 @@ from infoprompt_jax.keys import encode_keys
 from infoprompt_jax.library import PromptLibrary
 from infoprompt_jax.nano import world
 from infoprompt_jax.prompt_files import load_prompt
-from infoprompt_jax.sources import drawn
 from infoprompt_jax.source_keys import text
+from infoprompt_jax.sources import drawn
 from infoprompt_jax.task_kinds import answer_format, family
 from infoprompt_jax.tasks import find_tasks
 
@@ -278,6 +278,40 @@ def test_hard_prompts_share_the_training_rows_that_are_drawn(folder: pathlib.Pat
     bare, asked = ([text(model, rows, n) for n in range(16)] for rows in map(tokenized.training, (bare, asked)))
     assert asked == [f"Animals? {words}" for words in bare]
     assert len(tokenized.training(free)) == 16 and len(tokenized(free, "train")) == 512
+
+
+def test_the_backbone_is_loaded_once(
+    folder: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loads: list[str] = []
+
+    def load(name: str, **switches: Any) -> Backbone:
+        loads.append(name)
+        return load_backbone(name, **switches)
+
+    for where in (experiment, source_keys):
+        monkeypatch.setattr(where, "load_backbone", load)
+    jobs.run(configure(folder), str(tmp_path))
+    assert loads == ["random"] and (tmp_path / "groups/0001").is_dir()
+
+
+def test_another_retriever_is_gone_when_the_backbone_is_loaded(
+    folder: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loads: list[tuple[str, weakref.ref]] = []
+
+    def load(name: str, **switches: Any) -> Backbone:
+        gc.collect()
+        assert all(weights() is None for _, weights in loads)
+        made = load_backbone(name, **switches)
+        loads.append((name, weakref.ref(jax.tree.leaves(made.frozen)[0])))
+        return made
+
+    for where in (experiment, source_keys):
+        monkeypatch.setattr(where, "load_backbone", load)
+    config = configure(folder, task__template="bare", rospr__retriever="nano")
+    encoded, model = source_prompts.encode_and_load(config, source_plan.find(config).sources)
+    assert [name for name, _ in loads] == ["nano", "random"] == [encoded.retriever.name, model.name]
 
 
 def test_one_seed_is_every_members(folder: pathlib.Path) -> None:
