@@ -40,7 +40,7 @@ def encode_instances(config: ml_collections.ConfigDict, sources: Sequence[Source
     Each source's rows are in memory only for as long as its own turn.
 
     Raises:
-      UserError: a source's rows cannot be read.
+      UserError: a source's rows cannot be read, those that it is evaluated on included.
     """
     found = SourceKeys(keys.model(retriever), {}, {})
     seed = (*config.fleet.seeds, config.seed)[0]
@@ -53,6 +53,8 @@ def encode_instances(config: ml_collections.ConfigDict, sources: Sequence[Source
         (task,) = find_tasks(own)
         tokenized = TokenizedSplits(config, retriever)
         rows = tokenized.training(task)
+        for split in filter(None, (config.task.eval_split, config.task.test_split)):
+            tokenized(task, split)  # so that a row that cannot be rendered is found before anything is trained
         numbers = draw(rows, config.rospr.instances, config.task.shots, seed)
         found.keys_NR[source.name] = encode(retriever, rows, numbers, buckets)
         found.texts[source.name] = [text(retriever, rows, number) for number in numbers]

@@ -314,6 +314,18 @@ def test_another_retriever_is_gone_when_the_backbone_is_loaded(
     assert [name for name, _ in loads] == ["nano", "random"] == [encoded.retriever.name, model.name]
 
 
+def test_a_row_that_cannot_be_rendered_is_found_before_anything_is_trained(
+    folder: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    """Also one that is evaluated on; the directory is left to the mended config."""
+    shutil.copytree(folder / "data" / WORDS, tmp_path / "data" / WORDS)
+    with (tmp_path / "data" / WORDS / "validation.jsonl").open("a") as rows:
+        rows.write('{"label": 0}\n')
+    with pytest.raises(UserError, match=r"validation, row 128 \(from 0\).* the columns are label"):
+        jobs.run(configure(folder, data__dir=str(tmp_path / "data")), str(tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
 def test_one_seed_is_every_members(folder: pathlib.Path) -> None:
     config = configure(folder, fleet__seeds=(7,))
     source_prompts.check(config)
