@@ -148,12 +148,15 @@ def verdicts(results: Sequence[Result], variant: str, field: str, better: int) -
 
 
 def ablation_table(groups: Mapping[str, Sequence[Result]]) -> str:
-    """{head, representation, both} beside none, over all runs of a group."""
+    """{head, representation, both} beside none, over the runs of a group that have the variant: `of` says how many."""
     header = ("prompts, examples", "terms", "accuracy", "", "steps to 90 %", "", "mean over training", "", "spread")
     fields = (("test", 1, 2, 100), ("steps_to_quality", -1, 1, 1), ("mean curve", 1, 2, 100))
     rows = []
-    for title, results in groups.items():
-        for variant in common(results):
+    for title, group in groups.items():
+        for variant in VARIANTS:
+            results = having(group, variant)
+            if not results:
+                continue
             cells = []
             for field, better, digits, factor in fields:
                 cells.append(interval(pooled(results, variant, field), digits, factor))
@@ -162,9 +165,9 @@ def ablation_table(groups: Mapping[str, Sequence[Result]]) -> str:
     return markdown(header, rows)
 
 
-def common(results: Sequence[Result]) -> list[str]:
-    """The variants that all of the runs have."""
-    return [v for v in VARIANTS if results and all(f"{v}-seed0" in result["members"] for result in results)]
+def having(results: Sequence[Result], variant: str) -> list[Result]:
+    """The runs that have members of the variant."""
+    return [result for result in results if f"{variant}-seed0" in result["members"]]
 
 
 def information_table(results: Mapping[str, Result]) -> str:

@@ -94,12 +94,12 @@ def test_every_run_is_a_config() -> None:
     assert claims.RUNS["films-256-probe"].format(workdir="w") == "films,256,probe=w/films-256"
 
 
-def test_a_group_has_the_variants_that_all_its_runs_have() -> None:
+def test_a_variant_is_of_the_runs_that_have_it() -> None:
     pair = result()
     pair["members"] = {name: m for name, m in pair["members"].items() if name.split("-")[0] in ("plain", "both")}
-    assert claims_report.common([result(), pair]) == ["both"]
-    assert claims_report.common([result()]) == ["head", "representation", "both"]
-    assert claims_report.common([]) == []
+    lines = claims_report.ablation_table({"static, 64": [result(), pair], "none": []}).splitlines()[2:]
+    assert [line.split(" | ")[1] for line in lines] == ["head", "representation", "both"]
+    assert ["of 1" in line for line in lines] == [True, True, False] and "of 2" in lines[2]
 
 
 def test_a_change_is_compared_with_the_plain_members_of_the_main_run() -> None:
@@ -133,6 +133,6 @@ def test_terms_that_ran_apart_join_the_pair_they_belong_to() -> None:
     for made, own in ((base, ("plain", "both")), (terms, ("head", "representation"))):
         made["members"] = {name: m for name, m in made["members"].items() if name.split("-")[0] in own}
     both = claims_report.joined(base, terms)
-    assert claims_report.common([both]) == ["head", "representation", "both"] and len(both["members"]) == 8
+    assert claims_report.having([both, base], "head") == [both] and len(both["members"]) == 8
     assert [both["members"][f"head-seed{s}"]["steps_to_quality"] for s in range(2)] == [None, 20]  # 0.60, 0.61
     assert both["members"]["both-seed0"] == base["members"]["both-seed0"] and len(base["members"]) == 4
