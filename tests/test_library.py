@@ -279,6 +279,17 @@ def test_merging_equals_making_it_anew(tmp_path: pathlib.Path, library: PromptLi
     merged.append(dataclasses.replace(RETRIEVER, name="the same from elsewhere"), [source(9)]).verify()
 
 
+def test_a_damaged_library_is_not_merged(tmp_path: pathlib.Path) -> None:
+    whole, damaged = make(tmp_path / "a", SOURCES[:1]), make(tmp_path / "b", SOURCES[1:])
+    segment = tmp_path / "b" / "segment-00000.safetensors"
+    content = bytearray(segment.read_bytes())
+    content[-1] ^= 1
+    segment.write_bytes(content)
+    with pytest.raises(UserError, match="/b"):
+        PromptLibrary.merge(tmp_path / "merged", [whole, damaged])
+    assert not (tmp_path / "merged").exists()
+
+
 KILLED = """
 import os, signal, sys
 sys.path[:0] = sys.argv[2:]

@@ -1,4 +1,4 @@
-"""Source prompts: what a library gets from groups of members, however often the job is stopped; the plan; the kinds."""
+"""Source prompts: what a library gets from groups of members, however often the job is stopped."""
 
 from __future__ import annotations
 
@@ -11,40 +11,27 @@ import signal
 import weakref
 from typing import Any
 
-import generated_words
 import jax
 import ml_collections
 import numpy as np
 import pytest
 import tiny
 import tiny_runs
+import tiny_sources
+from tiny_sources import NAMES, OTHER, STEPS, TEMPLATES, WORDS, N, configure, write_templates
 
 from infoprompt_jax import experiment, jobs, p3, source_keys, source_plan, source_prompts, train
 from infoprompt_jax.backbone import Backbone, load_backbone
 from infoprompt_jax.command_line import read_config
 from infoprompt_jax.errors import UserError
-from infoprompt_jax.experiment import TokenizedSplits
 from infoprompt_jax.fleet import Fleet
 from infoprompt_jax.keys import encode_keys
 from infoprompt_jax.library import PromptLibrary
-from infoprompt_jax.nano import world
 from infoprompt_jax.prompt_files import load_prompt
-from infoprompt_jax.source_keys import text
-from infoprompt_jax.sources import drawn
-from infoprompt_jax.task_kinds import answer_format, family
-from infoprompt_jax.tasks import find_tasks
+from infoprompt_jax.task_kinds import answer_format
 
 CONFIG = pathlib.Path(__file__).parent.parent / "configs" / "rospr_sources.py"
-STEPS, N = 4, 3
 INFINITE = 1e39  # in float32
-WORDS, OTHER = "generated/words", "generated/other"
-TEMPLATES = {
-    "free": ("Name them: {{ words }} ||| {{ words.split()[0] }}", ""),
-    "bare": ("{{ words }} ||| {{ answer_choices[label] }}", "animals ||| gadgets"),
-    "Yes?": ("Animals? {{ words }} ||| {{ answer_choices[label] }}", "Yes ||| No"),
-}
-NAMES = [f"{WORDS}:{template}" for template in ("bare", "Yes?", "free")]
-
 pytestmark = pytest.mark.usefixtures("programs")
 
 
@@ -59,39 +46,7 @@ def die(*_: Any, **__: Any) -> None:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     """Two data sets of the same rows, with three hard prompts each."""
-    path = tmp_path_factory.mktemp("sources")
-    generated_words.write(path / "data")
-    shutil.copytree(path / "data" / WORDS, path / "data" / OTHER)
-    for name in (WORDS, OTHER):
-        write_templates(path / "templates", name, TEMPLATES)
-    return path
-
-
-def write_templates(folder: pathlib.Path, task: str, prompts: dict[str, tuple[str, str]]) -> None:
-    entries = {
-        name: {"name": name, "jinja": jinja, "answer_choices": choices} for name, (jinja, choices) in prompts.items()
-    }
-    (folder / task).mkdir(parents=True)
-    (folder / task / "templates.yaml").write_text(json.dumps({"templates": entries}))  # JSON is YAML
-
-
-def configure(folder: pathlib.Path, **fields: Any) -> ml_collections.ConfigDict:
-    """Three hard prompts in two groups, of two and of one."""
-    config = tiny_runs.config(
-        folder,
-        job="rospr_sources",
-        task__name=WORDS,
-        task__eval_limit=4,
-        train__steps=STEPS,
-        train__eval_every=0,
-        infoprompt__gamma=0.0,
-        infoprompt__beta=0.0,
-        rospr__group=2,
-        rospr__instances=N,
-        scoring__max_length=2,
-    )
-    config.update_from_flattened_dict({name.replace("__", "."): value for name, value in fields.items()})
-    return config
+    return tiny_sources.write(tmp_path_factory.mktemp("sources"))
 
 
 @pytest.fixture(scope="module")
@@ -264,22 +219,6 @@ def test_refusals(fields: dict[str, Any], said: str, folder: pathlib.Path, tmp_p
     assert not (tmp_path / "run").exists()
 
 
-def test_hard_prompts_of_a_data_set_stand_together_and_free_text_comes_last(folder: pathlib.Path) -> None:
-    plan = source_plan.find(configure(folder, task__name=f"{WORDS},{OTHER},{WORDS}"))
-    assert [source.name for source in plan.sources] == [
-        *NAMES[:2], f"{OTHER}:bare", f"{OTHER}:Yes?", NAMES[2], f"{OTHER}:free"
-    ]  # fmt: skip
-
-
-def test_hard_prompts_share_the_training_rows_that_are_drawn(folder: pathlib.Path) -> None:
-    config, model = configure(folder, task__train_limit=16), tiny.backbone()
-    tokenized = TokenizedSplits(config, model)
-    free, bare, asked = find_tasks(config)
-    bare, asked = ([text(model, rows, n) for n in range(16)] for rows in map(tokenized.training, (bare, asked)))
-    assert asked == [f"Animals? {words}" for words in bare]
-    assert len(tokenized.training(free)) == 16 and len(tokenized(free, "train")) == 512
-
-
 def test_the_backbone_is_loaded_once(
     folder: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -333,25 +272,6 @@ def test_one_seed_is_every_members(folder: pathlib.Path) -> None:
     assert source_prompts.group_config(config, group).fleet.seeds == (7,)
 
 
-def test_names_of_directories_differ(folder: pathlib.Path, tmp_path: pathlib.Path) -> None:
-    prompts = {name: TEMPLATES["bare"] for name in ("Is it?", "is it", "Is-it!", "...", "x" * 300, "x" * 299)}
-    write_templates(tmp_path, WORDS, prompts)
-    plan = source_plan.find(configure(folder, task__templates_dir=str(tmp_path)))
-    members = [source.member for source in plan.sources]
-    assert members[:4] == [f"generated_words_{end}" for end in ("Is_it", "is_it_2", "Is_it_3")] + ["generated_words"]
-    assert len({member.lower() for member in members}) == 6 and max(map(len, members)) < 120
-
-
-def test_a_plan_is_read_as_it_was_written(tmp_path: pathlib.Path) -> None:
-    sources = tuple(
-        source_plan.Source("a", "a/b", "t", choices, "a_t") for choices in (None, (), ("Yes", "No"), ("é",))
-    )
-    plan = source_plan.Plan(sources, {"c:t": "It is not there."})
-    plan.write(tmp_path / "sources.json")
-    assert source_plan.read(tmp_path / "sources.json") == plan
-    assert [len(group) for group in plan.groups(3)] == [3, 1]
-
-
 def test_the_plan_stands_although_data_come_and_go(folder: pathlib.Path, tmp_path: pathlib.Path) -> None:
     """A job that knew one data set of P3 when it was stopped goes on with it alone."""
     data, templates = tmp_path / "data", tmp_path / "templates"
@@ -375,45 +295,6 @@ def test_the_plan_stands_although_data_come_and_go(folder: pathlib.Path, tmp_pat
     assert len(summary(tmp_path / "run")["sources"]) == 2 and len(summary(tmp_path / "run")["skipped"]) == 294
 
 
-def write_news(folder: pathlib.Path, conditions: tuple[str, ...]) -> list[str]:
-    """Sixteen rows and a hard prompt for each condition under which it applies to a row; the prompts' names."""
-    prompts = next(dataset.prompts for dataset in p3.sources() if dataset.name == "ag_news")[: len(conditions)]
-    rows = (json.dumps({"words": f"words {n}", "n": n, "label": n % 2}) for n in range(16))
-    (folder / "data" / "ag_news").mkdir(parents=True)
-    (folder / "data" / "ag_news" / "train.jsonl").write_text("\n".join(rows))
-    jinja = ("{% if " + condition + " %}{{ words }}{% endif %} ||| x" for condition in conditions)
-    write_templates(
-        folder / "templates", "ag_news", {name: (each, "") for name, each in zip(prompts, jinja, strict=True)}
-    )
-    return list(prompts)
-
-
-def test_a_hard_prompt_is_tried_on_every_slice_that_is_read(folder: pathlib.Path, tmp_path: pathlib.Path) -> None:
-    not_drawn = 8 + int(np.argmin(drawn(8, 3)))
-    prompts = write_news(tmp_path, ("true", "n >= 8", "n < 8", f"n in [0, {not_drawn}]", "n != 3"))
-    slices = {"task__train_split": "train[8:]", "task__eval_split": "train[:8]", "task__test_split": "train[3:4]"}
-    places = {"data__dir": str(tmp_path / "data"), "task__templates_dir": str(tmp_path / "templates")}
-    config = configure(folder, **places, **slices, task__train_limit=3, task__name="p3")
-    plan = source_plan.find(config)
-    assert [source.template for source in plan.sources] == prompts[:1]
-    reasons = [plan.skipped[f"ag_news:{prompt}"] for prompt in prompts[1:]]
-    for reason, split in zip(reasons, ("train[:8]", "train[8:]", "train[8:]", "train[3:4]"), strict=True):
-        assert reason == f"The prompt leaves the input or the target of every row of {split} empty."
-    config.task.update(name="ag_news", template=prompts[1])
-    with pytest.raises(
-        UserError, match=rf"task\.name='ag_news' with the hard prompt '{prompts[1]}' .* train\[:8\] empty"
-    ):
-        source_plan.find(config)
-    config.task.update(name="p3", template="all", eval_split="train[:17]")
-    with pytest.raises(UserError, match=r"is no source: .* is skipped"):
-        source_plan.find(config)
-
-
-def test_a_split_that_is_not_there_is_a_sentence(folder: pathlib.Path) -> None:
-    with pytest.raises(UserError, match=r"generated/words has no split test in data\.dir, only train, validation"):
-        source_plan.find(configure(folder, task__test_split="test"))
-
-
 def test_p3_on_real_rows(shared: pathlib.Path, tmp_path: pathlib.Path) -> None:
     """As far as there are any, which is for validation alone: with choices, options of the rows, and free text."""
     config = read_config(f"{CONFIG}:p3,smoke")
@@ -430,32 +311,3 @@ def test_p3_on_real_rows(shared: pathlib.Path, tmp_path: pathlib.Path) -> None:
     jobs.run(config, str(tmp_path / "run"))
     (source,) = summary(tmp_path / "run")["sources"]
     assert (source["family"], source["keys"]) == ("multiple-choice QA", 4)
-
-
-def test_every_data_set_of_p3_and_of_the_world_has_a_family() -> None:
-    for dataset in (*p3.sources(), *p3.held_out()):
-        assert family(dataset.task) and family(dataset.task.split("/")[0]) in ("", family(dataset.task)), dataset.name
-        assert dataset.tfds is None or family(dataset.tfds[0]) == family(dataset.task)
-    assert all(family(world.PREFIX + name) == dataset.family for name, dataset in world.DATASETS.items())
-    assert family("glue/sst2") == family("mine") == ""
-
-
-@pytest.mark.parametrize(
-    ("choices", "expected"),
-    [
-        ((), "free text"),
-        (None, "options"),
-        (("No", "Yes"), "yes/no"),
-        (("Not at all", "No", "Maybe", "Yes", "Definitely"), "yes/no"),
-        (("True", "Neither", "False"), "true/false"),
-        (("A", "B", "C", "D"), "letters"),
-        (("1", "2", "3", "4", "5"), "letters"),
-        (("Ending 2", "Ending 1"), "letters"),
-        (("1 star", "2 stars"), "label words"),
-        (("B", "C"), "label words"),
-        (("negative", "positive"), "label words"),
-        (("not duplicate", "duplicate"), "label words"),
-    ],
-)
-def test_formats_of_answers(choices: tuple[str, ...] | None, expected: str) -> None:
-    assert answer_format(choices) == expected

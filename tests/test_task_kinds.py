@@ -1,0 +1,38 @@
+"""Families of data sets and formats of answers."""
+
+from __future__ import annotations
+
+import pytest
+
+from infoprompt_jax import p3
+from infoprompt_jax.nano import world
+from infoprompt_jax.task_kinds import answer_format, family
+
+
+def test_every_data_set_of_p3_and_of_the_world_has_a_family() -> None:
+    for dataset in (*p3.sources(), *p3.held_out()):
+        assert family(dataset.task) and family(dataset.task.split("/")[0]) in ("", family(dataset.task)), dataset.name
+        assert dataset.tfds is None or family(dataset.tfds[0]) == family(dataset.task)
+    assert all(family(world.PREFIX + name) == dataset.family for name, dataset in world.DATASETS.items())
+    assert family("glue/sst2") == family("mine") == ""
+
+
+@pytest.mark.parametrize(
+    ("choices", "expected"),
+    [
+        ((), "free text"),
+        (None, "options"),
+        (("No", "Yes"), "yes/no"),
+        (("Not at all", "No", "Maybe", "Yes", "Definitely"), "yes/no"),
+        (("True", "Neither", "False"), "true/false"),
+        (("A", "B", "C", "D"), "letters"),
+        (("1", "2", "3", "4", "5"), "letters"),
+        (("Ending 2", "Ending 1"), "letters"),
+        (("1 star", "2 stars"), "label words"),
+        (("B", "C"), "label words"),
+        (("negative", "positive"), "label words"),
+        (("not duplicate", "duplicate"), "label words"),
+    ],
+)
+def test_formats_of_answers(choices: tuple[str, ...] | None, expected: str) -> None:
+    assert answer_format(choices) == expected
