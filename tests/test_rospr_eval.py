@@ -315,43 +315,61 @@ def test_unknown_methods_and_no_library_are_refused(folder: pathlib.Path, tmp_pa
         rospr_eval.evaluate(configure(folder, ""), tmp_path / "a")
 
 
-def torch_backbone(path: pathlib.Path, vocabulary: pathlib.Path) -> tuple[Any, tiny.Backbone]:
+def torch_backbone(path: pathlib.Path, vocabulary: pathlib.Path, **shape: Any) -> tuple[Any, tiny.Backbone]:
     """A random T5 of transformers with the real vocabulary, and ours loaded from it."""
     torch = pytest.importorskip("torch")
     import transformers
 
     torch.manual_seed(0)
-    sizes = {"vocab_size": 32128, "d_model": 16, "d_kv": 4, "d_ff": 32, "num_layers": 2, "num_heads": 4}
+    sizes = {"vocab_size": 32128, "d_model": 16, "d_kv": 4, "d_ff": 32, "num_layers": 2, "num_heads": 4} | shape
     theirs = transformers.T5ForConditionalGeneration(transformers.T5Config(**sizes)).eval()
     theirs.save_pretrained(path)
     shutil.copy(vocabulary, path)
     return theirs, load_backbone(str(path), mesh=tiny.one_device())
 
 
+T0_SHAPE = {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}
+REAL = {  # data set, hard prompt, split, shape: the same two choices; long ones; as many as the row has
+    "rte": ("super_glue/rte", "does it follow that", "validation[:8]", {}),
+    "hellaswag": ("hellaswag", "how_ends", "validation[:4]", T0_SHAPE),
+    "novel_concepts": ("bigbench/novel_concepts", "as asked", "validation[:8]", T0_SHAPE),
+}
+
+
+@pytest.mark.parametrize("name", REAL)
 def test_scores_are_those_of_a_forward_pass_per_choice(
-    shared: pathlib.Path, vocabulary: pathlib.Path, tmp_path: pathlib.Path
+    name: str, shared: pathlib.Path, vocabulary: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
-    """Real rows and a hard prompt of T0's, in torch through transformers, a choice at a time, unpadded."""
+    """Real rows and hard prompts, in torch through transformers, a choice at a time, unpadded."""
     torch = pytest.importorskip("torch")
-    theirs, backbone = torch_backbone(tmp_path / "t5", vocabulary)
+    dataset, template, split, shape = REAL[name]
+    theirs, backbone = torch_backbone(tmp_path / "t5", vocabulary, **shape)
     config = defaults()
     library = random_library(tmp_path / "library", backbone, 2)
     config.update_from_flattened_dict({
-        "backbone.name": str(tmp_path / "t5"), "data.dir": str(shared / "data"), "data.cache_dir": str(tmp_path),
-        "task.name": "super_glue/rte", "task.template": "does it follow that", "rospr.library": library,
-        "task.templates_dir": str(shared / "data" / "promptsource"), "task.eval_split": "validation[:8]",
-        "train.eval_batch_size": 8,
+        "job": "rospr_eval", "backbone.name": str(tmp_path / "t5"),
+        "data.dir": str(shared / "data"), "data.cache_dir": str(tmp_path),
+        "task.name": dataset, "task.template": template, "rospr.library": library,
+        "task.templates_dir": str(shared / "data" / "promptsource"), "task.eval_split": split,
+        "train.eval_batch_size": 8, "data.max_target_length": 128,
     })  # fmt: skip
     evaluation = Evaluation(config, tmp_path)
     evaluated, _ = evaluation.instances(rospr_targets.find(config)[0][0])
-    prompts = [None, *evaluation.library.prompts_MPD]
-    ((places, scores_NBC),) = evaluation.zero_shot.scorer.scores(evaluated.rows, evaluated.numbers, lambda _: prompts)
-    batch = evaluated.rows.gather(places, int(evaluated.rows.input_lengths.max()), 8, 2)
+    prompts, rows = [None, *evaluation.library.prompts_MPD], evaluated.rows
+    ((places, scores_NBC),) = evaluation.zero_shot.scorer.scores(rows, evaluated.numbers, lambda _: prompts)
+    lengths = int(rows.input_lengths.max()), rows.max_target_length
+    batch = rows.gather(places, *lengths, rows.max_choices)
+    compared = 0
     for n, b, c in np.ndindex(scores_NBC.shape):
         tokens, choice = (row[row > 0][None] for row in (batch["inputs"][b], batch["choices"][b, c]))
+        if not choice.size:
+            assert scores_NBC[n, b, c] == -np.inf
+            continue
         logits = torch.tensor(tiny_t5.torch_logits(theirs, tokens, choice, prompts[n]))
         expected = torch.log_softmax(logits, -1)[0, range(choice.size), choice[0]].sum()
         assert scores_NBC[n, b, c] == pytest.approx(float(expected), abs=1e-3)
+        compared += 1
+    assert compared >= 48
 
 
 # Two source prompts with two keys each; the first is a yes/no task, the second of the target's family.
