@@ -157,12 +157,17 @@ def ablation_table(groups: Mapping[str, Sequence[Result]]) -> str:
             results = having(group, variant)
             if not results:
                 continue
+            named = variant if len(results) == len(group) else f"{variant} ({', '.join(map(task_of, results))})"
             cells = []
             for field, better, digits, factor in fields:
                 cells.append(interval(pooled(results, variant, field), digits, factor))
                 cells.append(verdicts(results, variant, field, better))
-            rows.append((title, variant, *cells, ratio(pooled_spread(results, variant, "test"))))
+            rows.append((title, named, *cells, ratio(pooled_spread(results, variant, "test"))))
     return markdown(header, rows)
+
+
+def task_of(result: Result) -> str:
+    return split_name(result["run"])[0]
 
 
 def having(results: Sequence[Result], variant: str) -> list[Result]:
@@ -257,13 +262,25 @@ def curves(results: Mapping[str, Result], path: pathlib.Path) -> None:
 
 
 def joined(base: Result, terms: Result) -> Result:
-    """A run of `pair` with the head's and the representation's own members, which ran apart from it."""
+    """A run of `pair` with the head's and the representation's own members, which ran apart from it.
+
+    Raises ValueError unless they have the same seeds, rows, backbone and evaluated steps.
+    """
+    if _pairing(base) != _pairing(terms):
+        raise ValueError(f"{terms['run']} does not belong to {base['run']}: seeds, rows, backbone or steps differ.")
     reached = {
         name: next((step for step, value in member["curve"] if value >= base["quality"]), None)
         for name, member in terms["members"].items()
     }
     members = {name: {**member, "steps_to_quality": reached[name]} for name, member in terms["members"].items()}
     return {**base, "members": {**base["members"], **members}}
+
+
+def _pairing(result: Result) -> tuple[Any, ...]:
+    members = result["members"]
+    seeds = sorted({name.rsplit("-", 1)[-1] for name in members})
+    steps = {tuple(step for step, _ in member["curve"]) for member in members.values()}
+    return seeds, steps, result["training_examples"], result["fingerprints"]
 
 
 def of_kind(results: Mapping[str, Result], kind: str) -> dict[str, Result]:

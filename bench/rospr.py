@@ -19,9 +19,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from scipy import stats
 
 from bench import reports
-from bench.claims_report import bootstrap, interval, plus_minus
+from bench.claims_report import interval, plus_minus
 from bench.pages import DOCS, fill, markdown
 from infoprompt_jax import rospr_report
 from infoprompt_jax.atomic import whole
@@ -95,7 +96,13 @@ def main_table(found: Sequence[dict[str, Any]], name: str) -> str:
 def gain(found: Sequence[dict[str, Any]], name: str, dataset: str, method: str, base: str) -> str:
     """The mean of the differences between two methods, seed by seed, with its interval."""
     differences = scores(found, name, dataset, method) - scores(found, name, dataset, base)
-    return interval(bootstrap(differences, lambda s: s.mean(axis=-1)), 1, 100)
+    return interval(student(differences), 1, 100)
+
+
+def student(samples: np.ndarray) -> tuple[float, float, float]:
+    """The mean and its 95 % interval by Student's t: of five seeds a bootstrap's would be too narrow."""
+    half = stats.t.ppf(0.975, len(samples) - 1) * samples.std(ddof=1) / len(samples) ** 0.5
+    return float(samples.mean()), float(samples.mean() - half), float(samples.mean() + half)
 
 
 def relations_table(found: Sequence[dict[str, Any]]) -> str:
@@ -111,7 +118,7 @@ def relations_table(found: Sequence[dict[str, Any]]) -> str:
                     if kind in result[name]["relations"][which]
                 ]
                 gains = np.array([of["gain"] for of in own])
-                mean = interval(bootstrap(gains, lambda s: s.mean(axis=-1)), 1, 100)
+                mean = interval(student(gains), 1, 100)
                 pairs = np.mean([of["pairs"] for of in own])
                 better = np.mean([of["better"] for of in own])
                 rows.append((title, which, kind, f"{pairs:.0f}", mean, f"{100 * better:.0f}"))

@@ -4,7 +4,7 @@
 FAISS is how much longer it takes than our exact search.
 
 Keys lie about centres, a hundred to each, as instances lie about their task. The approximate mode's measured recall is
-1.0, of 30,000 keys on a CPU, where XLA leaves nothing out; on a TPU, which it is made for, it has not been measured.
+1.0 on a CPU, where XLA leaves nothing out; on a TPU, which it is made for, it has not been measured.
 """
 
 from __future__ import annotations

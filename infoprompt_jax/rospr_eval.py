@@ -201,7 +201,7 @@ class Evaluation:
             "beyond_t0": target.beyond_t0,
             "metric": target.task.metric,
             "rows": len(evaluated.numbers),
-            "cut_inputs": evaluated.rows.truncated_inputs,
+            "cut_inputs_of_split": evaluated.rows.truncated_inputs,
             "query_split": self.config.rospr.query_split or target.split,
             "query_rows": queries.numbers,
         }

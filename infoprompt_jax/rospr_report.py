@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from infoprompt_jax import metrics, report
+from infoprompt_jax import metrics, p3, report
 from infoprompt_jax.atomic import whole
 from infoprompt_jax.rospr_targets import Skipped
 
@@ -49,7 +49,8 @@ def results(
         "mean": {method: float(np.mean(values)) for method, values in means.items()},
     }
     if any(record["beyond_t0"] for record in records):
-        of_t0 = [[record for record in own if not record["beyond_t0"]] for own in by_dataset.values()]
+        own_of_p3 = [own for name, own in by_dataset.items() if name in {dataset.name for dataset in p3.held_out()}]
+        of_t0 = [[record for record in own if not record["beyond_t0"]] for own in own_of_p3]
         scores = [_dataset(own)["scores"] for own in of_t0 if own]
         found["mean_of_t0"] = {m: float(np.mean([of[m]["mean"] for of in scores])) for m in methods if scores}
     if "none" in methods:
@@ -149,7 +150,7 @@ def _row(name: str, dataset: Mapping[str, Any], figures: list[str]) -> list[Any]
 
 def rows_text(dataset: Mapping[str, Any]) -> str:
     """How many rows a hard prompt of the data set was evaluated on."""
-    fewest, most = dataset["fewest_rows"], dataset["rows"]
+    fewest, most = dataset.get("fewest_rows", dataset["rows"]), dataset["rows"]  # a summary may be older than the first
     return str(most) if fewest == most else f"{fewest}-{most}"
 
 

@@ -7,7 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import ml_collections
@@ -242,21 +242,24 @@ def prompt_norms(trainable: Any) -> list[float]:
 class Interrupt:
     """Within the context, SIGTERM and Ctrl-C ask for a save and a stop at the next step; a second one ends at once.
 
-    Contexts may be nested: what the inner one was asked too late to heed, the outer one is asked.
+    Contexts may be nested: what one was asked, the others are asked too, for none may have the time to heed it.
     """
 
+    entered: ClassVar[list[Interrupt]] = []  # the outermost first
     requested = False
 
     def __enter__(self) -> Interrupt:
+        self.requested = any(outer.requested for outer in self.entered)
+        self.entered.append(self)
         self.previous = {number: signal.signal(number, self._request) for number in (signal.SIGTERM, signal.SIGINT)}
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.entered.pop()
         for number, handler in self.previous.items():
-            signal.signal(number, handler)
-            outer = getattr(handler, "__self__", None)
-            if self.requested and isinstance(outer, Interrupt):
-                outer.requested = True
+            signal.signal(number, signal.SIG_DFL if self.requested and self.entered else handler)
+        for outer in self.entered:
+            outer.requested |= self.requested
 
     def _request(self, number: int, _: object) -> None:
         self.requested = True

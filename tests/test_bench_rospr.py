@@ -7,6 +7,7 @@ import pathlib
 from typing import Any
 
 import numpy as np
+import pytest
 
 from bench import rospr
 from infoprompt_jax.rospr_report import VARIED
@@ -49,6 +50,17 @@ def test_the_other_tables() -> None:
     assert varied[0] == "| n, instances a source prompt | 1 | 50.0 ± 0.0 | 50.0 ± 0.0 |"
 
 
-def test_the_plot_is_of_all_methods(tmp_path: pathlib.Path) -> None:
+def test_intervals_of_few_seeds_are_students() -> None:
+    """Of 1 ... 5: 2.776 standard deviations of the mean, which is 0.7071, on each side."""
+    mean, low, high = rospr.student(np.arange(1.0, 6.0))
+    assert (mean, low, high) == pytest.approx((3, 3 - 1.963, 3 + 1.963), abs=1e-3)
+
+
+def test_the_plot_is_of_all_methods(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[dict[str, Any]] = []
+    plot = rospr.rospr_report.plot
+    monkeypatch.setattr(rospr.rospr_report, "plot", lambda *a, **k: (shown.append(a[1]), plot(*a, **k)))
     rospr.draw([result(seed) for seed in range(3)], "both", tmp_path / "plot.png")
+    assert list(shown[0]["mean"]) == ["none", "rospr", "oracle"] and list(shown[0]["datasets"]) == ["a", "b"]
+    assert shown[0]["datasets"]["a"]["scores"]["rospr"]["mean"] == pytest.approx(0.61)
     assert (tmp_path / "plot.png").stat().st_size > 10_000

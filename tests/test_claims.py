@@ -21,7 +21,8 @@ def result(seeds: int = 12, gain: float = 0.05) -> dict[str, Any]:
             curve = [[0, 0.5], [20, test], [40, test]]
             members[f"{variant}-seed{s}"] = {"test": test, "steps_to_quality": reached, "curve": curve}
     references = {"no prompt": {"best": 0.5, "test": 0.51}}
-    return {"members": members, "references": references}
+    about = {"run": "films-64", "training_examples": 64, "fingerprints": {"backbone": "b"}}
+    return {"members": members, "references": references, **about}
 
 
 def test_members_are_paired_by_seed() -> None:
@@ -98,7 +99,7 @@ def test_a_variant_is_of_the_runs_that_have_it() -> None:
     pair = result()
     pair["members"] = {name: m for name, m in pair["members"].items() if name.split("-")[0] in ("plain", "both")}
     lines = claims_report.ablation_table({"static, 64": [result(), pair], "none": []}).splitlines()[2:]
-    assert [line.split(" | ")[1] for line in lines] == ["head", "representation", "both"]
+    assert [line.split(" | ")[1] for line in lines] == ["head (films)", "representation (films)", "both"]
     assert ["of 1" in line for line in lines] == [True, True, False] and "of 2" in lines[2]
 
 
@@ -136,3 +137,6 @@ def test_terms_that_ran_apart_join_the_pair_they_belong_to() -> None:
     assert claims_report.having([both, base], "head") == [both] and len(both["members"]) == 8
     assert [both["members"][f"head-seed{s}"]["steps_to_quality"] for s in range(2)] == [None, 20]  # 0.60, 0.61
     assert both["members"]["both-seed0"] == base["members"]["both-seed0"] and len(base["members"]) == 4
+    for other in (result(3), result(2) | {"fingerprints": {"backbone": "c"}}):
+        with pytest.raises(ValueError, match="does not belong to films-64"):
+            claims_report.joined(base, other)

@@ -68,8 +68,12 @@ def test_the_choice_of_a_smaller_library_by_hand() -> None:
     assert one.top1(owners_K, owners_K == 1, np.array([0, 1]), 2) == 0.25
     assert one.top1(owners_K, everything, np.array([1]), 1) == 0.25
     assert one.top1(owners_K, everything, np.array([0]), 3) == 0.75
-    kept = rospr_analysis.kept_keys(owners_K, 1, 1, (), np.random.default_rng(0))
-    assert kept.sum() == 1
+    uneven_K = np.array([2, 0, 1, 0, 0, 2, 0])
+    for seed in range(5):
+        kept_K = rospr_analysis.kept_keys(uneven_K, 2, 2, [1], np.random.default_rng(seed))
+        assert sorted(uneven_K[kept_K]) == [0, 0, 2, 2]
+        (owner,) = uneven_K[rospr_analysis.kept_keys(uneven_K, 1, 1, [1], np.random.default_rng(seed))]
+        assert owner in (0, 2)
 
 
 def test_retrieval_without_the_oracle(tmp_path: pathlib.Path) -> None:

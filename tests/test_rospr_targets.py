@@ -104,15 +104,15 @@ def test_a_data_set_is_known_by_all_of_its_names() -> None:
 
 
 def test_the_mean_of_t0s_own_prompts_is_told_apart() -> None:
-    """Data set x with 0.5 and, of a prompt beyond T0's, 0.9; y with 0.3 on part of its rows."""
+    """HellaSwag with 0.5 and, of a prompt beyond T0's, 0.9 on part of its rows; ANLI with 0.3; another data set."""
     records = [
         {"target": f"{dataset}:{n}", "dataset": dataset, "metric": "accuracy", "rows": rows, "beyond_t0": beyond,
          "scores": {"none": score}, "chosen": {}}
         for n, (dataset, rows, score, beyond) in enumerate(
-            [("x", 8, 0.5, False), ("x", 4, 0.9, True), ("y", 8, 0.3, False)])
+            [("hellaswag", 8, 0.5, False), ("hellaswag", 4, 0.9, True), ("anli_r1", 8, 0.3, False), ("a", 8, 0, False)])
     ]  # fmt: skip
     found = rospr_report.results(records, [], {})
-    assert found["mean"]["none"] == pytest.approx(0.5) and found["mean_of_t0"]["none"] == pytest.approx(0.4)
+    assert found["mean"]["none"] == pytest.approx(1 / 3) and found["mean_of_t0"]["none"] == pytest.approx(0.4)
     shown = rospr_report.table(rospr_report.summary(found))
     assert "4-8" in shown and "of T0's" in shown
     without = rospr_report.results([record | {"beyond_t0": False} for record in records], [], {})

@@ -138,6 +138,23 @@ def test_a_stop_in_the_last_step_of_a_group_is_heeded_before_the_next(
     assert len(PromptLibrary.load(tmp_path / "library")) == 2 and not (tmp_path / "groups/0001").exists()
 
 
+def test_a_stop_while_a_group_is_put_together_is_heeded_at_its_first_step(
+    folder: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    build, before = experiment.build, signal.getsignal(signal.SIGTERM)
+
+    def asked(*arguments: Any) -> experiment.Experiment:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return build(*arguments)
+
+    monkeypatch.setattr(train, "build", asked)
+    with pytest.raises(SystemExit) as end:
+        jobs.run(configure(folder), str(tmp_path))
+    assert end.value.code == 143 and signal.getsignal(signal.SIGTERM) == before
+    assert capsys.readouterr().err.splitlines()[-1] == f"Stopped at step 0 of {STEPS}; the same command resumes."
+    assert train.Interrupt.entered == []
+
+
 def test_a_job_that_ran_out_of_memory_goes_on_with_less(
     folder: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
