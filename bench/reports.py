@@ -52,6 +52,7 @@ def machine() -> dict[str, Any]:
         "cores": cores,
         "memory_gb": round(memory / 2**30),
         "load_average": round(os.getloadavg()[0], 1),
+        "glibc_tunables": os.environ.get("GLIBC_TUNABLES", ""),
         "python": platform.python_version(),
         **{name: known[name] for name in LIBRARIES if name in known},
     }

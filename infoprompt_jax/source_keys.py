@@ -16,6 +16,7 @@ from tqdm import tqdm
 from infoprompt_jax import keys, partition
 from infoprompt_jax.backbone import Backbone, load_backbone
 from infoprompt_jax.batches import bucket_lengths, complete, subset
+from infoprompt_jax.errors import UserError
 from infoprompt_jax.experiment import TokenizedSplits
 from infoprompt_jax.library_files import Model
 from infoprompt_jax.rows import Rows
@@ -27,11 +28,15 @@ log = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class SourceKeys:
-    """By the source's name: the keys [n, R] of its instances, made by `retriever`, and the instances' texts."""
+    """By the source's name: the keys [n, R] of its instances, made by `retriever`, and the instances' texts.
+
+    Of a source that has none, because a row of it cannot be rendered, the reason is in `refused`.
+    """
 
     retriever: Model
     keys_NR: dict[str, np.ndarray]
     texts: dict[str, list[str]]
+    refused: dict[str, str]
 
 
 def encode_instances(config: ml_collections.ConfigDict, sources: Sequence[Source], retriever: Backbone) -> SourceKeys:
@@ -40,25 +45,36 @@ def encode_instances(config: ml_collections.ConfigDict, sources: Sequence[Source
     Each source's rows are in memory only for as long as its own turn.
 
     Raises:
-      UserError: a source's rows cannot be read, those that it is evaluated on included.
+      UserError: the rows of a source asked for by its own name cannot be read, those that it is evaluated on included.
     """
-    found = SourceKeys(keys.model(retriever), {}, {})
+    found = SourceKeys(keys.model(retriever), {}, {}, {})
     seed = (*config.fleet.seeds, config.seed)[0]
     buckets = complete(config.data.buckets, config.data.max_input_length)
     log.info("Encoding %d instances of each of %d source prompts.", config.rospr.instances, len(sources))
     for source in tqdm(sources, desc="keys", disable=None):
-        own = config.copy_and_resolve_references()
-        own.job = "train"
-        own.task.update(name=source.task, template=source.template)
-        (task,) = find_tasks(own)
-        tokenized = TokenizedSplits(config, retriever)
-        rows = tokenized.training(task)
-        for split in filter(None, (config.task.eval_split, config.task.test_split)):
-            tokenized(task, split)  # so that a row that cannot be rendered is found before anything is trained
+        try:
+            rows = tokenize(config, source, retriever)
+        except UserError as error:
+            if source.asked:
+                raise
+            found.refused[source.name] = str(error)
+            continue
         numbers = draw(rows, config.rospr.instances, config.task.shots, seed)
         found.keys_NR[source.name] = encode(retriever, rows, numbers, buckets)
         found.texts[source.name] = [text(retriever, rows, number) for number in numbers]
     return found
+
+
+def tokenize(config: ml_collections.ConfigDict, source: Source, retriever: Backbone) -> Rows:
+    """What the source is trained on; also reads what it is evaluated on, so that a bad row is found before training."""
+    own = config.copy_and_resolve_references()
+    own.job = "train"
+    own.task.update(name=source.task, template=source.template)
+    (task,) = find_tasks(own)
+    tokenized = TokenizedSplits(config, retriever)
+    for split in filter(None, (config.task.eval_split, config.task.test_split)):
+        tokenized(task, split)
+    return tokenized.training(task)
 
 
 def is_own(config: ml_collections.ConfigDict) -> bool:

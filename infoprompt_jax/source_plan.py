@@ -16,7 +16,7 @@ import json
 import logging
 import pathlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import ml_collections
 
@@ -39,6 +39,7 @@ class Source:
     template: str
     choices: tuple[str, ...] | None
     member: str = ""  # its name in a fleet, which can be a directory's
+    asked: bool = True  # for by its own name: it is not skipped
 
     @property
     def name(self) -> str:
@@ -54,6 +55,14 @@ class Plan:
 
     def groups(self, size: int) -> list[tuple[Source, ...]]:
         return [self.sources[start : start + size] for start in range(0, len(self.sources), size)]
+
+    def without(self, reasons: Mapping[str, str]) -> Plan:
+        """The plan with some sources skipped, by name. Raises UserError if none is left."""
+        left = tuple(source for source in self.sources if source.name not in reasons)
+        if not left:
+            name, reason = next(iter(reasons.items()))
+            raise UserError(f"No source is left to train: {name} is skipped because: {reason}")
+        return Plan(left, self.skipped | reasons)
 
     def write(self, path: pathlib.Path) -> None:
         report.write_json(path, dataclasses.asdict(self))
@@ -108,7 +117,7 @@ def _p3(config: ml_collections.ConfigDict, skipped: dict[str, str]) -> Iterator[
     for task, own in itertools.groupby(present, key=lambda pair: pair.task):
         templates = load_templates(config.task.templates_dir, task)
         for pair in own:
-            yield Source(pair.dataset.name, task, pair.prompt, templates[pair.prompt].fixed_choices)
+            yield Source(pair.dataset.name, task, pair.prompt, templates[pair.prompt].fixed_choices, asked=False)
 
 
 def _slices(config: ml_collections.ConfigDict) -> list[tuple[str, int]]:

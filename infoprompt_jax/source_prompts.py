@@ -70,6 +70,10 @@ def train_sources(config: ml_collections.ConfigDict, workdir: str | os.PathLike[
     # data.cache_dir; a few encodings of each source it loses. Of a job that is resumed, only what the library lacks.
     held = {entry.name for entry in library.entries} if library else set()
     encoded, model = encode_and_load(config, [source for source in plan.sources if source.name not in held])
+    if encoded.refused:
+        if kept.exists():  # its groups are those of the plan
+            raise UserError(next(iter(encoded.refused.values())))
+        plan = plan.without(encoded.refused)
     directory.claim()
     plan.write(kept)
     groups, failed = plan.groups(config.rospr.group), {}

@@ -153,8 +153,10 @@ def examples(task: Task, split: str, limit: int = 0) -> Iterator[Example]:
     renderer.failures = failures = []
     rows = pipeline.num_input_examples(split)  # also refuses a slice that is out of range
     renderer.kept = drawn(rows, limit) if 0 < limit < rows else None
+    dataset = pipeline.get_dataset(split=split, shuffle=False)
+    renderer.kept = None  # whoever reads the task next reads all of it
     count = 0
-    for count, row in enumerate(pipeline.get_dataset(split=split, shuffle=False).as_numpy_iterator(), 1):  # noqa: B007
+    for count, row in enumerate(dataset.as_numpy_iterator(), 1):  # noqa: B007
         yield _example(row)
     if failures:  # asked only now: rows are rendered in parallel, and the first one is to be named
         index, error = min(failures, key=lambda failure: failure[0])

@@ -282,6 +282,32 @@ def test_a_row_that_cannot_be_rendered_is_found_before_anything_is_trained(
     assert not (tmp_path / "run").exists()
 
 
+def test_a_row_that_one_of_p3s_prompts_cannot_render_costs_that_prompt_alone(
+    folder: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    """The row is the 301st of its split: the plan has seen that the prompt renders the first."""
+    prompts = next(dataset.prompts for dataset in p3.sources() if dataset.name == "ag_news")[:2]
+    lines = (folder / "data" / WORDS / "train.jsonl").read_text().splitlines()
+    rows = [json.loads(line) | {"extra": "more"} for line in lines]
+    del rows[300]["extra"]
+    (tmp_path / "data" / "ag_news").mkdir(parents=True)
+    (tmp_path / "data" / "ag_news" / "train.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    jinja, choices = TEMPLATES["bare"]
+    made = {prompts[0]: (jinja, choices), prompts[1]: ("{{ extra }} " + jinja, choices)}
+    write_templates(tmp_path / "templates", "ag_news", made)
+    places = {"data__dir": str(tmp_path / "data"), "task__templates_dir": str(tmp_path / "templates")}
+    config = configure(folder, **places, task__train_split="train[8:]", task__eval_split="train[:8]", task__name="p3")
+    jobs.run(config, str(tmp_path / "run"))
+    found = summary(tmp_path / "run")
+    assert [source["name"] for source in found["sources"]] == [f"ag_news:{prompts[0]}"]
+    (reason,) = (one["reason"] for one in found["skipped"] if one["name"] == f"ag_news:{prompts[1]}")
+    assert "row 292 (from 0)" in reason and "'extra'" in reason
+    config.task.update(name="ag_news", template=prompts[1])
+    with pytest.raises(UserError, match="row 292"):
+        jobs.run(config, str(tmp_path / "named"))
+    assert not (tmp_path / "named").exists()
+
+
 def test_one_seed_is_every_members(folder: pathlib.Path) -> None:
     config = configure(folder, fleet__seeds=(7,))
     source_prompts.check(config)
