@@ -177,13 +177,14 @@ def having(results: Sequence[Result], variant: str) -> list[Result]:
 
 def information_table(results: Mapping[str, Result]) -> str:
     """What critics trained on the finished prompts estimate, in nats: mean and deviation over seeds."""
-    header = ("task, examples", "I(prompt; head): plain", "both", "I(prompt; Z): plain", "both")
+    variants = ("plain", *VARIANTS)
+    header = ("task, examples", "I(prompt; head): plain", *VARIANTS, "I(prompt; Z): plain", *VARIANTS)
     rows = []
     for name, result in results.items():
         cells = [
             plus_minus(values(result, variant, field), 2, 1.0)
             for field in ("head_mi", "representation_mi")
-            for variant in ("plain", "both")
+            for variant in variants
         ]
         rows.append((", ".join(split_name(name)), *cells))
     return markdown(header, rows)
