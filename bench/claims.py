@@ -32,9 +32,11 @@ RUNS = {
     **{f"{task}-256-probe": f"{task},256,probe={{workdir}}/{task}-256" for task in TASKS},
     **{f"{task}-256-released_code": f"{task},256,released_code" for task in RELEASED},
     **{f"{task}-{shots}-terms": f"{task},{shots},terms" for shots in ("64", "full") for task in TASKS},
+    **{f"{task}-{shots}-instance": f"{task},{shots},instance" for shots in ("64", "full") for task in TASKS},
+    **{f"{task}-256-estimators": f"{task},256,estimators" for task in TASKS},
     **{
         f"{task}-256-{kind}": f"{task},256,{kind}"
-        for kind in ("estimators", "weights", "head", "negatives", "mean_encoder", "decay", "rates")
+        for kind in ("critic", "weights", "head", "negatives", "mean_encoder", "decay", "rates")
         for task in TRIED
     },
 }

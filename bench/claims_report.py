@@ -22,7 +22,7 @@ SHOTS = ("64", "256", "full")
 PUBLIC = ("sst2", "rotten_tomatoes", "ag_news")  # real text
 RESAMPLES = 10_000
 VARIANTS = ("head", "representation", "both")
-CHANGES = ("negatives", "mean_encoder", "decay")
+CHANGES = ("negatives", "mean_encoder", "decay", "critic")
 
 Result = Mapping[str, Any]
 Statistic = Callable[[np.ndarray], np.ndarray]  # [..., seeds] -> [...]
@@ -300,7 +300,8 @@ def write(directory: pathlib.Path) -> None:
     groups = {
         f"static, {shots}": [result for name, result in main.items() if split_name(name)[1] == shots] for shots in SHOTS
     }
-    groups["instance, 256"] = list(of_kind(results, "instance").values())
+    for name, result in of_kind(results, "instance").items():
+        groups.setdefault(f"instance, {split_name(name)[1]}", []).append(result)
     tables: dict[str, Callable[[], str]] = {
         "main": lambda: main_table(main),
         "ablation": lambda: ablation_table(groups),

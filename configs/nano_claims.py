@@ -18,6 +18,7 @@ What follows the file's name, separated by commas: the task (see configs/nano.py
     negatives       both, with the other rows of the batch as negatives
     mean_encoder    both, with the mean of the encoder's states as Z
     decay           both, with weights that fall to zero over the run
+    critic          both, with a dot product as the head term's critic instead of a bilinear form
     released_code   the recipe and objective of the released code, with and without its terms
     probe=RUN       critics alone, on the finished prompts of RUN's directory: what MI the prompts of each variant carry
 
@@ -108,6 +109,11 @@ def head(config: ml_collections.ConfigDict, _: str) -> None:
     config.fleet.members = tuple({"name": f"x{factor:g}", "infoprompt.gamma": factor * gamma} for factor in FACTORS)
 
 
+def critic(config: ml_collections.ConfigDict, _: str) -> None:
+    config.fleet.variants = ("both",)
+    config.infoprompt.critic = "dot"
+
+
 def rates(config: ml_collections.ConfigDict, _: str) -> None:
     config.fleet.variants = ("plain", "both")
     rate = config.train.learning_rate
@@ -163,6 +169,7 @@ CHANGES = {
     "estimators": estimators,
     "weights": weights,
     "head": head,
+    "critic": critic,
     "rates": rates,
     "negatives": negatives,
     "mean_encoder": mean_encoder,

@@ -26,7 +26,7 @@ OWN_VARIANTS = {
     "nano_claims": ("senses,64", "causes,full,instance", "endings,256,estimators", "inference,256,released_code",
                     "entailment,64,weights", "pronouns,256,probe=runs/claims/pronouns-256", "sst2,256,pair",
                     "films,full,rates", "causes,256,negatives", "causes,256,mean_encoder", "causes,256,decay",
-                    "causes,256,head", "causes,64,terms"),
+                    "causes,256,head", "causes,64,terms", "causes,256,critic"),
     "nano_pretrain": ("smoke",),
     "rospr_sources": ("p3", "nano", "nano,smoke"),
     "nano_rospr": ("sources", "siblings", "eval"),
