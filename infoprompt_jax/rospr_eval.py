@@ -87,6 +87,7 @@ def evaluate(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str])
             log.info("%d/%d %s: %s", number + 1, len(targets), target.name, shown)
     if not records:
         raise UserError(f"No target of task.name={config.task.name!r} can be evaluated: {skipped[-1].reason}")
+    # Before the analysis, which takes time and memory of its own: the scores are there whatever becomes of it.
     retrieval = {"retrieval": rospr_analysis.retrieval(records)}
     report.write_json(directory.path / "results.json", rospr_report.results(records, skipped, retrieval))
     analysis = rospr_analysis.analyse(records, evaluation.directory, evaluation.library, config.rospr, config.seed)

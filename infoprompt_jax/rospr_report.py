@@ -49,10 +49,10 @@ def results(
         "mean": {method: float(np.mean(values)) for method, values in means.items()},
     }
     if any(record["beyond_t0"] for record in records):
-        own_of_p3 = [own for name, own in by_dataset.items() if name in {dataset.name for dataset in p3.held_out()}]
-        of_t0 = [[record for record in own if not record["beyond_t0"]] for own in own_of_p3]
-        scores = [_dataset(own)["scores"] for own in of_t0 if own]
-        found["mean_of_t0"] = {m: float(np.mean([of[m]["mean"] for of in scores])) for m in methods if scores}
+        of_p3 = {dataset.name for dataset in p3.held_out()}
+        of_t0 = [[r for r in own if not r["beyond_t0"]] for name, own in by_dataset.items() if name in of_p3]
+        if scores := [_dataset(own)["scores"] for own in of_t0 if own]:
+            found["mean_of_t0"] = {m: float(np.mean([of[m]["mean"] for of in scores])) for m in methods}
     if "none" in methods:
         none = np.array(means["none"])
         found["better"] = {m: int((np.array(means[m]) > none).sum()) for m in methods if m != "none"}
@@ -83,7 +83,8 @@ def summary(results: Mapping[str, Any]) -> dict[str, Any]:
         for name, d in results["datasets"].items()
     }
     found = {"datasets": datasets, "mean": results["mean"], "better": results.get("better", {})}
-    found |= {key: results[key] for key in ("mean_of_t0",) if key in results}
+    if "mean_of_t0" in results:
+        found["mean_of_t0"] = results["mean_of_t0"]
     return found | {"targets": len(results["targets"]), "skipped": len(results["skipped"])}
 
 
@@ -95,7 +96,7 @@ def table(summary: Mapping[str, Any]) -> str:
         figures = [f"{d['scores'][m]:.4f}" for m in methods]
         lines.append([name, d["metric"], str(d["hard_prompts"]), rows_text(d), *figures])
     lines.append(["mean", "", str(summary["targets"]), "", *(f"{summary['mean'][m]:.4f}" for m in methods)])
-    if summary.get("mean_of_t0"):
+    if "mean_of_t0" in summary:
         lines.append(["of T0's", "", "", "", *(f"{summary['mean_of_t0'][m]:.4f}" for m in methods)])
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     left = [[line[0].ljust(widths[0]), line[1].ljust(widths[1])] for line in lines]
@@ -127,7 +128,7 @@ def _scores(results: Mapping[str, Any]) -> list[str]:
     header = ["data set", "metric", "hard prompts", "rows", *(TITLES[m] for m in methods)]
     rows = [_row(name, d, [f"{d['scores'][m]['mean']:.4f}" for m in methods]) for name, d in datasets.items()]
     rows.append(["**mean**", "", len(results["targets"]), "", *(f"**{results['mean'][m]:.4f}**" for m in methods)])
-    if results.get("mean_of_t0"):
+    if "mean_of_t0" in results:
         own = [f"{results['mean_of_t0'][m]:.4f}" for m in methods]
         rows.append(["mean of the hard prompts that T0 was evaluated with", "", "", "", *own])
     if "better" in results:

@@ -276,7 +276,9 @@ def test_merging_equals_making_it_anew(tmp_path: pathlib.Path, library: PromptLi
     first = make(tmp_path / "a", SOURCES[:1]).append(RETRIEVER, SOURCES[1:3])
     merged = PromptLibrary.merge(tmp_path / "merged", [first, make(tmp_path / "b", SOURCES[3:])])
     same(merged, library)
-    merged.append(dataclasses.replace(RETRIEVER, name="the same from elsewhere"), [source(9)]).verify()
+    grown = merged.append(dataclasses.replace(RETRIEVER, name="the same from elsewhere"), [source(9)])
+    grown.verify()
+    assert len(grown) == len(library) + 1
 
 
 def test_a_damaged_library_is_not_merged(tmp_path: pathlib.Path) -> None:
