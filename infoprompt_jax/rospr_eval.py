@@ -21,6 +21,7 @@ from typing import Any
 
 import ml_collections
 import numpy as np
+from jax.sharding import Mesh
 
 from infoprompt_jax import (
     keys,
@@ -36,9 +37,9 @@ from infoprompt_jax import (
     source_keys,
 )
 from infoprompt_jax.atomic import whole
-from infoprompt_jax.backbone import Backbone, load_backbone
+from infoprompt_jax.backbone import Backbone
 from infoprompt_jax.errors import UserError
-from infoprompt_jax.experiment import TokenizedSplits
+from infoprompt_jax.experiment import TokenizedSplits, own_backbone
 from infoprompt_jax.library import FIELD, PromptLibrary
 from infoprompt_jax.library_files import MANIFEST, sha256
 from infoprompt_jax.rospr_targets import Skipped, Target
@@ -281,21 +282,10 @@ class Evaluation:
             save_file({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}, partial)
 
 
-def _load(config: ml_collections.ConfigDict, mesh: Any) -> tuple[Backbone, Backbone]:
+def _load(config: ml_collections.ConfigDict, mesh: Mesh) -> tuple[Backbone, Backbone]:
     """The backbone, and the retriever: the same thing where the config names no other."""
-    own = config.backbone
-    backbone = load_backbone(
-        own.name,
-        dtype=own.dtype,
-        mesh=mesh,
-        revision=own.revision,
-        tokenizer=own.tokenizer or None,
-        takes_eos=own.takes_eos,
-        allow_pickle=own.allow_pickle,
-        unroll=own.unroll,
-    )
-    other = config.rospr.retriever not in ("", own.name)
-    return backbone, source_keys.load_retriever(config) if other else backbone
+    backbone = own_backbone(config, mesh)
+    return backbone, backbone if source_keys.is_own(config) else source_keys.load_retriever(config)
 
 
 def _check_same(library: PromptLibrary, backbone: Backbone, retriever: Backbone) -> None:
