@@ -204,7 +204,7 @@ class Renderer:
         dataset = dataset.enumerate()
         if self.kept is not None:
             kept = tf.constant(self.kept)
-            dataset = dataset.filter(lambda index, _: kept[index])
+            dataset = dataset.filter(lambda *numbered: kept[numbered[0]])  # (index, values)
         return dataset.map(render).filter(lambda row: tf.strings.length(row["inputs"]) > 0)
 
     def _text(self, structure: dict[str, Any], index: int, *values: Any) -> tuple[bytes, bytes, np.ndarray, np.int64]:

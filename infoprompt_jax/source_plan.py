@@ -62,7 +62,7 @@ class Plan:
         if not left:
             name, reason = next(iter(reasons.items()))
             raise UserError(f"No source is left to train: {name} is skipped because: {reason}")
-        return Plan(left, self.skipped | reasons)
+        return Plan(left, {**self.skipped, **reasons})
 
     def write(self, path: pathlib.Path) -> None:
         report.write_json(path, dataclasses.asdict(self))
