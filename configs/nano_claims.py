@@ -11,7 +11,10 @@ What follows the file's name, separated by commas: the task (see configs/nano.py
     pair            plain and both alone
     terms           head and representation alone: what `pair` left out
     instance        a prompt for every example instead of one for all
+    initial         the same examples in the same order for all seeds, which then differ in their first prompt and noise
+    long            four times the steps; without the representation term alone
     estimators      {nwj, dv, smile, js} x both; infonce is the default run
+    gentle          nwj, dv and smile x both, at a tenth and a hundredth of the weights
     weights         both terms at 0.3, 3 and 10 times their weights
     head            the head term alone, at these weights
     rates           plain and both at 0.3 and 3 times the learning rate
@@ -37,6 +40,8 @@ VARIANTS = ("plain", "head", "representation", "both")
 ESTIMATORS = ("nwj", "dv", "smile", "js")
 PROBED = 10  # seeds
 FACTORS = (0.3, 3.0, 10.0)
+GENTLE = (0.1, 0.01)
+PROBE_NEGATIVES = 1024  # log(1025) = 6.9 nats is the most that InfoNCE can then tell of the representation
 EVALUATED, TESTED = 64, 512  # rows: every tenth step, and at the end
 # data set, hard prompt, and what of it is trained on, chosen by and reported
 REAL = {
@@ -94,13 +99,33 @@ def estimators(config: ml_collections.ConfigDict, _: str) -> None:
     config.fleet.members = tuple({"name": name, "infoprompt.estimator": name} for name in ESTIMATORS)
 
 
-def weights(config: ml_collections.ConfigDict, _: str) -> None:
-    info = config.infoprompt
+def initial(config: ml_collections.ConfigDict, _: str) -> None:
+    config.data.seed = 0
+
+
+def long(config: ml_collections.ConfigDict, _: str) -> None:
+    config.fleet.variants = ("plain", "head", "both")
+    config.train.steps *= 4
+    config.train.eval_every *= 4
+
+
+def gentle(config: ml_collections.ConfigDict, _: str) -> None:
     config.fleet.variants = ("both",)
     config.fleet.members = tuple(
-        {"name": f"x{factor:g}", "infoprompt.gamma": factor * info.gamma, "infoprompt.beta": factor * info.beta}
-        for factor in FACTORS
+        {"name": f"{name}-x{factor:g}", "infoprompt.estimator": name, **weighted(config.infoprompt, factor)}
+        for name in ESTIMATORS[:3]
+        for factor in GENTLE
     )
+
+
+def weighted(info: ml_collections.ConfigDict, factor: float) -> dict[str, float]:
+    """A member's weights of both terms, as a factor of the run's."""
+    return {"infoprompt.gamma": factor * info.gamma, "infoprompt.beta": factor * info.beta}
+
+
+def weights(config: ml_collections.ConfigDict, _: str) -> None:
+    config.fleet.variants = ("both",)
+    config.fleet.members = tuple({"name": f"x{factor:g}", **weighted(config.infoprompt, factor)} for factor in FACTORS)
 
 
 def head(config: ml_collections.ConfigDict, _: str) -> None:
@@ -150,12 +175,14 @@ def released(config: ml_collections.ConfigDict, _: str) -> None:
 def probe(config: ml_collections.ConfigDict, run: str) -> None:
     config.fleet.variants = ("run",)
     config.fleet.members = tuple(
-        {"name": f"{variant}-seed{seed}", "seed": seed, "prompt.init": f"{run}/last_prompts/{variant}-seed{seed}"}
+        {"name": f"{variant}-seed{seed}", "seed": seed, "prompt.init": f"{run}/prompts/{variant}-seed{seed}"}
         for variant in VARIANTS
         for seed in SEEDS[:PROBED]
     )
     config.fleet.seeds = ()
+    config.infoprompt.negatives_per_example = PROBE_NEGATIVES
     config.train.learning_rate = 0.0
+    config.train.log_every = 4
     config.train.eval_every = 0
     config.task.eval_split = "validation[:16]"  # the prompts were evaluated by their own run
     config.task.test_split = ""
@@ -166,7 +193,10 @@ CHANGES = {
     "pair": pair,
     "terms": terms,
     "instance": instance,
+    "initial": initial,
+    "long": long,
     "estimators": estimators,
+    "gentle": gentle,
     "weights": weights,
     "head": head,
     "critic": critic,

@@ -28,6 +28,7 @@ from infoprompt_jax.initial import initial_trainable
 from infoprompt_jax.members import Member, expand, hyper_parameters
 from infoprompt_jax.objective import Objective
 from infoprompt_jax.rows import Rows, tokenize
+from infoprompt_jax.settings import data_seed
 from infoprompt_jax.tasks import Task
 
 log = logging.getLogger(__name__)
@@ -185,7 +186,7 @@ class TokenizedSplits:
 
     def stream(self, member: Member, member_tasks: Sequence[Task]) -> Stream:
         """The member's training batches: a mixture of its tasks, or so many shots of each. Paired members share it."""
-        task, seed = member.config.task, member.config.seed
+        task, seed = member.config.task, data_seed(member.config, member.config.seed)
         key = (tuple(t.id for t in member_tasks), task.shots, seed)
         if key in self.streams:
             return self.streams[key]

@@ -75,6 +75,7 @@ def _backbone() -> ml_collections.ConfigDict:
 def _data() -> ml_collections.ConfigDict:
     """Where rows come from and how they become arrays."""
     data = ml_collections.ConfigDict()
+    data.seed = -1  # draws the shots and the order of training rows; -1 = the seed (of the member)
     data.dir = ""  # files <data set>/<split>.{jsonl,csv,parquet}; "" = TFDS
     data.tfds_dir = ""  # where TFDS keeps prepared data sets; "" = its default
     data.cache_dir = ""  # tokenised arrays; "" = ~/.cache/infoprompt_jax
@@ -98,7 +99,7 @@ def _task() -> ml_collections.ConfigDict:
     task.eval_split = "validation"  # evaluated every train.eval_every; picks the best prompt
     task.test_split = ""  # evaluated once, at the end, with the best prompt; "" = none
     task.train_limit = 0  # > 0: of the training split only so many rows, drawn from all of it, are ever tokenised
-    task.shots = 0  # > 0: train on so many examples, drawn by the member's seed
+    task.shots = 0  # > 0: train on so many examples, drawn by data.seed
     task.eval_limit = 0  # > 0: evaluate on the first so many rows of each task
     task.temperature = 1.0  # mixtures: rate = min(rows, cap) ** (1 / temperature)
     task.cap = 0  # mixtures: rows of one task that count; 0 = all
@@ -242,6 +243,7 @@ ELEMENTS = {"fleet.seeds": int, "fleet.variants": str, "fleet.members": dict, "d
 
 LEAST = {
     "seed": 0,
+    "data.seed": -1,
     "train.steps": 1,
     "train.batch_size": 1,
     "train.eval_batch_size": 1,
@@ -293,6 +295,7 @@ LEAST = {
 
 MOST = {
     "seed": 2**32 - 1,
+    "data.seed": 2**32 - 1,
     "train.warmup": 1,
     "infoprompt.decay": 1,
     "backbone.dropout": 0.99,
@@ -339,6 +342,11 @@ def _check_value(field: str, value: Any, kind: type) -> None:
         raise UserError(f"{field}={value} is out of range: it must be at least {LEAST[field]}.")
     if field in MOST and value > MOST[field]:
         raise UserError(f"{field}={value} is out of range: it must be at most {MOST[field]}.")
+
+
+def data_seed(config: ml_collections.ConfigDict, seed: int) -> int:
+    """What draws the data of a member with this seed: `data.seed`, which all members share, or else its own."""
+    return config.data.seed if config.data.seed >= 0 else seed
 
 
 def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -20,6 +20,7 @@ from infoprompt_jax.errors import UserError
 from infoprompt_jax.experiment import TokenizedSplits
 from infoprompt_jax.library_files import Model
 from infoprompt_jax.rows import Rows
+from infoprompt_jax.settings import data_seed
 from infoprompt_jax.source_plan import Source
 from infoprompt_jax.tasks import find_tasks
 
@@ -48,7 +49,7 @@ def encode_instances(config: ml_collections.ConfigDict, sources: Sequence[Source
       UserError: the rows of a source asked for by its own name cannot be read, those that it is evaluated on included.
     """
     found = SourceKeys(keys.model(retriever), {}, {}, {})
-    seed = (*config.fleet.seeds, config.seed)[0]
+    seed = data_seed(config, (*config.fleet.seeds, config.seed)[0])
     buckets = complete(config.data.buckets, config.data.max_input_length)
     log.info("Encoding %d instances of each of %d source prompts.", config.rospr.instances, len(sources))
     for source in tqdm(sources, desc="keys", disable=None):
