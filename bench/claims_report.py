@@ -1,95 +1,56 @@
-"""docs/claims.md's tables and plots, from bench/results/claims/*.json.
-
-Everything is paired: a variant's member and the plain one of the same seed start from the same prompt and see the same
-batches, so their difference is taken seed by seed. Intervals are 95 % percentile bootstraps over the seeds.
-"""
+"""docs/claims.md's tables and plots, from bench/results/claims/*.json; bench.paired has the statistics."""
 
 from __future__ import annotations
 
 import json
 import pathlib
-import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
 from bench.pages import DOCS, fill, markdown
+from bench.paired import (
+    Estimate,
+    Result,
+    difference,
+    having,
+    joined,
+    of_variant,
+    pooled,
+    pooled_spread,
+    spread,
+    values,
+)
 from infoprompt_jax.report import COLOURS
 
 PAGE = DOCS / "claims.md"
 SHOTS = ("64", "256", "full")
 PUBLIC = ("sst2", "rotten_tomatoes", "ag_news")  # real text
-RESAMPLES = 10_000
 VARIANTS = ("head", "representation", "both")
 CHANGES = ("negatives", "mean_encoder", "decay", "critic")
-
-Result = Mapping[str, Any]
-Statistic = Callable[[np.ndarray], np.ndarray]  # [..., seeds] -> [...]
+WIDEST = "inference"  # the task whose spread over seeds is several times the others'
 
 
 def read(directory: pathlib.Path) -> dict[str, Result]:
-    """Results by the run's name."""
-    return {path.stem: json.loads(path.read_text()) for path in sorted(directory.glob("*.json"))}
+    """Results by the run's name.
 
-
-def values(result: Result, variant: str, field: str) -> np.ndarray:
-    """[seeds] of one variant, in the order of the seeds; `mean curve` is the mean over a member's evaluations.
-
-    A member that never reached the quality counts with the step after the last evaluation.
+    Raises ValueError unless all are of one backbone: what is compared here must be.
     """
-    found = {name: m for name, m in result["members"].items() if re.fullmatch(rf"{variant}-seed\d+", name)}
-    ordered = [found[name] for name in sorted(found, key=lambda name: int(name.rsplit("seed")[-1]))]
-    return np.array([_value(member, field) for member in ordered])
+    found = {path.stem: json.loads(path.read_text()) for path in sorted(directory.glob("*.json"))}
+    backbones = {result["fingerprints"]["backbone"] for result in found.values()}
+    if len(backbones) > 1:
+        raise ValueError(f"{directory} holds results of several backbones: {', '.join(sorted(backbones))}.")
+    return found
 
 
-def _value(member: Mapping[str, Any], field: str) -> float:
-    curve = member["curve"]
-    if field == "mean curve":
-        return float(np.mean([value for _, value in curve]))
-    if field == "steps_to_quality" and member[field] is None:
-        return curve[-1][0] + curve[1][0] - curve[0][0]
-    return member[field]
-
-
-def bootstrap(samples: np.ndarray, statistic: Statistic) -> tuple[float, float, float]:
-    """The statistic of `samples` [..., seeds] and its 95 % interval over resampled seeds."""
-    draws = np.random.default_rng(0).integers(samples.shape[-1], size=(RESAMPLES, samples.shape[-1]))
-    resampled = statistic(np.moveaxis(samples[..., draws], -2, 0))
-    low, high = np.quantile(resampled, (0.025, 0.975))
-    return float(statistic(samples)), float(low), float(high)
-
-
-def difference(
-    result: Result, variant: str, field: str, base: Result | None = None, plain: str = "plain"
-) -> tuple[float, float, float]:
-    """Mean of the paired differences to plain prompt tuning."""
-    return bootstrap(values(result, variant, field) - values(base or result, plain, field), _mean)
-
-
-def spread(result: Result, variant: str, field: str) -> tuple[float, float, float]:
-    """Ratio of the standard deviations over seeds, the variant's over plain prompt tuning's."""
-    pair = np.stack([values(result, variant, field), values(result, "plain", field)])
-    return bootstrap(pair, _ratio_of_deviations)
-
-
-def _mean(samples: np.ndarray) -> np.ndarray:
-    return samples.mean(axis=-1)
-
-
-def _ratio_of_deviations(pairs: np.ndarray) -> np.ndarray:
-    deviations = pairs.std(axis=-1, ddof=1)
-    return deviations[..., 0] / np.maximum(deviations[..., 1], 1e-9)
-
-
-def interval(found: tuple[float, float, float], digits: int, factor: float = 1.0) -> str:
+def interval(found: Estimate, digits: int, factor: float = 1.0) -> str:
     """`+1.2 [0.3, 2.0]`, in bold where the interval leaves zero out."""
     value, low, high = (factor * number for number in found)
     text = f"{value:+.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
     return f"**{text}**" if low > 0 or high < 0 else text
 
 
-def ratio(found: tuple[float, float, float]) -> str:
+def ratio(found: Estimate) -> str:
     value, low, high = found
     text = f"{value:.2f} [{low:.2f}, {high:.2f}]"
     return f"**{text}**" if low > 1 or high < 1 else text
@@ -104,39 +65,43 @@ def split_name(name: str) -> tuple[str, str]:
     return task, shots
 
 
+def task_of(result: Result) -> str:
+    return split_name(result["run"])[0]
+
+
+def title_of(name: str) -> str:
+    return ", ".join(split_name(name))
+
+
+def never(result: Result, variant: str) -> int:
+    """Members that reached the quality at no evaluation."""
+    return sum(member["steps_to_quality"] is None for member in of_variant(result, variant))
+
+
 def main_table(results: Mapping[str, Result]) -> str:
     """Both terms beside none, static prompts: one line a run."""
-    header = ("task, examples", "no prompt", "plain", "both", "difference", "steps to 90 %: plain", "both minus plain",
-              "mean over training: difference", "spread, both / plain")  # fmt: skip
+    header = ("task, examples", "no prompt", "plain", "both", "difference", "last evaluation: plain", "difference",
+              "steps to 90 %: plain", "both minus plain", "never: plain, both", "mean over training: difference",
+              "spread, both / plain")  # fmt: skip
     rows = []
     for name, result in results.items():
-        task, shots = split_name(name)
         rows.append(
             (
-                f"{task}, {shots}",
+                title_of(name),
                 f"{100 * result['references']['no prompt']['test']:.1f}",
                 plus_minus(values(result, "plain", "test")),
                 plus_minus(values(result, "both", "test")),
                 interval(difference(result, "both", "test"), 1, 100),
+                plus_minus(values(result, "plain", "last")),
+                interval(difference(result, "both", "last"), 1, 100),
                 f"{values(result, 'plain', 'steps_to_quality').mean():.0f}",
                 interval(difference(result, "both", "steps_to_quality"), 0),
+                f"{never(result, 'plain')}, {never(result, 'both')}",
                 interval(difference(result, "both", "mean curve"), 1, 100),
                 ratio(spread(result, "both", "test")),
             )
         )
     return markdown(header, rows)
-
-
-def pooled(results: Iterable[Result], variant: str, field: str) -> tuple[float, float, float]:
-    """The mean over runs of the paired differences, seeds resampled together."""
-    pairs = [values(result, variant, field) - values(result, "plain", field) for result in results]
-    return bootstrap(np.mean(pairs, axis=0), _mean)
-
-
-def pooled_spread(results: Iterable[Result], variant: str, field: str) -> tuple[float, float, float]:
-    """The geometric mean over runs of the spreads' ratios, seeds resampled together."""
-    pairs = [np.stack([values(result, variant, field), values(result, "plain", field)]) for result in results]
-    return bootstrap(np.stack(pairs), lambda s: np.exp(np.log(_ratio_of_deviations(s)).mean(axis=-1)))
 
 
 def verdicts(results: Sequence[Result], variant: str, field: str, better: int) -> str:
@@ -149,59 +114,114 @@ def verdicts(results: Sequence[Result], variant: str, field: str, better: int) -
 
 def ablation_table(groups: Mapping[str, Sequence[Result]]) -> str:
     """{head, representation, both} beside none, over the runs of a group that have the variant: `of` says how many."""
-    header = ("prompts, examples", "terms", "accuracy", "", "steps to 90 %", "", "mean over training", "", "spread")
-    fields = (("test", 1, 2, 100), ("steps_to_quality", -1, 1, 1), ("mean curve", 1, 2, 100))
+    header = ("prompts, examples", "terms", "accuracy", "", f"without {WIDEST}", "last evaluation", "steps to 90 %",
+              f"without {WIDEST}", "mean over training", "spread")  # fmt: skip
     rows = []
     for title, group in groups.items():
         for variant in VARIANTS:
             results = having(group, variant)
             if not results:
                 continue
+            others = [result for result in results if task_of(result) != WIDEST]
             named = variant if len(results) == len(group) else f"{variant} ({', '.join(map(task_of, results))})"
-            cells = []
-            for field, better, digits, factor in fields:
-                cells.append(interval(pooled(results, variant, field), digits, factor))
-                cells.append(verdicts(results, variant, field, better))
-            rows.append((title, named, *cells, ratio(pooled_spread(results, variant, "test"))))
+            rows.append(
+                (
+                    title,
+                    named,
+                    interval(pooled(results, variant, "test"), 2, 100),
+                    verdicts(results, variant, "test", 1),
+                    interval(pooled(others, variant, "test"), 2, 100) if others else "",
+                    interval(pooled(results, variant, "last"), 2, 100),
+                    interval(pooled(results, variant, "steps_to_quality"), 1),
+                    interval(pooled(others, variant, "steps_to_quality"), 1) if others else "",
+                    interval(pooled(results, variant, "mean curve"), 2, 100),
+                    ratio(pooled_spread(results, variant, "test")),
+                )
+            )
     return markdown(header, rows)
 
 
-def task_of(result: Result) -> str:
-    return split_name(result["run"])[0]
+def tasks_table(groups: Mapping[str, Sequence[Result]]) -> str:
+    """Each term on each task: accuracy beside plain prompt tuning's."""
+    rows = []
+    for title, group in groups.items():
+        for result in sorted(group, key=task_of):
+            cells = [
+                interval(difference(result, variant, "test"), 1, 100) if having([result], variant) else ""
+                for variant in VARIANTS
+            ]
+            rows.append((title, task_of(result), plus_minus(values(result, "plain", "test")), *cells))
+    return markdown(("prompts, examples", "task", "plain", *VARIANTS), rows)
 
 
-def having(results: Sequence[Result], variant: str) -> list[Result]:
-    """The runs that have members of the variant."""
-    return [result for result in results if f"{variant}-seed0" in result["members"]]
+def initial_table(results: Mapping[str, Result], bases: Mapping[str, Result]) -> str:
+    """Spread over first prompts alone: all members have the same examples in the same order."""
+    rows = []
+    for name, result in results.items():
+        base = bases["-".join(split_name(name))]
+        cells = [plus_minus(values(own, "plain", "test")) for own in (base, result)]
+        rows.append((title_of(name), *cells, *(ratio(spread(result, variant, "test")) for variant in VARIANTS)))
+    if len(results) > 1:
+        every = list(results.values())
+        rows.append(("all", "", "", *(ratio(pooled_spread(every, variant, "test")) for variant in VARIANTS)))
+    header = ("task, examples", "plain, each seed its examples", "plain, the same examples")
+    return markdown((*header, *(f"spread, {variant} / plain" for variant in VARIANTS)), rows)
+
+
+def long_table(results: Mapping[str, Result], bases: Mapping[str, Result]) -> str:
+    """The same runs with as many steps as the others, and with more."""
+    rows = []
+    for name, result in results.items():
+        for own in (bases["-".join(split_name(name))], result):
+            steps = of_variant(own, "plain")[0]["curve"][-1][0]
+            found = [interval(difference(own, variant, "test"), 1, 100) for variant in ("head", "both")]
+            rows.append((title_of(name), str(steps), plus_minus(values(own, "plain", "test")), *found,
+                         ratio(spread(own, "both", "test"))))  # fmt: skip
+    return markdown(("task, examples", "steps", "plain", "head", "both", "spread, both / plain"), rows)
 
 
 def information_table(results: Mapping[str, Result]) -> str:
-    """What critics trained on the finished prompts estimate, in nats: mean and deviation over seeds."""
-    variants = ("plain", *VARIANTS)
-    header = ("task, examples", "I(prompt; head): plain", *VARIANTS, "I(prompt; Z): plain", *VARIANTS)
+    """What critics trained on the finished prompts estimate, in nats, and how the variants differ in it."""
+    header = ("task, examples", "I(prompt; head): all variants", "I(prompt; Z): plain", *VARIANTS)
     rows = []
     for name, result in results.items():
-        cells = [
-            plus_minus(values(result, variant, field), 2, 1.0)
-            for field in ("head_mi", "representation_mi")
-            for variant in variants
-        ]
-        rows.append((", ".join(split_name(name)), *cells))
+        of_head = [values(result, variant, "head_mi").mean() for variant in ("plain", *VARIANTS)]
+        low, high = (f"{end(of_head):.2f}" for end in (min, max))
+        rows.append(
+            (
+                title_of(name),
+                low if low == high else f"{low} to {high}",
+                plus_minus(values(result, "plain", "representation_mi"), 2, 1.0),
+                *(interval(difference(result, variant, "representation_mi"), 2) for variant in VARIANTS),
+            )
+        )
+    return markdown(header, rows)
+
+
+def estimators_table(results: Sequence[Result], bases: Mapping[str, Result]) -> str:
+    """Both terms by other estimators: accuracy beside plain prompt tuning's, and what the critics claimed, in nats."""
+    header = ("task, examples", "estimator", "accuracy", "I(prompt; head), estimated", "I(prompt; Z), estimated")
+    rows = []
+    for result in sorted(results, key=task_of):
+        base = bases["-".join(split_name(result["run"]))]
+        for own in dict.fromkeys(name.rsplit("-seed", 1)[0] for name in result["members"]):
+            found = [f"{np.median(values(result, own, field)):.3g}" for field in ("head_mi", "representation_mi")]
+            cells = (own.removesuffix("-both"), interval(difference(result, own, "test", base), 1, 100), *found)
+            rows.append((title_of(result["run"]), *cells))
     return markdown(header, rows)
 
 
 def against_table(results: Mapping[str, Result], bases: Mapping[str, Result], names: Sequence[str]) -> str:
-    """Runs without plain members of their own (estimators, weights), beside the same task's main run.
+    """Runs without plain members of their own (weights), beside the same task's main run.
 
     `names` are of their members, without the seed.
     """
-    header = ("task, examples", *names)
     rows = []
     for name, result in results.items():
         base = bases["-".join(split_name(name))]
         found = [difference(result, own, "test", base) for own in names]
-        rows.append((", ".join(split_name(name)), *(interval(f, 1, 100) for f in found)))
-    return markdown(header, rows)
+        rows.append((title_of(name), *(interval(f, 1, 100) for f in found)))
+    return markdown(("task, examples", *names), rows)
 
 
 def one_change_table(kinds: Mapping[str, Mapping[str, Result]], bases: Mapping[str, Result]) -> str:
@@ -212,7 +232,7 @@ def one_change_table(kinds: Mapping[str, Mapping[str, Result]], bases: Mapping[s
             found.setdefault("-".join(split_name(name)), {})[kind] = result
     rows = [
         (
-            ", ".join(split_name(name)),
+            title_of(name),
             interval(difference(bases[name], "both", "test"), 1, 100),
             *(interval(difference(own[k], "both", "test", bases[name]), 1, 100) if k in own else "" for k in kinds),
         )
@@ -225,12 +245,26 @@ def rates_table(results: Mapping[str, Result], bases: Mapping[str, Result], fact
     """Plain prompt tuning at other learning rates, and what both terms add to it at the same rate."""
     rows = []
     for name, result in results.items():
-        base, title = bases["-".join(split_name(name))], ", ".join(split_name(name))
+        base, title = bases["-".join(split_name(name))], title_of(name)
         entries = {"x1": (base, "")} | {factor: (result, f"{factor}-") for factor in factors}
         for factor, (own, prefix) in sorted(entries.items()):
             found = difference(own, f"{prefix}both", "test", plain=f"{prefix}plain")
             rows.append((title, factor, plus_minus(values(own, f"{prefix}plain", "test")), interval(found, 1, 100)))
     return markdown(("task, examples", "learning rate", "plain", "both minus plain"), rows)
+
+
+def public_table(results: Mapping[str, Result]) -> str:
+    """Text that the backbone cannot read well: accuracies alone, beside the most frequent answer's."""
+    rows = [
+        (
+            title_of(name),
+            *(f"{100 * result['references'][own]['test']:.1f}" for own in ("most frequent answer", "no prompt")),
+            *(plus_minus(values(result, variant, "test")) for variant in ("plain", "both")),
+            interval(difference(result, "both", "test"), 1, 100),
+        )
+        for name, result in results.items()
+    ]
+    return markdown(("task, examples", "most frequent answer", "no prompt", "plain", "both", "difference"), rows)
 
 
 def curves(results: Mapping[str, Result], path: pathlib.Path) -> None:
@@ -262,28 +296,6 @@ def curves(results: Mapping[str, Result], path: pathlib.Path) -> None:
     figure.savefig(path, format="png")
 
 
-def joined(base: Result, terms: Result) -> Result:
-    """A run of `pair` with the head's and the representation's own members, which ran apart from it.
-
-    Raises ValueError unless they have the same seeds, rows, backbone and evaluated steps.
-    """
-    if _pairing(base) != _pairing(terms):
-        raise ValueError(f"{terms['run']} does not belong to {base['run']}: seeds, rows, backbone or steps differ.")
-    reached = {
-        name: next((step for step, value in member["curve"] if value >= base["quality"]), None)
-        for name, member in terms["members"].items()
-    }
-    members = {name: {**member, "steps_to_quality": reached[name]} for name, member in terms["members"].items()}
-    return {**base, "members": {**base["members"], **members}}
-
-
-def _pairing(result: Result) -> tuple[Any, ...]:
-    members = result["members"]
-    seeds = sorted({name.rsplit("-", 1)[-1] for name in members})
-    steps = {tuple(step for step, _ in member["curve"]) for member in members.values()}
-    return seeds, steps, result["training_examples"], result["fingerprints"]
-
-
 def of_kind(results: Mapping[str, Result], kind: str) -> dict[str, Result]:
     """The runs of one kind, few examples first: `` for the main ones, else what the run's name ends in."""
     found = {name: result for name, result in results.items() if "-".join(name.split("-")[2:]) == kind}
@@ -305,16 +317,19 @@ def write(directory: pathlib.Path) -> None:
     tables: dict[str, Callable[[], str]] = {
         "main": lambda: main_table(main),
         "ablation": lambda: ablation_table(groups),
+        "tasks": lambda: tasks_table(groups),
+        "initial": lambda: initial_table(of_kind(results, "initial"), main),
+        "long": lambda: long_table(of_kind(results, "long"), main),
         "information": lambda: information_table(of_kind(results, "probe")),
-        "estimators": lambda: against_table(
-            of_kind(results, "estimators"), main, ("nwj-both", "dv-both", "smile-both", "js-both")
+        "estimators": lambda: estimators_table(
+            [*of_kind(results, "estimators").values(), *of_kind(results, "gentle").values()], main
         ),
         "weights": lambda: against_table(of_kind(results, "weights"), main, ("x0.3-both", "x3-both", "x10-both")),
         "head": lambda: against_table(of_kind(results, "head"), main, ("x0.3-head", "x3-head", "x10-head")),
         "changes": lambda: one_change_table({kind: of_kind(results, kind) for kind in CHANGES}, main),
         "rates": lambda: rates_table(of_kind(results, "rates"), main, ("x0.3", "x3")),
         "released": lambda: main_table(of_kind(results, "released_code")),
-        "public": lambda: main_table({name: r for name, r in every.items() if split_name(name)[0] in PUBLIC}),
+        "public": lambda: public_table({name: r for name, r in every.items() if split_name(name)[0] in PUBLIC}),
     }
     drawn = {name: make() for name, make in tables.items()}
     fill(PAGE, {name: text if text.count("\n") > 1 else "Not measured." for name, text in drawn.items()})

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench import claims, claims_report, pages
+from bench import claims, claims_report, pages, paired
 
 
 def result(seeds: int = 12, gain: float = 0.05) -> dict[str, Any]:
@@ -28,20 +28,20 @@ def result(seeds: int = 12, gain: float = 0.05) -> dict[str, Any]:
 def test_members_are_paired_by_seed() -> None:
     """Seed 10 comes after seed 9, and each difference is of one seed."""
     made = result()
-    np.testing.assert_allclose(claims_report.values(made, "plain", "test"), 0.6 + np.arange(12) / 100)
-    difference, low, high = claims_report.difference(made, "both", "test")
+    np.testing.assert_allclose(paired.values(made, "plain", "test"), 0.6 + np.arange(12) / 100)
+    difference, low, high = paired.difference(made, "both", "test")
     assert difference == pytest.approx(0.05) and low == pytest.approx(0.05) and high == pytest.approx(0.05)
 
 
 def test_a_member_that_never_got_there_counts_with_the_next_evaluation() -> None:
-    assert claims_report.values(result(), "plain", "steps_to_quality").tolist() == [40, 60] * 6
-    assert claims_report.values(result(1), "plain", "mean curve").tolist() == [pytest.approx((0.5 + 0.6 + 0.6) / 3)]
+    assert paired.values(result(), "plain", "steps_to_quality").tolist() == [40, 60] * 6
+    assert paired.values(result(1), "plain", "mean curve").tolist() == [pytest.approx((0.5 + 0.6 + 0.6) / 3)]
 
 
 def test_intervals_are_those_of_the_mean() -> None:
     """Of 400 standard normal differences: 1.96 / 20 on each side, to a tenth of it."""
     samples = np.random.default_rng(1).normal(size=400)
-    value, low, high = claims_report.bootstrap(samples, lambda x: x.mean(axis=-1))
+    value, low, high = paired.bootstrap(samples, lambda x: x.mean(axis=-1))
     assert value == pytest.approx(samples.mean())
     assert high - low == pytest.approx(2 * 1.96 * samples.std() / 20, rel=0.1)
 
@@ -50,7 +50,7 @@ def test_spread_is_a_ratio_of_deviations() -> None:
     made = result()
     for s in range(12):
         made["members"][f"both-seed{s}"]["test"] = 0.7 + s / 200  # half the spread
-    assert claims_report.spread(made, "both", "test") == pytest.approx((0.5, 0.5, 0.5))
+    assert paired.spread(made, "both", "test") == pytest.approx((0.5, 0.5, 0.5))
 
 
 def test_bold_is_what_leaves_zero_out() -> None:
@@ -63,7 +63,7 @@ def test_bold_is_what_leaves_zero_out() -> None:
 
 def test_pooling_counts_runs_and_keeps_seeds_together() -> None:
     good, none = result(gain=0.05), result(gain=0.0)
-    pooled = claims_report.pooled([good, none], "both", "test")
+    pooled = paired.pooled([good, none], "both", "test")
     assert pooled[0] == pytest.approx(0.025)
     assert claims_report.verdicts([good, none], "both", "test", 1) == "1 better, 0 worse of 2"
     assert claims_report.verdicts([good, none], "both", "test", -1) == "0 better, 1 worse of 2"
@@ -124,8 +124,8 @@ def test_pooled_spread_is_a_geometric_mean() -> None:
     for s in range(12):
         wide["members"][f"both-seed{s}"]["test"] = 0.6 + s / 50
         narrow["members"][f"both-seed{s}"]["test"] = 0.6 + s / 200
-    assert claims_report.pooled_spread([wide, narrow], "both", "test") == pytest.approx((1, 1, 1))
-    assert claims_report.pooled_spread([wide], "both", "test") == pytest.approx((2, 2, 2))
+    assert paired.pooled_spread([wide, narrow], "both", "test") == pytest.approx((1, 1, 1))
+    assert paired.pooled_spread([wide], "both", "test") == pytest.approx((2, 2, 2))
 
 
 def test_terms_that_ran_apart_join_the_pair_they_belong_to() -> None:
@@ -133,10 +133,10 @@ def test_terms_that_ran_apart_join_the_pair_they_belong_to() -> None:
     base, terms = result(2) | {"quality": 0.605}, result(2)
     for made, own in ((base, ("plain", "both")), (terms, ("head", "representation"))):
         made["members"] = {name: m for name, m in made["members"].items() if name.split("-")[0] in own}
-    both = claims_report.joined(base, terms)
-    assert claims_report.having([both, base], "head") == [both] and len(both["members"]) == 8
+    both = paired.joined(base, terms)
+    assert paired.having([both, base], "head") == [both] and len(both["members"]) == 8
     assert [both["members"][f"head-seed{s}"]["steps_to_quality"] for s in range(2)] == [None, 20]  # 0.60, 0.61
     assert both["members"]["both-seed0"] == base["members"]["both-seed0"] and len(base["members"]) == 4
     for other in (result(3), result(2) | {"fingerprints": {"backbone": "c"}}):
         with pytest.raises(ValueError, match="does not belong to films-64"):
-            claims_report.joined(base, other)
+            paired.joined(base, other)
