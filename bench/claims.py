@@ -16,11 +16,10 @@ import sys
 from typing import Any
 
 from bench import claims_report, reports
-from bench.claims_report import PUBLIC
+from bench.claims_report import PUBLIC, TASKS
 from infoprompt_jax.metrics_log import read_records, series
 
 RESULTS = pathlib.Path(__file__).parent / "results" / "claims"
-TASKS = ("entailment", "inference", "causes", "endings", "pronouns", "films")
 TRIED = ("entailment", "causes", "inference")  # where something else is tried
 LONG = ("inference", "films", "entailment")  # which still learn when the others end
 RELEASED = ("entailment", "causes", "films")  # with the recipe of the released code

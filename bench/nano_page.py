@@ -1,7 +1,7 @@
 """Writes docs/nano.md's tables from files: `python -m bench.nano_page`.
 
-bench/results/nano/world.json (python -m bench.world --out bench/results/nano), and pretraining.json and validation.json
-beside the backbone, which its pretraining wrote.
+bench/results/nano/world.json (python -m bench.world --out bench/results/nano) and run.json (python -m bench.nano_run),
+and pretraining.json and validation.json beside the backbone, which its pretraining wrote.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ def world_table(records: Sequence[Mapping[str, Any]]) -> str:
         "chance",
         "majority",
         "bag of words",
+        "choices alone",
     )
     return markdown(
         header,
@@ -40,11 +41,29 @@ def world_table(records: Sequence[Mapping[str, Any]]) -> str:
                 record["subject"] + " (held out)" * record["held_out"],
                 record["family"],
                 *(str(record[field]) for field in ("hard_prompts", "train", "validation", "test")),
-                *(percent(record[field]) for field in ("chance", "majority", "bag_of_words")),
+                *(percent(record[field]) for field in ("chance", "majority", "bag_of_words", "choices_alone")),
             )
             for record in records
         ],
     )
+
+
+def told_table(records: Sequence[Mapping[str, Any]]) -> str:
+    """How many test rows the pretraining's text tells with an answer."""
+    rows = [
+        (record["subject"], percent(record["told"]), percent(record["told_wrongly"]))
+        for record in records
+        if record["told"] is not None
+    ]
+    return markdown(("data set", "test rows told with the right answer", "with a wrong one"), rows)
+
+
+def run_block(run: Mapping[str, Any]) -> str:
+    """What `make run` prints at its end, and how long that took."""
+    (record,), machine = run["records"], run["machine"]
+    table = "\n".join(line.rstrip() for line in record["table"])
+    took = f"{record['seconds']:.0f} seconds on {machine['cores']} cores ({machine['processor']})"
+    return f"{took}, compilation included:\n\n```text\n{table}\n```"
 
 
 def validation_table(measured: Mapping[str, Mapping[str, Any]]) -> str:
@@ -78,9 +97,12 @@ def account(pretraining: Mapping[str, Any]) -> str:
 
 def main() -> None:
     records = json.loads((RESULTS / "world.json").read_text())["records"]
+    run = json.loads((RESULTS / "run.json").read_text())
     pretraining, validation = (json.loads((BACKBONE / f"{n}.json").read_text()) for n in ("pretraining", "validation"))
     blocks = {
+        "run": run_block(run),
         "world": world_table(records),
+        "told": told_table(records),
         "pretraining": account(pretraining),
         "validation": validation_table(validation),
     }

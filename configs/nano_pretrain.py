@@ -1,9 +1,9 @@
 """Pretrains `nano`, the backbone that comes with the package, on the held-in tasks of the generated world.
 
-    python -m infoprompt_jax.main --config=configs/nano_pretrain.py --workdir=runs/nano
+    python -m infoprompt_jax.main --config=configs/nano_pretrain.py --workdir=runs/nano-pretraining
 
-No download: rows and plain text are generated, the vocabulary is trained first (runs/nano/vocabulary). The result is
-the Hugging Face directory runs/nano/backbone; the table printed at the end, runs/nano/backbone/validation.json, is its
+No download: rows and plain text are generated, the vocabulary is trained first (WORKDIR/vocabulary). The result is
+the Hugging Face directory WORKDIR/backbone; the table printed at the end, WORKDIR/backbone/validation.json, is its
 accuracy on validation rows of the tasks it was trained on. The same command resumes a run that was stopped; the same
 seed gives the same weights on the same machine. Settings of the model and the data are in the group `pretrain`; steps,
 batch and rates are those of `train`:

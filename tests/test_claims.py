@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import pathlib
 from typing import Any
 
 import numpy as np
 import pytest
+import tiny_runs
 
 from bench import claims, claims_report, pages, paired
+from infoprompt_jax import jobs
+from infoprompt_jax.metrics_log import read_records
 
 
 def result(seeds: int = 12, gain: float = 0.05) -> dict[str, Any]:
@@ -21,7 +25,7 @@ def result(seeds: int = 12, gain: float = 0.05) -> dict[str, Any]:
             curve = [[0, 0.5], [20, test], [40, test]]
             members[f"{variant}-seed{s}"] = {"test": test, "steps_to_quality": reached, "curve": curve}
     references = {"no prompt": {"best": 0.5, "test": 0.51}}
-    about = {"run": "films-64", "training_examples": 64, "fingerprints": {"backbone": "b"}}
+    about = {"run": "films-64", "quality": 0.6, "training_examples": 64, "fingerprints": {"backbone": "b"}}
     return {"members": members, "references": references, **about}
 
 
@@ -140,3 +144,79 @@ def test_terms_that_ran_apart_join_the_pair_they_belong_to() -> None:
     for other in (result(3), result(2) | {"fingerprints": {"backbone": "c"}}):
         with pytest.raises(ValueError, match="does not belong to films-64"):
             paired.joined(base, other)
+
+
+def test_a_change_of_other_rows_or_of_another_backbone_is_refused(tmp_path: pathlib.Path) -> None:
+    for other in (result() | {"training_examples": 256}, result() | {"fingerprints": {"backbone": "c"}}):
+        with pytest.raises(ValueError, match="does not belong to films-64"):
+            paired.difference(other, "both", "test", result())
+    for name, backbone in (("a", "b"), ("b", "c")):
+        (tmp_path / f"{name}.json").write_text(json.dumps(result() | {"fingerprints": {"backbone": backbone}}))
+    with pytest.raises(ValueError, match="several backbones: b, c"):
+        claims_report.read(tmp_path)
+
+
+def test_last_evaluations_and_members_that_never_got_there() -> None:
+    made = result()
+    assert paired.values(made, "both", "last").tolist() == pytest.approx([0.65 + s / 100 for s in range(12)])
+    assert claims_report.never(made, "plain") == 6
+
+
+def test_each_term_has_a_column_in_each_tasks_row() -> None:
+    (row,) = claims_report.tasks_table({"static, 64": [result()]}).splitlines()[2:]
+    assert row == "| static, 64 | films | 65.5 ± 3.6 | +0.0 [0.0, 0.0] | +0.0 [0.0, 0.0] | **+5.0 [5.0, 5.0]** |"
+
+
+def test_a_long_run_stands_below_the_one_it_goes_on_from() -> None:
+    rows = claims_report.long_table({"films-64-long": result(gain=0.01)}, {"films-64": result()}).splitlines()[2:]
+    assert [row.split(" | ")[4] for row in rows] == ["**+5.0 [5.0, 5.0]**", "**+1.0 [1.0, 1.0]**"]
+
+
+def test_spread_on_the_same_examples() -> None:
+    """The mean over tasks is a geometric one, of half and twice the spread here."""
+    narrow, wide = result(), result()
+    for s in range(12):
+        narrow["members"][f"head-seed{s}"]["test"], wide["members"][f"head-seed{s}"]["test"] = s / 200, s / 50
+    made = {"films-64-initial": narrow, "causes-64-initial": wide}
+    rows = claims_report.initial_table(made, {"films-64": result(), "causes-64": result()}).splitlines()[2:]
+    heads = [row.split(" | ")[3] for row in rows]
+    assert [head.strip("*") for head in heads] == ["0.50 [0.50, 0.50]", "2.00 [2.00, 2.00]", "1.00 [1.00, 1.00]"]
+
+
+def test_information_is_a_difference_to_plain_prompts() -> None:
+    made = result()
+    for name, member in made["members"].items():
+        member |= {"head_mi": 2.0, "representation_mi": 3.0 + name.startswith("both") * 0.5}
+    (row,) = claims_report.information_table({"films-64-probe": made}).splitlines()[2:]
+    assert row.startswith("| films, 64 | 2.00 | 3.00 ± 0.00 | +0.00 [0.00, 0.00] |") and row.endswith(
+        "**+0.50 [0.50, 0.50]** |"
+    )
+
+
+def test_an_estimators_row_has_what_its_critics_claim() -> None:
+    made = result(gain=-0.1)
+    made["members"] = {f"dv-{n}": m for n, m in made["members"].items() if n.startswith("both")}
+    for s in range(12):
+        made["members"][f"dv-both-seed{s}"] |= {"head_mi": 10.0**s, "representation_mi": -1.0}
+    (row,) = claims_report.estimators_table([made], {"films-64": result()}).splitlines()[2:]
+    assert row == "| films, 64 | dv | **-10.0 [-10.0, -10.0]** | 5.5e+05 | -1 |"
+
+
+def test_what_is_kept_of_a_run(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a real, tiny one: curves and estimates are those of its log, accuracies those of its summary."""
+    monkeypatch.setitem(claims.RUNS, "words-8", "tiny")
+    config = tiny_runs.config(tmp_path, fleet__seeds=(0, 1), fleet__variants=("plain", "both"))
+    config.train.references = True
+    config.task.test_split = "validation"
+    jobs.run(config, str(tmp_path / "run"))
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    kept = claims.extract("words-8", tmp_path / "run")
+    assert list(kept["members"]) == [member["name"] for member in summary["members"]]
+    found, logged = kept["members"]["both-seed1"], read_records(tmp_path / "run" / "metrics.jsonl")
+    own = {(r["name"], r["step"]): r["value"] for r in logged if r["member"] == "both-seed1"}
+    assert found["curve"] == [(step, own["eval/accuracy", step]) for step in (0, 4, 8, 10)]
+    assert found["head_mi"] == pytest.approx(sum(own["head_mi", step] for step in range(6, 11)) / 5)
+    assert (
+        found["test"] == summary["members"][3]["test"]["accuracy"] and "head_mi" not in kept["members"]["plain-seed0"]
+    )
+    assert kept["quality"] == pytest.approx(0.9 * sum(m["final"]["accuracy"] for m in summary["members"][:2]) / 2)

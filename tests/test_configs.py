@@ -26,7 +26,8 @@ OWN_VARIANTS = {
     "nano_claims": ("senses,64", "causes,full,instance", "endings,256,estimators", "inference,256,released_code",
                     "entailment,64,weights", "pronouns,256,probe=runs/claims/pronouns-256", "sst2,256,pair",
                     "films,full,rates", "causes,256,negatives", "causes,256,mean_encoder", "causes,256,decay",
-                    "causes,256,head", "causes,64,terms", "causes,256,critic"),
+                    "causes,256,head", "causes,64,terms", "causes,256,critic", "films,full,long", "causes,256,initial",
+                    "causes,256,gentle"),
     "nano_pretrain": ("smoke",),
     "rospr_sources": ("p3", "nano", "nano,smoke"),
     "nano_rospr": ("sources", "siblings", "eval"),
@@ -155,6 +156,13 @@ def test_the_head_term_is_tried_alone() -> None:
     found = [member.config.infoprompt for member in expand(load("nano_claims", "inference,256,head"))]
     assert len(found) == 60 and {info.beta for info in found} == {0.0}
     assert sorted({round(info.gamma, 4) for info in found}) == [0.03, 0.3, 1.0]
+
+
+def test_gentle_weights_are_a_tenth_and_a_hundredth() -> None:
+    found = {member.name: member.config.infoprompt for member in expand(load("nano_claims", "causes,256,gentle"))}
+    assert len(found) == 120 and {info.estimator for info in found.values()} == {"nwj", "dv", "smile"}
+    info = found["dv-x0.01-both-seed19"]
+    assert (info.gamma, info.beta) == pytest.approx((0.001, 0.002))
 
 
 REVIEWS = [

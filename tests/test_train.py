@@ -10,9 +10,11 @@ from typing import Any
 import ml_collections
 import numpy as np
 import pytest
+import tiny_runs
 
 import infoprompt_jax as ip
 from infoprompt_jax import jobs, settings
+from infoprompt_jax.experiment import build
 from infoprompt_jax.metrics_log import read_records
 from infoprompt_jax.train import main_metric, prompt_norms
 
@@ -80,6 +82,19 @@ def test_pairs_start_alike_and_seeds_do_not(together: pathlib.Path) -> None:
     for seed in SEEDS:
         assert first[f"both-seed{seed}"] == first[f"plain-seed{seed}"]
     assert len(set(first.values())) == len(SEEDS)
+
+
+def test_seeds_may_share_their_data(tmp_path: pathlib.Path) -> None:
+    """With data.seed all members see the same few examples in the same order; their first prompts stay their own."""
+    own, same = (
+        build(tiny_runs.config(tmp_path, data__seed=seed, task__shots=8, fleet__seeds=(0, 1))) for seed in (-1, 5)
+    )
+    (first, second), (one, other) = own.streams, same.streams
+    assert not np.array_equal(first.numbers_of(3), second.numbers_of(3))
+    np.testing.assert_array_equal(one.numbers_of(3), other.numbers_of(3))
+    values_MPD = [np.asarray(found.initial_state().trainable["prompt"]["value"]) for found in (own, same)]
+    np.testing.assert_array_equal(*values_MPD)
+    assert not np.array_equal(*values_MPD[1])
 
 
 def test_the_workdir_holds_what_is_documented(together: pathlib.Path) -> None:

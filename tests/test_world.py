@@ -150,7 +150,7 @@ def test_labels_are_balanced(dataset: str) -> None:
 def test_splits_have_nothing_in_common(dataset: str) -> None:
     found = {split: {content(dataset, row) for row in sample(dataset, split)} for split in COUNTS}
     if dataset not in ("causes", "senses"):  # there a content is that of many rows
-        assert [len(contents) for contents in found.values()] == list(COUNTS.values())
+        assert all(len(found[split]) > 0.8 * count for split, count in COUNTS.items())  # the rest: options reordered
     assert found["train"].isdisjoint(found["validation"] | found["test"])
     assert found["validation"].isdisjoint(found["test"])
 
@@ -165,6 +165,27 @@ def test_words_alone_give_the_label_away_only_where_they_may(dataset: str) -> No
         return
     accuracy = bag_of_words(train, test)
     assert accuracy > 0.9 if world.DATASETS[dataset].lexical else accuracy < majority(test) + 0.08
+
+
+def test_choices_alone_and_what_the_text_tells() -> None:
+    """By hand: what is said of a right and of a wrong answer, and a baseline that reads the choices."""
+    pytest.importorskip("sklearn")
+    from bench import world as measured
+
+    causes = {"premise": "Ann was ill.", "question": "effect", "choice1": "She slept.", "choice2": "She ran."}
+    assert "Ann was ill, so she slept." in measured.sayings("causes", causes, 0)
+    because = causes | {"question": "cause"}
+    assert "Ann was ill because she ran." in measured.sayings("causes", because, 1)
+    endings = {"ctx": "Ann lives in Rome. She was ill.", "endings": ["She ran.", "She slept."]}
+    assert "Ann was ill. Then she slept." in measured.sayings("endings", endings, 1)
+    pronouns = {"sentence": "Ann paid Ben because _ had a debt.", "option1": "Ann", "option2": "Ben"}
+    assert measured.sayings("pronouns", pronouns, 0) == ["Ann paid Ben because Ann had a debt."]
+    senses = {"sentence1": "I sat by the bank.", "sentence2": "The bank was wet.", "label": 1}
+    assert measured.sayings("senses", senses, 1)[1] == "The bank was wet. I sat by the bank."
+    leaky = [{"choices": ["right a", "wrong b"], "label": 0}, {"choices": ["wrong a", "right b"], "label": 1}]
+    assert measured.choices_alone("order", leaky * 5, leaky) == 1.0
+    assert measured.told("causes", sample("causes", "test")[:100], right=True) > 0.9
+    assert measured.told("causes", sample("causes", "test")[:100], right=False) == 0.0
 
 
 @every_set

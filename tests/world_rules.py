@@ -325,7 +325,12 @@ def content(dataset: str, row: Row) -> Any:
         return row["question"], rest(row["premise"]), frozenset(asked)
     if dataset == "senses":
         return row["word"], frozenset(sense(row["word"], row[field]) for field in ("sentence1", "sentence2"))
-    return tuple(str(value) for field, value in row.items() if field != "label")
+    if dataset == "pronouns":
+        return row["sentence"], frozenset((row["option1"], row["option2"]))
+    if dataset == "which_kind":  # its splits tell rows apart by the order of their choices, too (docs/nano.md)
+        return row["question"], *row["choices"]
+    own = {field: value for field, value in row.items() if field != "label"}
+    return tuple(frozenset(value) if isinstance(value, list) else value for value in own.values())
 
 
 RULES = {

@@ -1,6 +1,7 @@
 """The data sets of the four families that the backbone is not pretrained on, as T0's were not.
 
-The backbone has read text like theirs (`world.text`), unlabelled; no row of theirs, hard prompt or label.
+The backbone has read unlabelled text about the same things (`world.text`), which tells what answers to some of them say
+(docs/nano.md); never a row, hard prompt or label of theirs.
 """
 
 from __future__ import annotations
