@@ -175,10 +175,21 @@ def long_table(results: Mapping[str, Result], bases: Mapping[str, Result]) -> st
     for name, result in results.items():
         for own in (bases["-".join(split_name(name))], result):
             steps = of_variant(own, "plain")[0]["curve"][-1][0]
-            found = [interval(difference(own, variant, "test"), 1, 100) for variant in ("head", "both")]
-            rows.append((title_of(name), str(steps), plus_minus(values(own, "plain", "test")), *found,
-                         ratio(spread(own, "both", "test"))))  # fmt: skip
-    return markdown(("task, examples", "steps", "plain", "head", "both", "spread, both / plain"), rows)
+            variants = ("head", "both")
+            rows.append(
+                (
+                    title_of(name),
+                    str(steps),
+                    plus_minus(values(own, "plain", "test")),
+                    *(interval(difference(own, variant, "test"), 1, 100) for variant in variants),
+                    f"{values(own, 'plain', 'steps_to_quality').mean():.0f}",
+                    *(interval(difference(own, variant, "steps_to_quality"), 0) for variant in variants),
+                    *(ratio(spread(own, variant, "test")) for variant in variants),
+                )
+            )
+    header = ("task, examples", "steps", "plain", "head", "both", "steps to 90 %: plain", "head", "both",
+              "spread, head / plain", "both / plain")  # fmt: skip
+    return markdown(header, rows)
 
 
 def information_table(results: Mapping[str, Result]) -> str:
