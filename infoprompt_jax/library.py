@@ -22,7 +22,7 @@ from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
 from infoprompt_jax import library_files as files
-from infoprompt_jax import partition, rospr
+from infoprompt_jax import locks, partition, rospr
 from infoprompt_jax.atomic import whole
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.library_files import Entry, Manifest, Model, refusal
@@ -135,17 +135,18 @@ class PromptLibrary:
         return cls.load(path, mesh, verify=False, field=first.field)
 
     def append(self, retriever: Model, sources: Sequence[SourcePrompt]) -> PromptLibrary:
-        """Adds source prompts as one more segment, and gives back the longer library; one process at a time.
+        """Adds source prompts as one more segment, and gives back the longer library.
 
-        Nothing that is there is written again but the manifest, which is replaced last.
+        Nothing that is there is written again but the manifest, which is replaced last. Appends take turns: each holds
+        the library's lock (`locks`; there is none on Windows) while it writes. Of two that have opened the same
+        library, the later is refused, for it has not seen what the other added.
 
         Raises:
           UserError: the keys come from another retriever or have another width, a prompt is for another backbone or has
             another length, a name is there already, something is not finite, or the library has changed on disk since
             it was opened.
         """
-        if files.read_manifest(self.path, self.field) != self.manifest:
-            raise refusal(self.path, self.field, "has been changed since it was opened: open it again")
+        self._check_unchanged()
         if retriever.fingerprint != self.manifest.retriever.fingerprint:
             raise refusal(
                 self.path,
@@ -153,8 +154,14 @@ class PromptLibrary:
                 f"has keys of the retriever {self.manifest.retriever}, not of {retriever}",
             )
         check_sources(self.path, self.manifest, sources, self.field)
-        files.write_manifest(self.path, add_segment(self.path, self.manifest, sources))
+        with locks.lock(self.path, wait=True):
+            self._check_unchanged()  # again: another may just have had the lock
+            files.write_manifest(self.path, add_segment(self.path, self.manifest, sources))
         return self.load(self.path, self.mesh, verify=False, field=self.field)
+
+    def _check_unchanged(self) -> None:
+        if files.read_manifest(self.path, self.field) != self.manifest:
+            raise refusal(self.path, self.field, "has been changed since it was opened: open it again")
 
     def verify(self) -> None:
         """Reads all: UserError unless every file is what was written, and finite, and every key has its prompt."""

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent import futures
 from typing import Any
 
 import jax
@@ -270,6 +271,23 @@ def test_appending_equals_making_it_anew_and_writes_no_old_file(tmp_path: pathli
     for found in (grown, PromptLibrary.load(tmp_path / "grown")):
         same(found, library)
     np.testing.assert_array_equal(grown.prompts([[4, 1]]), library.prompts([[4, 1]]))
+
+
+def test_of_appends_at_once_one_succeeds_and_the_others_are_told(path: pathlib.Path, library: PromptLibrary) -> None:
+    views = [PromptLibrary.load(path, tiny.one_device()) for _ in range(8)]
+
+    def append(number: int) -> str:
+        try:
+            return views[number].append(RETRIEVER, [source(10 + number)]).entries[-1].name
+        except UserError as error:
+            return str(error)
+
+    with futures.ThreadPoolExecutor(len(views)) as pool:
+        told = list(pool.map(append, range(len(views))))
+    grown = PromptLibrary.load(path, tiny.one_device())
+    (added,) = (name for name in told if name == grown.entries[-1].name)
+    assert all("has been changed since it was opened" in one for one in told if one != added)
+    assert len(grown) == len(library) + 1
 
 
 def test_merging_equals_making_it_anew(tmp_path: pathlib.Path, library: PromptLibrary) -> None:
