@@ -23,14 +23,14 @@ def evaluate(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str])
         return summary
     experiment = build(config)
     trainable = fleet.inference(experiment.initial_state().trainable)
-    directory.claim()
-    results = {name: experiment.evaluator(trainable, split) for name, split in experiment.splits.items()}
-    members = [
-        {"name": member.name, "steps": 0, "final": results["eval"][m], "best": results["eval"][m]}
-        | ({"test": results["test"][m]} if "test" in results else {})
-        for m, member in enumerate(experiment.members)
-    ]
-    summary = {"members": members, "examples": experiment.examples(), "backbone": experiment.backbone.name}
-    summary["fingerprints"] = {"backbone": experiment.backbone.fingerprint}
-    report.write_json(directory.path / "summary.json", summary)
+    with directory.claim():
+        results = {name: experiment.evaluator(trainable, split) for name, split in experiment.splits.items()}
+        members = [
+            {"name": member.name, "steps": 0, "final": results["eval"][m], "best": results["eval"][m]}
+            | ({"test": results["test"][m]} if "test" in results else {})
+            for m, member in enumerate(experiment.members)
+        ]
+        summary = {"members": members, "examples": experiment.examples(), "backbone": experiment.backbone.name}
+        summary["fingerprints"] = {"backbone": experiment.backbone.fingerprint}
+        report.write_json(directory.path / "summary.json", summary)
     return summary

@@ -16,7 +16,7 @@ import json
 import logging
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import ml_collections
@@ -71,8 +71,17 @@ def evaluate(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str])
     evaluation = Evaluation(config, directory.path / "targets")
     for target in targets:
         evaluation.own_prompts(target)
-    directory.claim()
-    records = []
+    with directory.claim():
+        records, unfit = evaluate_all(evaluation, targets)
+        return conclude(directory.path, evaluation, records, [*skipped, *unfit])
+
+
+def evaluate_all(evaluation: Evaluation, targets: Sequence[Target]) -> tuple[list[dict[str, Any]], list[Skipped]]:
+    """The records of the targets, and which of them cannot be read.
+
+    Raises UserError for one of these that was asked for by its own name, and where none is left.
+    """
+    records, unfit = [], []
     with Interrupt() as evaluation.interrupt:
         for number, target in enumerate(targets):
             try:
@@ -80,23 +89,32 @@ def evaluate(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str])
             except UserError as error:
                 if target.asked:
                     raise
-                skipped.append(Skipped(target.name, str(error)))
+                unfit.append(Skipped(target.name, str(error)))
                 log.info("%s is skipped: %s", target.name, error)
                 continue
             records.append(evaluation(target, evaluated, queries))
             shown = ", ".join(f"{method} {score:.4f}" for method, score in records[-1]["scores"].items())
             log.info("%d/%d %s: %s", number + 1, len(targets), target.name, shown)
     if not records:
-        raise UserError(f"No target of task.name={config.task.name!r} can be evaluated: {skipped[-1].reason}")
+        name = evaluation.config.task.name
+        raise UserError(f"No target of task.name={name!r} can be evaluated: {unfit[-1].reason}")
+    return records, unfit
+
+
+def conclude(
+    directory: pathlib.Path, evaluation: Evaluation, records: Sequence[dict[str, Any]], skipped: Sequence[Skipped]
+) -> dict[str, Any]:
+    """Writes the results and all that shows them; the summary."""
     # Before the analysis, which takes time and memory of its own: the scores are there whatever becomes of it.
     retrieval = {"retrieval": rospr_analysis.retrieval(records)}
-    report.write_json(directory.path / "results.json", rospr_report.results(records, skipped, retrieval))
+    report.write_json(directory / "results.json", rospr_report.results(records, skipped, retrieval))
+    config = evaluation.config
     analysis = rospr_analysis.analyse(records, evaluation.directory, evaluation.library, config.rospr, config.seed)
     results = rospr_report.results(records, skipped, analysis)
-    rospr_report.write(directory.path, results)
-    rospr_page.write(directory.path / rospr_page.NAME, evaluation.library, results, records)
+    rospr_report.write(directory, results)
+    rospr_page.write(directory / rospr_page.NAME, evaluation.library, results, records)
     summary = rospr_report.summary(results) | {"backbone": evaluation.backbone.name, "fingerprints": evaluation.made_by}
-    report.write_json(directory.path / "summary.json", summary)
+    report.write_json(directory / "summary.json", summary)
     return summary
 
 

@@ -74,24 +74,26 @@ def train_sources(config: ml_collections.ConfigDict, workdir: str | os.PathLike[
         if kept.exists():  # its groups are those of the plan
             raise UserError(next(iter(encoded.refused.values())))
         plan = plan.without(encoded.refused)
-    directory.claim()
-    plan.write(kept)
-    groups, failed = plan.groups(config.rospr.group), {}
-    with Interrupt() as interrupt:
-        for number, group in enumerate(groups):
-            if interrupt.requested:
-                raise Stopped(f"Stopped after {number} of {len(groups)} groups; the same command resumes.")
-            log.info("Group %d of %d: %s to %s.", number + 1, len(groups), group[0].name, group[-1].name)
-            place = directory.path / "groups" / f"{number:04d}"
-            trained = train_group(group_config(config, group), place, model)
-            failed |= failures(group, trained)
-            if made := source_prompts(group, trained, place / "prompts", encoded):
-                library = add(library, path, made, encoded.retriever, backbone(trained, made), config.rospr.similarity)
-    if library is None:
-        raise UserError("The loss of every source prompt became NaN or infinite: lower train.learning_rate.")
-    rospr_page.write(directory.path / rospr_page.NAME, library)
-    summary = summarize(library, failed, plan.skipped)
-    report.write_json(directory.path / "summary.json", summary)
+    with directory.claim():
+        plan.write(kept)
+        groups, failed = plan.groups(config.rospr.group), {}
+        with Interrupt() as interrupt:
+            for number, group in enumerate(groups):
+                if interrupt.requested:
+                    raise Stopped(f"Stopped after {number} of {len(groups)} groups; the same command resumes.")
+                log.info("Group %d of %d: %s to %s.", number + 1, len(groups), group[0].name, group[-1].name)
+                place = directory.path / "groups" / f"{number:04d}"
+                trained = train_group(group_config(config, group), place, model)
+                failed |= failures(group, trained)
+                if made := source_prompts(group, trained, place / "prompts", encoded):
+                    library = add(
+                        library, path, made, encoded.retriever, backbone(trained, made), config.rospr.similarity
+                    )
+        if library is None:
+            raise UserError("The loss of every source prompt became NaN or infinite: lower train.learning_rate.")
+        rospr_page.write(directory.path / rospr_page.NAME, library)
+        summary = summarize(library, failed, plan.skipped)
+        report.write_json(directory.path / "summary.json", summary)
     return summary
 
 

@@ -282,11 +282,11 @@ def train(
     if summary is None:
         experiment = build(config, backbone)
         state = experiment.initial_state()
-        directory.claim()
-        with Interrupt() as interrupt:
-            run = Run(experiment, directory, state)
-            run.train(interrupt)
-        summary = run.finish()
+        with directory.claim():
+            with Interrupt() as interrupt:
+                run = Run(experiment, directory, state)
+                run.train(interrupt)
+            summary = run.finish()
     if all("failed_at_step" in member for member in summary["members"]):
         raise UserError("The loss of every member became NaN or infinite: lower train.learning_rate.")
     return summary

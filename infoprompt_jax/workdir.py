@@ -6,16 +6,19 @@ prompts/<member>/  the best prompt of each member       last_prompts/<member>/  
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
 import pathlib
+from collections.abc import Iterator
 from typing import Any
 
+import jax
 import ml_collections
 import numpy as np
 
-from infoprompt_jax import prompt_files, report
+from infoprompt_jax import locks, prompt_files, report
 from infoprompt_jax.backbone import Backbone
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.experiment import Experiment
@@ -82,17 +85,31 @@ class Workdir:
         log.info("This run is done; its results stand in %s.", self.path)
         return json.loads(summary.read_text())
 
-    def claim(self) -> None:
-        """Makes the directory this run's."""
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            if not (self.path / "config.json").exists():
-                report.write_json(self.path / "config.json", self.config)
-        except OSError as error:
-            reason = error.strerror or error
-            raise UserError(
-                f"The workdir {self.path} cannot be written ({reason}): choose another --workdir."
-            ) from error
+    @contextlib.contextmanager
+    def claim(self) -> Iterator[None]:
+        """Makes the directory this run's, and for as long as the block lasts nobody else's.
+
+        Raises:
+          UserError: another process is running in it, or it cannot be written.
+        """
+        with contextlib.ExitStack() as stack:
+            try:
+                self.path.mkdir(parents=True, exist_ok=True)
+                if jax.process_index() == 0:  # the processes of a run on several hosts share their directory
+                    stack.enter_context(locks.lock(self.path, wait=False))
+                self._check_same_run()  # again: another may have claimed it while this one was loading
+                if not (self.path / "config.json").exists():
+                    report.write_json(self.path / "config.json", self.config)
+            except BlockingIOError as error:
+                raise UserError(
+                    f"Another process is running in the workdir {self.path}: choose another --workdir, or wait."
+                ) from error
+            except OSError as error:
+                reason = error.strerror or error
+                raise UserError(
+                    f"The workdir {self.path} cannot be written ({reason}): choose another --workdir."
+                ) from error
+            yield
 
 
 def export_prompts(

@@ -23,19 +23,41 @@ def config(**fields: Any) -> Any:
 def test_nothing_is_written_before_the_claim(tmp_path: pathlib.Path) -> None:
     directory = Workdir(tmp_path / "new" / "run", config())
     assert directory.finished() is None and list(tmp_path.iterdir()) == []
-    directory.claim()
+    with directory.claim():
+        pass
     assert json.loads((tmp_path / "new" / "run" / "config.json").read_text()) == json.loads(config().to_json())
 
 
 def test_the_same_config_goes_on(tmp_path: pathlib.Path) -> None:
-    Workdir(tmp_path, config(fleet__seeds=(0, 1))).claim()
+    with Workdir(tmp_path, config(fleet__seeds=(0, 1))).claim():
+        pass
     before = (tmp_path / "config.json").read_bytes()
-    Workdir(tmp_path, config(fleet__seeds=(0, 1), train__save_every=7, data__threads=5)).claim()
+    with Workdir(tmp_path, config(fleet__seeds=(0, 1), train__save_every=7, data__threads=5)).claim():
+        pass
     assert (tmp_path / "config.json").read_bytes() == before
 
 
+def test_two_processes_do_not_run_in_one_directory(tmp_path: pathlib.Path) -> None:
+    """`flock` knows open files: another of this process is refused as that of another process is."""
+    other = Workdir(tmp_path, config())
+    told = r"^Another process is running in the workdir .*: choose another --workdir"
+    with Workdir(tmp_path, config()).claim(), pytest.raises(UserError, match=told), other.claim():
+        pass
+    with other.claim():
+        pass
+
+
+def test_what_was_claimed_while_this_run_was_loading_is_not_taken(tmp_path: pathlib.Path) -> None:
+    late = Workdir(tmp_path, config(seed=1))
+    with Workdir(tmp_path, config()).claim():
+        pass
+    with pytest.raises(UserError, match="holds a run with seed=0, this one has 1"), late.claim():
+        pass
+
+
 def test_a_run_that_ran_out_of_memory_may_go_on_with_less(tmp_path: pathlib.Path) -> None:
-    Workdir(tmp_path, config()).claim()
+    with Workdir(tmp_path, config()).claim():
+        pass
     less = {"train__eval_batch_size": 8, "fleet__at_once": 1, "backbone__remat": "full"}
     Workdir(tmp_path, config(**less))
     with pytest.raises(UserError, match=r"holds a run with train\.learning_rate=0\.3, this one has 0\.1"):
@@ -56,7 +78,8 @@ def test_changeable_fields_exist() -> None:
 
 
 def test_another_config_is_refused(tmp_path: pathlib.Path) -> None:
-    Workdir(tmp_path, config()).claim()
+    with Workdir(tmp_path, config()).claim():
+        pass
     sentence = r"holds a run with train\.learning_rate=0\.3, this one has 0\.1: choose another --workdir"
     with pytest.raises(UserError, match=sentence):
         Workdir(tmp_path, config(train__learning_rate=0.1))
@@ -77,7 +100,8 @@ def test_what_is_no_run_is_left_alone(tmp_path: pathlib.Path) -> None:
 
 def test_what_a_process_killed_at_its_first_file_left_is_no_obstacle(tmp_path: pathlib.Path) -> None:
     (tmp_path / ".config.json.17.partial").write_text("{")
-    Workdir(tmp_path, config()).claim()
+    with Workdir(tmp_path, config()).claim():
+        pass
     assert (tmp_path / "config.json").is_file()
 
 
@@ -89,13 +113,15 @@ def test_directories_without_permission(tmp_path: pathlib.Path) -> None:
 
 
 def test_directories_that_cannot_be_made(tmp_path: pathlib.Path) -> None:
-    with pytest.raises(UserError, match=r"The workdir /proc/run cannot be written.*: choose another --workdir"):
-        Workdir("/proc/run", config()).claim()
+    told = r"The workdir /proc/run cannot be written.*: choose another --workdir"
+    with pytest.raises(UserError, match=told), Workdir("/proc/run", config()).claim():
+        pass
 
 
 def test_a_finished_run_gives_its_summary(tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture) -> None:
     directory = Workdir(tmp_path, config())
-    directory.claim()
+    with directory.claim():
+        pass
     (tmp_path / "summary.json").write_text('{"members": []}')
     with caplog.at_level("INFO"):
         assert directory.finished() == {"members": []}

@@ -70,21 +70,21 @@ def pretrain(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str],
     if summary is not None:
         return summary
     own = mixture.training_tasks(config)
-    directory.claim()
-    draw = random.Random(config.seed)
-    lines = [(line or world_line())(draw) for _ in range(config.pretrain.lines)]
-    tokenizer = find_vocabulary(directory.path / "vocabulary", config, own, lines)
-    found = [tokenize(task, config.task.train_split, config, tokenizer) for task in own]
-    held_back = [tokenize(task, config.task.eval_split, config, tokenizer) for task in own]
-    position = {"vocabulary": tokenizer.fingerprint, "data": rows.data_fingerprint(found)}
-    with Interrupt() as interrupt:
-        run = Run(config, directory.path, mixture.mixture(config, own, found, lines, tokenizer), position)
-        run.train(interrupt)
-    run.export(tokenizer)
-    measured = validation.validate(directory.path / "backbone", own, held_back, config)
-    report.write_json(directory.path / "backbone" / "validation.json", measured)
-    summary = {"pretraining": run.account(), "validation": measured}
-    report.write_json(directory.path / "summary.json", summary)
+    with directory.claim():
+        draw = random.Random(config.seed)
+        lines = [(line or world_line())(draw) for _ in range(config.pretrain.lines)]
+        tokenizer = find_vocabulary(directory.path / "vocabulary", config, own, lines)
+        found = [tokenize(task, config.task.train_split, config, tokenizer) for task in own]
+        held_back = [tokenize(task, config.task.eval_split, config, tokenizer) for task in own]
+        position = {"vocabulary": tokenizer.fingerprint, "data": rows.data_fingerprint(found)}
+        with Interrupt() as interrupt:
+            run = Run(config, directory.path, mixture.mixture(config, own, found, lines, tokenizer), position)
+            run.train(interrupt)
+        run.export(tokenizer)
+        measured = validation.validate(directory.path / "backbone", own, held_back, config)
+        report.write_json(directory.path / "backbone" / "validation.json", measured)
+        summary = {"pretraining": run.account(), "validation": measured}
+        report.write_json(directory.path / "summary.json", summary)
     return summary
 
 
