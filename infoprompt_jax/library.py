@@ -40,6 +40,7 @@ class PromptLibrary:
 
     path: pathlib.Path
     manifest: Manifest
+    fingerprint: str  # of the manifest as it was read, and so of all files that it names
     segments: list[dict[str, np.ndarray]]
     mesh: Mesh
     field: str = FIELD
@@ -62,9 +63,9 @@ class PromptLibrary:
           UserError: nothing is there, or not a whole, undamaged library.
         """
         path = pathlib.Path(path).expanduser()
-        manifest = files.read_manifest(path, field)
+        manifest, digest = files.read_manifest(path, field)
         segments = files.open_segments(path, manifest, field)
-        library = cls(path, manifest, segments, mesh or partition.make_mesh(), field)
+        library = cls(path, manifest, digest[:16], segments, mesh or partition.make_mesh(), field)
         if verify:
             library.verify()
         return library
@@ -160,7 +161,7 @@ class PromptLibrary:
         return self.load(self.path, self.mesh, verify=False, field=self.field)
 
     def _check_unchanged(self) -> None:
-        if files.read_manifest(self.path, self.field) != self.manifest:
+        if files.read_manifest(self.path, self.field)[0] != self.manifest:
             raise refusal(self.path, self.field, "has been changed since it was opened: open it again")
 
     def verify(self) -> None:

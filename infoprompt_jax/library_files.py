@@ -123,12 +123,13 @@ def checksum(content: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def read_manifest(directory: pathlib.Path, field: str) -> Manifest:
-    """The manifest, if it is what was once written; UserError otherwise."""
+def read_manifest(directory: pathlib.Path, field: str) -> tuple[Manifest, str]:
+    """The manifest, and its file's SHA-256 sum, if it is what was once written; UserError otherwise."""
     if not directory.exists():
         raise refusal(directory, field, "does not exist")
     try:
-        content = json.loads((directory / MANIFEST).read_text())
+        read = (directory / MANIFEST).read_bytes()
+        content = json.loads(read)
         stated = content.pop("checksum")
     except (OSError, ValueError, AttributeError, KeyError, TypeError) as error:
         raise refusal(directory, field, f"lacks a readable {MANIFEST}, as one has that was written whole") from error
@@ -137,7 +138,7 @@ def read_manifest(directory: pathlib.Path, field: str) -> Manifest:
     if content.get("format") != FORMAT:
         raise refusal(directory, field, f"has format {content.get('format')!r}, but {FORMAT} was expected")
     try:
-        return _manifest(content["library"])
+        return _manifest(content["library"]), hashlib.sha256(read).hexdigest()
     except (KeyError, TypeError, AttributeError) as error:
         raise refusal(directory, field, f"holds a {MANIFEST} without what format {FORMAT} has ({error})") from error
 

@@ -41,7 +41,6 @@ from infoprompt_jax.backbone import Backbone
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.experiment import TokenizedSplits, own_backbone
 from infoprompt_jax.library import FIELD, PromptLibrary
-from infoprompt_jax.library_files import MANIFEST, sha256
 from infoprompt_jax.rospr_targets import Skipped, Target
 from infoprompt_jax.rows import Rows
 from infoprompt_jax.task_kinds import answer_format, family
@@ -145,7 +144,7 @@ class Evaluation:
         same = self.retriever is self.backbone
         self.retriever_tokenized = self.tokenized if same else TokenizedSplits(config, self.retriever)
         self.made_by = {
-            "library": sha256(self.library.path / MANIFEST)[:16],
+            "library": self.library.fingerprint,
             "backbone": self.backbone.fingerprint,
             "retriever": self.retriever.fingerprint,
         }

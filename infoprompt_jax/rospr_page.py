@@ -19,7 +19,6 @@ from markupsafe import Markup
 from infoprompt_jax import page, prompt_map, report
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.library import PromptLibrary
-from infoprompt_jax.library_files import MANIFEST, sha256
 from infoprompt_jax.page import fold, join, table, tag
 from infoprompt_jax.rospr_report import ORACLE, TITLES, VARIED, rows_text
 
@@ -246,11 +245,10 @@ def read(workdir: str | pathlib.Path, library: PromptLibrary) -> tuple[Json, lis
     kept = (json.loads(path.read_text(encoding="utf-8")) for path in sorted((workdir / "targets").glob("*.json")))
     by_name = {record["target"]: record for record in kept}
     records = [by_name[one["target"]] for one in results["targets"]]
-    fingerprint = sha256(library.path / MANIFEST)[:16]
-    if other := {record["made_by"]["library"] for record in records} - {fingerprint}:
+    if other := {record["made_by"]["library"] for record in records} - {library.fingerprint}:
         raise UserError(
-            f"{workdir} was made with another library (fingerprint {min(other)}) than {library.path} ({fingerprint}): "
-            "give the one that its config.json names, as it was then."
+            f"{workdir} was made with another library (fingerprint {min(other)}) than {library.path} "
+            f"({library.fingerprint}): give the one that its config.json names, as it was then."
         )
     return results, records
 

@@ -263,6 +263,30 @@ def check_another_library_is_refused(
         jobs.run(config, str(directory / "stopped"))
 
 
+def test_results_are_of_the_library_that_was_opened(
+    model: tiny.Backbone, folder: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that grows while the models are loaded is another for the run that resumes."""
+    path = random_library(tmp_path / "library", model, 3)
+    config, load = configure(folder, path, task__template="bare"), rospr_eval._load
+
+    def and_append(*arguments: Any) -> Any:
+        monkeypatch.undo()
+        library = PromptLibrary.load(path)
+        late = Prompt(prompt(9, model.config.d_model))
+        library.append(keys.model(model), [SourcePrompt(Entry("late", "late"), late, library.keys_KR[:2])])
+        return load(*arguments)
+
+    opened = PromptLibrary.load(path).fingerprint
+    monkeypatch.setattr(rospr_eval, "_load", and_append)
+    jobs.run(config, str(tmp_path / "run"))
+    (target,) = (tmp_path / "run" / "targets").glob("*.json")
+    assert json.loads(target.read_text())["made_by"]["library"] == opened
+    (tmp_path / "run" / "summary.json").unlink()
+    with pytest.raises(UserError, match=f"when the fingerprint of the library was {opened}, but it is .* now"):
+        jobs.run(config, str(tmp_path / "run"))
+
+
 @pytest.mark.parametrize(("made_by", "field"), [("retriever", "rospr.retriever"), ("backbone", "backbone.name")])
 def test_a_library_of_other_models_is_refused(
     made_by: str, field: str, model: tiny.Backbone, folder: pathlib.Path, tmp_path: pathlib.Path
