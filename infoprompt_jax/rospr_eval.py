@@ -68,8 +68,10 @@ def evaluate(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str])
     for one in skipped:
         log.info("%s is skipped: %s", one.name, one.reason)
     evaluation = Evaluation(config, directory.path / "targets")
-    for target in targets:
+    for target in targets:  # before the directory is claimed, so that the mended config may have it
         evaluation.own_prompts(target)
+        if target.asked:
+            evaluation.instances(target)
     with directory.claim():
         records, unfit = evaluate_all(evaluation, targets)
         return conclude(directory.path, evaluation, records, [*skipped, *unfit])
@@ -129,10 +131,11 @@ class Evaluation:
     """All that targets share: the models, the library, tokenised rows, and where the results go."""
 
     def __init__(self, config: ml_collections.ConfigDict, directory: pathlib.Path) -> None:
-        """Raises UserError unless the library is whole, and made with this backbone and this retriever."""
+        """Raises UserError unless the library is whole, has enough keys, and is of this backbone and this retriever."""
         self.config, self.directory = config, directory
         mesh = partition.make_mesh(config.mesh.data, config.mesh.model)
         self.library = PromptLibrary.load(config.rospr.library, mesh)
+        _check_top(self.library, config.rospr.top)
         self.backbone, self.retriever = _load(config, mesh)
         _check_same(self.library, self.backbone, self.retriever)
         data = config.data
@@ -197,7 +200,10 @@ class Evaluation:
         return record
 
     def instances(self, target: Target) -> tuple[Instances, Instances]:
-        """The rows to evaluate, and those that vote, drawn by the run's seed: for every hard prompt the same rows."""
+        """The rows to evaluate, and those that vote, drawn by the run's seed: for every hard prompt the same rows.
+
+        They are read and tokenised once. Raises UserError where they cannot be.
+        """
         task, limit = target.task, self.config.task.eval_limit
         query_split = self.config.rospr.query_split or target.split
         rows, queries = (self.tokenized(task, split) for split in (target.split, query_split))
@@ -303,6 +309,14 @@ def _load(config: ml_collections.ConfigDict, mesh: Mesh) -> tuple[Backbone, Back
     """The backbone, and the retriever: the same thing where the config names no other."""
     backbone = own_backbone(config, mesh)
     return backbone, backbone if source_keys.is_own(config) else source_keys.load_retriever(config)
+
+
+def _check_top(library: PromptLibrary, top: int) -> None:
+    if not 1 <= top <= len(library.owners_K):
+        raise UserError(
+            f"rospr.top={top} is not between 1 and {len(library.owners_K)}, the number of keys of the library "
+            f"{str(library.path)!r}: set rospr.top to at most that."
+        )
 
 
 def _check_same(library: PromptLibrary, backbone: Backbone, retriever: Backbone) -> None:

@@ -200,7 +200,7 @@ def _rospr() -> ml_collections.ConfigDict:
     rospr.methods = ("none", "rospr", "inter", "var", "inter_var", "per_query", "oracle")
     rospr.queries = 32  # Q, unlabelled instances of the target that vote
     rospr.query_split = ""  # where they come from; "" = task.eval_split
-    rospr.top = 10  # N, nearest keys of a query
+    rospr.top = 10  # N, nearest keys of a query (all, where fewer are left without the target's own source prompts)
     rospr.interpolate = 3  # N', candidates that are interpolated or ranked by variance
     rospr.eps = 0.01  # added to the variance of answers, in squared fractions
     return rospr

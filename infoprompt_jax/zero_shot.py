@@ -169,7 +169,10 @@ class ZeroShot:
         return Outcome(predictions, mixtures, hits, votes, candidates, own_B, table_MB, query_keys_QR)
 
     def search(self, queries_QR: np.ndarray, left_out: Sequence[int]) -> Hits:
-        """The library's hits without those of some source prompts: as many more are asked for as these have keys."""
+        """The library's hits without those of some source prompts: as many more are asked for as these have keys.
+
+        Where the others have fewer than `top` keys, each query's hits are all of them.
+        """
         top, owners_K = self.settings.top, self.library.owners_K
         more = int(np.isin(owners_K, left_out).sum())
         hits = self.library.search(queries_QR, min(top + more, len(owners_K)) if more else top)

@@ -263,6 +263,24 @@ def check_another_library_is_refused(
         jobs.run(config, str(directory / "stopped"))
 
 
+def test_what_does_not_fit_leaves_the_workdir_to_the_mended_config(
+    model: tiny.Backbone, folder: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    library = random_library(tmp_path / "library", model, 2)
+    run, mended = tmp_path / "run", configure(folder, library, task__template="bare", rospr__methods=("rospr",))
+    for fields, message in (
+        ({"rospr__top": 11}, r"rospr\.top=11 is not between 1 and 10, the number of keys .* set rospr\.top to at most"),
+        ({"rospr__query_split": "secret"}, "has no split 'secret'"),
+        ({"task__eval_split": "secret"}, "has no split 'secret'"),
+    ):
+        wrong = mended.copy_and_resolve_references()
+        wrong.update_from_flattened_dict({name.replace("__", "."): value for name, value in fields.items()})
+        with pytest.raises(UserError, match=message):
+            jobs.run(wrong, str(run))
+        assert not run.exists()
+    jobs.run(mended, str(run))
+
+
 def test_results_are_of_the_library_that_was_opened(
     model: tiny.Backbone, folder: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
