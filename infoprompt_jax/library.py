@@ -30,7 +30,7 @@ from infoprompt_jax.library_sources import SourcePrompt, add_segment, check_name
 from infoprompt_jax.rospr import Choice, Hits
 from infoprompt_jax.search import Index
 
-SIMILARITIES = ("inner_product", "cosine")
+SIMILARITIES = ("inner_product", "cosine")  # the first is the default
 FIELD = "rospr.library"
 
 
@@ -77,7 +77,7 @@ class PromptLibrary:
         retriever: Model,
         backbone: Model,
         sources: Sequence[SourcePrompt],
-        similarity: str = "inner_product",
+        similarity: str = SIMILARITIES[0],
         mesh: Mesh | None = None,
         field: str = FIELD,
     ) -> PromptLibrary:

@@ -131,11 +131,11 @@ class Evaluation:
     """All that targets share: the models, the library, tokenised rows, and where the results go."""
 
     def __init__(self, config: ml_collections.ConfigDict, directory: pathlib.Path) -> None:
-        """Raises UserError unless the library is whole, has enough keys, and is of this backbone and this retriever."""
+        """Raises UserError unless the library is whole, made with this backbone and retriever, and fits `rospr`."""
         self.config, self.directory = config, directory
         mesh = partition.make_mesh(config.mesh.data, config.mesh.model)
         self.library = PromptLibrary.load(config.rospr.library, mesh)
-        _check_top(self.library, config.rospr.top)
+        _check_settings(self.library, config.rospr)
         self.backbone, self.retriever = _load(config, mesh)
         _check_same(self.library, self.backbone, self.retriever)
         data = config.data
@@ -311,10 +311,15 @@ def _load(config: ml_collections.ConfigDict, mesh: Mesh) -> tuple[Backbone, Back
     return backbone, backbone if source_keys.is_own(config) else source_keys.load_retriever(config)
 
 
-def _check_top(library: PromptLibrary, top: int) -> None:
-    if not 1 <= top <= len(library.owners_K):
+def _check_settings(library: PromptLibrary, settings: ml_collections.ConfigDict) -> None:
+    if settings.similarity not in ("", library.manifest.similarity):
         raise UserError(
-            f"rospr.top={top} is not between 1 and {len(library.owners_K)}, the number of keys of the library "
+            f"rospr.similarity={settings.similarity!r} is not what the library {str(library.path)!r} was made with, "
+            f"{library.manifest.similarity!r}: leave rospr.similarity empty, or choose another {FIELD}."
+        )
+    if not 1 <= settings.top <= len(library.owners_K):
+        raise UserError(
+            f"rospr.top={settings.top} is not between 1 and {len(library.owners_K)}, the number of keys of the library "
             f"{str(library.path)!r}: set rospr.top to at most that."
         )
 

@@ -193,7 +193,7 @@ def _rospr() -> ml_collections.ConfigDict:
     """The Source Prompt Library, how prompts are retrieved from it, what is measured; see docs/rospr.md."""
     rospr = ml_collections.ConfigDict()
     rospr.retriever = ""  # T5 whose encoder makes keys and queries: hub id or directory; "" = the backbone itself
-    rospr.similarity = "inner_product"  # inner_product (the paper's) | cosine, of a library that is made
+    rospr.similarity = ""  # inner_product | cosine; "" = the library's, and of one that is made the paper's, the first
     rospr.instances = 100  # n, training instances that a source prompt is found by
     rospr.group = 64  # source prompts that are trained at once: as many as fit memory
     rospr.library = ""  # job=rospr_eval: the library's directory (<workdir>/library of the job rospr_sources)
@@ -233,7 +233,7 @@ CHOICES = {
     "infoprompt.negatives": ("posterior", "in_batch"),
     "train.task_loss": ("lm", "choices", "verbalizer"),
     "train.optimizer": ("adafactor", "adamw"),
-    "rospr.similarity": ("inner_product", "cosine"),
+    "rospr.similarity": ("", "inner_product", "cosine"),
     "train.schedule": ("constant", "linear", "cosine"),
     "scoring.normalize": ("none", "tokens", "characters"),
     "task.metric": ("", "accuracy", "f1", "macro_f1", "matthews", "exact_match"),

@@ -26,7 +26,7 @@ from infoprompt_jax import report, rospr_page, settings, source_plan
 from infoprompt_jax.backbone import Backbone
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.experiment import own_backbone
-from infoprompt_jax.library import PromptLibrary
+from infoprompt_jax.library import SIMILARITIES, PromptLibrary
 from infoprompt_jax.library_files import Entry, Model
 from infoprompt_jax.library_sources import SourcePrompt
 from infoprompt_jax.prompt_files import load_prompt
@@ -192,7 +192,7 @@ def add(
     similarity: str,
 ) -> PromptLibrary:
     if library is None:
-        return PromptLibrary.create(path, retriever, model, made, similarity)
+        return PromptLibrary.create(path, retriever, model, made, similarity or SIMILARITIES[0])
     return library.append(retriever, made)
 
 

@@ -43,6 +43,9 @@ CHANGEABLE = (
     "train.tensorboard",
 )
 
+# What a field's default was called before, where "" took its place: such a run may go on.
+FORMER_DEFAULTS = {"rospr.similarity": "inner_product"}
+
 
 class Workdir:
     """The directory of one run; nothing is written before `claim`."""
@@ -69,7 +72,11 @@ class Workdir:
             before, now = flatten(json.loads(saved.read_text())), flatten(self.config)
         except ValueError as error:
             raise UserError(f"{saved} is not valid JSON ({error}): choose another --workdir.") from error
-        before = flatten(json.loads(defaults().to_json())) | before  # a run that is older than a field has its default
+        default = flatten(json.loads(defaults().to_json()))
+        before = default | before  # a run that is older than a field has its default
+        for field, former in FORMER_DEFAULTS.items():
+            if before[field] == former and now.get(field) == default[field]:
+                before[field] = default[field]
         for field in sorted(before.keys() | now.keys()):
             if before.get(field) != now.get(field) and field not in CHANGEABLE:
                 raise UserError(

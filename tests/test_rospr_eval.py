@@ -316,6 +316,16 @@ def test_a_library_of_other_models_is_refused(
     assert str(refused.value).count(". ") == 0
 
 
+def test_a_library_is_searched_by_its_own_similarity(
+    model: tiny.Backbone, folder: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    library = random_library(tmp_path / "library", model, 2, similarity="cosine")
+    for similarity in ("", "cosine"):
+        Evaluation(configure(folder, library, rospr__similarity=similarity), tmp_path)
+    with pytest.raises(UserError, match=r"rospr\.similarity='inner_product' is not what .* was made with, 'cosine'"):
+        Evaluation(configure(folder, library, rospr__similarity="inner_product"), tmp_path)
+
+
 def test_another_retriever_reads_in_its_own_tokens(
     model: tiny.Backbone, folder: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:

@@ -73,6 +73,14 @@ def test_a_run_that_is_older_than_a_field_has_its_default(tmp_path: pathlib.Path
         Workdir(tmp_path, config(seed=3, task__cap=5))
 
 
+def test_a_run_with_the_former_name_of_a_default_goes_on(tmp_path: pathlib.Path) -> None:
+    with Workdir(tmp_path, config(rospr__similarity="inner_product")).claim():
+        pass
+    Workdir(tmp_path, config())
+    with pytest.raises(UserError, match=r"rospr\.similarity='inner_product', this one has 'cosine'"):
+        Workdir(tmp_path, config(rospr__similarity="cosine"))
+
+
 def test_changeable_fields_exist() -> None:
     assert set(CHANGEABLE) <= settings.flatten(settings.defaults().to_dict()).keys()
 
