@@ -1,4 +1,4 @@
-"""Files and directories that appear whole or not at all, whatever moment the process is killed at."""
+"""Files and directories that appear whole or not at all, whatever moment the process or the machine dies at."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ os.umask(UMASK)
 def whole(path: str | pathlib.Path) -> Iterator[pathlib.Path]:
     """Yields a path beside `path` to write a file or a directory at; it takes `path`'s place when the block succeeds.
 
-    What stood at `path` is replaced: whether it may be is the caller's to check.
+    What stood at `path` is replaced: whether it may be is the caller's to check. All that was written is on disk before
+    it appears there, and so before whatever is written next.
     """
     path = pathlib.Path(path).absolute()
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -25,7 +26,7 @@ def whole(path: str | pathlib.Path) -> Iterator[pathlib.Path]:
         _remove(leftover)
     try:
         yield partial
-        _share(partial)
+        _complete(partial)
         if path.is_dir():  # a directory cannot be renamed onto another that holds files
             path.rename(old)
         partial.replace(path)
@@ -34,10 +35,12 @@ def whole(path: str | pathlib.Path) -> Iterator[pathlib.Path]:
             _remove(leftover)
 
 
-def _share(path: pathlib.Path) -> None:
-    """Gives files the permissions that `open` would: safetensors writes them for their owner alone."""
+def _complete(path: pathlib.Path) -> None:
+    """Waits until the files are on disk, with the permissions of `open`: safetensors writes for their owner alone."""
     for file in (path, *path.rglob("*")):
         if file.is_file():
+            with file.open("r+b") as stream:
+                os.fsync(stream.fileno())
             file.chmod(0o666 & ~UMASK)
 
 

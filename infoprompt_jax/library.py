@@ -129,7 +129,6 @@ class PromptLibrary:
                 for segment in library.manifest.segments:
                     name = files.segment_name(len(segments))
                     shutil.copyfile(library.path / segment.file, partial / name)
-                    files.flush(partial / name)
                     segments.append(dataclasses.replace(segment, file=name))
             manifest = dataclasses.replace(first.manifest, segments=tuple(segments), entries=entries)
             files.write_manifest(partial, manifest)

@@ -12,7 +12,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
 import pathlib
 import re
 from collections.abc import Iterable, Sequence
@@ -93,18 +92,11 @@ def write_segment(
     path = directory / segment_name(number)
     with whole(path) as partial:
         save_file({n: np.ascontiguousarray(t, NUMPY_DTYPES[DTYPES[n]]) for n, t in tensors.items()}, partial)
-        flush(partial)
     return Segment(path.name, path.stat().st_size, sha256(path), len(tensors["keys"]), len(tensors["prompts"]))
 
 
 def segment_name(number: int) -> str:
     return f"segment-{number:05d}.safetensors"
-
-
-def flush(path: pathlib.Path) -> None:
-    """Waits until the file is on disk: the manifest must not get there before the segment that it names."""
-    with path.open("rb") as stream:
-        os.fsync(stream.fileno())
 
 
 def sha256(path: pathlib.Path) -> str:
@@ -116,7 +108,6 @@ def write_manifest(directory: pathlib.Path, manifest: Manifest) -> None:
     content = {"format": FORMAT, "library": dataclasses.asdict(manifest)}
     with whole(directory / MANIFEST) as partial:
         partial.write_text(json.dumps({"checksum": checksum(content), **content}, indent=1))
-        flush(partial)
 
 
 def checksum(content: dict[str, Any]) -> str:

@@ -45,8 +45,6 @@ class MetricsLog:
         kept = [record for record in read_records(path) if record["step"] <= step]
         with whole(path) as partial, partial.open("w", encoding="utf-8") as file:
             file.writelines(map(_line, kept))
-            file.flush()
-            os.fsync(file.fileno())
         return cls(path, series(kept), tensorboard)
 
     def write(self, step: int, member: str, values: Mapping[str, Any]) -> None:

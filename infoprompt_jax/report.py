@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import pathlib
 import statistics
 from collections.abc import Mapping, Sequence
@@ -232,5 +231,3 @@ def write_json(path: str | pathlib.Path, value: Any) -> None:
     # Half a surrogate pair, which text from JSON may hold, becomes the escape that it came from.
     with whole(path) as partial, partial.open("w", encoding="utf-8", errors="backslashreplace") as file:
         file.write(text)
-        file.flush()
-        os.fsync(file.fileno())

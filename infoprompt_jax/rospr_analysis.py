@@ -75,10 +75,23 @@ def analyse(
     return found
 
 
-def _searched(record: Record, path: pathlib.Path, keys_KR: np.ndarray, unit: bool) -> Searched:
+def read_table(path: pathlib.Path) -> dict[str, np.ndarray]:
+    """A target's answers [M, B] of every source prompt, with labels, query rows and query keys.
+
+    Raises:
+      ValueError, OSError: it is damaged, or not there.
+    """
+    from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
-    table = load_file(path)
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f"{path} is no safetensors file: {error}") from error
+
+
+def _searched(record: Record, path: pathlib.Path, keys_KR: np.ndarray, unit: bool) -> Searched:
+    table = read_table(path)
     queries_QR = _unit(table["query_keys"]) if unit else table["query_keys"]
     scores_QK = queries_QR @ keys_KR.T
     order_QK = np.argsort(-scores_QK, axis=1, kind="stable").astype(np.int32)

@@ -161,8 +161,8 @@ class Evaluation:
         """The target's record, from its file where an earlier run has left it."""
         path = self.directory / f"{target.file}.json"
         made_by = self.made_by | {"rows": evaluated.rows.fingerprint, "queries": queries.rows.fingerprint}
-        if path.exists():
-            return self.kept(path, made_by)
+        if (kept := self.kept(path, made_by)) is not None:
+            return kept
         metric = metrics.find_metric(target.task.metric)
         left_out = self.own_prompts(target)
         outcome = self.zero_shot(evaluated, queries, metric, left_out)
@@ -189,10 +189,23 @@ class Evaluation:
             )
         return own
 
-    def kept(self, path: pathlib.Path, made_by: Mapping[str, str]) -> dict[str, Any]:
-        record = json.loads(path.read_text(encoding="utf-8"))
+    def kept(self, path: pathlib.Path, made_by: Mapping[str, str]) -> dict[str, Any] | None:
+        """What an earlier run has left; None where there is nothing, or a file that cannot be read.
+
+        Raises UserError where it was made of something else.
+        """
+        if not path.exists():
+            return None
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+            made_before = dict(record["made_by"])
+            if "oracle" in self.config.rospr.methods:
+                rospr_analysis.read_table(path.with_suffix(".safetensors"))
+        except (ValueError, KeyError, TypeError, OSError) as error:
+            log.warning("%s or its table cannot be read (%s): the target is evaluated again.", path, error)
+            return None
         for what, fingerprint in made_by.items():
-            if (found := record["made_by"].get(what)) != fingerprint:
+            if (found := made_before.get(what)) != fingerprint:
                 raise UserError(
                     f"{path} was made when the fingerprint of the {what} was {found}, but it is {fingerprint} now: "
                     "choose another --workdir."

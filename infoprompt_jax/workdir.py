@@ -85,12 +85,19 @@ class Workdir:
                 )
 
     def finished(self) -> dict[str, Any] | None:
-        """The summary of a finished run; None if it is not."""
+        """The summary of a finished run; None if it is not. Raises UserError where it cannot be read."""
         summary = self.path / "summary.json"
         if not summary.exists():
             return None
+        try:
+            found = json.loads(summary.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise UserError(
+                f"{summary} is not valid JSON ({error}): delete it to have the run finished again, or choose another "
+                "--workdir."
+            ) from error
         log.info("This run is done; its results stand in %s.", self.path)
-        return json.loads(summary.read_text())
+        return found
 
     @contextlib.contextmanager
     def claim(self) -> Iterator[None]:

@@ -23,6 +23,22 @@ def test_what_a_killed_process_of_this_number_left_is_no_obstacle(tmp_path: path
     assert [path.name for path in (tmp_path / "x").iterdir()] == ["all"]
 
 
+def test_all_is_on_disk_before_it_appears(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced, fsync = [], os.fsync
+
+    def recorded(descriptor: int) -> None:
+        fsync(descriptor)
+        synced.append((os.fstat(descriptor).st_ino, (tmp_path / "x").exists()))
+
+    monkeypatch.setattr(os, "fsync", recorded)
+    with whole(tmp_path / "x") as partial:
+        (partial / "deep").mkdir(parents=True)
+        (partial / "a").write_text("a")
+        (partial / "deep" / "b").write_text("b")
+    files = [tmp_path / "x" / "a", tmp_path / "x" / "deep" / "b"]
+    assert sorted(synced) == sorted((file.stat().st_ino, False) for file in files)
+
+
 def test_what_fails_leaves_what_was_there(tmp_path: pathlib.Path) -> None:
     (tmp_path / "x").write_text("before")
     with pytest.raises(KeyboardInterrupt), whole(tmp_path / "x") as partial:

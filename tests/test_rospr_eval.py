@@ -281,6 +281,22 @@ def test_what_does_not_fit_leaves_the_workdir_to_the_mended_config(
     jobs.run(mended, str(run))
 
 
+@pytest.mark.parametrize(("damaged", "size"), [("json", 0), ("safetensors", 100), ("safetensors", None)])
+def test_a_target_whose_files_are_damaged_is_evaluated_again(
+    damaged: str, size: int | None, model: tiny.Backbone, folder: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    config = configure(folder, random_library(tmp_path / "library", model, 2), task__template="bare")
+    config.rospr.methods = ("rospr", "oracle")
+    jobs.run(config, str(tmp_path / "run"))
+    (tmp_path / "run" / "summary.json").unlink()
+    results = (tmp_path / "run" / "results.json").read_text()
+    (file,) = (tmp_path / "run" / "targets").glob(f"*.{damaged}")
+    before = file.read_bytes()
+    file.unlink() if size is None else file.write_bytes(before[:size])
+    jobs.run(config, str(tmp_path / "run"))
+    assert file.read_bytes() == before and (tmp_path / "run" / "results.json").read_text() == results
+
+
 def test_results_are_of_the_library_that_was_opened(
     model: tiny.Backbone, folder: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -134,3 +134,6 @@ def test_a_finished_run_gives_its_summary(tmp_path: pathlib.Path, caplog: pytest
     with caplog.at_level("INFO"):
         assert directory.finished() == {"members": []}
     assert f"This run is done; its results stand in {tmp_path}." in caplog.text
+    (tmp_path / "summary.json").write_bytes(b"")
+    with pytest.raises(UserError, match=r"summary\.json is not valid JSON .* delete it to have the run finished again"):
+        directory.finished()
