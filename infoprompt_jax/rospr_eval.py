@@ -41,6 +41,7 @@ from infoprompt_jax.backbone import Backbone
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.experiment import TokenizedSplits, own_backbone
 from infoprompt_jax.library import FIELD, PromptLibrary
+from infoprompt_jax.library_files import read_manifest
 from infoprompt_jax.rospr_targets import Skipped, Target
 from infoprompt_jax.rows import Rows
 from infoprompt_jax.task_kinds import answer_format, family
@@ -62,6 +63,7 @@ def evaluate(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str])
     """
     directory = Workdir(workdir, config)
     if (summary := directory.finished()) is not None:
+        check_library_of(summary, directory, config.rospr.library)
         return summary
     check_methods(config)
     targets, skipped = rospr_targets.find(config)
@@ -108,15 +110,29 @@ def conclude(
     """Writes the results and all that shows them; the summary."""
     # Before the analysis, which takes time and memory of its own: the scores are there whatever becomes of it.
     retrieval = {"retrieval": rospr_analysis.retrieval(records)}
-    report.write_json(directory / "results.json", rospr_report.results(records, skipped, retrieval))
-    config = evaluation.config
-    analysis = rospr_analysis.analyse(records, evaluation.directory, evaluation.library, config.rospr, config.seed)
-    results = rospr_report.results(records, skipped, analysis)
+    config, library = evaluation.config, evaluation.library
+    about = {"path": str(library.path), "prompts": len(library), "keys": len(library.owners_K)}
+    report.write_json(directory / "results.json", rospr_report.results(records, skipped, retrieval, about))
+    analysis = rospr_analysis.analyse(records, evaluation.directory, library, config.rospr, config.seed)
+    results = rospr_report.results(records, skipped, analysis, about)
     rospr_report.write(directory, results)
-    rospr_page.write(directory / rospr_page.NAME, evaluation.library, results, records)
+    rospr_page.write(directory / rospr_page.NAME, library, results, records)
     summary = rospr_report.summary(results) | {"backbone": evaluation.backbone.name, "fingerprints": evaluation.made_by}
     report.write_json(directory / "summary.json", summary)
     return summary
+
+
+def check_library_of(summary: Mapping[str, Any], directory: Workdir, path: str) -> None:
+    """Raises UserError where a finished run is asked for with the path of another library: the same may have moved."""
+    before = json.loads((directory.path / "config.json").read_text(encoding="utf-8"))
+    if path == before["rospr"]["library"]:
+        return
+    _, digest = read_manifest(pathlib.Path(path).expanduser(), FIELD)
+    if digest[:16] != (used := summary["fingerprints"]["library"]):
+        raise UserError(
+            f"The workdir {directory.path} holds a run with the library of fingerprint {used}, but that of "
+            f"{FIELD}={path!r} is {digest[:16]}: choose another --workdir, or the same library."
+        )
 
 
 def check_methods(config: ml_collections.ConfigDict) -> None:

@@ -32,11 +32,15 @@ VARIED = {
 
 
 def results(
-    records: Sequence[Mapping[str, Any]], skipped: Sequence[Skipped], analysis: Mapping[str, Any]
+    records: Sequence[Mapping[str, Any]],
+    skipped: Sequence[Skipped],
+    analysis: Mapping[str, Any],
+    library: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Per data set, mean, median and quartiles over its hard prompts; over data sets the mean of these means.
 
-    `better` counts the data sets in which a method's mean is above that of no prompt.
+    `better` counts the data sets in which a method's mean is above that of no prompt. `library` has its path, and how
+    many source prompts and keys it holds.
     """
     by_dataset: dict[str, list[Mapping[str, Any]]] = {}
     for record in records:
@@ -45,6 +49,7 @@ def results(
     methods = list(records[0]["scores"])
     means = {m: [dataset["scores"][m]["mean"] for dataset in datasets.values()] for m in methods}
     found: dict[str, Any] = {
+        "library": dict(library),
         "datasets": datasets,
         "mean": {method: float(np.mean(values)) for method, values in means.items()},
     }
@@ -85,7 +90,8 @@ def summary(results: Mapping[str, Any]) -> dict[str, Any]:
     found = {"datasets": datasets, "mean": results["mean"], "better": results.get("better", {})}
     if "mean_of_t0" in results:
         found["mean_of_t0"] = results["mean_of_t0"]
-    return found | {"targets": len(results["targets"]), "skipped": len(results["skipped"])}
+    counts = {"targets": len(results["targets"]), "skipped": len(results["skipped"])}
+    return found | counts | {"library": results["library"]}
 
 
 def table(summary: Mapping[str, Any]) -> str:
@@ -102,7 +108,13 @@ def table(summary: Mapping[str, Any]) -> str:
     left = [[line[0].ljust(widths[0]), line[1].ljust(widths[1])] for line in lines]
     text = ["  ".join([*a, *map(str.rjust, b[2:], widths[2:])]) for a, b in zip(left, lines, strict=True)]
     notes = [f"{summary['skipped']} skipped; results.md says why."] if summary["skipped"] else []
+    if "library" in summary:  # a summary may be older
+        notes.append(library_text(summary["library"]))
     return "\n".join([text[0], "-" * len(text[0]), *text[1:], *notes])
+
+
+def library_text(library: Mapping[str, Any]) -> str:
+    return f"Library: {library['prompts']} source prompts with {library['keys']} keys, {library['path']}"
 
 
 def write(directory: pathlib.Path, results: Mapping[str, Any]) -> None:
@@ -116,7 +128,13 @@ def write(directory: pathlib.Path, results: Mapping[str, Any]) -> None:
 
 def markdown(results: Mapping[str, Any]) -> str:
     """All tables."""
-    parts = ["# Zero-shot evaluation", *_scores(results), *_analysis(results["analysis"]), *_choices(results)]
+    parts = [
+        "# Zero-shot evaluation",
+        library_text(results["library"]),
+        *_scores(results),
+        *_analysis(results["analysis"]),
+        *_choices(results),
+    ]
     if results["skipped"]:
         rows = ([one["name"], one["reason"]] for one in results["skipped"])
         parts += ["## Skipped", _markdown(["target", "reason"], rows)]

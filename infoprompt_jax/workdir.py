@@ -37,6 +37,7 @@ CHANGEABLE = (
     "data.tfds_dir",
     "data.cache_dir",
     "data.threads",
+    "rospr.library",  # where it lies; the job compares what is in it
     "train.eval_batch_size",
     "train.log_every",
     "train.save_every",

@@ -297,6 +297,31 @@ def test_a_target_whose_files_are_damaged_is_evaluated_again(
     assert file.read_bytes() == before and (tmp_path / "run" / "results.json").read_text() == results
 
 
+def test_a_library_may_move_but_not_change(model: tiny.Backbone, folder: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    run, moved, other = tmp_path / "run", tmp_path / "moved", tmp_path / "other"
+    config = configure(folder, random_library(tmp_path / "library", model, 2), task__template="bare")
+    config.rospr.methods = ("none", "rospr")
+    table = jobs.run(config, str(run))
+    assert f"2 source prompts with 10 keys, {tmp_path / 'library'}" in table
+    assert "2 source prompts with 10 keys" in (run / "results.md").read_text()
+    (target,) = (run / "targets").glob("*.json")
+    before = target.stat().st_mtime_ns
+    (tmp_path / "library").rename(moved)
+    random_library(other, model, 3)
+    at_other = config.copy_and_resolve_references()
+    config.rospr.library, at_other.rospr.library = str(moved), str(other)
+    assert jobs.run(config, str(run)) == table
+    with pytest.raises(UserError, match=r"with the library of fingerprint .*, but that of rospr\.library=.*/other' is"):
+        jobs.run(at_other, str(run))
+    (run / "summary.json").unlink()
+    with pytest.raises(UserError, match="when the fingerprint of the library was"):
+        jobs.run(at_other, str(run))
+    jobs.run(config, str(run))
+    assert target.stat().st_mtime_ns == before
+    found = json.loads((run / "results.json").read_text())
+    assert found["library"] == {"path": str(moved), "prompts": 2, "keys": 10}
+
+
 def test_results_are_of_the_library_that_was_opened(
     model: tiny.Backbone, folder: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -103,6 +103,9 @@ def test_a_data_set_is_known_by_all_of_its_names() -> None:
     assert p3.aliases("mine") == {"mine"}
 
 
+LIBRARY = {"path": "runs/library", "prompts": 3, "keys": 24}
+
+
 def test_the_mean_of_t0s_own_prompts_is_told_apart() -> None:
     """HellaSwag with 0.5 and, of a prompt beyond T0's, 0.9 on part of its rows; ANLI with 0.3; another data set."""
     records = [
@@ -111,9 +114,9 @@ def test_the_mean_of_t0s_own_prompts_is_told_apart() -> None:
         for n, (dataset, rows, score, beyond) in enumerate(
             [("hellaswag", 8, 0.5, False), ("hellaswag", 4, 0.9, True), ("anli_r1", 8, 0.3, False), ("a", 8, 0, False)])
     ]  # fmt: skip
-    found = rospr_report.results(records, [], {})
+    found = rospr_report.results(records, [], {}, LIBRARY)
     assert found["mean"]["none"] == pytest.approx(1 / 3) and found["mean_of_t0"]["none"] == pytest.approx(0.4)
     shown = rospr_report.table(rospr_report.summary(found))
-    assert "4-8" in shown and "of T0's" in shown
-    without = rospr_report.results([record | {"beyond_t0": False} for record in records], [], {})
+    assert "4-8" in shown and "of T0's" in shown and "3 source prompts with 24 keys, runs/library" in shown
+    without = rospr_report.results([record | {"beyond_t0": False} for record in records], [], {}, LIBRARY)
     assert "mean_of_t0" not in without
