@@ -1,4 +1,4 @@
-"""Soft prompts on a frozen T5 or T0, in JAX: InfoPrompt today, RoSPr to come.
+"""Soft prompts on a frozen T5 or T0, in JAX: trained (InfoPrompt), and retrieved for tasks without training (RoSPr).
 
     import infoprompt_jax as ip
 
@@ -11,6 +11,7 @@ Training is a command: `python -m infoprompt_jax.main --config=configs/rte.py --
 
 from infoprompt_jax.backbone import Backbone, load_backbone
 from infoprompt_jax.errors import UserError
+from infoprompt_jax.keys import encode_keys
 from infoprompt_jax.library import PromptLibrary
 from infoprompt_jax.mutual_information import mutual_information
 from infoprompt_jax.prompt_files import Prompt, load_prompt, save_prompt
@@ -20,6 +21,7 @@ __all__ = [
     "Prompt",
     "PromptLibrary",
     "UserError",
+    "encode_keys",
     "load_backbone",
     "load_prompt",
     "mutual_information",

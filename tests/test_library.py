@@ -117,7 +117,7 @@ def test_an_instance_finds_its_own_prompt(retriever: ip.Backbone, tmp_path: path
     model = keys.model(retriever)
     assert model == Model("any name", retriever.fingerprint, 64) and model.name == "random"
     found = PromptLibrary.create(tmp_path / "library", model, BACKBONE, sources, "cosine", retriever.mesh)
-    queries = keys.encode_keys(retriever, np.pad(tokens, ((0, 0), (0, 3))), batch_size=5)
+    queries = ip.encode_keys(retriever, np.pad(tokens, ((0, 0), (0, 3))), batch_size=5)
     hits = found.search(queries, top=1)
     np.testing.assert_allclose(hits.scores_QN, 1, atol=1e-5)
     assert hits.keys_QN[:, 0].tolist() == list(range(12))
