@@ -1,4 +1,4 @@
-"""Zero-shot evaluation: every method against its definition, resuming, refusals."""
+"""Zero-shot evaluation: every method against its definition, stopping and resuming, refusals."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import ml_collections
 import numpy as np
 import pytest
 import tiny
-import tiny_runs
 import tiny_t5
 from safetensors.numpy import load_file
+from tiny_library import TOP, configure, make_library, prompt, random_library
 
 from infoprompt_jax import jobs, keys, metrics, rospr, rospr_eval, rospr_targets
 from infoprompt_jax.backbone import Backbone, load_backbone
@@ -29,7 +29,6 @@ from infoprompt_jax.rospr_eval import Evaluation
 from infoprompt_jax.settings import defaults
 from infoprompt_jax.zero_shot import METHODS, Outcome
 
-P, TOP = 3, 4
 CONFIG = pathlib.Path(__file__).parent.parent / "configs" / "rospr_eval.py"
 
 pytestmark = pytest.mark.usefixtures("programs")
@@ -44,43 +43,6 @@ def model() -> tiny.Backbone:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     """Data, templates and tokenised rows that the tests share."""
     return tmp_path_factory.mktemp("eval")
-
-
-def prompt(seed: int, width: int) -> np.ndarray:
-    return np.random.default_rng(seed).normal(scale=3, size=(P, width)).astype(np.float32)
-
-
-def make_library(
-    path: pathlib.Path, model: tiny.Backbone, values: list[np.ndarray], keys_of: list[np.ndarray], **fields: Any
-) -> str:
-    made = {"retriever": keys.model(model), "backbone": keys.model(model)} | fields
-    known = {"backbone": made["backbone"].name, "fingerprint": made["backbone"].fingerprint}
-    sources = [
-        SourcePrompt(
-            Entry(f"source {m}", f"data {m // 2}", "t", "family", "yes/no", ("Yes", "No")),
-            Prompt(value_PD, known),
-            keys_NR.astype(np.float32),
-            [f"instance {m}.{i}" for i in range(len(keys_NR))],
-        )
-        for m, (value_PD, keys_NR) in enumerate(zip(values, keys_of, strict=True))
-    ]
-    PromptLibrary.create(path, sources=sources, mesh=model.mesh, **made)
-    return str(path)
-
-
-def random_library(path: pathlib.Path, model: tiny.Backbone, count: int, **fields: Any) -> str:
-    width = model.config.d_model
-    values = [prompt(m, width) for m in range(count)]
-    keys_of = [np.random.default_rng(m).normal(size=(5, width)) for m in range(count)]
-    return make_library(path, model, values, keys_of, **fields)
-
-
-def configure(folder: pathlib.Path, library: str, **fields: Any) -> ml_collections.ConfigDict:
-    """Two hard prompts on sixteen rows each."""
-    config = tiny_runs.config(folder, job="rospr_eval", prompt__length=0)
-    config.rospr.update(library=library, queries=6, top=TOP)
-    config.update_from_flattened_dict({name.replace("__", "."): value for name, value in fields.items()})
-    return config
 
 
 def outcome(config: ml_collections.ConfigDict, directory: pathlib.Path) -> tuple[Outcome, np.ndarray, Evaluation]:
@@ -261,89 +223,6 @@ def check_another_library_is_refused(
     random_library(directory / "library", model, 4)
     with pytest.raises(UserError, match="fingerprint of the library was"):
         jobs.run(config, str(directory / "stopped"))
-
-
-def test_what_does_not_fit_leaves_the_workdir_to_the_mended_config(
-    model: tiny.Backbone, folder: pathlib.Path, tmp_path: pathlib.Path
-) -> None:
-    library = random_library(tmp_path / "library", model, 2)
-    run, mended = tmp_path / "run", configure(folder, library, task__template="bare", rospr__methods=("rospr",))
-    for fields, message in (
-        ({"rospr__top": 11}, r"rospr\.top=11 is not between 1 and 10, the number of keys .* set rospr\.top to at most"),
-        ({"rospr__query_split": "secret"}, "has no split 'secret'"),
-        ({"task__eval_split": "secret"}, "has no split 'secret'"),
-    ):
-        wrong = mended.copy_and_resolve_references()
-        wrong.update_from_flattened_dict({name.replace("__", "."): value for name, value in fields.items()})
-        with pytest.raises(UserError, match=message):
-            jobs.run(wrong, str(run))
-        assert not run.exists()
-    jobs.run(mended, str(run))
-
-
-@pytest.mark.parametrize(("damaged", "size"), [("json", 0), ("safetensors", 100), ("safetensors", None)])
-def test_a_target_whose_files_are_damaged_is_evaluated_again(
-    damaged: str, size: int | None, model: tiny.Backbone, folder: pathlib.Path, tmp_path: pathlib.Path
-) -> None:
-    config = configure(folder, random_library(tmp_path / "library", model, 2), task__template="bare")
-    config.rospr.methods = ("rospr", "oracle")
-    jobs.run(config, str(tmp_path / "run"))
-    (tmp_path / "run" / "summary.json").unlink()
-    results = (tmp_path / "run" / "results.json").read_text()
-    (file,) = (tmp_path / "run" / "targets").glob(f"*.{damaged}")
-    before = file.read_bytes()
-    file.unlink() if size is None else file.write_bytes(before[:size])
-    jobs.run(config, str(tmp_path / "run"))
-    assert file.read_bytes() == before and (tmp_path / "run" / "results.json").read_text() == results
-
-
-def test_a_library_may_move_but_not_change(model: tiny.Backbone, folder: pathlib.Path, tmp_path: pathlib.Path) -> None:
-    run, moved, other = tmp_path / "run", tmp_path / "moved", tmp_path / "other"
-    config = configure(folder, random_library(tmp_path / "library", model, 2), task__template="bare")
-    config.rospr.methods = ("none", "rospr")
-    table = jobs.run(config, str(run))
-    assert f"2 source prompts with 10 keys, {tmp_path / 'library'}" in table
-    assert "2 source prompts with 10 keys" in (run / "results.md").read_text()
-    (target,) = (run / "targets").glob("*.json")
-    before = target.stat().st_mtime_ns
-    (tmp_path / "library").rename(moved)
-    random_library(other, model, 3)
-    at_other = config.copy_and_resolve_references()
-    config.rospr.library, at_other.rospr.library = str(moved), str(other)
-    assert jobs.run(config, str(run)) == table
-    with pytest.raises(UserError, match=r"with the library of fingerprint .*, but that of rospr\.library=.*/other' is"):
-        jobs.run(at_other, str(run))
-    (run / "summary.json").unlink()
-    with pytest.raises(UserError, match="when the fingerprint of the library was"):
-        jobs.run(at_other, str(run))
-    jobs.run(config, str(run))
-    assert target.stat().st_mtime_ns == before
-    found = json.loads((run / "results.json").read_text())
-    assert found["library"] == {"path": str(moved), "prompts": 2, "keys": 10}
-
-
-def test_results_are_of_the_library_that_was_opened(
-    model: tiny.Backbone, folder: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """One that grows while the models are loaded is another for the run that resumes."""
-    path = random_library(tmp_path / "library", model, 3)
-    config, load = configure(folder, path, task__template="bare"), rospr_eval._load
-
-    def and_append(*arguments: Any) -> Any:
-        monkeypatch.undo()
-        library = PromptLibrary.load(path)
-        late = Prompt(prompt(9, model.config.d_model))
-        library.append(keys.model(model), [SourcePrompt(Entry("late", "late"), late, library.keys_KR[:2])])
-        return load(*arguments)
-
-    opened = PromptLibrary.load(path).fingerprint
-    monkeypatch.setattr(rospr_eval, "_load", and_append)
-    jobs.run(config, str(tmp_path / "run"))
-    (target,) = (tmp_path / "run" / "targets").glob("*.json")
-    assert json.loads(target.read_text())["made_by"]["library"] == opened
-    (tmp_path / "run" / "summary.json").unlink()
-    with pytest.raises(UserError, match=f"when the fingerprint of the library was {opened}, but it is .* now"):
-        jobs.run(config, str(tmp_path / "run"))
 
 
 @pytest.mark.parametrize(("made_by", "field"), [("retriever", "rospr.retriever"), ("backbone", "backbone.name")])
