@@ -25,10 +25,9 @@ from infoprompt_jax.errors import UserError
 from infoprompt_jax.evaluation import Evaluator, Split
 from infoprompt_jax.fleet import Fleet, FleetState, inference, member_keys
 from infoprompt_jax.initial import initial_trainable
-from infoprompt_jax.members import Member, expand, hyper_parameters
+from infoprompt_jax.members import Member, data_seed, expand, hyper_parameters
 from infoprompt_jax.objective import Objective
 from infoprompt_jax.rows import Rows, tokenize
-from infoprompt_jax.settings import data_seed
 from infoprompt_jax.tasks import Task
 
 log = logging.getLogger(__name__)

@@ -78,6 +78,11 @@ def _override(config: ml_collections.ConfigDict, overrides: dict) -> ml_collecti
     return settings.check(config)
 
 
+def data_seed(config: ml_collections.ConfigDict, seed: int) -> int:
+    """What draws the data of a member with this seed: `data.seed`, which all members share, or else its own."""
+    return config.data.seed if config.data.seed >= 0 else seed
+
+
 def hyper_parameters(members: list[Member], estimators: tuple[str, ...]) -> dict[str, np.ndarray]:
     """What `fleet.step` takes as data: one array [M] a number that members may set for themselves."""
 

@@ -344,11 +344,6 @@ def _check_value(field: str, value: Any, kind: type) -> None:
         raise UserError(f"{field}={value} is out of range: it must be at most {MOST[field]}.")
 
 
-def data_seed(config: ml_collections.ConfigDict, seed: int) -> int:
-    """What draws the data of a member with this seed: `data.seed`, which all members share, or else its own."""
-    return config.data.seed if config.data.seed >= 0 else seed
-
-
 def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """{"a": {"b": 1}} to {"a.b": 1}."""
     flat: dict[str, Any] = {}

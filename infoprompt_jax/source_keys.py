@@ -19,8 +19,8 @@ from infoprompt_jax.batches import bucket_lengths, complete, subset
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.experiment import TokenizedSplits
 from infoprompt_jax.library_files import Model
+from infoprompt_jax.members import data_seed
 from infoprompt_jax.rows import Rows
-from infoprompt_jax.settings import data_seed
 from infoprompt_jax.source_plan import Source
 from infoprompt_jax.tasks import find_tasks
 
