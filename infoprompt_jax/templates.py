@@ -43,10 +43,15 @@ DRAWS = " draws"  # a name that no template can spell
 
 
 class Choices(list):
-    """The answer choices as a template sees them: files hold labels as strings too; one past the end is an error."""
+    """The answer choices as a template sees them: files hold labels as strings too.
+
+    One past either end is an error: -1 is the label of a row that has none, not the last choice.
+    """
 
     def __getitem__(self, index: Any) -> Any:
         position: Any = int(index) if isinstance(index, str) and index.isdecimal() else index
+        if isinstance(position, int) and position < 0:
+            raise IndexError(position)
         return super().__getitem__(position)
 
 

@@ -79,6 +79,8 @@ def test_rendering_means_what_it_means_in_promptsource(
         ("{% include '/etc/passwd' %} ||| b", "no loader"),
         ("{{ nothing }} ||| b", "the column 'nothing', but the columns are a, l; see task.template"),
         ("a ||| {{ answer_choices[2] }}", "answer choice 2 was asked for, but there are 2"),
+        ("a ||| {{ answer_choices[-1] }}", "answer choice -1 was asked for, but there are 2"),
+        ("a ||| {{ answer_choices['' | int - 1] }}", "answer choice -1 was asked for, but there are 2"),
         ("{{ a + 1 }} ||| b", "cannot be rendered"),
     ],
 )
