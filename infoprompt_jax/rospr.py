@@ -2,8 +2,9 @@
 
 Each query instance finds its N nearest keys, and each hit votes for the source prompt that owns the key. The most
 frequent candidate is taken, or the N' most frequent are interpolated (INTER). VAR ranks candidates by frequency over
-the variance of the answers that they lead to: a prompt that always gives the same answer is biased. Per query, every
-instance takes the winner of its own hits.
+the variance of the answers that they lead to: a prompt that always gives the same answer is biased. Where queries
+differ in their number of answer choices, the first are chosen more often by chance too; that much is no bias. Per
+query, every instance takes the winner of its own hits.
 
 What is equal is told apart by rules, so that a choice can be repeated: candidates of one frequency by their summed
 similarity, the larger first, and of one similarity by their number in the library, the lower first.
@@ -86,19 +87,26 @@ def interpolate(prompts_NPD: np.ndarray, weights_N: ArrayLike) -> np.ndarray:
     return np.einsum("NPD,N->PD", prompts_NPD, np.asarray(weights_N, np.float64)).astype(np.float32)
 
 
-def answer_variance(predictions: ArrayLike, choices: int) -> np.ndarray:
-    """How unevenly answers fall on the answer choices.
+def answer_variance(predictions: ArrayLike, choices: ArrayLike) -> np.ndarray:
+    """How unevenly answers fall on the answer choices, beyond what the queries' numbers of choices make them.
+
+    With C_q choices for query q, answers that fall evenly choose the c-th in a share expected_c = mean over q of
+    [c < C_q] / C_q; where all have C, that is 1 / C, the mean of the fractions, and the result is their variance.
 
     Args:
-      predictions: chosen answer indices in [0, choices), any leading axes and Q: [Q] or [candidates, Q].
-      choices: C, the number of answer choices.
+      predictions: chosen answer indices in [0, C_q), any leading axes and Q: [Q] or [candidates, Q].
+      choices: the numbers of answer choices C_q, [Q], or one number for all.
 
     Returns:
-      The variance (over C, not C - 1) of the C fractions of queries that chose each answer: 0 where all are chosen
-      equally often, (C - 1) / C**2 where one always is.
+      The mean over the C = max C_q answers of (fraction of queries that chose it - expected)**2: 0 where all are chosen
+      as often as expected, with constant C (C - 1) / C**2 where one always is.
     """
-    fractions = (np.asarray(predictions)[..., None] == np.arange(choices)).mean(axis=-2)
-    return fractions.var(axis=-1)
+    predictions_NQ = np.asarray(predictions)
+    choices_Q1 = np.broadcast_to(choices, predictions_NQ.shape[-1:])[:, None]
+    numbers_C = np.arange(choices_Q1.max())
+    expected_C = np.where(numbers_C < choices_Q1, 1 / choices_Q1, 0.0).mean(axis=0)
+    fractions_NC = (predictions_NQ[..., None] == numbers_C).mean(axis=-2)
+    return ((fractions_NC - expected_C) ** 2).mean(axis=-1)
 
 
 def rank_by_variance(frequencies: ArrayLike, variances: ArrayLike, eps: float) -> tuple[np.ndarray, np.ndarray]:

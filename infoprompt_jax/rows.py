@@ -81,6 +81,10 @@ class Rows:
     def input_lengths(self) -> np.ndarray:
         return np.diff(self.arrays["input_offsets"]).astype(np.int32)
 
+    def choice_counts(self, rows: np.ndarray) -> np.ndarray:
+        """How many answer choices each of `rows` has, [B]."""
+        return np.diff(self.arrays["choice_starts"])[self.arrays["choice_index"][rows]]
+
     def inputs(self, rows: np.ndarray, length: int) -> np.ndarray:
         """Input tokens of `rows`, [B, length], PAD after their end."""
         return dense(self.arrays["input_tokens"], self.arrays["input_offsets"], rows, length)

@@ -88,6 +88,22 @@ def test_answer_variance_by_hand(predictions: list[int], choices: int, variance:
     np.testing.assert_allclose(both, [variance, variance], atol=1e-15)
 
 
+@pytest.mark.parametrize("choices", [2, 3, 5])
+def test_answer_variance_is_that_of_the_fractions_where_all_have_as_many_choices(choices: int) -> None:
+    predictions_NQ = np.random.default_rng(choices).integers(0, choices, (4, 32))
+    fractions_NC = (predictions_NQ[..., None] == np.arange(choices)).mean(axis=1)
+    found = rospr.answer_variance(predictions_NQ, np.full(32, choices))
+    np.testing.assert_allclose(found, fractions_NC.var(axis=-1), atol=1e-15)
+
+
+def test_answer_variance_of_unequal_numbers_of_choices_by_hand() -> None:
+    """Two queries with two choices and four with four: of A and B each 2/6 are expected, of C and D 1/6."""
+    counts_Q = [2, 2, 4, 4, 4, 4]
+    balanced, always_a = [0, 1, 0, 1, 2, 3], [0] * 6
+    expected = [0.0, ((4 / 6) ** 2 + (2 / 6) ** 2 + 2 * (1 / 6) ** 2) / 4]
+    np.testing.assert_allclose(rospr.answer_variance([balanced, always_a], counts_Q), expected, atol=1e-15)
+
+
 def test_rank_by_variance_by_hand() -> None:
     """6 / 1, 4 / 0.5, 2 / 0.25: the most frequent one is biased and comes last, equal ones stay in their order."""
     order, scores = rospr.rank_by_variance([6, 4, 2], [0.75, 0.25, 0.0], eps=0.25)

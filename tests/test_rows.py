@@ -100,6 +100,7 @@ def test_gather_equals_a_loop_over_rows(tmp_path: pathlib.Path, monkeypatch: pyt
     rows = make(tmp_path, examples, max_input_length=10, max_target_length=9)
     chosen = np.random.default_rng(1).integers(0, 50, 40)
     batch = rows.gather(chosen, 12, 10, 4)
+    assert rows.choice_counts(chosen).tolist() == [len(examples[row].choices) for row in chosen]
     for b, example in enumerate(examples[row] for row in chosen):
         assert batch["inputs"][b].tolist() == padded(ids(example.input[:9]), 12)
         assert batch["targets"][b].tolist() == padded(ids(example.target[:8]), 10)
