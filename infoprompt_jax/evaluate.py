@@ -16,7 +16,8 @@ def evaluate(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str])
     """Evaluates every member's initial prompt on the evaluation split (and the test split, if one is named).
 
     Raises:
-      UserError: something in the config, the data, the backbone, the prompt or the workdir does not fit.
+      UserError: something in the config, the data, the backbone, the prompt or the workdir does not fit, or scores are
+        NaN.
     """
     directory = Workdir(workdir, config)
     if (summary := directory.finished()) is not None:
@@ -24,7 +25,8 @@ def evaluate(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str])
     experiment = build(config)
     trainable = fleet.inference(experiment.initial_state().trainable)
     with directory.claim():
-        results = {name: experiment.evaluator(trainable, split) for name, split in experiment.splits.items()}
+        evaluator = experiment.evaluator
+        results = {name: evaluator(trainable, split, strict=True) for name, split in experiment.splits.items()}
         members = [
             {"name": member.name, "steps": 0, "final": results["eval"][m], "best": results["eval"][m]}
             | ({"test": results["test"][m]} if "test" in results else {})

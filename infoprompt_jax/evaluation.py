@@ -16,6 +16,7 @@ from jax.sharding import PartitionSpec as P
 from infoprompt_jax import metrics, scoring
 from infoprompt_jax.backbone import Backbone
 from infoprompt_jax.batches import eval_batches
+from infoprompt_jax.errors import UserError
 from infoprompt_jax.fleet import Fleet
 from infoprompt_jax.rows import Rows
 from infoprompt_jax.tasks import Task
@@ -54,11 +55,12 @@ class Evaluator:
     max_length: int = 32
     limit: int = 0
 
-    def __call__(self, trainable: Any, split: Split, warn: bool = True) -> list[dict[str, float]]:
+    def __call__(self, trainable: Any, split: Split, warn: bool = True, strict: bool = False) -> list[dict[str, float]]:
         """Metrics of each member: mean, median and quartiles over its hard prompts, and each hard prompt's own.
 
         Metrics are in [0, 1] (Matthews: [-1, 1]). Rank classification where a task has answer choices, exact match of
-        a greedy continuation where it has none. `warn` of prompts that always predict one class.
+        a greedy continuation where it has none. `warn` of prompts that always predict one class. A row whose scores
+        are NaN counts as wrong, with a warning; with `strict` it raises UserError.
         """
         found: list[dict[int, list[tuple[Any, Any]]]] = [defaultdict(list) for _ in split.tasks]
         for batch, chosen, texts in self._predictions(trainable, split):
@@ -69,9 +71,26 @@ class Evaluator:
                     found[m][task].append((texts[m][b], rows.target_text(int(batch["row"][m, b]))))
                 else:
                     found[m][task].append((chosen[m][b], int(batch["label"][m, b])))
+        self._report_nan(split, found, strict)
         if warn:
             self._warn_of_collapse(split, found)
         return [self._member(tasks, results) for tasks, results in zip(split.tasks, found, strict=True)]
+
+    @staticmethod
+    def _report_nan(split: Split, found: list[dict[int, list[tuple[Any, Any]]]], strict: bool) -> None:
+        counts: Counter[str] = Counter()
+        for tasks, rows, by_task in zip(split.tasks, split.rows, found, strict=True):
+            for i, pairs in by_task.items():
+                if rows[i].max_choices and (nan := sum(int(chosen) == metrics.NO_ANSWER for chosen, _ in pairs)):
+                    counts[tasks[i].id] += nan
+        if not counts:
+            return
+        task, rest = next(iter(counts)), len(counts) - 1
+        what = f"The scores of {counts.total()} rows are NaN ({task}{f' and {rest} more tasks' if rest else ''})"
+        if strict:
+            raise UserError(f"{what}, but must be numbers: set backbone.dtype='float32', or another prompt.init.")
+        # One member that diverges is no reason to end the others: its loss stops it.
+        log.warning("%s; they count as wrong. Lower train.learning_rate, or set backbone.dtype='float32'.", what)
 
     @staticmethod
     def _warn_of_collapse(split: Split, found: list[dict[int, list[tuple[Any, Any]]]]) -> None:
@@ -119,7 +138,10 @@ class Evaluator:
             chosen = texts = None
             if not all(free):
                 scores = np.asarray(self.fleet.scores(trainable, frozen, placed))
-                chosen = np.argmax(scores / scoring.lengths(batch["choices"], self.normalize, decode), axis=-1)
+                lengths = scoring.lengths(batch["choices"], self.normalize, decode)
+                chosen = np.where(
+                    np.isnan(scores).any(axis=-1), metrics.NO_ANSWER, np.argmax(scores / lengths, axis=-1)
+                )
             if any(free):
                 tokens = np.asarray(self.fleet.generate(trainable, frozen, placed, self.max_length))
                 texts = [[decode(row) for row in member] for member in tokens]

@@ -13,6 +13,8 @@ from numpy.typing import ArrayLike
 
 from infoprompt_jax.errors import UserError
 
+NO_ANSWER = -1  # the prediction where scores are NaN: wrong, whatever the label, and no class of its own
+
 
 def _pairs(predictions: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     predicted, actual = np.asarray(predictions), np.asarray(labels)
@@ -22,7 +24,10 @@ def _pairs(predictions: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, np.nd
 
 
 def _confusion(predictions: ArrayLike, labels: ArrayLike) -> np.ndarray:
-    """Counts [class, class]: rows are labels, columns predictions; a class is whatever occurs in either."""
+    """Counts [class, class]: rows are labels, columns predictions; a class is whatever occurs in either.
+
+    The least first: `NO_ANSWER`, where it occurs.
+    """
     predicted, actual = _pairs(predictions, labels)
     classes, index = np.unique(np.concatenate([actual, predicted]), return_inverse=True)
     counts = np.zeros((classes.size, classes.size))
@@ -49,7 +54,8 @@ def f1(predictions: ArrayLike, labels: ArrayLike) -> float:
 def macro_f1(predictions: ArrayLike, labels: ArrayLike) -> float:
     """Mean of the classes' F1, over the classes that occur among labels or predictions."""
     counts = _confusion(predictions, labels)
-    return float(_f1(np.diag(counts), counts.sum(axis=0), counts.sum(axis=1)).mean())
+    by_class = _f1(np.diag(counts), counts.sum(axis=0), counts.sum(axis=1))
+    return float(by_class[int(np.min(predictions) == NO_ANSWER) :].mean())
 
 
 def matthews(predictions: ArrayLike, labels: ArrayLike) -> float:
@@ -102,4 +108,5 @@ def mean(results: Sequence[Mapping[str, float]]) -> dict[str, float]:
 def collapsed(predictions: ArrayLike, labels: ArrayLike) -> bool:
     """Whether every prediction is one and the same class although the labels are not."""
     predicted, actual = _pairs(predictions, labels)
-    return bool((predicted == predicted[0]).all() and (actual != actual[0]).any())
+    alike = predicted[0] != NO_ANSWER and (predicted == predicted[0]).all()
+    return bool(alike and (actual != actual[0]).any())

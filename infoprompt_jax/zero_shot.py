@@ -25,6 +25,7 @@ from jax.typing import ArrayLike
 from infoprompt_jax import rospr, source_keys
 from infoprompt_jax.backbone import Backbone
 from infoprompt_jax.batches import Batch, Shapes, bucket_lengths, complete
+from infoprompt_jax.errors import UserError
 from infoprompt_jax.library import PromptLibrary
 from infoprompt_jax.rospr import Hits, Votes
 from infoprompt_jax.rows import Rows
@@ -90,7 +91,11 @@ class Scorer:
     check: Callable[[], None] = lambda: None  # called before every batch; what it raises ends the scoring
 
     def with_each(self, rows: Rows, numbers: np.ndarray, prompts: Sequence[ArrayLike | None]) -> np.ndarray:
-        """The answers [N, B] to rows `numbers` [B] with each of N prompts [P, D], or none."""
+        """The answers [N, B] to rows `numbers` [B] with each of N prompts [P, D], or none.
+
+        Raises:
+          UserError: a score is NaN.
+        """
         if not prompts:
             return np.empty((0, len(numbers)), np.int32)
         placed = [None if prompt is None else jnp.asarray(prompt) for prompt in prompts]  # once for all batches
@@ -108,7 +113,14 @@ class Scorer:
             yield places, np.stack(jax.device_get(found))
 
     def _answers(self, rows: Rows, numbers: np.ndarray, prompts: PromptsAt) -> np.ndarray:
-        found = [(places, np.argmax(scores_NbC, axis=-1)) for places, scores_NbC in self.scores(rows, numbers, prompts)]
+        found = []
+        for places, scores_NbC in self.scores(rows, numbers, prompts):
+            if np.isnan(scores_NbC).any():  # which argmax would take for the first answer
+                raise UserError(
+                    f"Scores of answer choices of {rows.name} are NaN, but must be numbers: set "
+                    "backbone.dtype='float32', or rospr.library to another one."
+                )
+            found.append((places, np.argmax(scores_NbC, axis=-1)))
         order, answers = zip(*found, strict=True)
         answers_NB = np.empty((len(answers[0]), len(numbers)), np.int32)
         answers_NB[:, np.concatenate(order)] = np.concatenate(answers, axis=1)

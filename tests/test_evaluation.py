@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import tiny
 
+from infoprompt_jax.errors import UserError
 from infoprompt_jax.evaluation import Evaluator, Split
 from infoprompt_jax.rows import tokenize
 from infoprompt_jax.tasks import Example, Task
@@ -47,6 +48,7 @@ def evaluator(model: tiny.Backbone, scores: list[list[float]], **fields: Any) ->
 
 
 NO, YES = [-1.0, -2.0], [-2.0, -1.0]
+NAN = [float("nan"), float("nan")]
 
 
 def test_each_member_is_judged_by_its_own_predictions_on_its_own_rows(
@@ -98,6 +100,18 @@ def test_a_collapse_is_told(model: tiny.Backbone, tmp_path: pathlib.Path, caplog
         assert not caplog.records
         evaluator(model, [NO])(None, split(tmp_path, model, {"a": [0, 1], "b": [0, 0]}))
     assert "1 of 2 evaluations predict one class alone although labels differ (data:a: always choice 0)" in caplog.text
+
+
+def test_nan_is_no_answer(model: tiny.Backbone, tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Not even the first; said once, and an error where nothing else is evaluated that it would end."""
+    data = split(tmp_path, model, {"a": [0, 0, 1], "b": [0]}, {"a": [0, 0, 1], "b": [0]})
+    with caplog.at_level(logging.WARNING):
+        found = evaluator(model, [NAN, NO])(None, data)
+    assert [member["accuracy"] for member in found] == [0.0, pytest.approx((2 / 3 + 1) / 2)]
+    told = [record.getMessage() for record in caplog.records if "NaN" in record.getMessage()]
+    assert len(told) == 1 and "scores of 4 rows are NaN (data:a and 1 more tasks); they count as wrong" in told[0]
+    with pytest.raises(UserError, match=r"scores of 4 rows are NaN \(data:a .*backbone\.dtype='float32'"):
+        evaluator(model, [NAN, NO])(None, data, strict=True)
 
 
 def test_free_text_is_generated_and_compared(model: tiny.Backbone, tmp_path: pathlib.Path) -> None:

@@ -79,6 +79,17 @@ def test_collapsed() -> None:
     assert not metrics.collapsed([1, 1, 1], [1, 1, 1])
 
 
+def test_no_answer_is_wrong_and_no_class() -> None:
+    predictions, labels = [-1, 1, 0, -1], [0, 1, 0, 1]
+    assert metrics.accuracy(predictions, labels) == 0.5
+    assert metrics.f1(predictions, labels) == metrics.macro_f1(predictions, labels) == pytest.approx(2 / 3)
+    # (2 right * 4 rows - (1 * 2 + 1 * 2)) / sqrt((16 - (4 + 1 + 1)) * (16 - (4 + 4))), after Gorodkin
+    assert metrics.matthews(predictions, labels) == pytest.approx(4 / np.sqrt(10 * 8))
+    for name in ("accuracy", "f1", "macro_f1", "matthews"):
+        assert metrics.find_metric(name)([-1] * 4, labels) == 0.0, name
+    assert not metrics.collapsed([-1] * 4, labels)
+
+
 def test_an_unknown_metric_is_a_sentence() -> None:
     with pytest.raises(UserError, match=r"task\.metric is 'bleu'"):
         metrics.find_metric("bleu")

@@ -13,6 +13,7 @@ import tiny
 from tiny_library import random_library
 
 from infoprompt_jax import metrics, rospr, rospr_targets
+from infoprompt_jax.errors import UserError
 from infoprompt_jax.rospr_eval import Evaluation
 from infoprompt_jax.settings import defaults
 
@@ -42,7 +43,7 @@ def configure(
     return config
 
 
-def test_var_counts_each_querys_own_choices(model: tiny.Backbone, tmp_path: pathlib.Path) -> None:
+def test_var_counts_each_querys_own_choices_and_nan_is_no_answer(model: tiny.Backbone, tmp_path: pathlib.Path) -> None:
     counts = [2, 5, 2, 2, 3, 2]
     rows = [{"text": f"t{i}", "options": list("abcde")[:count], "label": i % 2} for i, count in enumerate(counts)]
     config = configure(tmp_path, rows, random_library(tmp_path / "library", model, 3))
@@ -51,3 +52,6 @@ def test_var_counts_each_querys_own_choices(model: tiny.Backbone, tmp_path: path
     found = evaluation.zero_shot(evaluated, queries, metrics.accuracy).candidates
     np.testing.assert_allclose(found.variances, rospr.answer_variance(found.answers_NQ, counts))
     assert not np.allclose(found.variances, rospr.answer_variance(found.answers_NQ, max(counts)))
+    overflowed = np.full((3, model.config.d_model), np.nan, np.float32)
+    with pytest.raises(UserError, match=r"Scores of answer choices of mine:inline .*, validation are NaN"):
+        evaluation.zero_shot.scorer.with_each(queries.rows, queries.numbers, [None, overflowed])
