@@ -18,6 +18,7 @@ import numpy as np
 
 from infoprompt_jax import metrics, rospr
 from infoprompt_jax.library import PromptLibrary
+from infoprompt_jax.library_files import Entry
 from infoprompt_jax.rospr import Hits
 
 SEEDS = 5  # random subsets of everything that is varied
@@ -55,7 +56,7 @@ def analyse(
     settings: ml_collections.ConfigDict,
     seed: int,
 ) -> dict[str, Any]:
-    """All tables: `retrieval`, and with the oracle's files `relations` and `varied`.
+    """All tables: `retrieval`, and with the oracle's files `relations` (with `unknown_family`) and `varied`.
 
     Args:
       records: the contents of the targets' JSON files, which are in `directory` with their tables.
@@ -70,7 +71,7 @@ def analyse(
     unit = library.manifest.similarity == "cosine"
     searched = [_searched(record, tables[record["target"]], keys_KR, unit) for record in records]
     if all("none" in record["scores"] for record in records):
-        found["relations"] = relations(records, [one.quality_M for one in searched], library)
+        found["relations"], found["unknown_family"] = relations(records, [one.quality_M for one in searched], library)
     found["varied"] = varied(searched, library.owners_K, settings.top, seed)
     return found
 
@@ -122,28 +123,32 @@ def retrieval(records: Sequence[Record]) -> dict[str, Any]:
 
 def relations(
     records: Sequence[Record], qualities: Sequence[np.ndarray], library: PromptLibrary
-) -> dict[str, dict[str, dict[str, float]]]:
+) -> tuple[dict[str, dict[str, dict[str, float]]], dict[str, int]]:
     """The mean gain over no prompt by what source and target have in common.
 
     `every`: of every source prompt on every target. `retrieved`: of the most voted for alone. Each by relation with
     `pairs` of a source prompt and a target, their mean `gain`, and the share that is `better` than no prompt.
+
+    Pairs of which one has no known family, BIG-bench's tasks for one, are in no relation: the second result is how many
+    there are, of `every` pair and of the `retrieved`.
     """
     gains: dict[str, dict[str, list[float]]] = {
         which: {relation: [] for relation in RELATIONS} for which in ("every", "retrieved")
     }
+    unknown = dict.fromkeys(gains, 0)
     for record, quality_M in zip(records, qualities, strict=True):
         winner = record["candidates"][0]["owner"]
         for owner, entry in enumerate(library.entries):
             if owner in record["left_out"]:
                 continue
-            same_format = bool(entry.answer_format) and entry.answer_format == record["answer_format"]
-            same_family = bool(entry.family) and entry.family == record["family"]
-            relation = RELATIONS[2 * (not same_format) + (not same_family)]
-            gain = float(quality_M[owner]) - record["scores"]["none"]
-            gains["every"][relation].append(gain)
-            if owner == winner:
-                gains["retrieved"][relation].append(gain)
-    return {
+            whiches = ("every", "retrieved") if owner == winner else ("every",)
+            relation = _relation(entry, record)
+            for which in whiches:
+                if relation:
+                    gains[which][relation].append(float(quality_M[owner]) - record["scores"]["none"])
+                else:
+                    unknown[which] += 1
+    tables = {
         which: {
             relation: {"pairs": len(of), "gain": float(np.mean(of)), "better": float(np.mean(np.array(of) > 0))}
             for relation, of in by_relation.items()
@@ -151,6 +156,15 @@ def relations(
         }
         for which, by_relation in gains.items()
     }
+    return tables, unknown
+
+
+def _relation(entry: Entry, record: Record) -> str:
+    """What a source prompt and a target have in common, one of `RELATIONS`; "" if the family of either is not known."""
+    if not (entry.family and record["family"]):
+        return ""
+    same_format = bool(entry.answer_format) and entry.answer_format == record["answer_format"]
+    return RELATIONS[2 * (not same_format) + (entry.family != record["family"])]
 
 
 def varied(searched: Sequence[Searched], owners_K: np.ndarray, top: int, seed: int) -> dict[str, list[dict]]:

@@ -20,7 +20,7 @@ from infoprompt_jax import page, prompt_map, report
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.library import PromptLibrary
 from infoprompt_jax.page import fold, join, table, tag
-from infoprompt_jax.rospr_report import ORACLE, TITLES, VARIED, rows_text
+from infoprompt_jax.rospr_report import ORACLE, TITLES, VARIED, rows_text, unknown_family
 
 MOST = 8  # candidates of a target, and source prompts of a method, that are shown one by one
 BLUE = (0x00, 0x72, 0xB2)
@@ -222,9 +222,10 @@ def analysis(found: Json) -> list[Section]:
     content: list[object] = []
     for which, by_relation in found.get("relations", {}).items():
         of = "every source prompt on every target" if which == "every" else "the most voted for on its target"
-        rows = ([r, v["pairs"], f"{v['gain']:+.4f}", figure(v["better"], 3)] for r, v in by_relation.items())
+        rows = [[r, v["pairs"], f"{v['gain']:+.4f}", figure(v["better"], 3)] for r, v in by_relation.items()]
         header = ["in common with the target", "pairs", "mean gain over no prompt", "share that gains"]
-        content += [tag("h3", f"Format and family: {of}"), table(header, rows)]
+        notes = [tag("p", note) for note in unknown_family(found, which)]
+        content += [tag("h3", f"Format and family: {of}"), *notes, *([table(header, rows)] if rows else [])]
     for name, rows in found.get("varied", {}).items():
         values = ([row["value"], figure(row["mean"]), figure(row["spread"])] for row in rows)
         header = [VARIED[name], "most voted for", "standard deviation over random subsets"]

@@ -193,7 +193,11 @@ def _analysis(analysis: Mapping[str, Any]) -> list[str]:
         of = "every source prompt on every target" if which == "every" else "the most voted for source prompt"
         rows = [[r, v["pairs"], f"{v['gain']:+.4f}", f"{v['better']:.3f}"] for r, v in by_relation.items()]
         header = ["in common with the target", "pairs", "mean gain over no prompt", "share that gains"]
-        parts += [f"## What helps: {of}", _markdown(header, rows)]
+        parts += [
+            f"## What helps: {of}",
+            *unknown_family(analysis, which),
+            *([_markdown(header, rows)] if rows else []),
+        ]
     for name, rows in analysis.get("varied", {}).items():
         figures = ([row["value"], f"{row['mean']:.4f}", f"{row['spread']:.4f}"] for row in rows)
         header = [VARIED[name], "most voted for", "standard deviation over random subsets"]
@@ -203,6 +207,13 @@ def _analysis(analysis: Mapping[str, Any]) -> list[str]:
         [s, *(f"{x:.3f}" for x in share)] for s, share in zip(retrieval["sources"], retrieval["share"], strict=True)
     ]
     return [*parts, "## Share of votes by source data set", _markdown(["source", *retrieval["targets"]], rows)]
+
+
+def unknown_family(analysis: Mapping[str, Any], which: str) -> list[str]:
+    """What is said above a table of relations where it leaves pairs out."""
+    count = analysis.get("unknown_family", {}).get(which, 0)  # results may be older than this count
+    note = "Without pairs of a source prompt and a target of which one has no known family: there are"
+    return [f"{note} {count} of them."] if count else []
 
 
 def _markdown(header: Sequence[Any], rows: Iterable[Sequence[Any]]) -> str:

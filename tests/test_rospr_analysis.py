@@ -9,7 +9,7 @@ import numpy as np
 import tiny
 from safetensors.numpy import save_file
 
-from infoprompt_jax import rospr_analysis
+from infoprompt_jax import rospr_analysis, rospr_page, rospr_report
 from infoprompt_jax.library import PromptLibrary
 from infoprompt_jax.library_files import Entry, Model
 from infoprompt_jax.library_sources import SourcePrompt
@@ -50,9 +50,27 @@ def test_the_analysis_by_hand(tmp_path: pathlib.Path) -> None:
         "family alone": {"pairs": 1, "gain": -0.25, "better": 0.0},
     }
     assert found["relations"]["retrieved"] == {"format alone": {"pairs": 1, "gain": 0.25, "better": 1.0}}
+    assert found["unknown_family"] == {"every": 0, "retrieved": 0}
     assert {row["value"]: row["mean"] for row in found["varied"]["top"]} == {1: 0.75, 2: 0.75, 4: 0.75}
     assert [row["value"] for row in found["varied"]["queries"]] == [1, 2]
     assert found["varied"]["queries"][-1] == found["varied"]["prompts"][-1] == {"value": 2, "mean": 0.75, "spread": 0.0}
+
+
+def test_an_unknown_family_is_not_another_one(tmp_path: pathlib.Path) -> None:
+    """Of a target as BIG-bench's, in no pair; the count is told above each table."""
+    (record,), library = by_hand(tmp_path)
+    unknown = record | {"family": ""}
+    qualities = [np.array([0.75, 0.25])] * 2
+    found, count = rospr_analysis.relations([record, unknown], qualities, library)
+    assert found == rospr_analysis.relations([record], qualities[:1], library)[0]
+    assert count == {"every": 2, "retrieved": 1}
+    found, count = rospr_analysis.relations([unknown], qualities[:1], library)
+    assert found == {"every": {}, "retrieved": {}} and count == {"every": 2, "retrieved": 1}
+    analysis = {"relations": found, "unknown_family": count}
+    assert "there are 2 of them" in rospr_report.unknown_family(analysis, "every")[0]
+    assert rospr_report.unknown_family({"relations": found}, "every") == []
+    shown = str(rospr_page.analysis(analysis)[0][1])
+    assert "there are 2 of them" in shown and "there are 1 of them" in shown and "<table" not in shown
 
 
 def test_the_choice_of_a_smaller_library_by_hand() -> None:
