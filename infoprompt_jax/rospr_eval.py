@@ -11,7 +11,6 @@ results.json  results.md  results.png  analysis.png  report.html  summary.json
 from __future__ import annotations
 
 import collections
-import itertools
 import json
 import logging
 import os
@@ -43,8 +42,7 @@ from infoprompt_jax.experiment import TokenizedSplits, own_backbone
 from infoprompt_jax.library import FIELD, PromptLibrary
 from infoprompt_jax.library_files import read_manifest
 from infoprompt_jax.rospr_targets import Skipped, Target
-from infoprompt_jax.rows import Rows
-from infoprompt_jax.task_kinds import answer_format, family
+from infoprompt_jax.task_kinds import answer_format, family, same_choices
 from infoprompt_jax.train import Interrupt, Stopped
 from infoprompt_jax.workdir import Workdir
 from infoprompt_jax.zero_shot import METHODS, Instances, Mixture, Outcome, Scorer, ZeroShot
@@ -251,7 +249,7 @@ class Evaluation:
             "template": target.task.template,
             "split": target.split,
             "family": family(target.task.name),
-            "answer_format": answer_format(target.task.choices or self.shared_choices(evaluated.rows)),
+            "answer_format": answer_format(same_choices(target.task.choices, evaluated.rows, self.backbone.tokenizer)),
             "beyond_t0": target.beyond_t0,
             "metric": target.task.metric,
             "rows": len(evaluated.numbers),
@@ -259,18 +257,6 @@ class Evaluation:
             "query_split": self.config.rospr.query_split or target.split,
             "query_rows": queries.numbers,
         }
-
-    def shared_choices(self, rows: Rows) -> tuple[str, ...] | None:
-        """The answer choices of all rows, in whatever order a row has them; None where they differ."""
-        starts = rows.arrays["choice_starts"]
-        tokens, offsets = rows.arrays["choice_tokens"], rows.arrays["choice_offsets"]
-        every = {
-            frozenset(tuple(tokens[offsets[c] : offsets[c + 1]].tolist()) for c in range(start, end))
-            for start, end in itertools.pairwise(starts)
-        }
-        if len(every) != 1:
-            return None
-        return tuple(sorted(self.backbone.tokenizer.decode(choice) for choice in every.pop()))
 
     def explained(self, outcome: Outcome, queries: Instances) -> dict[str, Any]:
         """Which prompts each method has taken, every candidate's figures, and the winner's nearest instances."""

@@ -22,6 +22,7 @@ from infoprompt_jax.library_files import Model
 from infoprompt_jax.members import data_seed
 from infoprompt_jax.rows import Rows
 from infoprompt_jax.source_plan import Source
+from infoprompt_jax.task_kinds import same_choices
 from infoprompt_jax.tasks import find_tasks
 
 log = logging.getLogger(__name__)
@@ -29,7 +30,9 @@ log = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class SourceKeys:
-    """By the source's name: the keys [n, R] of its instances, made by `retriever`, and the instances' texts.
+    """By the source's name: the keys [n, R] of its instances, made by `retriever`, the instances' texts, and `choices`.
+
+    The latter are the answer choices of the rows that it is trained on, as `task_kinds.same_choices` has them.
 
     Of a source that has none, because a row of it cannot be rendered, the reason is in `refused`.
     """
@@ -37,6 +40,7 @@ class SourceKeys:
     retriever: Model
     keys_NR: dict[str, np.ndarray]
     texts: dict[str, list[str]]
+    choices: dict[str, tuple[str, ...] | None]
     refused: dict[str, str]
 
 
@@ -48,7 +52,7 @@ def encode_instances(config: ml_collections.ConfigDict, sources: Sequence[Source
     Raises:
       UserError: the rows of a source asked for by its own name cannot be read, those that it is evaluated on included.
     """
-    found = SourceKeys(keys.model(retriever), {}, {}, {})
+    found = SourceKeys(keys.model(retriever), {}, {}, {}, {})
     seed = data_seed(config, (*config.fleet.seeds, config.seed)[0])
     buckets = complete(config.data.buckets, config.data.max_input_length)
     log.info("Encoding %d instances of each of %d source prompts.", config.rospr.instances, len(sources))
@@ -62,6 +66,7 @@ def encode_instances(config: ml_collections.ConfigDict, sources: Sequence[Source
             continue
         numbers = draw(rows, config.rospr.instances, config.task.shots, seed)
         found.keys_NR[source.name] = encode(retriever, rows, numbers, buckets)
+        found.choices[source.name] = same_choices(source.choices, rows, retriever.tokenizer)
         found.texts[source.name] = [text(retriever, rows, number) for number in numbers]
     return found
 

@@ -156,7 +156,7 @@ def source_prompts(
     failed = failures(group, trained)
     return [
         SourcePrompt(
-            entry(source, member["best"]),
+            entry(source, encoded.choices[source.name], member["best"]),
             load_prompt(prompts / member["name"]),
             encoded.keys_NR[source.name],
             encoded.texts[source.name],
@@ -166,15 +166,15 @@ def source_prompts(
     ]
 
 
-def entry(source: Source, metrics: Mapping[str, float | None]) -> Entry:
+def entry(source: Source, choices: tuple[str, ...] | None, metrics: Mapping[str, float | None]) -> Entry:
     finite = {name: value for name, value in metrics.items() if value is not None and math.isfinite(value)}
     return Entry(
         source.name,
         source.dataset,
         source.template,
         family(source.task),
-        answer_format(source.choices),
-        source.choices or (),
+        answer_format(choices),
+        choices or (),
         finite,
     )
 

@@ -11,10 +11,13 @@ them. Formats are told by the answer choices alone:
 
 from __future__ import annotations
 
+import itertools
 import pathlib
 import string
 
 from infoprompt_jax.nano import world
+from infoprompt_jax.rows import Rows
+from infoprompt_jax.tokenizer import Tokenizer
 
 FAMILIES = {
     "multiple-choice QA": "commonsense_qa cos_e cosmos_qa dream qasc quail quarel quartz "
@@ -43,8 +46,25 @@ def family(dataset: str) -> str:
     return next((FAMILY[str(name)] for name in (path, *path.parents) if str(name) in FAMILY), "")
 
 
+def same_choices(fixed: tuple[str, ...] | None, rows: Rows, tokenizer: Tokenizer) -> tuple[str, ...] | None:
+    """The answer choices of all rows: those that the hard prompt fixes, `Task.choices`, or else the rows' own.
+
+    A list that the hard prompt makes of every row may be the same for all, in whatever order a row has it. None where
+    rows differ.
+    """
+    if fixed is not None:
+        return fixed
+    starts, offsets = rows.arrays["choice_starts"], rows.arrays["choice_offsets"]
+    tokens = rows.arrays["choice_tokens"]
+    every = {
+        frozenset(tuple(tokens[offsets[c] : offsets[c + 1]].tolist()) for c in range(start, end))
+        for start, end in itertools.pairwise(starts)
+    }
+    return tuple(sorted(map(tokenizer.decode, every.pop()))) if len(every) == 1 else None
+
+
 def answer_format(choices: tuple[str, ...] | None) -> str:
-    """The format of a hard prompt's answer choices: () if it has none, None if they differ by row (`Task.choices`)."""
+    """The format of a hard prompt's answer choices: () if it has none, None if they differ by row (`same_choices`)."""
     if choices is None:
         return "options"
     if not choices:

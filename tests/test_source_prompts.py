@@ -80,6 +80,18 @@ def test_a_library_of_all_hard_prompts(done: pathlib.Path, folder: pathlib.Path)
     assert all(name in (done / "report.html").read_text() for name in NAMES)
 
 
+def test_choices_that_rows_make_alike_have_a_format(folder: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    """As a target's have: told from the rows, not from the template alone."""
+    made = "{% if words %}Yes ||| No{% endif %}"
+    write_templates(tmp_path, WORDS, {"made": ("{{ words }} ||| {{ answer_choices[label] }}", made)})
+    config = configure(folder, task__templates_dir=str(tmp_path))
+    plan = source_plan.find(config)
+    encoded = source_keys.encode_instances(config, plan.sources, tiny.backbone())
+    assert plan.sources[0].choices is None and encoded.choices == {f"{WORDS}:made": ("No", "Yes")}
+    entry = source_prompts.entry(plan.sources[0], encoded.choices[f"{WORDS}:made"], {})
+    assert (entry.answer_format, entry.choices) == ("yes/no", ("No", "Yes"))
+
+
 def test_a_source_prompt_is_what_training_it_alone_gives(
     done: pathlib.Path, folder: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import pathlib
+
 import pytest
+import tiny
 
 from infoprompt_jax import p3
 from infoprompt_jax.nano import world
-from infoprompt_jax.task_kinds import answer_format, family
+from infoprompt_jax.rows import tokenize
+from infoprompt_jax.task_kinds import answer_format, family, same_choices
+from infoprompt_jax.tasks import Example
 
 
 def test_every_data_set_of_p3_and_of_the_world_has_a_family() -> None:
@@ -36,3 +41,16 @@ def test_every_data_set_of_p3_and_of_the_world_has_a_family() -> None:
 )
 def test_formats_of_answers(choices: tuple[str, ...] | None, expected: str) -> None:
     assert answer_format(choices) == expected
+
+
+def test_choices_that_rows_make_are_those_of_all_where_they_are_alike(tmp_path: pathlib.Path) -> None:
+    tokenizer = tiny.backbone().tokenizer
+
+    def found(*lists: tuple[str, ...]) -> tuple[str, ...] | None:
+        examples = [Example("x", choices[0], choices, 0) for choices in lists]
+        return same_choices(None, tokenize(examples, tokenizer, tmp_path, str(lists), True, 8, 8), tokenizer)
+
+    assert found(("Yes", "No"), ("No", "Yes"), ("Yes", "No")) == ("No", "Yes")
+    assert found(("Yes", "No"), ("Yes", "Maybe")) is None and found(("a", "b"), ("a", "b", "c")) is None
+    rows = tokenize([Example("x", "a", ("a",), 0)], tokenizer, tmp_path, "one", True, 8, 8)
+    assert same_choices(("Yes", "No"), rows, tokenizer) == ("Yes", "No") and same_choices((), rows, tokenizer) == ()
