@@ -77,7 +77,7 @@ class Task:
 
         Raises UserError for what `Template.render` refuses and for a target that is not one of the choices.
         """
-        if row.get("label") in NO_LABEL and self.choices != ():
+        if _is_unlabelled(row) and self.choices != ():
             return None
         text = self.prompt.render(complete(self.name, row))
         if text is None:
@@ -89,6 +89,12 @@ class Task:
             )
         label = text.choices.index(text.target) if text.choices else -1
         return Example(text.input, text.target, text.choices, label)
+
+
+def _is_unlabelled(row: Mapping[str, Any]) -> bool:
+    """Whether the row has a label, but one that says that there is none."""
+    label = row.get("label", 0)
+    return label is None or label in NO_LABEL or label != label  # the last is NaN
 
 
 def find_tasks(config: ml_collections.ConfigDict) -> tuple[Task, ...]:
@@ -205,7 +211,7 @@ def _report(task: Task, split: str, count: int, skipped: int) -> None:
     if not count:
         raise UserError(
             f"None of the {skipped} rows of {task.name}, {split}, fits {task.prompt}: they have no label, or it "
-            "leaves input or target empty; see task.template and the splits of task."
+            "leaves input or target empty; change task.template, or the split in task or rospr.query_split."
         )
     if skipped:
         log.info("%s, %s: %d rows, %d more that the template does not apply to", task.id, split, count, skipped)

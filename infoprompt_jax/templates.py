@@ -43,13 +43,14 @@ DRAWS = " draws"  # a name that no template can spell
 
 
 class Choices(list):
-    """The answer choices as a template sees them: files hold labels as strings too.
+    """The answer choices as a template sees them: files hold labels as strings too, and as 1.0 where some are missing.
 
     One past either end is an error: -1 is the label of a row that has none, not the last choice.
     """
 
     def __getitem__(self, index: Any) -> Any:
-        position: Any = int(index) if isinstance(index, str) and index.isdecimal() else index
+        whole = index.isdecimal() if isinstance(index, str) else isinstance(index, float) and index.is_integer()
+        position: Any = int(index) if whole else index
         if isinstance(position, int) and position < 0:
             raise IndexError(position)
         return super().__getitem__(position)
@@ -153,6 +154,7 @@ class Template:
             raise UserError(f"{self} is longer than the {LONGEST_SOURCE} characters that a template may have.")
         if SEPARATOR not in self.jinja:
             raise UserError(f"{self} has no `{SEPARATOR}` between input and target.")
+        self._check_choices()
         try:
             self._syntax()
         except jinja2.TemplateSyntaxError as error:
@@ -185,6 +187,12 @@ class Template:
         """The answer choices of a row whose text is protected; the choices still are."""
         text = self._compiled[1].render(row).strip()
         return tuple(choice.strip() for choice in text.split(SEPARATOR)) if text else ()
+
+    def _check_choices(self) -> None:
+        """Refuses an empty choice among those written out; a row may have one, where its own text is empty."""
+        written = self.answer_choices.strip()
+        if written and "{" not in written and not all(map(str.strip, written.split(SEPARATOR))):
+            raise UserError(f"{self} has an empty answer choice in {written!r}: write `{SEPARATOR}` only between two.")
 
     def render(self, row: Mapping[str, Any]) -> Rendered | None:
         """The row as text, or None when the template does not apply to it.
@@ -231,9 +239,14 @@ class Loader(yaml.SafeLoader):
 
 
 def _mapping(loader: Loader, node: Any) -> dict[Any, Any]:
+    """Refuses equal keys, of which YAML's own loader keeps the last."""
+    names = [str(key.value) for key, _ in node.value]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise yaml.constructor.ConstructorError(None, None, f"the key {twice[0]!r} is there twice", node.start_mark)
     return loader.construct_mapping(node, deep=True)
 
 
+Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
 Loader.add_constructor("!Template", _mapping)
 Loader.add_constructor("!TemplateMetadata", _mapping)
 
@@ -260,12 +273,19 @@ def _file(directory: str | None, dataset: str) -> Traversable:
 def _template(entry: Any, origin: str) -> Template:
     if not isinstance(entry, Mapping) or not {"name", "jinja"} <= entry.keys():
         raise UserError(f"A template of {origin} lacks `name` or `jinja`.")
-    metadata = entry.get("metadata") or {}
+    metadata, choices = entry.get("metadata") or {}, entry.get("answer_choices") or ""
+    if not isinstance(metadata, Mapping):
+        raise UserError(f"Template {entry['name']!r} of {origin} has metadata={metadata!r}, but they are a mapping.")
+    if not isinstance(choices, str):
+        raise UserError(
+            f"Template {entry['name']!r} of {origin} has answer_choices={choices!r}, but they are one text: write "
+            f"'first {SEPARATOR} second'."
+        )
     return Template(
         name=str(entry["name"]),
         id=str(entry.get("id") or entry["name"]),
         jinja=str(entry["jinja"]),
-        answer_choices=str(entry.get("answer_choices") or ""),
+        answer_choices=choices,
         metadata=Metadata(
             metadata.get("original_task"), metadata.get("choices_in_prompt"), tuple(metadata.get("metrics") or ())
         ),
@@ -286,8 +306,12 @@ def load_templates(directory: str | None, dataset: str) -> dict[str, Template]:
     entries = content.get("templates") if isinstance(content, Mapping) else None
     if not isinstance(entries, Mapping) or not entries:
         raise UserError(f"{file} has no templates under the key `templates`.")
-    templates = [_template(entry, str(file)) for entry in entries.values()]
-    return {template.name: template for template in templates}
+    templates: dict[str, Template] = {}
+    for template in (_template(entry, str(file)) for entry in entries.values()):
+        if template.name in templates:
+            raise UserError(f"{file} has two templates of the name {template.name!r}: rename one of them.")
+        templates[template.name] = template
+    return templates
 
 
 def choose(templates: Mapping[str, Template], name: str) -> list[Template]:

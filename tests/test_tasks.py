@@ -86,13 +86,14 @@ def test_own_data_with_an_inline_prompt(
 def test_free_text_has_no_choices_and_unlabelled_rows_are_left_out(
     tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    write_jsonl(tmp_path / "mine" / "test.jsonl", [{"text": "a", "label": -1}, {"text": "b", "label": 0}])
+    unlabelled = [{"text": "a", "label": label} for label in (-1, None, float("nan"), -1.0)]
+    write_jsonl(tmp_path / "mine" / "test.jsonl", [*unlabelled, {"text": "b", "label": 0.0}])
     free = one_task(configure(tmp_path, "mine", input="{{ text }}", target="{{ text | upper }}"))
     assert (free.choices, free.metric) == ((), "exact_match")
-    assert list(tasks.examples(free, "test")) == [Example("a", "A", (), -1), Example("b", "B", (), -1)]
+    assert list(tasks.examples(free, "test")) == [Example("a", "A", (), -1)] * 4 + [Example("b", "B", (), -1)]
     with caplog.at_level(logging.INFO):
         assert [e.label for e in tasks.examples(one_task(configure(tmp_path, "mine", **OWN)), "test")] == [0]
-    assert "1 rows, 1 more that the template does not apply to" in caplog.text
+    assert "1 rows, 4 more that the template does not apply to" in caplog.text
 
 
 def test_real_rte_with_public_and_own_prompts(shared: pathlib.Path) -> None:
@@ -146,7 +147,7 @@ def test_a_slice_of_a_file(tmp_path: pathlib.Path) -> None:
         ([ROWS[0], "\n", "[1]\n"], "line 3, holds list, but a row is an object"),
         ([ROWS[0], {"text": "x", "label": 2}], r"mine, train, row 1 \(from 0\): .*answer choice 2 was asked for"),
         ([{"label": 1}], r"row 0 \(from 0\): .*column 'text', but the columns are label"),
-        ([{"text": "a", "label": -1}], "None of the 1 rows of mine, train, fits .*they have no label"),
+        ([{"text": "a", "label": -1}], "None of the 1 rows of mine, train, fits .*no label.* rospr.query_split"),
     ],
 )
 def test_bad_rows_are_named(tmp_path: pathlib.Path, content: list, sentence: str) -> None:

@@ -56,6 +56,9 @@ def own_data_sets() -> list[str]:
          Rendered("1324", "b", ())),
         ("{{ [3, 1, 3, 1, 2] | most_frequent }} ||| b", "", {}, Rendered("[3, 1]", "b", ())),
         ("q ||| {{ answer_choices[y] }}", "No ||| Yes", {"y": "1"}, Rendered("q", "Yes", ("No", "Yes"))),
+        ("q ||| {{ answer_choices[y] }}", "No ||| Yes", {"y": 1.0}, Rendered("q", "Yes", ("No", "Yes"))),
+        ("q ||| {{ answer_choices[0] }}", "{{ a }} ||| {{ b }}", {"a": "x", "b": ""}, Rendered("q", "x", ("x", ""))),
+        ("q ||| {{ answer_choices[0] }}", "x ||| x", {}, Rendered("q", "x", ("x", "x"))),
     ],
 )  # fmt: skip
 def test_rendering_means_what_it_means_in_promptsource(
@@ -79,6 +82,7 @@ def test_rendering_means_what_it_means_in_promptsource(
         ("{% include '/etc/passwd' %} ||| b", "no loader"),
         ("{{ nothing }} ||| b", "the column 'nothing', but the columns are a, l; see task.template"),
         ("a ||| {{ answer_choices[2] }}", "answer choice 2 was asked for, but there are 2"),
+        ("a ||| {{ answer_choices[0.5] }}", "answer choice 0.5 was asked for, but there are 2"),
         ("a ||| {{ answer_choices[-1] }}", "answer choice -1 was asked for, but there are 2"),
         ("a ||| {{ answer_choices['' | int - 1] }}", "answer choice -1 was asked for, but there are 2"),
         ("{{ a + 1 }} ||| b", "cannot be rendered"),
@@ -137,6 +141,9 @@ def test_all_means_original_task_prompts_where_there_are_any(tmp_path: pathlib.P
     assert [t.name for t in choose(templates, "q")] == ["q"]
 
 
+ONE = "templates:\n  a:\n    name: n\n    jinja: x ||| y\n    {}"
+
+
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
@@ -145,6 +152,15 @@ def test_all_means_original_task_prompts_where_there_are_any(tmp_path: pathlib.P
         ("templates: {}", "has no templates"),
         ("templates:\n  a: !Template\n    name: n", "lacks `name` or `jinja`"),
         ("templates:\n  a: !Template\n    name: n\n    jinja: '{% if %} ||| b'", "template 'n' of .*not valid jinja"),
+        ("templates: {a: {name: n, jinja: x ||| y}, b: {name: n, jinja: z ||| y}}", "two templates of the name 'n'"),
+        ("templates: {a: {name: n, jinja: x ||| y}, a: {name: m, jinja: z ||| y}}", "the key 'a' is there twice"),
+        ("templates:\n  a: !Template {name: n, jinja: x ||| y, name: m}", "the key 'name' is there twice"),
+        (
+            ONE.format("answer_choices: [No, Yes]"),
+            r"'n' of .* has answer_choices=\[False, True\], but they are one text",
+        ),
+        (ONE.format("answer_choices: bad ||| good |||"), r"'n' of .*empty answer choice in 'bad \|\|\| good \|\|\|'"),
+        (ONE.format("metadata: [a]"), r"'n' of .* has metadata=\['a'\], but they are a mapping"),
     ],
 )
 def test_a_file_that_is_not_hard_prompts_is_named(tmp_path: pathlib.Path, text: str, sentence: str) -> None:
