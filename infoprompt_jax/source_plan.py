@@ -108,8 +108,7 @@ def _named(config: ml_collections.ConfigDict, name: str) -> Iterator[Source]:
 
 def _p3(config: ml_collections.ConfigDict, skipped: dict[str, str]) -> Iterator[Source]:
     """P3's sources that are there; adds the others to `skipped`."""
-    reports = zip(*(_report(config, split, limit) for split, limit in _slices(config)), strict=True)
-    pairs = [next((pair for pair in same if not pair.present), same[0]) for same in reports]
+    pairs = [pair for dataset in p3.sources() for pair in _pairs(config, dataset)]
     chosen = [pair for pair in pairs if config.task.template in ("all", pair.prompt)]
     log.info("%s", p3.table(chosen))
     skipped |= {f"{pair.dataset.name}:{pair.prompt}": pair.reason for pair in chosen if not pair.present}
@@ -127,13 +126,16 @@ def _slices(config: ml_collections.ConfigDict) -> list[tuple[str, int]]:
     return [(split, limit) for split, limit in dict.fromkeys(found) if split]
 
 
-def _report(config: ml_collections.ConfigDict, split: str, limit: int) -> list[p3.Pair]:
-    """`p3.report` on this slice, where that is not the split that P3 trains on."""
-    datasets = [
-        dataclasses.replace(dataset, split=split, tfds=dataset.tfds and (dataset.tfds[0], split))
-        for dataset in p3.sources()
-    ]
-    return p3.report(datasets, config, limit)
+def _pairs(config: ml_collections.ConfigDict, dataset: p3.Dataset) -> list[p3.Pair]:
+    """Each hard prompt as `p3.report` has it on the first slice that it does not fit, or on the first of all.
+
+    All slices of a data set before the next: its files are then still in memory.
+    """
+    reports = []
+    for split, limit in _slices(config):
+        sliced = dataclasses.replace(dataset, split=split, tfds=dataset.tfds and (dataset.tfds[0], split))
+        reports.append(p3.report([sliced], config, limit))
+    return [next((pair for pair in same if not pair.present), same[0]) for same in zip(*reports, strict=True)]
 
 
 def _with_members(sources: list[Source]) -> Iterator[Source]:

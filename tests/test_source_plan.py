@@ -11,7 +11,7 @@ import tiny
 import tiny_sources
 from tiny_sources import NAMES, OTHER, TEMPLATES, WORDS, configure, write_templates
 
-from infoprompt_jax import p3, source_plan
+from infoprompt_jax import p3, source_plan, sources
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.experiment import TokenizedSplits
 from infoprompt_jax.source_keys import text
@@ -91,6 +91,23 @@ def test_a_hard_prompt_is_tried_on_every_slice_that_is_read(folder: pathlib.Path
     config.task.update(name="p3", template="all", eval_split="train[:17]")
     with pytest.raises(UserError, match=r"is no source: .* is skipped"):
         source_plan.find(config)
+
+
+def test_files_are_read_once_for_all_slices(folder: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    """Of more data sets than are kept in memory."""
+    names = ("ag_news", "imdb", "samsum", "xsum", "gigaword", "rotten_tomatoes")
+    datasets = [dataset for dataset in p3.sources() if dataset.task in names]
+    for dataset in datasets:
+        (tmp_path / "data" / dataset.task).mkdir(parents=True)
+        rows = (json.dumps({"words": f"words {n}", "label": 0}) + "\n" for n in range(8))
+        (tmp_path / "data" / dataset.task / "train.jsonl").write_text("".join(rows))
+        write_templates(tmp_path / "templates", dataset.task, {prompt: TEMPLATES["free"] for prompt in dataset.prompts})
+    places = {"data__dir": str(tmp_path / "data"), "task__templates_dir": str(tmp_path / "templates")}
+    slices = {"task__train_split": "train[4:]", "task__eval_split": "train[:4]"}
+    sources._read.cache_clear()
+    plan = source_plan.find(configure(folder, **places, **slices, task__name="p3"))
+    assert len({source.dataset for source in plan.sources}) == len(datasets) == 6
+    assert sources._read.cache_info().misses == 6
 
 
 def test_a_split_that_is_not_there_is_a_sentence(folder: pathlib.Path) -> None:
