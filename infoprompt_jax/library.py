@@ -28,7 +28,7 @@ from infoprompt_jax.errors import UserError
 from infoprompt_jax.library_files import Entry, Manifest, Model, refusal
 from infoprompt_jax.library_sources import SourcePrompt, add_segment, check_names, check_sources
 from infoprompt_jax.rospr import Choice, Hits
-from infoprompt_jax.search import Index
+from infoprompt_jax.search import Index, comparable
 
 SIMILARITIES = ("inner_product", "cosine")  # the first is the default
 FIELD = "rospr.library"
@@ -267,20 +267,13 @@ class PromptLibrary:
             )
         if not np.isfinite(queries_QR).all():
             raise UserError("The queries hold NaN or infinity: encode them again with backbone.dtype='float32'.")
-        return self._comparable(queries_QR)
-
-    def _comparable(self, rows: np.ndarray) -> np.ndarray:
-        """Rows whose inner product is the similarity."""
-        if self.manifest.similarity == "inner_product":
-            return rows
-        norms = np.linalg.norm(rows.astype(np.float64), axis=-1, keepdims=True)
-        return (rows / np.where(norms == 0, 1, norms)).astype(np.float32)
+        return comparable(queries_QR, self.manifest.similarity)
 
     @functools.cached_property
     def _index(self) -> Index:
         parts = [segment["keys"] for segment in self.segments]
-        width = self.manifest.retriever.width
-        return Index(lambda rows: self._comparable(_take(parts, rows)), len(self.owners_K), width, self.mesh)
+        width, similarity = self.manifest.retriever.width, self.manifest.similarity
+        return Index(lambda rows: comparable(_take(parts, rows), similarity), len(self.owners_K), width, self.mesh)
 
 
 def _take(parts: Sequence[np.ndarray], rows: np.ndarray) -> np.ndarray:

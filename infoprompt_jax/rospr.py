@@ -77,7 +77,7 @@ def nearest(hits: Hits, owner: int, count: int = 3) -> list[tuple[int, int, floa
 
 
 def interpolation_weights(scores: ArrayLike) -> np.ndarray:
-    """w_i = score_i / sum of scores, of frequencies (INTER) or of `rank_by_variance`'s scores (VAR with INTER)."""
+    """w_i = score_i / sum of scores, of frequencies (INTER) or of `variance_scores` (VAR with INTER)."""
     scores = np.asarray(scores, np.float64)
     return scores / scores.sum()
 
@@ -109,16 +109,12 @@ def answer_variance(predictions: ArrayLike, choices: ArrayLike) -> np.ndarray:
     return ((fractions_NC - expected_C) ** 2).mean(axis=-1)
 
 
-def rank_by_variance(frequencies: ArrayLike, variances: ArrayLike, eps: float) -> tuple[np.ndarray, np.ndarray]:
-    """VAR: score = frequency / (variance + eps).
-
-    Returns:
-      The candidates' places, best score first (equal scores in the order given), and the scores in the order given.
+def variance_scores(frequencies: ArrayLike, variances: ArrayLike, eps: float) -> np.ndarray:
+    """VAR: score = frequency / (variance + eps), of candidates in the order given.
 
     Raises:
       UserError: eps is not positive; a candidate without any bias would divide by it.
     """
     if not eps > 0:
         raise UserError(f"eps={eps} is not positive, but is added to variances that may be 0: choose one such as 0.01.")
-    scores = np.asarray(frequencies, np.float64) / (np.asarray(variances, np.float64) + eps)
-    return np.argsort(-scores, kind="stable"), scores
+    return np.asarray(frequencies, np.float64) / (np.asarray(variances, np.float64) + eps)

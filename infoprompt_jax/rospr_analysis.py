@@ -16,7 +16,7 @@ from typing import Any
 import ml_collections
 import numpy as np
 
-from infoprompt_jax import metrics, rospr
+from infoprompt_jax import metrics, rospr, search
 from infoprompt_jax.library import PromptLibrary
 from infoprompt_jax.library_files import Entry
 from infoprompt_jax.rospr import Hits
@@ -67,9 +67,9 @@ def analyse(
     tables = {record["target"]: directory / f"{record['file']}.safetensors" for record in records}
     if not all(path.exists() for path in tables.values()):
         return found
-    keys_KR = library.keys_KR if library.manifest.similarity == "inner_product" else _unit(library.keys_KR)
-    unit = library.manifest.similarity == "cosine"
-    searched = [_searched(record, tables[record["target"]], keys_KR, unit) for record in records]
+    similarity = library.manifest.similarity
+    keys_KR = search.comparable(library.keys_KR, similarity)
+    searched = [_searched(record, tables[record["target"]], keys_KR, similarity) for record in records]
     if all("none" in record["scores"] for record in records):
         found["relations"], found["unknown_family"] = relations(records, [one.quality_M for one in searched], library)
     found["varied"] = varied(searched, library.owners_K, settings.top, seed)
@@ -91,20 +91,15 @@ def read_table(path: pathlib.Path) -> dict[str, np.ndarray]:
         raise ValueError(f"{path} is no safetensors file: {error}") from error
 
 
-def _searched(record: Record, path: pathlib.Path, keys_KR: np.ndarray, unit: bool) -> Searched:
+def _searched(record: Record, path: pathlib.Path, keys_KR: np.ndarray, similarity: str) -> Searched:
     table = read_table(path)
-    queries_QR = _unit(table["query_keys"]) if unit else table["query_keys"]
+    queries_QR = search.comparable(table["query_keys"], similarity)
     scores_QK = queries_QR @ keys_KR.T
     order_QK = np.argsort(-scores_QK, axis=1, kind="stable").astype(np.int32)
     metric = metrics.find_metric(record["metric"])
     quality_M = np.array([metric(answers_B, table["labels"]) for answers_B in table["predictions"]])
     scores_QK = np.take_along_axis(scores_QK, order_QK, axis=1)
     return Searched(record["dataset"], order_QK, scores_QK, quality_M, record["left_out"])
-
-
-def _unit(rows: np.ndarray) -> np.ndarray:
-    norms = np.linalg.norm(rows.astype(np.float64), axis=-1, keepdims=True)
-    return (rows / np.where(norms == 0, 1, norms)).astype(np.float32)
 
 
 def retrieval(records: Sequence[Record]) -> dict[str, Any]:

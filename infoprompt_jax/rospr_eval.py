@@ -227,9 +227,10 @@ class Evaluation:
         return record
 
     def instances(self, target: Target) -> tuple[Instances, Instances]:
-        """The rows to evaluate, and those that vote, drawn by the run's seed: for every hard prompt the same rows.
+        """The rows to evaluate, and those that vote, drawn by the run's seed; read and tokenised once.
 
-        They are read and tokenised once. Raises UserError where they cannot be.
+        They are the same for all hard prompts of a data set that apply to as many of its rows. Raises UserError where
+        they cannot be read.
         """
         task, limit = target.task, self.config.task.eval_limit
         query_split = self.config.rospr.query_split or target.split

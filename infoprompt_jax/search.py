@@ -20,6 +20,14 @@ from jax.sharding import PartitionSpec as P
 QUERY_BLOCK, KEY_BLOCK = 256, 16384  # scores that exist at once on a device
 
 
+def comparable(rows: np.ndarray, similarity: str) -> np.ndarray:
+    """Rows [..., R] whose inner product is the similarity, `inner_product` or `cosine`; zeros stay zeros."""
+    if similarity == "inner_product":
+        return rows
+    norms = np.linalg.norm(rows.astype(np.float64), axis=-1, keepdims=True)
+    return (rows / np.where(norms == 0, 1, norms)).astype(np.float32)
+
+
 class Index:
     """Keys [K, R] on the devices of a mesh; similarity is the inner product."""
 

@@ -36,8 +36,6 @@ from infoprompt_jax.task_kinds import answer_format, family
 from infoprompt_jax.train import Interrupt, Stopped, train
 from infoprompt_jax.workdir import Workdir
 
-__all__ = ["answer_format", "family", "table", "train_sources"]
-
 MOST = {"members": 0, "seeds": 1, "variants": 1}  # of `fleet`: members are made of sources, one of each
 ALONE = {  # so that a prompt is all that is trained
     "prompt.kind": ("static",),

@@ -208,7 +208,7 @@ class ZeroShot:
             return Candidates(owners, np.empty((0, 0), np.int32), np.empty(0), np.empty(0))
         answers_NQ = self.scorer.with_each(queries.rows, queries.numbers, list(self.library.prompts(owners)))
         variances = rospr.answer_variance(answers_NQ, queries.rows.choice_counts(queries.numbers))
-        _, scores = rospr.rank_by_variance(votes.frequencies[: len(owners)], variances, self.settings.eps)
+        scores = rospr.variance_scores(votes.frequencies[: len(owners)], variances, self.settings.eps)
         return Candidates(owners, answers_NQ, variances, scores)
 
     def mixtures(self, votes: Votes, candidates: Candidates) -> dict[str, Mixture]:

@@ -104,14 +104,14 @@ def test_answer_variance_of_unequal_numbers_of_choices_by_hand() -> None:
     np.testing.assert_allclose(rospr.answer_variance([balanced, always_a], counts_Q), expected, atol=1e-15)
 
 
-def test_rank_by_variance_by_hand() -> None:
-    """6 / 1, 4 / 0.5, 2 / 0.25: the most frequent one is biased and comes last, equal ones stay in their order."""
-    order, scores = rospr.rank_by_variance([6, 4, 2], [0.75, 0.25, 0.0], eps=0.25)
-    assert order.tolist() == [1, 2, 0] and scores.tolist() == [6, 8, 8]
-    np.testing.assert_allclose(rospr.interpolation_weights(scores[order[:2]]), [0.5, 0.5])
+def test_variance_scores_by_hand() -> None:
+    """6 / 1, 4 / 0.5, 2 / 0.25: the most frequent one is biased and comes last."""
+    scores = rospr.variance_scores([6, 4, 2], [0.75, 0.25, 0.0], eps=0.25)
+    assert scores.tolist() == [6, 8, 8]
+    np.testing.assert_allclose(rospr.interpolation_weights(scores[1:]), [0.5, 0.5])
 
 
 @pytest.mark.parametrize("eps", [0.0, -1.0, float("nan")])
 def test_eps_must_be_positive(eps: float) -> None:
     with pytest.raises(UserError, match=r"^eps=.* is not positive"):
-        rospr.rank_by_variance([1], [0.0], eps)
+        rospr.variance_scores([1], [0.0], eps)
