@@ -17,8 +17,9 @@ instances, encoded by the retriever. That is the backbone itself, or
 Not all of these data sets have a validation split: the first 200 training rows are evaluated on, and not trained on.
 They pick nothing, each prompt being the last; in files that are sorted by label, they may have but one.
 
-    --config.task.name=glue/sst2,mine     your own choice of data sets, files or TFDS, with all of their own-task hard
-                                          prompts; --config.task.template=NAME for one
+    --config.task.name=glue/sst2,imdb     your own choice of data sets, with all of their own-task hard prompts;
+                                          --config.task.template=NAME for one. All of them are read from data.dir, or
+                                          all from TFDS where it is empty; your own data: docs/rospr.md
 
 Variants, separated by commas:
     p3          the default
