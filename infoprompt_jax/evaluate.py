@@ -9,6 +9,7 @@ import ml_collections
 
 from infoprompt_jax import fleet, report
 from infoprompt_jax.experiment import build
+from infoprompt_jax.metrics_log import MetricsLog
 from infoprompt_jax.workdir import Workdir
 
 
@@ -27,6 +28,10 @@ def evaluate(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str])
     with directory.claim():
         evaluator = experiment.evaluator
         results = {name: evaluator(trainable, split, strict=True) for name, split in experiment.splits.items()}
+        log = MetricsLog.resume(directory.path / "metrics.jsonl", -1, config.train.tensorboard)
+        for member, values in zip(experiment.members, results["eval"], strict=True):
+            log.write(0, member.name, {f"eval/{name}": value for name, value in values.items()})
+        log.flush()
         members = [
             {"name": member.name, "steps": 0, "final": results["eval"][m], "best": results["eval"][m]}
             | ({"test": results["test"][m]} if "test" in results else {})

@@ -169,6 +169,8 @@ def test_the_backbone_alone(data: pathlib.Path, tmp_path: pathlib.Path) -> None:
         inputs = np.pad([*tokens, 1], (0, 64))[None, :64]
         right.append(int(np.argmax(backbone.score(inputs, choices[None])[0])) == row["label"])
     (member,) = summary(tmp_path)["members"]
+    logged = {record["name"]: record["value"] for record in records(tmp_path) if record["step"] == 0}
+    assert logged == {f"eval/{name}": value for name, value in member["best"].items()}
     assert member["best"]["accuracy"] == np.mean(right) and summary(tmp_path)["examples"] == {"validation": 64}
 
 
