@@ -25,9 +25,10 @@ def evaluate(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str])
         return summary
     experiment = build(config)
     trainable = fleet.inference(experiment.initial_state().trainable)
+    # Before the directory is claimed: where scores are NaN, the mended config may have it.
+    evaluator = experiment.evaluator
+    results = {name: evaluator(trainable, split, strict=True) for name, split in experiment.splits.items()}
     with directory.claim():
-        evaluator = experiment.evaluator
-        results = {name: evaluator(trainable, split, strict=True) for name, split in experiment.splits.items()}
         log = MetricsLog.resume(directory.path / "metrics.jsonl", -1, config.train.tensorboard)
         for member, values in zip(experiment.members, results["eval"], strict=True):
             log.write(0, member.name, {f"eval/{name}": value for name, value in values.items()})

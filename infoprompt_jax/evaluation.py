@@ -139,9 +139,7 @@ class Evaluator:
             if not all(free):
                 scores = np.asarray(self.fleet.scores(trainable, frozen, placed))
                 lengths = scoring.lengths(batch["choices"], self.normalize, decode)
-                chosen = np.where(
-                    np.isnan(scores).any(axis=-1), metrics.NO_ANSWER, np.argmax(scores / lengths, axis=-1)
-                )
+                chosen = metrics.answers(scores / lengths)
             if any(free):
                 tokens = np.asarray(self.fleet.generate(trainable, frozen, placed, self.max_length))
                 texts = [[decode(row) for row in member] for member in tokens]

@@ -16,6 +16,11 @@ from infoprompt_jax.errors import UserError
 NO_ANSWER = -1  # the prediction where scores are NaN: wrong, whatever the label, and no class of its own
 
 
+def answers(scores: np.ndarray) -> np.ndarray:
+    """The best of the choices' scores [..., C], as predictions [...]; `NO_ANSWER` where one is NaN."""
+    return np.where(np.isnan(scores).any(axis=-1), NO_ANSWER, np.argmax(scores, axis=-1))
+
+
 def _pairs(predictions: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     predicted, actual = np.asarray(predictions), np.asarray(labels)
     if predicted.shape != actual.shape or not actual.size:

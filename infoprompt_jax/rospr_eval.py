@@ -133,6 +133,11 @@ def check_library_of(summary: Mapping[str, Any], directory: Workdir, path: str) 
         )
 
 
+def answered(answers_Q: np.ndarray, choices: int) -> np.ndarray:
+    """How many queries chose each answer, [choices]."""
+    return np.bincount(answers_Q[answers_Q != metrics.NO_ANSWER], minlength=choices)
+
+
 def check_methods(config: ml_collections.ConfigDict) -> None:
     unknown = [method for method in config.rospr.methods if method not in METHODS]
     if unknown or not config.rospr.methods:
@@ -290,7 +295,7 @@ class Evaluation:
             "answer_format": entry.answer_format,
             "votes": count,
             "similarity": votes.similarities[place] / count,
-            "answers": np.bincount(first.answers_NQ[place], minlength=choices) if asked else None,  # queries by answer
+            "answers": answered(first.answers_NQ[place], choices) if asked else None,
             "variance": first.variances[place] if asked else None,
             "score": first.scores[place] if asked else None,
             "weights": {method: of[owner] for method, of in weights.items() if owner in of},

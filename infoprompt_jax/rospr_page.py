@@ -249,7 +249,7 @@ def read(workdir: str | pathlib.Path, library: PromptLibrary) -> tuple[Json, lis
     if other := {record["made_by"]["library"] for record in records} - {library.fingerprint}:
         raise UserError(
             f"{workdir} was made with another library (fingerprint {min(other)}) than {library.path} "
-            f"({library.fingerprint}): give the one that its config.json names, as it was then."
+            f"({library.fingerprint}): give that one, as it was then."
         )
     return results, records
 

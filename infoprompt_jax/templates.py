@@ -240,9 +240,10 @@ class Loader(yaml.SafeLoader):
 
 def _mapping(loader: Loader, node: Any) -> dict[Any, Any]:
     """Refuses equal keys, of which YAML's own loader keeps the last."""
-    names = [str(key.value) for key, _ in node.value]
-    if twice := [name for name in names if names.count(name) > 1]:
-        raise yaml.constructor.ConstructorError(None, None, f"the key {twice[0]!r} is there twice", node.start_mark)
+    if isinstance(node, yaml.MappingNode):
+        names = [(key.tag, str(key.value)) for key, _ in node.value]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise yaml.constructor.ConstructorError(None, None, f"key {twice[0][1]!r} is there twice", node.start_mark)
     return loader.construct_mapping(node, deep=True)
 
 

@@ -76,8 +76,9 @@ class Workdir:
         default = flatten(json.loads(defaults().to_json()))
         before = default | before  # a run that is older than a field has its default
         for field, former in FORMER_DEFAULTS.items():
-            if before[field] == former and now.get(field) == default[field]:
-                before[field] = default[field]
+            for either in (before, now):
+                if either.get(field) == former:
+                    either[field] = default[field]
         for field in sorted(before.keys() | now.keys()):
             if before.get(field) != now.get(field) and field not in CHANGEABLE:
                 raise UserError(
@@ -112,9 +113,9 @@ class Workdir:
                 self.path.mkdir(parents=True, exist_ok=True)
                 if jax.process_index() == 0:  # the processes of a run on several hosts share their directory
                     stack.enter_context(locks.lock(self.path, wait=False))
-                self._check_same_run()  # again: another may have claimed it while this one was loading
-                if not (self.path / "config.json").exists():
-                    report.write_json(self.path / "config.json", self.config)
+                    self._check_same_run()  # again: another may have claimed it while this one was loading
+                    if not (self.path / "config.json").exists():
+                        report.write_json(self.path / "config.json", self.config)
             except BlockingIOError as error:
                 raise UserError(
                     f"Another process is running in the workdir {self.path}: choose another --workdir, or wait."

@@ -14,6 +14,7 @@ is reads them; without it only the prompts that are needed are scored.
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Callable, Iterator, Sequence
 
 import jax
@@ -22,13 +23,14 @@ import ml_collections
 import numpy as np
 from jax.typing import ArrayLike
 
-from infoprompt_jax import rospr, source_keys
+from infoprompt_jax import metrics, rospr, source_keys
 from infoprompt_jax.backbone import Backbone
 from infoprompt_jax.batches import Batch, Shapes, bucket_lengths, complete
-from infoprompt_jax.errors import UserError
 from infoprompt_jax.library import PromptLibrary
 from infoprompt_jax.rospr import Hits, Votes
 from infoprompt_jax.rows import Rows
+
+log = logging.getLogger(__name__)
 
 PromptsAt = Callable[[np.ndarray], Sequence[ArrayLike | None]]  # places in a list of rows -> N prompts for them
 METHODS = ("none", "rospr", "inter", "var", "inter_var", "per_query", "oracle")
@@ -91,11 +93,7 @@ class Scorer:
     check: Callable[[], None] = lambda: None  # called before every batch; what it raises ends the scoring
 
     def with_each(self, rows: Rows, numbers: np.ndarray, prompts: Sequence[ArrayLike | None]) -> np.ndarray:
-        """The answers [N, B] to rows `numbers` [B] with each of N prompts [P, D], or none.
-
-        Raises:
-          UserError: a score is NaN.
-        """
+        """The answers [N, B] to rows `numbers` [B] with each of N prompts [P, D], or none; NaN is `NO_ANSWER`."""
         if not prompts:
             return np.empty((0, len(numbers)), np.int32)
         placed = [None if prompt is None else jnp.asarray(prompt) for prompt in prompts]  # once for all batches
@@ -113,17 +111,17 @@ class Scorer:
             yield places, np.stack(jax.device_get(found))
 
     def _answers(self, rows: Rows, numbers: np.ndarray, prompts: PromptsAt) -> np.ndarray:
-        found = []
-        for places, scores_NbC in self.scores(rows, numbers, prompts):
-            if np.isnan(scores_NbC).any():  # which argmax would take for the first answer
-                raise UserError(
-                    f"Scores of answer choices of {rows.name} are NaN, but must be numbers: set "
-                    "backbone.dtype='float32', or rospr.library to another one."
-                )
-            found.append((places, np.argmax(scores_NbC, axis=-1)))
+        found = [(places, metrics.answers(scores_NbC)) for places, scores_NbC in self.scores(rows, numbers, prompts)]
         order, answers = zip(*found, strict=True)
         answers_NB = np.empty((len(answers[0]), len(numbers)), np.int32)
         answers_NB[:, np.concatenate(order)] = np.concatenate(answers, axis=1)
+        if unanswered := np.count_nonzero(answers_NB == metrics.NO_ANSWER):
+            # One source prompt that overflows is no reason to end the evaluation of the others.
+            log.warning(
+                "%s: the scores of %d answers are NaN; they count as wrong. backbone.dtype='float32' may help.",
+                rows.name,
+                unanswered,
+            )
         return answers_NB
 
     def _batches(self, rows: Rows, numbers: np.ndarray) -> Iterator[tuple[np.ndarray, Batch]]:

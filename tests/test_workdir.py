@@ -77,8 +77,19 @@ def test_a_run_with_the_former_name_of_a_default_goes_on(tmp_path: pathlib.Path)
     with Workdir(tmp_path, config(rospr__similarity="inner_product")).claim():
         pass
     Workdir(tmp_path, config())
-    with pytest.raises(UserError, match=r"rospr\.similarity='inner_product', this one has 'cosine'"):
+    with pytest.raises(UserError, match=r"rospr\.similarity='', this one has 'cosine'"):
         Workdir(tmp_path, config(rospr__similarity="cosine"))
+
+
+def test_of_several_hosts_one_claims(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The others neither lock nor write: they may come first, and run while the first one does."""
+    other, first = Workdir(tmp_path, config()), Workdir(tmp_path, config())
+    monkeypatch.setattr("jax.process_index", lambda: 1)
+    with other.claim():
+        assert not list(tmp_path.iterdir())
+        monkeypatch.setattr("jax.process_index", lambda: 0)
+        with first.claim():
+            assert (tmp_path / "config.json").exists()
 
 
 def test_changeable_fields_exist() -> None:

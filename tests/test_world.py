@@ -151,6 +151,9 @@ def test_splits_have_nothing_in_common(dataset: str) -> None:
     found = {split: {content(dataset, row) for row in sample(dataset, split)} for split in COUNTS}
     if dataset not in ("causes", "senses"):  # there a content is that of many rows
         assert all(len(found[split]) > 0.8 * count for split, count in COUNTS.items())  # the rest: options reordered
+    for split, count in COUNTS.items():
+        whole = {tuple(str(row[field]) for field in sorted(row.keys() - {"label"})) for row in sample(dataset, split)}
+        assert len(whole) == count
     assert found["train"].isdisjoint(found["validation"] | found["test"])
     assert found["validation"].isdisjoint(found["test"])
 

@@ -12,8 +12,7 @@ import pytest
 import tiny
 from tiny_library import random_library
 
-from infoprompt_jax import metrics, rospr, rospr_targets
-from infoprompt_jax.errors import UserError
+from infoprompt_jax import metrics, rospr, rospr_eval, rospr_targets
 from infoprompt_jax.rospr_eval import Evaluation
 from infoprompt_jax.settings import defaults
 
@@ -43,7 +42,9 @@ def configure(
     return config
 
 
-def test_var_counts_each_querys_own_choices_and_nan_is_no_answer(model: tiny.Backbone, tmp_path: pathlib.Path) -> None:
+def test_var_counts_each_querys_own_choices_and_nan_is_no_answer(
+    model: tiny.Backbone, tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture
+) -> None:
     counts = [2, 5, 2, 2, 3, 2]
     rows = [{"text": f"t{i}", "options": list("abcde")[:count], "label": i % 2} for i, count in enumerate(counts)]
     config = configure(tmp_path, rows, random_library(tmp_path / "library", model, 3))
@@ -53,5 +54,7 @@ def test_var_counts_each_querys_own_choices_and_nan_is_no_answer(model: tiny.Bac
     np.testing.assert_allclose(found.variances, rospr.answer_variance(found.answers_NQ, counts))
     assert not np.allclose(found.variances, rospr.answer_variance(found.answers_NQ, max(counts)))
     overflowed = np.full((3, model.config.d_model), np.nan, np.float32)
-    with pytest.raises(UserError, match=r"Scores of answer choices of mine:inline .*, validation are NaN"):
-        evaluation.zero_shot.scorer.with_each(queries.rows, queries.numbers, [None, overflowed])
+    answers_NQ = evaluation.zero_shot.scorer.with_each(queries.rows, queries.numbers, [None, overflowed])
+    assert (answers_NQ[0] >= 0).all() and (answers_NQ[1] == metrics.NO_ANSWER).all()
+    assert "validation: the scores of 6 answers are NaN; they count as wrong" in caplog.text
+    assert rospr_eval.answered(answers_NQ[1], 5).tolist() == [0] * 5
