@@ -53,6 +53,8 @@ def interval(found: Estimate, digits: int, factor: float = 1.0) -> str:
 
 def ratio(found: Estimate) -> str:
     value, low, high = found
+    if np.isnan(value):
+        return "-"
     text = f"{value:.2f} [{low:.2f}, {high:.2f}]"
     return f"**{text}**" if low > 1 or high < 1 else text
 

@@ -70,8 +70,10 @@ def difference(result: Result, variant: str, field: str, base: Result | None = N
 
 
 def spread(result: Result, variant: str, field: str) -> Estimate:
-    """Ratio of the standard deviations over seeds, the variant's over plain prompt tuning's."""
+    """Ratio of the standard deviations over seeds, the variant's over plain prompt tuning's; NaN if the latter is 0."""
     pair = np.stack([values(result, variant, field), values(result, "plain", field)])
+    if pair[1].std() == 0:
+        return np.nan, np.nan, np.nan
     return bootstrap(pair, ratio_of_deviations)
 
 

@@ -57,6 +57,13 @@ def test_spread_is_a_ratio_of_deviations() -> None:
     assert paired.spread(made, "both", "test") == pytest.approx((0.5, 0.5, 0.5))
 
 
+def test_there_is_no_ratio_to_no_spread() -> None:
+    made = result()
+    for s in range(12):
+        made["members"][f"plain-seed{s}"]["test"] = 1.0
+    assert claims_report.ratio(paired.spread(made, "both", "test")) == "-"
+
+
 def test_bold_is_what_leaves_zero_out() -> None:
     assert claims_report.interval((0.02, 0.01, 0.03), 1, 100) == "**+2.0 [1.0, 3.0]**"
     assert claims_report.interval((0.02, -0.01, 0.05), 1, 100) == "+2.0 [-1.0, 5.0]"
