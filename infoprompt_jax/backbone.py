@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 DTYPES = ("float32", "bfloat16")
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Backbone:
     """A frozen T5 on a mesh. `graph` and `frozen` are the two halves of the NNX module; `nnx.merge` joins them."""
 
@@ -41,6 +41,19 @@ class Backbone:
     mesh: Mesh
     vocabulary: Tokenizer | None
     fingerprint: str
+
+    def __repr__(self) -> str:
+        """Three lines: which checkpoint, of what sizes, and where it is."""
+        c, weights = self.config, sum(leaf.size for leaf in jax.tree.leaves(self.frozen))
+        axes = ", ".join(f"{name}={size}" for name, size in self.mesh.shape.items())
+        vocabulary = f"{self.vocabulary.vocab_size} pieces" if self.vocabulary else "no vocabulary"
+        return (
+            f"Backbone({self.name!r}, fingerprint {self.fingerprint}): {weights / 1e6:,.1f} M weights in {c.dtype}\n"
+            f"  {c.num_layers} + {c.num_decoder_layers} layers, D={c.d_model}, {c.num_heads} heads of {c.d_kv}, "
+            f"F={c.d_ff} ({c.feed_forward}), V={c.vocab_size}, head {'tied' if c.tied else 'untied'}\n"
+            f"  {vocabulary}, inputs {'end' if c.takes_eos else 'do not end'} in </s>; mesh {axes} on "
+            f"{self.mesh.devices.flat[0].device_kind}"
+        )
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -170,7 +183,6 @@ def load_backbone(
     weights: str = "full",
     tokenizer: str | None = None,
     takes_eos: str = "auto",
-    allow_pickle: bool = False,
     dropout: float = 0.0,
     remat: str = "dots",
     unroll: int = 1,
@@ -186,7 +198,6 @@ def load_backbone(
       weights: "full"; nothing else is implemented.
       tokenizer: file or directory of the vocabulary; None = beside the weights (T5X checkpoints may go without one).
       takes_eos: "auto" (from the checkpoint), "yes" or "no".
-      allow_pickle: read `pytorch_model.bin` where there are no safetensors.
       dropout, remat, unroll: of the training forward pass; see `settings.py`.
 
     Raises:
@@ -201,13 +212,13 @@ def load_backbone(
     switches = {"dtype": dtype, "dropout": dropout, "remat": remat, "unroll": unroll}
     if name == "random":
         return _random_backbone(mesh, switches)
-    path = hub.find(name, revision, allow_pickle)
+    path = hub.find(name, revision)
     config = dataclasses.replace(convert.read_config(path, takes_eos), tokenizer=tokenizer or str(path), **switches)
     vocabulary = None
     if tokenizer or has_vocabulary(path) or not convert.is_t5x(path):  # T5X keeps vocabularies elsewhere
         vocabulary = load_tokenizer(pathlib.Path(config.tokenizer).expanduser())
         check_vocabulary(vocabulary, config.vocab_size)
-    graph, frozen, fingerprint = place(config, convert.read_leaves(path, config, dtype, allow_pickle), mesh)
+    graph, frozen, fingerprint = place(config, convert.read_leaves(path, config, dtype), mesh)
     return Backbone(name, config, graph, frozen, mesh, vocabulary, fingerprint)
 
 

@@ -49,15 +49,13 @@ def read_config(path: pathlib.Path, takes_eos: str = "auto") -> T5Config:
     return T5Config(**checkpoint.sizes(), takes_eos=stored if takes_eos == "auto" else takes_eos == "yes")
 
 
-def read_leaves(
-    path: pathlib.Path, config: T5Config, dtype: str, allow_pickle: bool = False
-) -> Iterator[tuple[str, np.ndarray]]:
+def read_leaves(path: pathlib.Path, config: T5Config, dtype: str) -> Iterator[tuple[str, np.ndarray]]:
     """Yields (flat path, array) for every leaf, cast to `dtype` ("float32" or "bfloat16").
 
     Raises:
       UserError: a tensor is missing, misshapen or unreadable, or holds NaN or infinity.
     """
-    checkpoint, shapes = _open(path, allow_pickle), leaf_shapes(config)
+    checkpoint, shapes = _open(path), leaf_shapes(config)
     for leaf, shape in shapes.items():
         _check(checkpoint, leaf, shape)
     for leaf, shape in shapes.items():
@@ -108,9 +106,9 @@ def is_t5x(path: pathlib.Path) -> bool:
     return t5x.find(path) is not None
 
 
-def _open(path: pathlib.Path, allow_pickle: bool = False) -> Checkpoint:
+def _open(path: pathlib.Path) -> Checkpoint:
     step = t5x.find(path)
-    return t5x.Checkpoint(step) if step else hugging_face.Checkpoint(path, allow_pickle)
+    return t5x.Checkpoint(step) if step else hugging_face.Checkpoint(path)
 
 
 def _is_t0(path: pathlib.Path, name_or_path: str) -> bool:

@@ -133,7 +133,6 @@ def own_backbone(config: ml_collections.ConfigDict, mesh: Mesh | None = None) ->
         revision=config.backbone.revision,
         tokenizer=config.backbone.tokenizer or None,
         takes_eos=config.backbone.takes_eos,
-        allow_pickle=config.backbone.allow_pickle,
         dropout=config.backbone.dropout,
         remat=config.backbone.remat,
         unroll=config.backbone.unroll,

@@ -1,17 +1,32 @@
-"""Where a backbone's files are: a local directory, the hub's cache, or the hub; and whether there is a network."""
+"""Where a backbone's files are: a local directory, the hub's cache, or the hub; and whether there is a network.
+
+Of a repository on the hub one format of weights is downloaded: safetensors, else `pytorch_model.bin`, else the
+safetensors that the hub's own bot converted in an open pull request, else `flax_model.msgpack`. A cache that holds any
+of them whole is used as it is.
+"""
 
 from __future__ import annotations
 
-import json
+import logging
 import os
 import pathlib
 import socket
 import urllib.parse
+from typing import TYPE_CHECKING
 
-from infoprompt_jax.errors import UserError
+from infoprompt_jax import weight_files
+from infoprompt_jax.errors import OfflineError, UserError
+from infoprompt_jax.tokenizer import has_vocabulary
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+
+log = logging.getLogger(__name__)
 
 EMBEDDED = "nano"  # the backbone that comes with the package, nano/backbone
-FILES = ["*.json", "*.safetensors", "spiece.model"]  # never a pickle unless there is nothing else and the user asks
+BESIDE = ("*.json", "spiece.model")  # what is downloaded beside the weights
+# Title and author of the pull requests in which the hub offers a repository's pickles as safetensors.
+CONVERSION = ("Adding `safetensors` variant of this model", "SFconvertbot")
 
 
 def reachable(url: str, seconds: float = 3.0) -> bool:
@@ -26,12 +41,13 @@ def reachable(url: str, seconds: float = 3.0) -> bool:
         return False
 
 
-def find(name: str, revision: str | None = None, allow_pickle: bool = False) -> pathlib.Path:
+def find(name: str, revision: str | None = None) -> pathlib.Path:
     """The local directory that holds checkpoint `name` ("nano": the package's own), downloaded if need be.
 
     Raises:
-      UserError: neither a directory nor a hub id, not in the cache while offline, or unknown to the hub; or the package
-        was installed without its backbone.
+      OfflineError: not in the cache, and the hub cannot be reached.
+      UserError: neither a directory nor a hub id, or unknown to the hub, or without weights that can be read there; or
+        the package was installed without its backbone.
     """
     if name == EMBEDDED:
         return _embedded()
@@ -42,7 +58,7 @@ def find(name: str, revision: str | None = None, allow_pickle: bool = False) -> 
         raise UserError(
             f"backbone.name={name!r} is neither a directory here nor a hub id such as google/t5-base-lm-adapt."
         )
-    return _download(name, revision or None, [*FILES, "pytorch_model*.bin"] if allow_pickle else FILES)
+    return _from_hub(name, revision or None)
 
 
 def _embedded() -> pathlib.Path:
@@ -55,46 +71,81 @@ def _embedded() -> pathlib.Path:
     return path
 
 
-def _download(name: str, revision: str | None, patterns: list[str]) -> pathlib.Path:
-    import huggingface_hub
+def _from_hub(name: str, revision: str | None) -> pathlib.Path:
+    """The repository's directory in the hub's cache, once it holds weights and, while online, a vocabulary."""
     from huggingface_hub import constants
 
-    def snapshot(local: bool) -> pathlib.Path:
-        found = huggingface_hub.snapshot_download(
-            name, revision=revision, allow_patterns=patterns, local_files_only=local
-        )
-        return pathlib.Path(found)
-
-    try:
-        cached = snapshot(local=True)
-        if _is_whole(cached, patterns):
-            return cached
-    except (OSError, ValueError):  # not in the cache
-        pass
+    cached = _cached(name, revision)
+    if cached and has_vocabulary(cached):
+        return cached
     if constants.HF_HUB_OFFLINE or not reachable(constants.ENDPOINT):
-        raise UserError(
-            f"backbone.name={name!r} is neither a directory here nor in the hub's local cache, and the hub cannot be "
-            "reached: set backbone.name to a local directory, or download it where there is a network."
+        if cached:  # the vocabulary may be another directory's: backbone.tokenizer
+            return cached
+        raise OfflineError(
+            f"backbone.name={name!r} is neither a directory here nor whole in the hub's local cache "
+            f"({constants.HF_HUB_CACHE}), and the hub cannot be reached: set backbone.name to a local directory, or "
+            "start once where there is a network."
         )
+    return _downloaded(name, revision)
+
+
+def _cached(name: str, revision: str | None) -> pathlib.Path | None:
+    """The revision's directory in the cache, if that holds a config.json and all of some format's weights."""
+    import huggingface_hub
+
+    try:  # one file is requested, for the client refuses a directory that lacks any file requested
+        found = huggingface_hub.snapshot_download(
+            name, revision=revision, allow_patterns=["config.json"], local_files_only=True
+        )
+    except (OSError, ValueError):  # not in the cache
+        return None
+    directory = pathlib.Path(found)
+    whole = any(weight_files.is_whole(directory, format) for format in weight_files.FORMATS)
+    return directory if whole and (directory / "config.json").is_file() else None
+
+
+def _downloaded(name: str, revision: str | None) -> pathlib.Path:
+    import huggingface_hub
+    from huggingface_hub import constants
+    from huggingface_hub.utils import httpx
+
+    api = huggingface_hub.HfApi(endpoint=constants.ENDPOINT)
     try:
-        found = snapshot(local=False)
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(f"backbone.name={name!r} could not be downloaded from the hub: {reason}") from error
-    if not _is_whole(found, patterns):
+        revision, weights = _weights(api, name, revision)
+        return pathlib.Path(api.snapshot_download(name, revision=revision, allow_patterns=[*BESIDE, weights]))
+    except (OSError, ValueError, httpx.HTTPError) as error:
+        reason = str(error).strip().splitlines()[0].rstrip(".")
         raise UserError(
-            f"backbone.name={name!r} has no safetensors on the hub: choose a checkpoint that has, or set "
-            "backbone.allow_pickle=True to read its pytorch_model.bin."
+            f"backbone.name={name!r} could not be downloaded from the hub ({reason}): check the name, "
+            "backbone.revision and, for a gated model, your access token."
+        ) from error
+
+
+def _weights(api: HfApi, name: str, revision: str | None) -> tuple[str | None, str]:
+    """The revision to download, and a pattern of its files of weights."""
+    files = api.list_repo_files(name, revision=revision)
+    format = next((format for format in weight_files.FORMATS if weight_files.is_listed(format, files)), None)
+    if format in (None, weight_files.MSGPACK) and revision is None and (pull := _conversion(api, name)):
+        log.info(
+            "%s has neither safetensors nor %s: the hub's conversion is read, %s.", name, weight_files.PICKLE, pull
         )
-    return found
+        revision, format, files = pull, weight_files.SAFETENSORS, api.list_repo_files(name, revision=pull)
+    if format is None:
+        raise UserError(
+            f"backbone.name={name!r} has no weights on the hub that can be read: {', '.join(weight_files.FORMATS)} or "
+            "the index of one was expected; choose another checkpoint or backbone.revision."
+        )
+    stem, _, ending = format.partition(".")
+    return revision, format if format in files else f"{stem}-*.{ending}"
 
 
-def _is_whole(directory: pathlib.Path, patterns: list[str]) -> bool:
-    """Whether weights that may be read are there, with every shard: a download may have been broken off."""
-    weights = [
-        file for pattern in patterns if pattern.endswith(("safetensors", "bin")) for file in directory.glob(pattern)
-    ]
-    shards = (
-        json.loads(index.read_text())["weight_map"].values() for index in directory.glob("*.safetensors.index.json")
-    )
-    return bool(weights) and all((directory / shard).is_file() for names in shards for shard in names)
+def _conversion(api: HfApi, name: str) -> str | None:
+    """The pull request that holds main as it stands, converted to safetensors by the hub's own bot."""
+    head = api.list_repo_commits(name)[0].commit_id
+    pulls = api.get_repo_discussions(name, discussion_type="pull_request", discussion_status="open")
+    for pull in pulls:
+        if (pull.title, pull.author) == CONVERSION and pull.git_reference:
+            commits = [commit.commit_id for commit in api.list_repo_commits(name, revision=pull.git_reference)]
+            if commits[1:2] == [head]:
+                return pull.git_reference
+    return None

@@ -1,4 +1,4 @@
-"""Hugging Face directories: `config.json`, and weights as safetensors or, where the user allows it, as a pickle.
+"""Hugging Face directories: `config.json`, and weights in one of the formats of `weight_files`.
 
 T5 v1.0 multiplies decoder outputs by D ** -0.5 and shares one matrix between embeddings and head; v1.1 and its
 descendants do neither. transformers before version 5 says both with `tie_word_embeddings`; version 5 always writes it
@@ -11,14 +11,15 @@ from __future__ import annotations
 import functools
 import json
 import pathlib
-import zipfile
 from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
+from infoprompt_jax import weight_files
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.t5 import EOS, PAD, T5Config
+from infoprompt_jax.torch_pickle import TorchPickleError
 
 FEED_FORWARD = {"t5": "relu", "mt5": "gated-gelu"}  # by model_type, where config.json does not say
 FLOATS = ("float16", "bfloat16", "float32", "float64")
@@ -38,14 +39,13 @@ DEFAULTS = {"relative_attention_num_buckets": 32, "relative_attention_max_distan
 LAYERS = {"encoder": ("attention", "mlp"), "decoder": ("attention", "cross", "mlp")}
 BLOCKS = {"attention": "SelfAttention", "cross": "EncDecAttention", "mlp": "DenseReluDense"}
 KERNELS = {"query": "q", "key": "k", "value": "v", "out": "o"}
-SAFETENSORS, PICKLE = "model.safetensors", "pytorch_model.bin"
 
 
 class Checkpoint:
     """The tensors of one directory, each read when asked for by its name."""
 
-    def __init__(self, path: pathlib.Path, allow_pickle: bool = False) -> None:
-        self.path, self.allow_pickle, self.handles = path, allow_pickle, {}
+    def __init__(self, path: pathlib.Path) -> None:
+        self.path, self.handles = path, {}
         if not (path / "config.json").is_file():
             raise self.refusal("holds no config.json: a Hugging Face or T5X checkpoint of a T5 was expected")
         self.metadata = self._json("config.json")
@@ -106,9 +106,10 @@ class Checkpoint:
         return size
 
     def _is_tied(self, says_tied: bool) -> bool:
-        """Pickles are from before transformers 5, so config.json can be believed and nothing has to be opened."""
+        """Whether the head is the embedding matrix, by the weights where they hold both: transformers 5 always
+        writes that it is, also into the config.json beside older weights."""
         names = ("lm_head.weight", "shared.weight")
-        if not any(self.path.glob("model*.safetensors*")) or not all(name in self for name in names):
+        if weight_files.choose(self.path) is None or not all(name in self for name in names):
             return says_tied
         head, embedding = map(self.read, names)
         return np.array_equal(head, embedding)
@@ -116,31 +117,28 @@ class Checkpoint:
     @functools.cached_property
     def files(self) -> dict[str, str]:
         """The file that each tensor is in."""
-        if files := self._index(SAFETENSORS):
-            return files
-        if not any(self.path.glob("pytorch_model*.bin")):
-            raise self.refusal(f"holds no weights: {SAFETENSORS} or {SAFETENSORS}.index.json was expected")
-        if not self.allow_pickle:
-            raise self.refusal(
-                "holds its weights as a pickle, which is read only with backbone.allow_pickle=True; "
-                "or convert them to safetensors"
-            )
-        return self._index(PICKLE)
-
-    def _index(self, name: str) -> dict[str, str]:
+        name = weight_files.choose(self.path)
+        if name is None:
+            expected = f"{', '.join(weight_files.FORMATS)}, or the index of one of them,"
+            raise self.refusal(f"holds no weights: {expected} was expected")
         if (self.path / name).is_file():
             return dict.fromkeys(self._handle(name).names, name)
-        if not (self.path / f"{name}.index.json").is_file():
-            return {}
-        files = self._json(f"{name}.index.json").get("weight_map")
-        if not isinstance(files, dict):
-            raise self.refusal(f"holds a {name}.index.json without a weight_map")
+        return self._shards(weight_files.index(name))
+
+    def _shards(self, index: str) -> dict[str, str]:
+        files = self._json(index).get("weight_map")
+        if not isinstance(files, dict) or not files or not all(isinstance(file, str) for file in files.values()):
+            raise self.refusal(f"holds a {index} without a weight_map of file names")
         for file in sorted(set(files.values())):
             if pathlib.PureWindowsPath(file).name != file:  # knows slashes of both kinds
                 raise self.refusal(f"has an index that points outside the directory, to {file!r}")
+            if pathlib.PurePath(file).suffix not in weight_files.READERS:
+                raise self.refusal(f"has an index that names {file!r}, which is not a file of weights")
             if not (self.path / file).is_file():
                 raise self.refusal(f"lacks the file {file} that its index names")
-        return {tensor: file for tensor, file in files.items() if tensor in self._handle(file).names}
+        held = {file: self._handle(file).names for file in sorted(set(files.values()))}
+        everything = {tensor: file for file, names in held.items() for tensor in names}
+        return everything | {tensor: file for tensor, file in files.items() if tensor in held[file]}
 
     def _json(self, name: str) -> dict[str, Any]:
         try:
@@ -151,46 +149,16 @@ class Checkpoint:
             raise self.refusal(f"holds a {name} that is not a JSON object")
         return content
 
-    def _handle(self, file: str) -> _Safetensors | _Pickle:
+    def _handle(self, file: str) -> weight_files.Reader:
         if file not in self.handles:
-            form = _Pickle if file.endswith(".bin") else _Safetensors
             try:
-                self.handles[file] = form(self.path / file)
-            except ImportError as error:
-                raise self.refusal(f"holds {file}, which cannot be read without torch: install it") from error
+                self.handles[file] = weight_files.READERS[pathlib.PurePath(file).suffix](self.path / file)
+            except TorchPickleError as error:
+                raise self.refusal(f"holds a {file} that {error}") from error
             except Exception as error:  # the readers' errors have no common base
-                reason = str(error).splitlines()[0]
-                raise self.refusal(f"holds a {file} that is truncated or damaged: {reason}") from error
+                reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+                raise self.refusal(f"holds a {file} that is truncated or damaged: {reason.rstrip('.')}") from error
         return self.handles[file]
-
-
-class _Safetensors:
-    def __init__(self, path: pathlib.Path) -> None:
-        import safetensors
-
-        self.file = safetensors.safe_open(path, framework="np")
-        self.names = frozenset(self.file.keys())
-
-    def shape(self, name: str) -> tuple[int, ...]:
-        return tuple(self.file.get_slice(name).get_shape())
-
-    def read(self, name: str) -> np.ndarray:
-        return self.file.get_tensor(name)
-
-
-class _Pickle:
-    def __init__(self, path: pathlib.Path) -> None:
-        import torch
-
-        # Files from before torch 1.6 are no zip archives and cannot be mapped into memory.
-        self.tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-        self.names = frozenset(self.tensors)
-
-    def shape(self, name: str) -> tuple[int, ...]:
-        return tuple(self.tensors[name].shape)
-
-    def read(self, name: str) -> np.ndarray:
-        return self.tensors[name].float().numpy()  # numpy has no bfloat16; float32 holds all of its values
 
 
 def tensor_name(leaf: str, gated: bool) -> str:
@@ -246,6 +214,6 @@ def write(path: pathlib.Path, config: T5Config, leaves: Iterable[tuple[str, np.n
     # Before version 5 one switch said "tied" and "scaled": a head that is only tied is written as one of its own.
     if config.tied and not config.scale_decoder_outputs:
         tensors["lm_head.weight"] = tensors["shared.weight"]
-    save_file(tensors, path / SAFETENSORS, metadata={"format": "pt"})
+    save_file(tensors, path / weight_files.SAFETENSORS, metadata={"format": "pt"})
     text = json.dumps(config_json(config, tensors["shared.weight"].dtype.name), indent=2)
     (path / "config.json").write_text(text)

@@ -98,7 +98,6 @@ def load_retriever(config: ml_collections.ConfigDict) -> Backbone:
         revision=settings.revision if own else "",
         tokenizer=settings.tokenizer or None if own else None,
         takes_eos=settings.takes_eos if own else "auto",
-        allow_pickle=settings.allow_pickle,
         unroll=settings.unroll,
     )
 

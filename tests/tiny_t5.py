@@ -50,8 +50,8 @@ def torch_t5(version: str) -> Any:
     return model.eval()
 
 
-def read(path: pathlib.Path, dtype: str = "float32", allow_pickle: bool = False) -> dict[str, np.ndarray]:
-    return dict(convert.read_leaves(path, convert.read_config(path), dtype, allow_pickle))
+def read(path: pathlib.Path, dtype: str = "float32") -> dict[str, np.ndarray]:
+    return dict(convert.read_leaves(path, convert.read_config(path), dtype))
 
 
 def load(path: pathlib.Path, **switches: Any) -> T5:

@@ -1,0 +1,43 @@
+"""Weights that transformers' Flax models saved (`flax_model.msgpack`), under the names that torch gives them.
+
+Flax joins a tensor's path with slashes, keeps kernels as [in, out] where torch has [out, in], and calls the matrix of
+an embedding `embedding`. A file is read whole: msgpack cannot be mapped.
+"""
+
+from __future__ import annotations
+
+import pathlib
+from typing import Any
+
+import numpy as np
+
+KINDS = {"kernel": "weight", "embedding": "weight"}
+
+
+class FlaxMsgpack:
+    """One file. Raises ValueError where it is not msgpack or holds something else than nested tables of arrays."""
+
+    def __init__(self, path: pathlib.Path) -> None:
+        from flax import serialization, traverse_util
+
+        tree: Any = serialization.msgpack_restore(path.read_bytes())
+        if not isinstance(tree, dict):
+            raise ValueError(f"it holds a {type(tree).__name__} where a table of arrays was expected")
+        flat = traverse_util.flatten_dict(tree.get("params", tree))
+        self.tensors = dict(_named(path, value) for path, value in flat.items())
+        self.names = frozenset(self.tensors)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        return self.tensors[name].shape
+
+    def read(self, name: str) -> np.ndarray:
+        return self.tensors[name]
+
+
+def _named(path: tuple[Any, ...], value: Any) -> tuple[str, np.ndarray]:
+    if not isinstance(value, np.ndarray) or not all(isinstance(part, str) for part in path):
+        raise ValueError(
+            f"it holds a {type(value).__name__} at {'/'.join(map(str, path))!r} where an array was expected"
+        )
+    *module, kind = path
+    return ".".join([*module, KINDS.get(kind, kind)]), value.T if kind == "kernel" else value

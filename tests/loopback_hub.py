@@ -1,0 +1,103 @@
+"""A model hub on this machine: answers the few requests of huggingface_hub's client that a download makes."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import http.server
+import json
+import re
+import threading
+import urllib.parse
+from collections.abc import Iterator
+from typing import Any
+
+COMMITTED = "2025-01-01T00:00:00.000Z"
+REQUEST = re.compile(
+    r"(/api/models)?/(?P<name>[^/]+/[^/]+)/(?P<what>revision|tree|commits|resolve|discussions)/?(?P<rest>.*)"
+)
+
+
+def digest(content: str | bytes) -> str:
+    return hashlib.sha1(content.encode() if isinstance(content, str) else content).hexdigest()
+
+
+class Hub:
+    """One repository. `branches` holds the files of each branch or pull request; `pulls` what discussions list."""
+
+    def __init__(
+        self, name: str, branches: dict[str, dict[str, bytes]], pulls: list[dict[str, Any]] | None = None
+    ) -> None:
+        self.name, self.branches, self.pulls = name, branches, pulls or []
+        self.heads = {branch: digest(branch) for branch in branches}
+        self.parents = {branch: self.heads["main"] for branch in branches if branch != "main"}
+        self.requested: list[str] = []
+
+    def answer(self, path: str) -> tuple[dict[str, str], bytes] | None:
+        """Headers and body; None for what is not there."""
+        match = REQUEST.fullmatch(urllib.parse.unquote(urllib.parse.urlsplit(path).path))
+        if not match or match["name"] != self.name:
+            return None
+        if match["what"] == "discussions":
+            return _json({"discussions": self.pulls, "count": len(self.pulls), "start": 0})
+        revisions = {**{commit: branch for branch, commit in self.heads.items()}, **{b: b for b in self.branches}}
+        revision = next((r for r in revisions if f"{match['rest']}/".startswith(f"{r}/")), None)
+        if revision is None:
+            return None
+        branch = revisions[revision]
+        return self._of_branch(branch, match["what"], match["rest"].removeprefix(revision).lstrip("/"))
+
+    def _of_branch(self, branch: str, what: str, file: str) -> tuple[dict[str, str], bytes] | None:
+        files, head = self.branches[branch], self.heads[branch]
+        if what == "revision":
+            return _json({"id": self.name, "sha": head, "siblings": [{"rfilename": name} for name in files]})
+        if what == "tree":
+            return _json([{"type": "file", "path": n, "size": len(c), "oid": digest(c)} for n, c in files.items()])
+        if what == "commits":
+            commits = [head, *([self.parents[branch]] if branch in self.parents else [])]
+            return _json([{"id": c, "authors": [], "date": COMMITTED, "title": "", "message": ""} for c in commits])
+        if file not in files:
+            return None
+        self.requested.append(file)
+        return {"ETag": f'"{digest(files[file])}"', "X-Repo-Commit": head}, files[file]
+
+
+def _json(value: Any) -> tuple[dict[str, str], bytes]:
+    return {"Content-Type": "application/json"}, json.dumps(value).encode()
+
+
+def pull(number: int, title: str, author: str, repository: str) -> dict[str, Any]:
+    """A pull request as the hub lists it."""
+    about = {"title": title, "num": number, "author": {"name": author}, "createdAt": COMMITTED, "status": "open"}
+    return {**about, "isPullRequest": True, "repo": {"name": repository, "type": "model"}}
+
+
+@contextlib.contextmanager
+def served(hub: Hub) -> Iterator[str]:
+    """The address that the hub answers at while the block lasts."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            answer = hub.answer(self.path)
+            self.send_response(200 if answer else 404)
+            headers, body = answer or ({}, b"")
+            for name, value in {**headers, "Content-Length": str(len(body))}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            if self.command == "GET":
+                self.wfile.write(body)
+
+        do_GET = do_HEAD
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
