@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import ml_collections
 
-from infoprompt_jax import settings
+from infoprompt_jax import settings, variants
 
 
 def get_config(variant: str = "") -> ml_collections.ConfigDict:
@@ -19,4 +19,4 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     config.task.name = "super_glue/cb"
     config.prompt.init = "labels"  # label words, then sampled vocabulary
     config.train.steps = 2000
-    return settings.apply_variants(config, variant)
+    return variants.apply(config, variant)

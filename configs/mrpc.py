@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import ml_collections
 
-from infoprompt_jax import settings
+from infoprompt_jax import settings, variants
 
 
 def get_config(variant: str = "") -> ml_collections.ConfigDict:
@@ -20,4 +20,4 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     config.task.metric = "f1"  # of the paraphrases; accuracy is logged beside it
     config.prompt.init = "labels"  # label words, then sampled vocabulary
     config.train.steps = 4000
-    return settings.apply_variants(config, variant)
+    return variants.apply(config, variant)

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import ml_collections
 
-from infoprompt_jax import settings
+from infoprompt_jax import settings, variants
 from infoprompt_jax.nano import world
 
 SMOKE = {
@@ -51,5 +51,5 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     if variant == "smoke":
         config.update_from_flattened_dict(SMOKE)
     elif variant:
-        return settings.apply_variants(config, variant)
+        return variants.apply(config, variant)
     return config

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import ml_collections
 
-from infoprompt_jax import settings
+from infoprompt_jax import settings, variants
 
 
 def get_config(variant: str = "") -> ml_collections.ConfigDict:
@@ -30,4 +30,4 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     config.task.target = "{{ stars }}"
     config.task.answer_choices = "good ||| bad"
     config.train.steps = 1000
-    return settings.apply_variants(config, variant)
+    return variants.apply(config, variant)

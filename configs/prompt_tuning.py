@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import ml_collections
 
-from infoprompt_jax import settings
+from infoprompt_jax import settings, variants
 
 
 def get_config(variant: str = "") -> ml_collections.ConfigDict:
@@ -22,4 +22,4 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     config.train.steps = 30000
     config.train.eval_every = 1000
     config.train.clip_norm = 0.0
-    return settings.apply_variants(config, variant)
+    return variants.apply(config, variant)

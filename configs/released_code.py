@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import ml_collections
 
-from infoprompt_jax import settings
+from infoprompt_jax import settings, variants
 
 
 def get_config(variant: str = "") -> ml_collections.ConfigDict:
@@ -32,4 +32,4 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     config.train.warmup = 0.06
     config.train.batch_size = 8
     config.train.steps = 30 * 2490 // 8  # epochs of RTE
-    return settings.apply_variants(config, variant)
+    return variants.apply(config, variant)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import ml_collections
 
-from infoprompt_jax import settings
+from infoprompt_jax import settings, variants
 
 
 def get_config(variant: str = "") -> ml_collections.ConfigDict:
@@ -26,4 +26,4 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     config.prompt.init = "labels"
     config.train.steps = 8000
     config.train.eval_batch_size = 32
-    return settings.apply_variants(config, variant)
+    return variants.apply(config, variant)

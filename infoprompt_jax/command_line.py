@@ -5,11 +5,13 @@ Whatever is wrong, with the line or inside the user's own config file, becomes o
 
 from __future__ import annotations
 
+import pathlib
 import re
 import runpy
 import sys
 import traceback
 from collections.abc import Sequence
+from typing import Any
 
 import ml_collections
 from absl import flags
@@ -18,36 +20,32 @@ from ml_collections import config_flags
 from infoprompt_jax import settings
 from infoprompt_jax.errors import UserError
 
-USAGE = "python -m infoprompt_jax.main --config=FILE.py[:VARIANT,...] --workdir=DIR [--config.FIELD=VALUE ...]"
+USAGE = "python -m infoprompt_jax.main --config=FILE.py[:VARIANT,...] [--workdir=DIR] [--config.FIELD=VALUE ...]"
+OFFLINE = "nano"  # the variant of a task's config that needs no network
 HELP = f"""\
 {USAGE}
 
   --config        a file in configs/, or your own; its docstring is its manual
-  --workdir       where the run's files go; the same command again resumes
+  --workdir       where the run's files go, else runs/FILE[-VARIANT]; the same command again resumes
   --config.FIELD  overrides one field; infoprompt_jax/settings.py lists all, for example
                   --config.train.steps=100 --config.backbone.name=DIR "--config.fleet.seeds=(0,1,2)"
 """
 
 
 def parse(arguments: Sequence[str]) -> tuple[ml_collections.ConfigDict, str]:
-    """The config and the workdir that a command line (program name first) names; `--help` prints it and exits.
+    """The config and the workdir of a command line (program name first); `--help` prints the help and exits.
 
     Raises:
       UserError: an unknown option or field, a value of the wrong type, or a config file that cannot be run.
     """
-    options = flags.FlagValues()
-    for name in ("config", "workdir"):
-        flags.DEFINE_string(name, None, "", flag_values=options)
-    flags.DEFINE_bool("help", False, "", short_name="h", flag_values=options)
-    program, *rest = _parsed(options, arguments, known_only=True)
+    options, program, *rest = _options(arguments)
     if options["help"].value:
         print(HELP)
         sys.exit()
-    named: dict[str, str] = {name: options[name].value or "" for name in ("config", "workdir")}
-    for name, value in named.items():
-        if not value:
-            raise UserError(f"--{name} is missing: {USAGE}.")
-    config = read_config(named["config"])
+    named = options["config"].value
+    if not named:
+        raise UserError(f"--config is missing: {USAGE}.")
+    config = read_config(named)
     _check_fields(rest)
     overrides = flags.FlagValues()
     try:
@@ -56,7 +54,32 @@ def parse(arguments: Sequence[str]) -> tuple[ml_collections.ConfigDict, str]:
         raise UserError(f"The command line cannot be read: {_line(error)}.") from error
     if stray := _parsed(overrides, [program, *rest])[1:]:
         raise UserError(f"The argument {stray[0]!r} was not expected: options are written --name=value.")
-    return config, named["workdir"]
+    return config, options["workdir"].value or default_workdir(named)
+
+
+def default_workdir(named: str) -> str:
+    """`runs/<config>[-<variant>]` for `--config=<config>.py[:<variant>]`."""
+    file, _, variant = named.partition(":")
+    return str(pathlib.Path("runs", "-".join([pathlib.Path(file).stem, *re.findall(r"[\w.]+", variant)])))
+
+
+def offline_command(arguments: Sequence[str]) -> str | None:
+    """The command that runs the same config without a network; None where the config has no such variant."""
+    named = _options(arguments)[0]["config"].value.partition(":")[0] + f":{OFFLINE}"
+    try:
+        read_config(named)
+    except UserError:
+        return None
+    return f"python -m infoprompt_jax.main --config={named}"
+
+
+def _options(arguments: Sequence[str]) -> tuple[Any, ...]:
+    """The flags of the command itself, the program's name and the arguments that are left."""
+    options = flags.FlagValues()
+    for name in ("config", "workdir"):
+        flags.DEFINE_string(name, None, "", flag_values=options)
+    flags.DEFINE_bool("help", False, "", short_name="h", flag_values=options)
+    return options, *_parsed(options, arguments, known_only=True)
 
 
 def read_config(path: str) -> ml_collections.ConfigDict:

@@ -22,7 +22,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from seqio.vocabularies import Vocabulary
 
-from infoprompt_jax.errors import UserError
+from infoprompt_jax.errors import OfflineError, UserError
 from infoprompt_jax.sources import find_files, not_found, read_rows, split_bounds, split_name
 
 if TYPE_CHECKING:
@@ -146,6 +146,7 @@ def _prepare(builder: tfds.core.DatasetBuilder, dataset: str) -> None:
         raise not_found(
             dataset,
             f"{dataset} is not prepared in {builder.data_path} and there is no network to download it: {elsewhere}.",
+            OfflineError,
         )
     try:
         builder.download_and_prepare()

@@ -68,7 +68,6 @@ def _backbone() -> ml_collections.ConfigDict:
     backbone.remat = "dots"  # none | dots | full: what the backward pass recomputes (memory against time)
     backbone.unroll = 1  # layers per scan iteration; larger compiles longer and may run faster
     backbone.dropout = 0.0  # of the frozen model, in training only
-    backbone.allow_pickle = False  # read pytorch_model.bin (torch, weights_only) where there are no safetensors
     return backbone
 
 
@@ -103,6 +102,7 @@ def _task() -> ml_collections.ConfigDict:
     task.eval_limit = 0  # > 0: evaluate on the first so many rows of each task
     task.temperature = 1.0  # mixtures: rate = min(rows, cap) ** (1 / temperature)
     task.cap = 0  # mixtures: rows of one task that count; 0 = all
+    task.counterpart = False  # where data.dir lacks the data set, train on the generated world's of the same kind
     task.metric = ""  # what picks the best prompt; "" = the task's own (accuracy, matthews, ...)
     return task
 
@@ -356,46 +356,3 @@ def nearest(field: str, known: Iterable[str]) -> str:
     """How an error about an unknown field goes on."""
     close = difflib.get_close_matches(field, list(known), n=1)
     return f": did you mean {close[0]}?" if close else "; infoprompt_jax/settings.py lists all fields."
-
-
-def apply_variants(config: ml_collections.ConfigDict, names: str) -> ml_collections.ConfigDict:
-    """The variants that the shipped configs share, `--config=FILE:NAME,NAME`.
-
-    Raises:
-      UserError: an unknown name.
-    """
-    for name in filter(None, names.split(",")):
-        if name not in VARIANTS:
-            raise UserError(f"The config has no variant {name!r}: choose from {', '.join(VARIANTS)}.")
-        config.update_from_flattened_dict(VARIANTS[name])
-    return config
-
-
-def _few_shot(shots: int) -> dict[str, Any]:
-    return {"task.shots": shots, "prompt.length": 20, "train.steps": 1000, "train.eval_every": 100}
-
-
-def _large(size: str) -> dict[str, Any]:
-    return {
-        "backbone.name": f"google/t5-{size}-lm-adapt",
-        "backbone.dtype": "bfloat16",
-        "train.accumulate": 4,
-        "train.eval_batch_size": 16,
-    }
-
-
-VARIANTS: dict[str, dict[str, Any]] = {
-    "3b": _large("xl"),
-    "11b": _large("xxl"),
-    "64": _few_shot(64),
-    "256": _few_shot(256),
-    "smoke": {
-        "prompt.length": 8,
-        "train.steps": 4,
-        "train.batch_size": 8,
-        "train.eval_every": 2,
-        "train.log_every": 1,
-        "train.save_every": 2,
-        "task.eval_limit": 16,
-    },
-}

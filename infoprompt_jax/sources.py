@@ -68,14 +68,20 @@ def _position(text: str | None, rows: int, default: int) -> int:
     return position + rows if text.startswith("-") else position
 
 
-def not_found(dataset: str, sentence: str) -> UserError:
+def not_found(dataset: str, sentence: str, kind: type[UserError] = UserError) -> UserError:
     """The sentence as an error, or how to get the data set where that is a way of its own."""
-    return UserError(GATED.get(dataset.split("/")[0], sentence))
+    gate = GATED.get(dataset.split("/")[0])
+    return UserError(gate) if gate else kind(sentence)
 
 
 def check_folder(folder: str) -> None:
     if not pathlib.Path(folder).is_dir():
         raise UserError(f"data.dir is {folder!r}, which is not a folder; leave it empty to use TFDS.")
+
+
+def holds(folder: str, dataset: str) -> bool:
+    """Whether files of the data set are in the folder; no folder ("") holds none."""
+    return bool(folder and _splits(pathlib.Path(folder, dataset), bigbench.is_task(dataset)))
 
 
 def find_files(folder: str, dataset: str) -> dict[str, pathlib.Path]:

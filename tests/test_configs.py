@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from infoprompt_jax import convert, jobs, settings
+from infoprompt_jax import convert, jobs, settings, variants
 from infoprompt_jax.command_line import read_config
 from infoprompt_jax.experiment import build
 from infoprompt_jax.members import expand
@@ -33,7 +33,7 @@ OWN_VARIANTS = {
     "nano_rospr": ("sources", "siblings", "eval"),
     "rospr_eval": ("p3", "bigbench", "nano", "smoke", "nano,smoke"),
 }  # fmt: skip
-VARIANTS = {name: [None, *OWN_VARIANTS.get(name, settings.VARIANTS)] for name in NAMES}
+VARIANTS = {name: [None, *OWN_VARIANTS.get(name, variants.VARIANTS)] for name in NAMES}
 
 pytestmark = pytest.mark.usefixtures("programs")
 

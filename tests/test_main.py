@@ -69,8 +69,19 @@ def test_wrong_arguments(argument: str, sentence: str) -> None:
 def test_missing_options() -> None:
     with pytest.raises(UserError, match="--config is missing: python -m"):
         parse(["main", "--workdir=w"])
-    with pytest.raises(UserError, match="--workdir is missing: python -m"):
-        parse(["main", f"--config={ROOT / 'configs' / 'rte.py'}"])
+
+
+@pytest.mark.parametrize(
+    ("config", "workdir"),
+    [
+        ("rte.py", "runs/rte"),
+        ("rte.py:3b", "runs/rte-3b"),
+        ("rte.py:64,nano", "runs/rte-64-nano"),
+        ("nano_claims.py:causes,256,probe=runs/claims/a-256", "runs/nano_claims-causes-256-probe-runs-claims-a-256"),
+    ],
+)
+def test_the_workdir_is_named_after_config_and_variant(config: str, workdir: str) -> None:
+    assert parse(["main", f"--config={ROOT / 'configs' / config}"])[1] == workdir
 
 
 START = "from infoprompt_jax import settings\ndef get_config():\n    config = settings.defaults()\n"
@@ -102,7 +113,7 @@ def test_mistakes_in_the_users_own_config_file(source: str | None, sentence: str
 
 def test_unknown_variants(tmp_path: pathlib.Path) -> None:
     (tmp_path / "plain.py").write_text("def get_config():\n    pass\n")
-    with pytest.raises(UserError, match="no variant 'nope': choose from 3b, 11b, 64, 256, smoke"):
+    with pytest.raises(UserError, match="no variant 'nope': choose from 3b, 11b, 64, 256, nano, smoke"):
         parse(["main", f"--config={ROOT / 'configs' / 'rte.py'}:nope", "--workdir=w"])
     with pytest.raises(UserError, match=r"TypeError: get_config\(\) takes 0 positional arguments but 1 was given"):
         parse(["main", f"--config={tmp_path / 'plain.py'}:nope", "--workdir=w"])

@@ -8,7 +8,7 @@ from typing import Any
 import ml_collections
 import pytest
 
-from infoprompt_jax import settings
+from infoprompt_jax import settings, variants
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.metrics import METRICS
 
@@ -38,8 +38,8 @@ def test_tables_name_fields_that_exist() -> None:
     known = settings.flatten(settings.defaults().to_dict())
     for table in (settings.PER_MEMBER, settings.CHOICES, settings.ELEMENTS, settings.LEAST, settings.MOST):
         assert set(table) <= known.keys()
-    for variant in settings.VARIANTS.values():
-        assert variant.keys() <= known.keys()
+    for fields in (*variants.VARIANTS.values(), *variants.COUNTERPARTS.values()):
+        assert fields.keys() <= known.keys()
     assert set(settings.CHOICES["task.metric"]) == {"", *METRICS}
 
 
@@ -120,11 +120,11 @@ def test_only_evaluation_goes_without_a_prompt() -> None:
 
 
 def test_variants_add_up() -> None:
-    config = settings.apply_variants(settings.defaults(), "256,smoke")
+    config = variants.apply(settings.defaults(), "256,smoke")
     assert (config.task.shots, config.train.steps, config.prompt.length) == (256, 4, 8)
-    assert settings.apply_variants(settings.defaults(), "11b").backbone.name == "google/t5-xxl-lm-adapt"
-    assert settings.apply_variants(settings.defaults(), "") == settings.defaults()
-    with pytest.raises(UserError, match="no variant 'nope': choose from 3b, 11b, 64, 256, smoke"):
-        settings.apply_variants(settings.defaults(), "64,nope")
-    for variant in settings.VARIANTS:
-        settings.check(settings.apply_variants(settings.defaults(), variant))
+    assert variants.apply(settings.defaults(), "11b").backbone.name == "google/t5-xxl-lm-adapt"
+    assert variants.apply(settings.defaults(), "") == settings.defaults()
+    with pytest.raises(UserError, match="no variant 'nope': choose from 3b, 11b, 64, 256, nano, smoke"):
+        variants.apply(settings.defaults(), "64,nope")
+    for name in variants.VARIANTS:
+        settings.check(variants.apply(settings.defaults(), name))

@@ -1,0 +1,122 @@
+"""The variants that the shipped configs of tasks share, `--config=configs/rte.py:NAME,NAME`.
+
+`nano` needs no network: it trains on the embedded backbone, with real rows where `data.dir` holds them, else with the
+data set of the generated world that asks for the same kind of answer (docs/nano.md).
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import ml_collections
+
+from infoprompt_jax import sources
+from infoprompt_jax.errors import UserError
+
+log = logging.getLogger(__name__)
+
+
+def _few_shot(shots: int) -> dict[str, Any]:
+    return {"task.shots": shots, "prompt.length": 20, "train.steps": 1000, "train.eval_every": 100}
+
+
+def _large(size: str) -> dict[str, Any]:
+    return {
+        "backbone.name": f"google/t5-{size}-lm-adapt",
+        "backbone.dtype": "bfloat16",
+        "train.accumulate": 4,
+        "train.eval_batch_size": 16,
+    }
+
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "3b": _large("xl"),
+    "11b": _large("xxl"),
+    "64": _few_shot(64),
+    "256": _few_shot(256),
+    "nano": {
+        "backbone.name": "nano",
+        "backbone.remat": "none",
+        "backbone.unroll": 4,
+        "data.max_input_length": 256,
+        "data.buckets": (32, 64, 128, 256),
+        "task.counterpart": True,
+        "task.eval_limit": 256,
+        "prompt.length": 8,
+        "train.steps": 200,
+        "train.batch_size": 8,
+        "train.eval_every": 20,
+        "train.references": True,
+    },
+    "smoke": {
+        "prompt.length": 8,
+        "train.steps": 4,
+        "train.batch_size": 8,
+        "train.eval_every": 2,
+        "train.log_every": 1,
+        "train.save_every": 2,
+        "task.eval_limit": 16,
+    },
+}
+
+
+def _one_template(name: str, template: str) -> dict[str, Any]:
+    return {"task.name": f"nano/{name}", "task.template": template}
+
+
+def _new_answers(name: str, text: str, choices: str) -> dict[str, Any]:
+    """A data set that the backbone was pretrained on, with answers that it never gave: there is something to learn."""
+    target = "{{ answer_choices[label] }}"
+    inline = {"task.input": text, "task.target": target, "task.answer_choices": choices}
+    return {"task.name": f"nano/{name}", "task.templates_dir": "", **inline}
+
+
+# By data set: the fields of `task` that name its counterpart in the generated world.
+COUNTERPARTS: dict[str, dict[str, Any]] = {
+    "super_glue/rte": _one_template("entailment", "follows"),
+    "super_glue/cb": {**_one_template("inference", "yes maybe no"), "task.metric": "macro_f1"},
+    "glue/sst2": _new_answers("films", "{{ text }}", "stay away ||| go and see"),
+    "glue/mrpc": _new_answers("rewordings", "{{ sentence1 }} {{ sentence2 }}", "other ||| again"),
+    "glue/cola": {**_new_answers("grammar", "{{ sentence }}", "broken ||| well"), "task.metric": "matthews"},
+    "sem_eval_2010_task_8": {
+        **_one_template("relations", "relation"),
+        "task.train_split": "train",
+        "task.eval_split": "validation",
+        "task.test_split": "test[:256]",
+    },
+}
+
+
+def apply(config: ml_collections.ConfigDict, names: str) -> ml_collections.ConfigDict:
+    """The config with the fields of these variants, separated by commas.
+
+    Raises:
+      UserError: an unknown name.
+    """
+    for name in filter(None, names.split(",")):
+        if name not in VARIANTS:
+            raise UserError(f"The config has no variant {name!r}: choose from {', '.join(VARIANTS)}.")
+        config.update_from_flattened_dict(VARIANTS[name])
+    return config
+
+
+def resolve(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
+    """The config, its data set replaced by the counterpart if `task.counterpart` and `data.dir` lacks the data set.
+
+    Raises:
+      UserError: the data set has no counterpart.
+    """
+    task, folder = config.task, config.data.dir
+    known = {fields["task.name"] for fields in COUNTERPARTS.values()}
+    if not task.counterpart or task.name in known or sources.holds(folder, task.name):
+        return config
+    if task.name not in COUNTERPARTS:
+        raise UserError(
+            f"task.name={task.name!r} is not in data.dir ({folder or 'empty'}) and has no counterpart in the generated "
+            f"world, which has those of {', '.join(COUNTERPARTS)}: set data.dir to a folder that holds it."
+        )
+    resolved = config.copy_and_resolve_references()
+    resolved.update_from_flattened_dict({**COUNTERPARTS[task.name], "data.dir": ""})
+    log.info("data.dir has no files of %s: the generated world's %s takes its place.", task.name, resolved.task.name)
+    return resolved
