@@ -1,10 +1,10 @@
 """InfoPrompt on CoLA (linguistic acceptability), scored by Matthews correlation.
 
-    python -m infoprompt_jax.main --config=configs/cola.py --workdir=runs/cola
+    python -m infoprompt_jax.main --config=configs/cola.py
 
 Data come from TFDS, or from files under `data.dir` as glue/cola/{train,validation}.jsonl. All its hard prompts are
-trained on as a mixture. Variants as in `rte.py`, joined by commas: 3b, 11b, 64, 256 (few-shot), smoke; for example
---config=configs/cola.py:64,smoke.
+trained on as a mixture. Variants as in `rte.py`, joined by commas: 3b, 11b, 64, 256 (few-shot), smoke, nano
+(needs no network); for example --config=configs/cola.py:64,smoke.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """InfoPrompt on MRPC (paraphrase), scored by F1 and accuracy; all hard prompts of the data set as a mixture.
 
-    python -m infoprompt_jax.main --config=configs/mrpc.py --workdir=runs/mrpc
+    python -m infoprompt_jax.main --config=configs/mrpc.py
 
 Data come from TFDS, or from files under `data.dir` as glue/mrpc/{train,validation}.jsonl. All its hard prompts are
-trained on as a mixture. Variants as in `rte.py`, joined by commas: 3b, 11b, 64, 256 (few-shot), smoke; for example
---config=configs/mrpc.py:64,smoke.
+trained on as a mixture. Variants as in `rte.py`, joined by commas: 3b, 11b, 64, 256 (few-shot), smoke, nano
+(needs no network); for example --config=configs/mrpc.py:64,smoke.
 """
 
 from __future__ import annotations

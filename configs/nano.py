@@ -1,6 +1,6 @@
 """InfoPrompt beside plain prompt tuning in a minute, with no download: what `make run` runs.
 
-    python -m infoprompt_jax.main --config=configs/nano.py --workdir=runs/nano
+    python -m infoprompt_jax.main --config=configs/nano.py
 
 The backbone is `nano`, the small T5 that comes with the package (docs/nano.md). The task is natural language inference,
 a family that it was not pretrained on: without a soft prompt it always answers the same. Four prompts are trained on

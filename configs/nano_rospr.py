@@ -1,11 +1,11 @@
 """RoSPr on the embedded backbone, from source prompts to the table of unseen tasks, with no download.
 
-    python -m infoprompt_jax.main --config=configs/nano_rospr.py:sources --workdir=runs/nano_rospr/sources
-    python -m infoprompt_jax.main --config=configs/nano_rospr.py --workdir=runs/nano_rospr/eval
+    python -m infoprompt_jax.main --config=configs/nano_rospr.py:sources
+    python -m infoprompt_jax.main --config=configs/nano_rospr.py
 
 The first trains a soft prompt for each hard prompt of the 20 data sets that `nano` was pretrained on, and keeps them in
 a library; the second evaluates the six held-out data sets (docs/nano.md), untrained, with prompts retrieved from it.
-Both resume. runs/nano_rospr/eval/report.html shows what was retrieved for what, and why.
+Both resume. runs/nano_rospr/report.html shows what was retrieved for what, and why.
 
     siblings    instead of sources: prompts trained on the held-out data sets themselves. Merged with the others, they
                 are candidates for every held-out data set but their own (`python -m bench.rospr run` does this, for
@@ -35,7 +35,7 @@ def get_config(variant: str = "eval") -> ml_collections.ConfigDict:
         raise UserError(f"The config has no variant {variant!r}: choose from {', '.join(VARIANTS)}.")
     if variant == "eval":
         config = beside("rospr_eval", "nano")
-        config.rospr.library = "runs/nano_rospr/sources/library"
+        config.rospr.library = "runs/nano_rospr-sources/library"
         return config
     config = beside("rospr_sources", "nano")
     if variant == "siblings":

@@ -1,10 +1,10 @@
 """Plain prompt tuning as Lester et al. (2021) do it: no mutual-information terms in the program.
 
-    python -m infoprompt_jax.main --config=configs/prompt_tuning.py --workdir=runs/prompt_tuning
+    python -m infoprompt_jax.main --config=configs/prompt_tuning.py
 
 T5 LM-adapted, 100 tokens from the class labels and the 5,000 most frequent pieces, Adafactor without parameter scaling,
 constant learning rate 0.3, weight decay 1e-5, batch 32, no dropout in the frozen model. The data set is RTE; any other
-with --config.task.name=glue/sst2. Variants as in `rte.py`: 3b, 11b, 64, 256 (few-shot), smoke.
+with --config.task.name=glue/sst2. Variants as in `rte.py`: 3b, 11b, 64, 256 (few-shot), smoke, nano (needs no network).
 """
 
 from __future__ import annotations

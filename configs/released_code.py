@@ -1,12 +1,12 @@
 """InfoPrompt with the settings of the authors' released code, its defects mended (docs/infoprompt.md lists them).
 
-    python -m infoprompt_jax.main --config=configs/released_code.py --workdir=runs/released_code
+    python -m infoprompt_jax.main --config=configs/released_code.py
 
 Instance-conditioned prompts of a bottleneck of 32, a trained verbalizer over the label words, the variational
 bottleneck with its KL term, AdamW at 1e-3 with 6 % linear warm-up and linear decay, weight decay 0.01, batch 8, 30
 epochs. Where the code inserts one token at each of four places of RoBERTa's input, T5 gets four tokens before its
 input; where the code reads the state of <mask>, T5's decoder state at position 0 is read. One hard prompt, as there.
-Variants as in `rte.py`: 3b, 11b, 64, 256 (few-shot), smoke.
+Variants as in `rte.py`: 3b, 11b, 64, 256 (few-shot), smoke, nano (needs no network).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """RoSPr's table (arXiv 2210.03029): unseen tasks with retrieved soft prompts, no training on them.
 
-    python -m infoprompt_jax.main --config=configs/rospr_eval.py --workdir=runs/rospr_eval
+    python -m infoprompt_jax.main --config=configs/rospr_eval.py
 
 The library is runs/rospr_sources/library, that of `configs/rospr_sources.py`, or --config.rospr.library=DIR; it is made
 with the same backbone and retriever. Every data set is evaluated with each of its hard prompts, by rank classification

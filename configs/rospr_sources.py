@@ -1,6 +1,6 @@
 """RoSPr's source prompts (arXiv 2210.03029): one soft prompt for every data set x hard prompt, and their library.
 
-    python -m infoprompt_jax.main --config=configs/rospr_sources.py --workdir=runs/rospr_sources
+    python -m infoprompt_jax.main --config=configs/rospr_sources.py
 
 trains on P3's 36 source data sets with 296 hard prompts, on T0 3B: plain prompt tuning, 100 tokens each, in groups of
 `rospr.group`, whose members take turns. Where memory does not suffice, lower train.eval_batch_size or set

@@ -1,15 +1,17 @@
 """InfoPrompt on RTE (textual entailment, 2,490 training examples), all hard prompts of the data set as a mixture.
 
-    python -m infoprompt_jax.main --config=configs/rte.py --workdir=runs/rte
-    python -m infoprompt_jax.main --config=configs/rte.py:3b --workdir=runs/rte-3b        also: 11b, smoke, 64, 256
+    python -m infoprompt_jax.main --config=configs/rte.py
+    python -m infoprompt_jax.main --config=configs/rte.py:3b        also: 11b, 64, 256, smoke, nano
 
-Data come from TFDS, or from files under `data.dir` as super_glue/rte/{train,validation}.jsonl:
+The first writes to runs/rte, the second to runs/rte-3b; --workdir=DIR names another directory. Data come from TFDS, or
+from files under `data.dir` as super_glue/rte/{train,validation}.jsonl:
 
     ... --config.data.dir=DATA --config.backbone.name=MODEL_DIRECTORY
 
 Hard prompts are the package's own; promptsource's with --config.task.templates_dir=DIR. Variants, joined by commas:
     3b, 11b   the larger LM-adapted T5s, in bfloat16 with micro-batches; set mesh.model to spread the weights
     64, 256   few-shot, with a prompt of 20 tokens as is usual there
+    nano      no network needed: the embedded backbone, real rows if data.dir has them, else generated ones
     smoke     a few steps on a few examples: does everything work here?
 
 Four paired seeds with and without the mutual-information terms, in one run:

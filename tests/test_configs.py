@@ -89,7 +89,7 @@ def test_the_docstring_is_a_manual(name: str) -> None:
     docstring = (CONFIGS / f"{name}.py").read_text().split('"""')[1]
     first, blank, *_ = docstring.splitlines()
     assert first.endswith(".") and blank == ""
-    assert f"    python -m infoprompt_jax.main --config=configs/{name}.py --workdir=runs/" in docstring
+    assert f"    python -m infoprompt_jax.main --config=configs/{name}.py" in docstring
 
 
 def on_real_rows(name: str, tiny_t5: str, shared: pathlib.Path, cache: pathlib.Path, variant: str = "smoke") -> Any:
