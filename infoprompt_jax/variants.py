@@ -65,8 +65,8 @@ def _one_template(name: str, template: str) -> dict[str, Any]:
     return {"task.name": f"nano/{name}", "task.template": template}
 
 
-def _new_answers(name: str, text: str, choices: str) -> dict[str, Any]:
-    """A data set that the backbone was pretrained on, with answers that it never gave: there is something to learn."""
+def _reworded(name: str, text: str, choices: str) -> dict[str, Any]:
+    """A data set of the backbone's pretraining, without its question or with other answers: there is more to learn."""
     target = "{{ answer_choices[label] }}"
     inline = {"task.input": text, "task.target": target, "task.answer_choices": choices}
     return {"task.name": f"nano/{name}", "task.templates_dir": "", **inline}
@@ -76,9 +76,9 @@ def _new_answers(name: str, text: str, choices: str) -> dict[str, Any]:
 COUNTERPARTS: dict[str, dict[str, Any]] = {
     "super_glue/rte": _one_template("entailment", "follows"),
     "super_glue/cb": {**_one_template("inference", "yes maybe no"), "task.metric": "macro_f1"},
-    "glue/sst2": _new_answers("films", "{{ text }}", "stay away ||| go and see"),
-    "glue/mrpc": _new_answers("rewordings", "{{ sentence1 }} {{ sentence2 }}", "other ||| again"),
-    "glue/cola": {**_new_answers("grammar", "{{ sentence }}", "broken ||| well"), "task.metric": "matthews"},
+    "glue/sst2": _reworded("films", "{{ text }}", "stay away ||| go and see"),
+    "glue/mrpc": _reworded("rewordings", "{{ sentence1 }} / {{ sentence2 }}", "different ||| same"),
+    "glue/cola": {**_reworded("grammar", "{{ sentence }}", "broken ||| well"), "task.metric": "matthews"},
     "sem_eval_2010_task_8": {
         **_one_template("relations", "relation"),
         "task.train_split": "train",
