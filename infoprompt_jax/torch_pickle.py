@@ -1,0 +1,327 @@
+"""Files of `torch.save` (pytorch_model.bin, adapter_model.bin), read without torch and without trusting them.
+
+Such a file is a zip archive without compression. `<prefix>/data.pkl` is a pickle of a dict of tensors, each of which
+names a storage and the elements of it that it shows; `<prefix>/data/<key>` is one storage.
+
+A pickle is a program, and Python's own unpickler runs whatever it calls. `_unpickle` knows only the instructions that
+torch.save writes for a dict of tensors, and builds nothing but dicts, tuples, text, numbers and `View`s: it imports and
+calls nothing that a file names, and no number in a file decides how much memory is taken. Dict keys are text alone,
+because a few nested tuples can take for ever to hash.
+
+The archive, the pickle and the bounds of every view are checked when a file is opened. Of the checksums only data.pkl's
+is: the storages are mapped into memory and would have to be read whole.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import io
+import math
+import mmap
+import os
+import pickletools
+import reprlib
+import struct
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+MAX_BYTES = 2**21  # of the pickle and of the zip directory: fifteen times those of the largest T5
+MAX_AXES = 8
+MAX_NUMBER = 2**48  # times the size of an element, it still fits NumPy's 64-bit integers
+LEGACY = bytes.fromhex("80028a0a6cfc9c46f9206aa85019")  # how torch.save's files began before torch 1.6
+LOCAL_HEADER = struct.Struct("<4s22xHH")  # signature, lengths of the name and of the extra field
+ENCRYPTED, UTF8 = 0x1, 0x800  # flags of a zip entry
+DTYPES = {
+    "torch.FloatStorage": "<f4",
+    "torch.DoubleStorage": "<f8",
+    "torch.HalfStorage": "<f2",
+    "torch.BFloat16Storage": ml_dtypes.bfloat16,
+    "torch.LongStorage": "<i8",
+    "torch.IntStorage": "<i4",
+    "torch.ShortStorage": "<i2",
+    "torch.CharStorage": "i1",
+    "torch.ByteStorage": "u1",
+    "torch.BoolStorage": "?",
+}
+QUOTE = reprlib.Repr()
+QUOTE.maxstring = 200
+
+
+class TorchPickleError(ValueError):
+    """Why a file was refused: a clause that goes on after "the file" or "a file that"."""
+
+
+class TorchPickle:
+    """The tensors of one file, each read when asked for by its name; the file must not change meanwhile.
+
+    Raises:
+      TorchPickleError: the file is anything else than a plain dict of tensors; no other exception escapes.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        try:
+            with _BoundedFile(path) as file:
+                self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+                self._views = _views(file, self._map)
+        except TorchPickleError:
+            raise
+        except OSError as error:
+            raise TorchPickleError(f"cannot be read ({error.strerror})") from error
+        except Exception as error:  # those of zipfile, struct, pickletools and mmap have no common base
+            reason = f"is truncated or damaged, or was not written by torch.save ({type(error).__name__})"
+            raise TorchPickleError(reason) from error
+        self.names = frozenset(self._views)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        return self._views[name].shape
+
+    def dtype(self, name: str) -> np.dtype:
+        return self._views[name].storage.dtype
+
+    def read(self, name: str) -> np.ndarray:
+        """The tensor, read-only and with the strides that it was saved with.
+
+        It is mapped: only what is used of it is read, so that `read(name)[rows]` costs no more than these rows.
+        """
+        view, dtype = self._views[name], self.dtype(name)
+        start = view.storage.start + view.offset * dtype.itemsize
+        strides = [stride * dtype.itemsize for stride in view.strides]
+        array = np.ndarray(view.shape, dtype, self._map, start, strides)
+        return array if array.flags.aligned else array.copy()  # torch.save aligns what it writes
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """Where the content of one zip entry is."""
+
+    start: int
+    size: int
+    checksum: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Storage:
+    """Numbers in a row, beginning at a byte of the file."""
+
+    start: int
+    dtype: np.dtype
+    elements: int
+
+
+@dataclasses.dataclass(frozen=True)
+class View:
+    """A tensor: the elements of a storage that it shows, counted in elements."""
+
+    storage: Storage
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+
+class Call(enum.Enum):
+    """The functions that a pickle of tensors calls; `_result` says what each stands for."""
+
+    ORDERED_DICT = "collections.OrderedDict"
+    TENSOR = "torch._utils._rebuild_tensor_v2"
+    PARAMETER = "torch._utils._rebuild_parameter"
+
+
+CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
+GLOBALS = {call.value: call for call in Call} | {name: np.dtype(code) for name, code in DTYPES.items()}
+Find = Callable[[Any], Storage]  # by persistent id
+
+
+class _BoundedFile(io.FileIO):
+    """zipfile reads as much at once as the archive asks for, and keeps many bytes for each byte of its directory."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is not None and size > MAX_BYTES:
+            raise TorchPickleError(f"has a zip directory of {size} bytes, but at most {MAX_BYTES} were expected")
+        return super().read(size)
+
+
+def _views(file: io.FileIO, content: mmap.mmap) -> dict[str, View]:
+    """The tensors by name."""
+    if content[: len(LEGACY)] == LEGACY:
+        raise TorchPickleError(
+            "was saved by torch before 1.6 or in its format: load it where you trust it, with a newer torch, and save "
+            "it again with torch.save(torch.load(path, weights_only=True), path)"
+        )
+    entries = _entries(file, content)
+    pickles = [name for name in entries if name.endswith("/data.pkl") and name.count("/") == 1]
+    if len(pickles) != 1:
+        raise TorchPickleError(f"holds {len(pickles)} entries named data.pkl, but torch.save writes one")
+    prefix = pickles[0].removesuffix("data.pkl")
+    if f"{prefix}byteorder" in entries and _read(content, entries[f"{prefix}byteorder"]) != b"little":
+        raise TorchPickleError("was saved on a big-endian machine, but little-endian numbers were expected")
+
+    def find(identifier: Any) -> Storage:
+        match identifier:
+            case ("storage", np.dtype() as dtype, str() as key, str(), int() as elements):
+                entry = entries.get(f"{prefix}data/{key}")
+                if entry is None or entry.size != elements * dtype.itemsize:
+                    found = "is missing" if entry is None else f"has {entry.size} bytes"
+                    expected = f"{QUOTE.repr(elements)} numbers of {dtype.itemsize} bytes were expected"
+                    raise TorchPickleError(f"is damaged: storage {QUOTE.repr(key)} {found}, but {expected}")
+                return Storage(entry.start, dtype, elements)
+        raise TorchPickleError("refers to something outside of it that is no storage")
+
+    tensors = _unpickle(_read(content, entries[pickles[0]]), find)
+    if type(tensors) is not dict:
+        raise TorchPickleError(f"holds {_kind(tensors)}, but a dict of tensors was expected")
+    for name, value in tensors.items():
+        if not isinstance(value, View):
+            found = f"holds {_kind(value)} named {QUOTE.repr(name)}"
+            raise TorchPickleError(f"{found}, but a dict of tensors was expected: save the state dict alone")
+    return tensors
+
+
+def _entries(file: io.FileIO, content: mmap.mmap) -> dict[str, Entry]:
+    """The entries of the archive, in the order they lie in, none of which shares a byte with another."""
+    entries, end = {}, 0
+    archive = zipfile.ZipFile(file)
+    if any(name.endswith("/constants.pkl") or "/code/" in name for name in archive.namelist()):
+        raise TorchPickleError("is a TorchScript archive, but a dict of tensors was expected: save its state_dict()")
+    for info in sorted(archive.filelist, key=lambda info: info.header_offset):
+        name = QUOTE.repr(info.filename)
+        if info.header_offset < end or info.filename in entries:
+            raise TorchPickleError(f"is damaged: its zip entry {name} overlaps or repeats another")
+        if info.compress_type != zipfile.ZIP_STORED or info.compress_size != info.file_size:
+            raise TorchPickleError(f"compresses {name}, which torch.save never does: save it again with torch.save")
+        if info.flag_bits & ENCRYPTED:
+            raise TorchPickleError(f"encrypts {name}, which torch.save never does: save it again with torch.save")
+        signature, name_length, extra_length = LOCAL_HEADER.unpack_from(content, info.header_offset)
+        name_end = info.header_offset + LOCAL_HEADER.size + name_length
+        raw_name = content[name_end - name_length : name_end]
+        encoding = "utf-8" if info.flag_bits & UTF8 else "cp437"
+        if signature != b"PK\3\4" or raw_name.decode(encoding) != info.orig_filename:
+            raise TorchPickleError(f"is damaged: its zip entry {name} is not where the directory says")
+        entries[info.filename] = Entry(name_end + extra_length, info.file_size, info.CRC)
+        end = name_end + extra_length + info.file_size
+    if end > archive.start_dir:
+        raise TorchPickleError("is damaged: its last zip entry runs into the directory")
+    return entries
+
+
+def _read(content: mmap.mmap, entry: Entry) -> bytes:
+    """A small entry."""
+    if entry.size > MAX_BYTES:
+        raise TorchPickleError(f"describes its tensors in {entry.size} bytes, but at most {MAX_BYTES} were expected")
+    data = content[entry.start : entry.start + entry.size]
+    if entry.checksum and zlib.crc32(data) != entry.checksum:  # 0 where torch was set to write none
+        raise TorchPickleError("is damaged: the description of its tensors has another checksum")
+    return data
+
+
+def _unpickle(data: bytes, find: Find) -> Any:
+    """What the pickle describes; `find` knows the storages."""
+    stack: list[Any] = []
+    marked: list[list[Any]] = []  # the stacks below each mark
+    memo: dict[int, Any] = {}
+    instructions: Iterator[tuple[Any, Any, Any]] = pickletools.genops(data)
+    for opcode, argument, _ in instructions:
+        match opcode.name:
+            case "PROTO" | "FRAME":
+                pass
+            case "BINUNICODE" | "SHORT_BINUNICODE" | "BININT" | "BININT1" | "BININT2" | "LONG1" | "BINFLOAT":
+                stack.append(argument)
+            case "NONE" | "NEWTRUE" | "NEWFALSE":
+                stack.append(CONSTANTS[opcode.name])
+            case "BINPUT" | "LONG_BINPUT":
+                memo[argument] = stack[-1]
+            case "MEMOIZE":
+                memo[len(memo)] = stack[-1]
+            case "BINGET" | "LONG_BINGET":
+                stack.append(memo[argument])
+            case "MARK":
+                marked.append(stack)
+                stack = []
+            case "EMPTY_TUPLE":
+                stack.append(())
+            case "TUPLE1" | "TUPLE2" | "TUPLE3":
+                items = [stack.pop() for _ in range(int(opcode.name[-1]))]
+                stack.append(tuple(reversed(items)))
+            case "TUPLE":
+                items, stack = tuple(stack), marked.pop()
+                stack.append(items)
+            case "EMPTY_DICT":
+                stack.append({})
+            case "SETITEM":
+                value, key = stack.pop(), stack.pop()
+                _update(stack[-1], [key, value])
+            case "SETITEMS":
+                items, stack = stack, marked.pop()
+                _update(stack[-1], items)
+            case "BUILD" if len(stack) > 1 and type(stack[-2]) is dict:
+                stack.pop()  # attributes: a state dict carries the versions of its modules
+            case "GLOBAL":
+                stack.append(_global(*argument.split(" ", 1)))
+            case "STACK_GLOBAL":
+                name, module = stack.pop(), stack.pop()
+                stack.append(_global(module, name))
+            case "REDUCE":
+                arguments, function = stack.pop(), stack.pop()
+                stack.append(_result(function, arguments))
+            case "BINPERSID":
+                stack.append(find(stack.pop()))
+            case "STOP":
+                break
+            case other:
+                what = f"{other} {QUOTE.repr(argument)}" if isinstance(argument, str) else other
+                raise TorchPickleError(f"holds more than tensors, the pickle instruction {what}; nothing was run")
+    (result,) = stack
+    return result
+
+
+def _global(module: Any, name: Any) -> Call | np.dtype:
+    if not (isinstance(module, str) and isinstance(name, str)):  # nothing else is safe to print
+        raise TorchPickleError("calls something without a name, which no tensor needs; nothing was run")
+    if (full_name := f"{module}.{name}") not in GLOBALS:
+        raise TorchPickleError(f"calls {QUOTE.repr(full_name)[1:-1]}, which no tensor needs; nothing was run")
+    return GLOBALS[full_name]
+
+
+def _result(function: Any, arguments: Any) -> Any:
+    match function, arguments:
+        case Call.ORDERED_DICT, ():
+            return {}
+        case Call.TENSOR, (Storage() as storage, int() as offset, tuple() as shape, tuple() as strides, _, _):
+            return _view(storage, offset, shape, strides)
+        case Call.PARAMETER, (View() as view, _, _):
+            return view
+    name = function.value if isinstance(function, Call) else _kind(function)
+    raise TorchPickleError(f"calls {name} with arguments that no tensor needs; nothing was run")
+
+
+def _view(storage: Storage, offset: int, shape: tuple[Any, ...], strides: tuple[Any, ...]) -> View:
+    if not len(shape) == len(strides) <= MAX_AXES:
+        raise TorchPickleError(f"is damaged: a tensor has {len(shape)} axes and {len(strides)} strides")
+    if not all(type(number) is int and 0 <= number < MAX_NUMBER for number in (offset, *shape, *strides)):
+        raise TorchPickleError("is damaged: a tensor has a negative or far too large offset, size or stride")
+    last = offset + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
+    described = f"a tensor of shape {list(shape)} and strides {list(strides)} at {offset}"
+    if 0 in shape:
+        fits = offset <= storage.elements and math.prod(filter(None, shape)) < MAX_NUMBER
+    else:
+        fits = last < storage.elements and math.prod(shape) <= storage.elements  # a tensor expanded to more is refused
+    if not fits:
+        raise TorchPickleError(f"is damaged: {described} exceeds its storage of {storage.elements} numbers")
+    return View(storage, offset, shape, strides)
+
+
+def _update(target: Any, items: list[Any]) -> None:
+    """Sets keys and values, which alternate, in a dict."""
+    if type(target) is not dict or not all(isinstance(key, str) for key in items[::2]):
+        raise TorchPickleError("holds something else than a dict of tensors by name; nothing was run")
+    target.update(zip(items[::2], items[1::2], strict=True))
+
+
+def _kind(value: Any) -> str:
+    kinds = {View: "a tensor", Call: "a function", dict: "a dict", tuple: "a tuple", str: "text"}
+    return kinds.get(type(value), "a number" if isinstance(value, (int, float)) else "something else")
