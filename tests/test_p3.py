@@ -58,6 +58,8 @@ def test_counts() -> None:
         assert len(pairs) == count == sum(len(dataset.prompts) for dataset in datasets.values())
     beyond = [prompt for dataset in HELD_OUT.values() for prompt in dataset.beyond_t0]
     assert len(beyond) == 4 and all(set(d.beyond_t0) <= set(d.prompts) for d in HELD_OUT.values())
+    assert {SOURCES[name].split for name in SOURCES} == {"train"}
+    assert {dataset.split for dataset in HELD_OUT.values() if dataset.task == "anli"} == {"dev_r1", "dev_r2", "dev_r3"}
     assert not {dataset.task for dataset in SOURCES.values()} & {dataset.task for dataset in HELD_OUT.values()}
 
 
@@ -76,22 +78,28 @@ def test_every_prompt_is_in_the_real_templates(shared: pathlib.Path) -> None:
             assert not dataset.held_out or all(templates[prompt].answer_choices for prompt in dataset.prompts)
 
 
-def test_report_on_the_real_files(shared: pathlib.Path) -> None:
-    config = configure(shared / "data", shared / "data" / "promptsource")
-    pairs = p3.report(p3.sources(), config)
-    assert len(pairs) == 296
-    assert {pair.dataset.name: pair.task for pair in pairs if pair.present} == {
-        "mrpc": "glue/mrpc",
-        "rotten_tomatoes": "rotten_tomatoes",
-    }
-    why = {pair.dataset.name: pair.reason for pair in pairs}
-    assert why["sciq"] == "sciq has no split train in data.dir, only validation."
-    assert why["quoref"] == "There is no quoref/train.jsonl, .csv or .parquet in data.dir."
-    pairs = p3.report(p3.held_out(), config)
-    assert len(pairs) == 120
-    skipped = {pair.dataset.name: pair.reason for pair in pairs if not pair.present}
-    assert skipped.keys() == {"story_cloze"} and "given out by its authors" in skipped["story_cloze"]
-    assert {pair.split for pair in pairs if pair.task == "anli"} == {"dev_r1", "dev_r2", "dev_r3"}
+@pytest.mark.parametrize("datasets", [SOURCES, HELD_OUT])
+def test_report_on_the_real_files(shared: pathlib.Path, datasets: dict[str, p3.Dataset]) -> None:
+    """Whatever lies there: a set is used if its split has a file and its task has templates."""
+    data, templates, usable = shared / "data", shared / "data" / "promptsource", set()
+    pairs = p3.report(datasets.values(), configure(data, templates))
+    assert [(pair.dataset.name, pair.prompt) for pair in pairs] == [
+        (name, prompt) for name, dataset in datasets.items() for prompt in dataset.prompts
+    ]
+    for pair in pairs:
+        assert (pair.task, pair.split) == (pair.dataset.task, pair.dataset.split)
+        files = (data / pair.task).glob("*.*")
+        splits = sorted(file.stem for file in files if file.suffix in (".jsonl", ".csv", ".parquet"))
+        if pair.split in splits:
+            assert "data.dir" not in pair.reason
+            usable |= {pair.dataset.name} if (templates / pair.task / "templates.yaml").exists() else set()
+        elif splits:
+            assert pair.reason == f"{pair.task} has no split {pair.split} in data.dir, only {', '.join(splits)}."
+        elif pair.dataset.name == "story_cloze":
+            assert "given out by its authors" in pair.reason
+        else:
+            assert pair.reason == f"There is no {pair.task}/{pair.split}.jsonl, .csv or .parquet in data.dir."
+    assert {pair.dataset.name for pair in pairs if pair.present} == usable
 
 
 def test_report_without_the_real_templates(shared: pathlib.Path) -> None:
