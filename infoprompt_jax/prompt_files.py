@@ -20,6 +20,7 @@ import numpy as np
 from infoprompt_jax import t5x
 from infoprompt_jax.atomic import whole
 from infoprompt_jax.errors import UserError
+from infoprompt_jax.torch_pickle import TorchPickle, TorchPickleError
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +28,7 @@ VALUE, GENERATOR = "prompt/value", "generator/"  # a tensor's name, and how thos
 NUMPY_MAGIC = b"\x93NUMPY"
 FILES = {
     "infoprompt": {"prompt.json", "prompt.safetensors"},
-    "peft": {"adapter_config.json", "adapter_model.safetensors"},
+    "peft": {"adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"},  # .bin before PEFT 0.5
 }
 
 
@@ -215,8 +216,11 @@ def _tensors(path: pathlib.Path, name: str, field: str) -> dict[str, np.ndarray]
     from safetensors.numpy import load_file
 
     try:
-        return load_file(path / name)
-    except (safetensors.SafetensorError, OSError) as error:
+        if not name.endswith(".bin"):
+            return load_file(path / name)
+        file = TorchPickle(path / name)
+        return {tensor: file.read(tensor) for tensor in file.names}
+    except (safetensors.SafetensorError, TorchPickleError, OSError) as error:
         raise _refusal(path, field, f"lacks a readable {name} ({error})") from error
 
 
@@ -232,7 +236,11 @@ def _read_peft(path: pathlib.Path, field: str) -> Prompt:
     config = _json(path, "adapter_config.json", field)
     if config.get("peft_type") != "PROMPT_TUNING":
         raise _refusal(path, field, f"is a PEFT adapter of type {config.get('peft_type')}, not PROMPT_TUNING")
-    value = _tensors(path, "adapter_model.safetensors", field).get("prompt_embeddings")
+    pickled = (path / "adapter_model.bin").exists() and not (path / "adapter_model.safetensors").exists()
+    tensors = _tensors(path, "adapter_model.bin" if pickled else "adapter_model.safetensors", field)
+    value = tensors.get("prompt_embeddings")
+    if value is not None:
+        value = _matrix(value, path, field)
     length = config.get("num_virtual_tokens")
     if value is None or not isinstance(length, int) or len(value) not in (length, 2 * length):
         found = "no prompt_embeddings" if value is None else f"{len(value)} rows of prompt_embeddings"

@@ -174,10 +174,10 @@ def _views(file: io.FileIO, content: mmap.mmap) -> dict[str, View]:
 
     tensors = _unpickle(_read(content, entries[pickles[0]]), find)
     if type(tensors) is not dict:
-        raise TorchPickleError(f"holds a {_kind(tensors)}, but a dict of tensors was expected")
+        raise TorchPickleError(f"holds {_kind(tensors)}, but a dict of tensors was expected")
     for name, value in tensors.items():
         if not isinstance(value, View):
-            found = f"holds a {_kind(value)} named {QUOTE.repr(name)}"
+            found = f"holds {_kind(value)} named {QUOTE.repr(name)}"
             raise TorchPickleError(f"{found}, but a dict of tensors was expected: save the state dict alone")
     return tensors
 
@@ -187,9 +187,7 @@ def _entries(file: io.FileIO, content: mmap.mmap) -> dict[str, Entry]:
     entries, end = {}, 0
     archive = zipfile.ZipFile(file)
     if any(name.endswith("/constants.pkl") or "/code/" in name for name in archive.namelist()):
-        raise TorchPickleError(
-            "is a TorchScript archive, but a dict of tensors was expected: save the state dict alone"
-        )
+        raise TorchPickleError("is a TorchScript archive, but a dict of tensors was expected: save its state_dict()")
     for info in sorted(archive.filelist, key=lambda info: info.header_offset):
         name = QUOTE.repr(info.filename)
         if info.header_offset < end or info.filename in entries:
@@ -277,7 +275,8 @@ def _unpickle(data: bytes, find: Find) -> Any:
             case other:
                 what = f"{other} {QUOTE.repr(argument)}" if isinstance(argument, str) else other
                 raise TorchPickleError(f"holds more than tensors, the pickle instruction {what}; nothing was run")
-    return stack.pop()
+    (result,) = stack
+    return result
 
 
 def _global(module: Any, name: Any) -> Call | np.dtype:
@@ -296,7 +295,7 @@ def _result(function: Any, arguments: Any) -> Any:
             return _view(storage, offset, shape, strides)
         case Call.PARAMETER, (View() as view, _, _):
             return view
-    name = function.value if isinstance(function, Call) else f"a {_kind(function)}"
+    name = function.value if isinstance(function, Call) else _kind(function)
     raise TorchPickleError(f"calls {name} with arguments that no tensor needs; nothing was run")
 
 
@@ -324,4 +323,5 @@ def _update(target: Any, items: list[Any]) -> None:
 
 
 def _kind(value: Any) -> str:
-    return {View: "tensor", Call: "function"}.get(type(value), type(value).__name__.lower())
+    kinds = {View: "a tensor", Call: "a function", dict: "a dict", tuple: "a tuple", str: "text"}
+    return kinds.get(type(value), "a number" if isinstance(value, (int, float)) else "something else")

@@ -58,6 +58,8 @@ def test_counts() -> None:
         assert len(pairs) == count == sum(len(dataset.prompts) for dataset in datasets.values())
     beyond = [prompt for dataset in HELD_OUT.values() for prompt in dataset.beyond_t0]
     assert len(beyond) == 4 and all(set(d.beyond_t0) <= set(d.prompts) for d in HELD_OUT.values())
+    assert {SOURCES[name].split for name in SOURCES} == {"train"}
+    assert {dataset.split for dataset in HELD_OUT.values() if dataset.task == "anli"} == {"dev_r1", "dev_r2", "dev_r3"}
     assert not {dataset.task for dataset in SOURCES.values()} & {dataset.task for dataset in HELD_OUT.values()}
 
 
@@ -76,22 +78,28 @@ def test_every_prompt_is_in_the_real_templates(shared: pathlib.Path) -> None:
             assert not dataset.held_out or all(templates[prompt].answer_choices for prompt in dataset.prompts)
 
 
-def test_report_on_the_real_files(shared: pathlib.Path) -> None:
-    config = configure(shared / "data", shared / "data" / "promptsource")
-    pairs = p3.report(p3.sources(), config)
-    assert len(pairs) == 296
-    assert {pair.dataset.name: pair.task for pair in pairs if pair.present} == {
-        "mrpc": "glue/mrpc",
-        "rotten_tomatoes": "rotten_tomatoes",
-    }
-    why = {pair.dataset.name: pair.reason for pair in pairs}
-    assert why["sciq"] == "sciq has no split train in data.dir, only validation."
-    assert why["quoref"] == "There is no quoref/train.jsonl, .csv or .parquet in data.dir."
-    pairs = p3.report(p3.held_out(), config)
-    assert len(pairs) == 120
-    skipped = {pair.dataset.name: pair.reason for pair in pairs if not pair.present}
-    assert skipped.keys() == {"story_cloze"} and "given out by its authors" in skipped["story_cloze"]
-    assert {pair.split for pair in pairs if pair.task == "anli"} == {"dev_r1", "dev_r2", "dev_r3"}
+@pytest.mark.parametrize("datasets", [SOURCES, HELD_OUT])
+def test_report_on_the_real_files(shared: pathlib.Path, datasets: dict[str, p3.Dataset]) -> None:
+    """Whatever lies there: a set is used if its split has a file and its task has templates."""
+    data, templates, usable = shared / "data", shared / "data" / "promptsource", set()
+    pairs = p3.report(datasets.values(), configure(data, templates))
+    assert [(pair.dataset.name, pair.prompt) for pair in pairs] == [
+        (name, prompt) for name, dataset in datasets.items() for prompt in dataset.prompts
+    ]
+    for pair in pairs:
+        assert (pair.task, pair.split) == (pair.dataset.task, pair.dataset.split)
+        files = (data / pair.task).glob("*.*")
+        splits = sorted(file.stem for file in files if file.suffix in (".jsonl", ".csv", ".parquet"))
+        if pair.split in splits:
+            assert "data.dir" not in pair.reason
+            usable |= {pair.dataset.name} if (templates / pair.task / "templates.yaml").exists() else set()
+        elif splits:
+            assert pair.reason == f"{pair.task} has no split {pair.split} in data.dir, only {', '.join(splits)}."
+        elif pair.dataset.name == "story_cloze":
+            assert "given out by its authors" in pair.reason
+        else:
+            assert pair.reason == f"There is no {pair.task}/{pair.split}.jsonl, .csv or .parquet in data.dir."
+    assert {pair.dataset.name for pair in pairs if pair.present} == usable
 
 
 def test_report_without_the_real_templates(shared: pathlib.Path) -> None:
@@ -159,65 +167,42 @@ def test_files_are_reported_on_without_tensorflow(tmp_path: pathlib.Path) -> Non
 
 
 def test_tfds_is_reported_on(tmp_path: pathlib.Path) -> None:
-    import tensorflow_datasets as tfds
+    import tiny_tfds
 
-    class TinyFilms(tfds.core.GeneratorBasedBuilder):
-        VERSION = tfds.core.Version("1.0.0")
-
-        def _info(self) -> tfds.core.DatasetInfo:
-            columns = {"text": tfds.features.Text(), "label": tfds.features.ClassLabel(names=["neg", "pos"])}
-            return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(columns))
-
-        def _split_generators(self, manager: Any) -> dict[str, Any]:
-            return {"train": self._generate_examples()}
-
-        def _generate_examples(self) -> Any:
-            yield from enumerate(ROWS)
-
-    TinyFilms(data_dir=tmp_path).download_and_prepare()
+    tiny_tfds.TinyReviews(data_dir=tmp_path).download_and_prepare()
     answers = " ||| " + ANSWERS, "bad ||| good"
     prompts = {name: (column + answers[0], answers[1]) for name, column in (("a", "{{ text }}"), ("b", "{{ x }}"))}
-    write_templates(tmp_path, "tiny_films", prompts)
-    place = ("tiny_films", "train")
-    films = p3.Dataset("films", "films of files", "training", ("a", "b", "c"), place, held_out=False)
-    pairs = {pair.prompt: pair for pair in p3.report([films], configure("", tmp_path, str(tmp_path)))}
+    write_templates(tmp_path, "tiny_reviews", prompts)
+    place = ("tiny_reviews", "train")
+    reviews = p3.Dataset("reviews", "reviews of files", "training", ("a", "b", "c"), place, held_out=False)
+    pairs = {pair.prompt: pair for pair in p3.report([reviews], configure("", tmp_path, str(tmp_path)))}
     assert {(pair.task, pair.split) for pair in pairs.values()} == {place} and pairs["a"].present
-    assert "uses the column 'x', but the columns are label, text" in pairs["b"].reason and not pairs["c"].present
+    assert "uses the column 'x', but the columns are label, text, words" in pairs["b"].reason and not pairs["c"].present
     config = configure("", tmp_path, str(tmp_path))
-    longer, first = (dataclasses.replace(films, tfds=("tiny_films", f"train[:{stop}]")) for stop in (3, 1))
-    assert "selects no rows, or more than the 2 there are" in p3.report([longer], config)[0].reason
+    longer, first = (dataclasses.replace(reviews, tfds=("tiny_reviews", f"train[:{stop}]")) for stop in (5, 1))
+    assert "selects no rows, or more than the 4 there are" in p3.report([longer], config)[0].reason
     assert p3.report([first], config, limit=1)[0].present
     elsewhere = configure("", tmp_path, str(tmp_path / "elsewhere"))
-    assert all("`tfds build tiny_films --data_dir=" in pair.reason for pair in p3.report([films], elsewhere))
+    assert all("`tfds build tiny_reviews --data_dir=" in pair.reason for pair in p3.report([reviews], elsewhere))
     assert all("`tfds build imdb_reviews " in reason for reason in reasons("imdb", elsewhere).values())
     assert all("TFDS does not have it" in reason for reason in reasons("dream", elsewhere).values())
     assert HELD_OUT["anli_r2"].tfds == ("anli/r2", "validation") and HELD_OUT["anli_r2"].split == "dev_r2"
 
 
-TFDS_FEATURES = """
-import json, sys, tensorflow_datasets as tfds
-names = json.load(sys.stdin)
-print(json.dumps({name: [*tfds.builder(name, data_dir=sys.argv[1]).info.features] for name in names}))
-"""
-
-
 @pytest.mark.slow
 def test_tfds_has_the_columns_that_real_prompts_read(shared: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    import tensorflow_datasets as tfds
+
     from infoprompt_jax.seqio_tasks import TFDS_COLUMNS, TFDS_NAMES
 
     added = {"ag_news": {"text"}, "anli": {"premise"}, "hellaswag": {"ctx", "ctx_a", "ctx_b"}, "winogrande": {"answer"}}
     assert TFDS_COLUMNS.keys() == {TFDS_NAMES.get(name, name) for name in added}
     places = {dataset: dataset.tfds[0] for dataset in (*SOURCES.values(), *HELD_OUT.values()) if dataset.tfds}
-    names = json.dumps([TFDS_NAMES.get(name, name) for name in places.values()])
-    # in a process of its own, because TFDS takes one builder of a name in a process, and test_tasks makes a winogrande
-    command = [sys.executable, "-c", TFDS_FEATURES, str(tmp_path)]
-    done = subprocess.run(command, input=names, capture_output=True, text=True)
-    features = json.loads(done.stdout.splitlines()[-1])
     for dataset, name in places.items():
         templates = load_templates(str(shared / "data" / "promptsource"), name)
         read = frozenset().union(*(templates[prompt].columns for prompt in dataset.prompts))
-        given = set(features[TFDS_NAMES.get(name, name)])
-        assert read <= given | added.get(dataset.task.split("/")[0], set()), name
+        builder = tfds.builder(TFDS_NAMES.get(name, name), data_dir=tmp_path)
+        assert read <= set(builder.info.features) | added.get(dataset.task.split("/")[0], set()), name
 
 
 COPA_HALF = (

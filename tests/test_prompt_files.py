@@ -15,6 +15,7 @@ import tiny_t5
 from flax import serialization
 from safetensors.numpy import load_file, save_file
 from tiny_t5 import logits
+from torch_files import put, state_dict, storage, tensor, write
 
 from infoprompt_jax import t5x
 from infoprompt_jax.errors import UserError
@@ -85,9 +86,10 @@ def test_a_prompt_moved_to_peft_gives_our_logits(backbone: pathlib.Path, tmp_pat
     assert config["num_transformer_submodules"] == 1 and config["base_model_name_or_path"] == str(backbone)
 
 
+@pytest.mark.parametrize("file", ["adapter_model.safetensors", "adapter_model.bin"])
 @pytest.mark.parametrize("submodules", [None, 1])
 def test_a_peft_prompt_moved_here_gives_its_logits(
-    backbone: pathlib.Path, tmp_path: pathlib.Path, submodules: int | None, caplog: pytest.LogCaptureFixture
+    backbone: pathlib.Path, tmp_path: pathlib.Path, submodules: int | None, file: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """PEFT's own default for such models is a matrix twice as long as the prompt."""
     peft, transformers = pytest.importorskip("peft"), pytest.importorskip("transformers")
@@ -95,7 +97,8 @@ def test_a_peft_prompt_moved_here_gives_its_logits(
         task_type="SEQ_2_SEQ_LM", num_virtual_tokens=5, num_transformer_submodules=submodules
     )
     model = peft.get_peft_model(transformers.T5ForConditionalGeneration.from_pretrained(backbone), config).eval()
-    model.save_pretrained(tmp_path / "adapter")
+    model.save_pretrained(tmp_path / "adapter", safe_serialization=file.endswith(".safetensors"))
+    assert (tmp_path / "adapter" / file).exists()
     with caplog.at_level(logging.WARNING, logger="absl"):
         prompt = load_prompt(tmp_path / "adapter")
     assert prompt.value_PD.shape == (5, 32) and prompt.metadata["backbone"] == str(backbone)
@@ -104,6 +107,32 @@ def test_a_peft_prompt_moved_here_gives_its_logits(
     )
     said = [text for text in (prompt.metadata.get("note", ""), caplog.text) if "rows 5 to 9" in text]
     assert len(said) == (0 if submodules else 2)
+
+
+@pytest.fixture
+def pickled(tmp_path: pathlib.Path) -> pathlib.Path:
+    """An adapter as PEFT saved it before version 0.5."""
+    save_prompt(tmp_path / "pickled", Prompt(VALUE), "peft")
+    (tmp_path / "pickled" / "adapter_model.safetensors").unlink()
+    code = tensor(VALUE.shape, (VALUE.shape[1], 1), stored=storage(VALUE.size))
+    entries = {"data/0": VALUE.tobytes()}
+    write(tmp_path / "pickled" / "adapter_model.bin", state_dict(prompt_embeddings=code), **entries).close()
+    return tmp_path / "pickled"
+
+
+def test_pickled_peft_prompts(pickled: pathlib.Path) -> None:
+    np.testing.assert_array_equal(load_prompt(pickled).value_PD, VALUE)
+    save_file({"prompt_embeddings": 2 * VALUE}, pickled / "adapter_model.safetensors")
+    np.testing.assert_array_equal(load_prompt(pickled).value_PD, 2 * VALUE)  # where both are, PEFT reads this one
+    save_prompt(pickled, Prompt(3 * VALUE), "peft")
+    np.testing.assert_array_equal(load_prompt(pickled).value_PD, 3 * VALUE)
+    assert not (pickled / "adapter_model.bin").exists()
+
+
+def test_pickled_peft_prompts_run_nothing(pickled: pathlib.Path) -> None:
+    write(pickled / "adapter_model.bin", b"cposix\nsystem\n" + put(("exit",)) + b"R.").close()
+    with pytest.raises(UserError, match=r"lacks a readable adapter_model\.bin \(calls posix\.system.*run\)\.$"):
+        load_prompt(pickled)
 
 
 def test_released_prompts(shared: pathlib.Path) -> None:
@@ -173,6 +202,11 @@ def peft(**fields: Any) -> Callable[[pathlib.Path], None]:
     return write
 
 
+def scalar(path: pathlib.Path) -> None:
+    save_prompt(path, Prompt(VALUE), "peft")
+    save_file({"prompt_embeddings": np.zeros((), np.float32)}, path / "adapter_model.safetensors")
+
+
 BROKEN: dict[str, tuple[Callable[[pathlib.Path], Any], str]] = {
     "nothing": (lambda path: None, "does not exist"),
     "empty directory": (lambda path: path.mkdir(), "is not a saved prompt"),
@@ -184,6 +218,7 @@ BROKEN: dict[str, tuple[Callable[[pathlib.Path], Any], str]] = {
     "not finite": (ours(np.where(VALUE > 2, np.nan, VALUE)), "NaN or infinity"),
     "cut": (ours(cut=-4), r"lacks a readable prompt\.safetensors"),
     "cut metadata": (ours(file="prompt.json", cut=3), r"lacks a readable prompt\.json"),
+    "scalar": (scalar, r"float32 of shape \[\], but a matrix"),
     "LoRA": (peft(peft_type="LORA"), "type LORA, not PROMPT_TUNING"),
     "rows": (peft(num_virtual_tokens=4), "6 rows of prompt_embeddings for num_virtual_tokens=4"),
 }

@@ -198,51 +198,21 @@ def test_what_is_not_there_is_answered_with_what_is(tmp_path: pathlib.Path) -> N
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-    """A folder with two data sets that TFDS itself has written; one imitates TFDS's columns of WinoGrande."""
-    import tensorflow_datasets as tfds
-
-    features = tfds.features
-
-    class TinyReviews(tfds.core.GeneratorBasedBuilder):
-        VERSION = tfds.core.Version("1.0.0")
-        columns = {  # noqa: RUF012
-            "text": features.Text(),
-            "label": features.ClassLabel(names=["neg", "pos"]),
-            "words": features.Sequence(features.Text()),
-        }
-        train = "train"
-
-        def _info(self) -> tfds.core.DatasetInfo:
-            return tfds.core.DatasetInfo(builder=self, features=features.FeaturesDict(self.columns))
-
-        def _split_generators(self, manager: Any) -> dict[str, Any]:
-            return {self.train: self._generate_examples(), "test": self._generate_examples(-1)}
-
-        def _generate_examples(self, label: int | None = None) -> Any:
-            for index, row in enumerate(ROWS):
-                yield index, row | {"words": row["text"].split(), "label": row["label"] if label is None else label}
-
-    class Winogrande(TinyReviews):
-        columns = {name: features.Text() for name in ("sentence", "option1", "option2")} | {
-            "label": features.ClassLabel(names=["1", "2"])
-        }
-        train = "train_xl"
-
-        def _generate_examples(self, label: int | None = None) -> Any:
-            for index in range(3):
-                yield index, {"sentence": f"{index} _", "option1": "a", "option2": "b", "label": index % 2}
+    """A folder with two data sets that TFDS itself has written."""
+    import tiny_tfds
 
     folder = tmp_path_factory.mktemp("tfds")
-    for builder in (TinyReviews, Winogrande):
-        builder(data_dir=folder).download_and_prepare()
+    tiny_tfds.prepare(folder)
     return folder
 
 
 def test_tfds_gives_the_rows_that_files_give(prepared: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    import tiny_tfds
+
     config = configure("", "tiny_reviews", **OWN | {"input": "{{ words | join('+') }} {{ text }} {{ label + 1 }}"})
     config.data.tfds_dir = str(prepared)
     task = one_task(config)
-    write_jsonl(tmp_path / "tiny_reviews/train.jsonl", [r | {"words": r["text"].split()} for r in ROWS])
+    write_jsonl(tmp_path / "tiny_reviews/train.jsonl", tiny_tfds.ROWS)
     config.data.dir = str(tmp_path)
     from_files = sorted(tasks.examples(one_task(config), "train"), key=str)
     assert sorted(tasks.examples(task, "train"), key=str) == from_files  # TFDS shuffles rows once, as it writes them

@@ -222,7 +222,7 @@ def check_evaluation_prompts(shared: pathlib.Path, limit: int | None) -> None:
                 continue
             assert text.input and text.target in text.choices, (prompt, row)
             assert text.target == right_answer(dataset, prompt, row, text.input), (prompt, row)
-    assert seen == 115  # of 120; the five of StoryCloze have no data here
+    assert seen >= 115  # of 120; those of StoryCloze have data only where its authors gave it out
 
 
 def test_published_evaluation_prompts_render_on_real_rows(shared: pathlib.Path) -> None:
