@@ -35,9 +35,8 @@ class FlaxMsgpack:
 
 
 def _named(path: tuple[Any, ...], value: Any) -> tuple[str, np.ndarray]:
-    if not isinstance(value, np.ndarray) or not all(isinstance(part, str) for part in path):
-        raise ValueError(
-            f"it holds a {type(value).__name__} at {'/'.join(map(str, path))!r} where an array was expected"
-        )
-    *module, kind = path
+    *module, kind = map(str, path)
+    if not isinstance(value, np.ndarray):
+        place = "/".join([*module, kind])
+        raise ValueError(f"it holds a {type(value).__name__} at {place!r} where an array was expected")
     return ".".join([*module, KINDS.get(kind, kind)]), value.T if kind == "kernel" else value
