@@ -27,12 +27,19 @@ BLOCKED = ("tensorflow", "tensorflow_text", "seqio", "grain", "tensorflow_datase
 BLOCKER = f"""
 import sys
 
-class Blocker:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in {BLOCKED}:
-            raise ModuleNotFoundError(f"{{name}} is blocked", name=name)
 
-sys.meta_path.insert(0, Blocker())
+class Without:
+    def __init__(self, finder):
+        self.finder = finder
+
+    def find_spec(self, name, path=None, target=None):
+        return None if name.split(".")[0] in {BLOCKED} else self.finder.find_spec(name, path, target)
+
+    def __getattr__(self, name):
+        return getattr(self.finder, name)
+
+
+sys.meta_path[:] = [Without(finder) for finder in sys.meta_path]
 """
 CPU = {"device": "cpu", "devices": 1, "platform": "cpu"}
 

@@ -26,15 +26,34 @@ def weights(shape: str) -> tuple[dict[str, jax.Array], float]:
     """An untrained T5's weights by path, drawn on the device, and the seconds that took; kept for later cases."""
     since = time.perf_counter()
     config = T5Config(**SHAPES[shape], dtype="bfloat16")
-
-    def drawn() -> dict[str, jax.Array]:
-        state = nnx.split(T5(config, nnx.Rngs(0)))[1]
-        return {"/".join(map(str, path)): variable[...] for path, variable in nnx.to_flat_state(state)}
-
-    shapes = {path: leaf.shape for path, leaf in jax.eval_shape(drawn).items()}
+    abstract = nnx.split(nnx.eval_shape(lambda: T5(config, nnx.Rngs(0))))[1]
+    shapes = {"/".join(map(str, path)): variable.shape for path, variable in abstract.flat_state()}
     places = partition.shardings(shapes, partition.make_mesh())
-    made = jax.block_until_ready(jax.jit(drawn, out_shardings=places)())
+    made = {}
+    for index, (path, own) in enumerate(shapes.items()):
+        # Leaf by leaf: programs of a few lines, shared by equal shapes, and only one leaf's random bits at a time.
+        key = jax.random.fold_in(jax.random.key(0), index)
+        made[path] = jax.block_until_ready(drawn(key, own, *moments(path, own, config), places[path]))
     return made, time.perf_counter() - since
+
+
+@functools.partial(jax.jit, static_argnums=(1, 4))
+def drawn(
+    key: jax.Array, shape: tuple[int, ...], mean: float, deviation: float, place: jax.sharding.NamedSharding
+) -> jax.Array:
+    values = mean + deviation * jax.random.normal(key, shape)
+    return jax.lax.with_sharding_constraint(values.astype(jnp.bfloat16), place)
+
+
+def moments(path: str, shape: tuple[int, ...], config: T5Config) -> tuple[float, float]:
+    """Mean and standard deviation that keep activations near 1, as T5's initialisation has them."""
+    if path.endswith("norm/scale"):
+        return 1.0, 0.0
+    if path == "embedding":
+        return 0.0, 1.0
+    if path.endswith(("head", "relative_bias/embedding")):
+        return 0.0, config.d_model**-0.5
+    return 0.0, (shape[-2] * (config.d_kv if path.endswith("query") else 1)) ** -0.5
 
 
 def backbone(shape: str, remat: str, unroll: int) -> Backbone:

@@ -112,6 +112,9 @@ def _group(group: Group, worker: Worker, run: Run, log: pathlib.Path) -> Group |
             since = time.monotonic()
             found = worker.measure(case, min(run.left, run.case_limit))
             run.keep(case, found | {"wall_seconds": time.monotonic() - since})
+    except BaseException:
+        worker.close(kill=True)
+        raise
     finally:
         worker.close()
     return None
