@@ -24,6 +24,7 @@ from infoprompt_jax.tokenizer import load_tokenizer
 @functools.cache
 def weights(shape: str) -> tuple[dict[str, jax.Array], float]:
     """An untrained T5's weights by path, drawn on the device, and the seconds that took; kept for later cases."""
+    check_accelerator(shape)
     since = time.perf_counter()
     config = T5Config(**SHAPES[shape], dtype="bfloat16")
     abstract = nnx.split(nnx.eval_shape(lambda: T5(config, nnx.Rngs(0))))[1]
@@ -35,6 +36,12 @@ def weights(shape: str) -> tuple[dict[str, jax.Array], float]:
         key = jax.random.fold_in(jax.random.key(0), index)
         made[path] = jax.block_until_ready(drawn(key, own, *moments(path, own, config), places[path]))
     return made, time.perf_counter() - since
+
+
+def check_accelerator(shape: str) -> None:
+    """JAX falls back to the CPU without an error; the published shapes would take hours there."""
+    if shape != "toy" and jax.devices()[0].platform == "cpu":
+        raise RuntimeError("JAX has no accelerator here: --toy rehearses on a CPU")
 
 
 @functools.partial(jax.jit, static_argnums=(1, 4))
@@ -126,6 +133,7 @@ def forward(case: Case, jitted: Any, arguments: tuple[Any, ...], *static: Any) -
 
 def product(case: Case) -> dict[str, Any]:
     """Into the feed-forward width and back: what a matrix product alone reaches at the step's sizes."""
+    check_accelerator(case.size.shape)
     config = T5Config(**SHAPES[case.size.shape])
     rows = case.size.batch * (case.size.input_length + case.size.prompt_length)
 
