@@ -9,6 +9,7 @@ import dataclasses
 from typing import Any
 
 import jax
+import ml_collections
 import numpy as np
 from flax import nnx
 
@@ -46,11 +47,23 @@ def backbone(shape: str, remat: str, unroll: int) -> Backbone:
 
 def setup(size: Size, fields: dict[str, Any]) -> Setup:
     """`fields` are those of the config that differ from its defaults, by their dotted names."""
+    config = configured(size, fields)
+    made = assemble(backbone(size.shape, config.backbone.remat, config.backbone.unroll), size, config)
+    fleet, frozen = made.fleet, made.backbone.frozen
+    if fleet.objective.needs_features and config.infoprompt.cache_features:
+        made.batch["features"] = np.stack([fleet.features(frozen, rows) for rows in made.batch["inputs"]])
+    return made
+
+
+def configured(size: Size, fields: dict[str, Any]) -> ml_collections.ConfigDict:
     config = settings.defaults()
-    config.update_from_flattened_dict(
-        {"fleet.seeds": tuple(range(size.members)), "train.batch_size": size.batch, **fields}
-    )
-    frozen = backbone(size.shape, config.backbone.remat, config.backbone.unroll)
+    sized = {"fleet.seeds": tuple(range(size.members)), "train.batch_size": size.batch}
+    config.update_from_flattened_dict({**sized, **fields})
+    return config
+
+
+def assemble(frozen: Backbone, size: Size, config: ml_collections.ConfigDict) -> Setup:
+    """A fleet on `frozen` before its first step; its batch holds no cached features."""
     members = expand(settings.check(config))
     estimators = (config.infoprompt.estimator,)
     hyper = hyper_parameters(members, estimators)
@@ -60,10 +73,7 @@ def setup(size: Size, fields: dict[str, Any]) -> Setup:
     keys = member_keys([member.config.seed for member in members])
     values = np.random.default_rng(0).standard_normal((size.prompt_length, frozen.config.d_model)).astype(np.float32)
     state = fleet.init([objective.init(jax.numpy.asarray(values), jax.random.fold_in(key, INIT)) for key in keys])
-    batch = size.host_batch()
-    if objective.needs_features and config.infoprompt.cache_features:
-        batch["features"] = np.stack([fleet.features(frozen.frozen, rows) for rows in batch["inputs"]])
-    return Setup(size, frozen, fleet, state, hyper, keys, batch)
+    return Setup(size, frozen, fleet, state, hyper, keys, size.host_batch())
 
 
 def train_step(size: Size, fields: dict[str, Any]) -> Work:

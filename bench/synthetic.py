@@ -11,12 +11,18 @@ _GATED = {"feed_forward": "gated-gelu", "tied": False, "scale_decoder_outputs": 
 _RELU = {"feed_forward": "relu", "tied": True, "scale_decoder_outputs": True}
 _SMALL = {"vocab_size": 32128, "d_model": 512, "d_kv": 64}
 _BASE = {"vocab_size": 32128, "d_model": 768, "d_kv": 64, "num_layers": 12, "num_decoder_layers": 12, "num_heads": 12}
+_DEEP = {"vocab_size": 32128, "d_kv": 64, "num_layers": 24, "num_decoder_layers": 24}
 
 # Keyword arguments of `infoprompt_jax.t5.T5Config`.
 SHAPES: dict[str, dict[str, Any]] = {
     "v1.1-small": _SMALL | {"d_ff": 1024, "num_layers": 8, "num_decoder_layers": 8, "num_heads": 6} | _GATED,
     "v1.0-small": _SMALL | {"d_ff": 2048, "num_layers": 6, "num_decoder_layers": 6, "num_heads": 8} | _RELU,
     "v1.1-base": _BASE | {"d_ff": 2048} | _GATED,
+    "v1.1-large": _DEEP | {"d_model": 1024, "d_ff": 2816, "num_heads": 16} | _GATED,
+    "v1.1-xl": _DEEP | {"d_model": 2048, "d_ff": 5120, "num_heads": 32} | _GATED,  # T0-3B's
+    "toy": {"vocab_size": 384, "d_model": 32, "d_kv": 8, "num_layers": 2, "num_decoder_layers": 2, "num_heads": 4}
+    | {"d_ff": 64}
+    | _GATED,  # rehearses a measurement, measures nothing
 }
 
 

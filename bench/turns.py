@@ -70,7 +70,7 @@ def _process(subject: Subject) -> Iterator[tuple[Connection, dict[str, Any]]]:
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
     process = context.Process(target=_serve, args=(there, subject), daemon=True)
-    with _variables(subject.environment):
+    with variables(subject.environment):
         process.start()
     there.close()
     try:
@@ -81,7 +81,7 @@ def _process(subject: Subject) -> Iterator[tuple[Connection, dict[str, Any]]]:
 
 
 @contextlib.contextmanager
-def _variables(values: dict[str, str]) -> Iterator[None]:
+def variables(values: dict[str, str]) -> Iterator[None]:
     """Environment variables that processes started within the context inherit."""
     before = dict(os.environ)
     os.environ.update(values)

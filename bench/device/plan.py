@@ -1,0 +1,139 @@
+"""The cases, in order of value.
+
+Groups alternate between us and torch at the sizes that matter most, so that a run cut short still has both sides. The
+first batch of a group is the one most worth having; the largest are meant to find where memory ends.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bench.device.cases import Case, Group
+from bench.synthetic import Size
+
+OURS, PEER = "bench.device.ours", "bench.device.peer"
+PLAIN = {"infoprompt.gamma": 0.0, "infoprompt.beta": 0.0}
+# One process at a time has the device: JAX may take nearly all of it. The peer's process imports JAX to count with.
+OUR_VARIABLES = {"XLA_CLIENT_MEM_FRACTION": "0.93", "TF_CPP_MIN_LOG_LEVEL": "1"}
+PEER_VARIABLES = {"JAX_PLATFORMS": "cpu", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
+NO_TRITON = {"XLA_FLAGS": "--xla_gpu_enable_triton_gemm=false"}
+
+
+def train(shape: str, batch: int, length: int = 128, fields: dict[str, Any] | None = None, **named: Any) -> Case:
+    """A step of ours; `named` may hold `topic`, `what` (of the name), `beside` and fields of `Size`."""
+    topic, what, beside = named.pop("topic", "train"), named.pop("what", ""), named.pop("beside", "")
+    size = Size(f"v1.1-{shape}", batch=batch, input_length=length, **named)
+    name = f"{shape}-{what or 'train-ours'}-L{length}-b{batch}"
+    return Case(name, topic, f"{OURS}:train", size, PLAIN | (fields or {}), beside)
+
+
+def peer_train(shape: str, batch: int, length: int = 128, **switches: bool) -> Case:
+    """A step of PEFT's; `compiled` and `checkpointed` are the switches."""
+    sized = f"L{length}-b{batch}"
+    name = "-".join([shape, "train-peft", *switches, sized])
+    size = Size(f"v1.1-{shape}", batch=batch, input_length=length)
+    return Case(name, "train", f"{PEER}:train", size, dict(switches), f"{shape}-train-ours-{sized}")
+
+
+def product(shape: str, module: str, side: str) -> Case:
+    return Case(f"{shape}-product-{side}", "product", f"{module}:product", Size(f"v1.1-{shape}", batch=32))
+
+
+def score(shape: str, shared: bool) -> Case:
+    size = Size(f"v1.1-{shape}", batch=32, choices=4)
+    beside = "" if shared else f"{shape}-score-shared-L128-b32"
+    name = f"{shape}-score-{'shared' if shared else 'reencoded'}-L128-b32"
+    return Case(name, "score", f"{OURS}:score", size, PLAIN | {"shared": shared}, beside)
+
+
+def generate(shape: str, batch: int, ours: bool) -> Case:
+    name = f"{shape}-generate-{{}}-L128-b{batch}"
+    size = Size(f"v1.1-{shape}", batch=batch)
+    if ours:
+        return Case(name.format("ours"), "generate", f"{OURS}:generate", size, dict(PLAIN))
+    return Case(name.format("peft"), "generate", f"{PEER}:generate", size, beside=name.format("ours"))
+
+
+def ours(name: str, *cases: Case, share: float = 1.0, flags: dict[str, str] | None = None) -> Group:
+    return Group(name, cases, (OURS,), OUR_VARIABLES | (flags or {}), share)
+
+
+def peer(name: str, *cases: Case, share: float = 1.0) -> Group:
+    return Group(name, cases, (PEER,), PEER_VARIABLES, share)
+
+
+def terms(shape: str, batch: int) -> list[Case]:
+    """InfoPrompt's terms, with the un-prompted features from a cache or computed in every step."""
+    shared: dict[str, Any] = {"topic": "infoprompt", "beside": f"{shape}-train-ours-L128-b{batch}"}
+    on = {"infoprompt.gamma": 0.1, "infoprompt.beta": 0.2}
+    recomputed = on | {"infoprompt.cache_features": False}
+    return [
+        train(shape, batch, fields=on, what="infoprompt-cached", **shared),
+        train(shape, batch, fields=recomputed, what="infoprompt-recomputed", **shared),
+    ]
+
+
+def fleets(shape: str) -> list[Case]:
+    """64 members of a row each, and of four, beside one member with as many rows."""
+    found = []
+    for rows in (1, 4):
+        one = train(shape, 64 * rows, topic="fleet", what="one-run")
+        fleet = {"members": 64, "topic": "fleet", "beside": one.name}
+        found += [one, train(shape, rows, what="fleet-64", **fleet)]
+        if rows == 1:
+            eight = {"fleet.at_once": 8}
+            found.append(train(shape, rows, fields=eight, what="fleet-64-by-8", **fleet))
+    return found
+
+
+def sweeps(shape: str) -> list[Case]:
+    """Prompt and input lengths and layers a loop iteration, each beside the plain step of 32 rows."""
+    beside = {"beside": f"{shape}-train-ours-L128-b32"}
+    prompts: Any = {"topic": "prompt length", **beside}
+    inputs: Any = {"topic": "input length", "what": "inputs", **beside}
+    unrolls: Any = {"topic": "unroll", **beside}
+    return [
+        *(train(shape, 32, prompt_length=p, what=f"prompt-{p}", **prompts) for p in (20, 200)),
+        *(train(shape, 32, length, **inputs) for length in (64, 256, 512)),
+        *(train(shape, 32, fields={"backbone.unroll": u}, what=f"unroll-{u}", **unrolls) for u in (2, 12)),
+        *(train(shape, 32, prompt_length=p, what=f"prompt-{p}", **prompts) for p in (5, 50)),
+        train(shape, 32, 1024, **inputs),
+    ]
+
+
+def remats(shape: str) -> list[Case]:
+    """What the backward pass recomputes, and larger batches than the default policy has memory for."""
+    beside = f"{shape}-train-ours-L128-b32"
+    found = [
+        train(shape, 32, fields={"backbone.remat": p}, topic="remat", what=f"remat-{p}", beside=beside)
+        for p in ("none", "full")
+    ]
+    full = {"backbone.remat": "full"}
+    return [*found, train(shape, 256), train(shape, 256, fields=full, topic="remat", what="remat-full", beside=beside)]
+
+
+def groups() -> list[Group]:
+    """All of it."""
+    sizes = ((32, 128), (128, 128), (8, 128), (32, 512), (8, 512), (64, 128))
+    flags = train("xl", 32, topic="flags", what="no-triton", beside="xl-train-ours-L128-b32")
+    return [
+        ours("xl ours", *(train("xl", *size) for size in sizes), product("xl", OURS, "jax"), share=0.4),
+        peer(
+            "xl peft",
+            *(peer_train("xl", *size) for size in ((32, 128), (8, 128), (8, 512), (64, 128), (32, 512), (128, 128))),
+            product("xl", PEER, "torch"),
+            generate("xl", 32, ours=False),
+            peer_train("xl", 128, checkpointed=True),
+            share=0.25,
+        ),
+        ours("xl terms", *terms("xl", 32), score("xl", True), score("xl", False), generate("xl", 32, ours=True)),
+        ours("base ours", train("base", 32), train("base", 128), *fleets("base"), generate("base", 32, ours=True)),
+        peer("base peft", peer_train("base", 32), peer_train("base", 128), generate("base", 32, ours=False)),
+        peer("xl compiled", peer_train("xl", 32, compiled=True)),  # may take minutes to compile
+        ours("xl remat", *remats("xl")),
+        ours("base sweeps", *sweeps("base")),
+        peer("base compiled", peer_train("base", 32, compiled=True), peer_train("base", 128, compiled=True)),
+        ours("large ours", train("large", 32), train("large", 128)),
+        peer("large peft", peer_train("large", 32), peer_train("large", 128)),
+        ours("xl flags", flags, flags=NO_TRITON),
+    ]

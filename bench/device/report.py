@@ -1,0 +1,35 @@
+"""Puts results of `bench.device` into docs/performance.md: `python -m bench.device report`.
+
+Reads every bench/results/<device>/device.json; without one the section says that nothing was measured.
+"""
+
+from __future__ import annotations
+
+import json
+import pathlib
+from typing import Any
+
+from bench.device.tables import FILE, sections
+from bench.pages import DOCS, fill
+
+RESULTS = pathlib.Path(__file__).parents[1] / "results"
+BLOCK = "accelerator"
+VERSIONS = ("python", "jax", "flax", "torch", "transformers", "peft")
+
+
+def main(page: pathlib.Path = DOCS / "performance.md", results: pathlib.Path = RESULTS) -> None:
+    fill(page, {BLOCK: text(results)})
+
+
+def text(results: pathlib.Path) -> str:
+    parts = [device(path) for path in sorted(results.glob(f"*/{FILE}"))]
+    return "\n\n".join(parts) or "Not measured."
+
+
+def device(path: pathlib.Path) -> str:
+    """One device: what it is, the versions, and the tables."""
+    content: dict[str, Any] = json.loads(path.read_text())
+    machine = content["machine"]
+    versions = ", ".join(f"{name} {machine[name]}" for name in VERSIONS if name in machine)
+    where = f"`bench/results/{path.parent.name}/{FILE}`; {versions}."
+    return f"### {content['device']}\n\n{where}\n\n{sections(content['records'], '####')}"
