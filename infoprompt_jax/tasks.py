@@ -137,9 +137,20 @@ def _metric(config: ml_collections.ConfigDict, name: str, prompt: Template) -> s
 def _prompts(config: ml_collections.ConfigDict, name: str) -> list[Template]:
     task = config.task
     if not (task.input or task.target):
+        if task.answer_choices:
+            raise UserError(
+                f"task.answer_choices={task.answer_choices!r} belongs to task.input and task.target, which are empty: "
+                "set these too, or leave it to the templates."
+            )
         return choose(load_templates(task.templates_dir, name), task.template)
     if not (task.input and task.target):
         raise UserError("Only one of task.input and task.target is set; own data needs both, such as {{ text }}.")
+    if task.templates_dir:
+        raise UserError(
+            f"task.input and task.templates_dir={task.templates_dir!r} are both set, but hard prompts come from "
+            "one of them: leave task.templates_dir empty, or task.input, task.target and task.answer_choices "
+            "(as configs/own_data.py:templates does)."
+        )
     jinja = f"{task.input} {SEPARATOR} {task.target}"
     identity = str(uuid.uuid5(uuid.NAMESPACE_OID, jinja + SEPARATOR + task.answer_choices))
     template = Template(f"inline {identity[:6]}", identity, jinja, task.answer_choices)

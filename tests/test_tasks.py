@@ -197,6 +197,18 @@ def test_repeated_choices_are_refused_inline_and_reported_of_a_file(
     assert "templates.yaml lists 'a' for more than one label: it counts as one answer" in caplog.text
 
 
+def test_hard_prompts_come_from_one_place(tmp_path: pathlib.Path) -> None:
+    write_jsonl(tmp_path / "mine" / "train.jsonl", ROWS)
+    with pytest.raises(
+        UserError, match=r"task\.input and task\.templates_dir='T' are both set, .*own_data\.py:templates"
+    ):
+        tasks.find_tasks(configure(tmp_path, "mine", **OWN, templates_dir="T"))
+    with pytest.raises(
+        UserError, match=r"task\.answer_choices='a \|\|\| b' belongs to task\.input and task\.target, which"
+    ):
+        tasks.find_tasks(configure(tmp_path, "mine", answer_choices="a ||| b"))
+
+
 def test_public_data_with_options_listed_twice(shared: pathlib.Path) -> None:
     """24 of CommonsenseQA's 1221 validation rows, 6 of them the right one; none is lost, and every answer is there."""
     public = {"templates_dir": str(shared / "data" / "promptsource"), "template": "question_answering"}
