@@ -11,6 +11,7 @@ set is left out. What the page needs of them is kept as bench/results/rospr/<see
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import pathlib
 import subprocess
@@ -28,11 +29,13 @@ from infoprompt_jax import rospr_report
 from infoprompt_jax.atomic import whole
 from infoprompt_jax.library import PromptLibrary
 from infoprompt_jax.metrics import summarise
+from infoprompt_jax.rospr_analysis import RELATIONS
 from infoprompt_jax.rospr_report import TITLES, VARIED
 
 RESULTS = pathlib.Path(__file__).parent / "results" / "rospr"
 LIBRARIES = {"sources": "held-in", "both": "held-in and others"}  # directory -> what its source prompts are trained on
 PAGE = DOCS / "rospr.md"
+BELOW = ("nano/pronouns", "nano/senses")  # no prompt is some 6 points below guessing on their rows
 
 
 def job(variant: str, workdir: pathlib.Path, seed: int, *fields: str) -> None:
@@ -93,6 +96,27 @@ def main_table(found: Sequence[dict[str, Any]], name: str) -> str:
     return markdown((f"data set, {len(found)} seeds", *(TITLES[method] for method in methods)), rows)
 
 
+def starts_table(found: Sequence[dict[str, Any]]) -> str:
+    """The mean gain over no prompt by library and method, of the data sets that start below guessing and the others."""
+    rows = []
+    for name, title in LIBRARIES.items():
+        datasets = found[0][name]["datasets"]
+        groups = {
+            "start below guessing": [dataset for dataset in datasets if dataset in BELOW],
+            "the others": [dataset for dataset in datasets if dataset not in BELOW],
+        }
+        methods = [method for method in next(iter(datasets.values())) if method != "none"]
+        for group, own in groups.items():
+            names = ", ".join(dataset.removeprefix("nano/") for dataset in own)
+            gains = (
+                np.mean([scores(found, name, d, m) - scores(found, name, d, "none") for d in own], axis=0)
+                for m in methods
+            )
+            rows.append((title, f"{group}: {names}", *(interval(student(of), 2, 100) for of in gains)))
+    titles = (TITLES[method] for method in methods)
+    return markdown(("library", "data sets", *titles), rows)
+
+
 def gain(found: Sequence[dict[str, Any]], name: str, dataset: str, method: str, base: str) -> str:
     """The mean of the differences between two methods, seed by seed, with its interval."""
     differences = scores(found, name, dataset, method) - scores(found, name, dataset, base)
@@ -125,6 +149,18 @@ def relations_table(found: Sequence[dict[str, Any]]) -> str:
     return markdown(("library", "source prompts", "in common", "pairs", "gain", "better, %"), rows)
 
 
+def contrasts_table(found: Sequence[dict[str, Any]]) -> str:
+    """How much more source prompts gain that share one thing with the target than those that share another."""
+    rows = []
+    for name, title in LIBRARIES.items():
+        relations = [result[name]["relations"]["every"] for result in found]
+        kinds = [kind for kind in RELATIONS if all(kind in of for of in relations)]
+        for more, less in itertools.combinations(kinds, 2):
+            differences = np.array([of[more]["gain"] - of[less]["gain"] for of in relations])
+            rows.append((title, more, less, interval(student(differences), 1, 100)))
+    return markdown(("library", "in common", "less those with in common", "difference in gain"), rows)
+
+
 def varied_table(found: Sequence[dict[str, Any]]) -> str:
     """Accuracy of the most voted for against what is varied, a column a library."""
     rows = []
@@ -155,7 +191,8 @@ def report() -> None:
     """Fills docs/rospr.md in; what has no results says so."""
     found = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]
     tables: dict[str, Callable[[], str]] = {name: lambda name=name: main_table(found, name) for name in LIBRARIES}
-    tables |= {"relations": lambda: relations_table(found), "varied": lambda: varied_table(found)}
+    made = {"starts": starts_table, "relations": relations_table, "contrasts": contrasts_table, "varied": varied_table}
+    tables |= {name: lambda make=make: make(found) for name, make in made.items()}
     fill(PAGE, {name: make() if found else "Not measured." for name, make in tables.items()})
     if found:
         draw(found, "both", PAGE.with_name("rospr.png"))

@@ -6,13 +6,19 @@ Put your rows into DATA/mine/train.jsonl and DATA/mine/validation.jsonl (or .csv
 
 and say how a row is shown to the model. A template is jinja2 over the row's fields:
 
-    python -m infoprompt_jax.main --config=configs/own_data.py --workdir=runs/mine --config.data.dir=DATA
+    python -m infoprompt_jax.main --config=configs/own_data.py --config.data.dir=DATA
 
 `task.answer_choices` lists what the model may answer, separated by |||; `task.target` must render to one of them. With
 an integer `label` field, the target is {{ answer_choices[label] }}. Leave `answer_choices` empty for free text: it is
-generated and scored by exact match. For several hard prompts write promptsource's YAML instead, under
-TEMPLATES/mine/templates.yaml, and set task.templates_dir=TEMPLATES and task.input="".
-Variants as in `rte.py`: 3b, 11b, 64, 256 (few-shot), smoke.
+generated and scored by exact match.
+
+Several hard prompts go into a file in promptsource's format instead, TEMPLATES/mine/templates.yaml (docs/data.md shows
+one), and the variant `templates` leaves the template above out:
+
+    python -m infoprompt_jax.main --config=configs/own_data.py:templates --config.data.dir=DATA \
+        --config.task.templates_dir=TEMPLATES
+
+Other variants as in `rte.py`, joined by commas: 3b, 11b, 64, 256 (few-shot), smoke, nano (needs no network).
 """
 
 from __future__ import annotations
@@ -26,8 +32,10 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     config = settings.defaults()
     config.data.dir = "data"
     config.task.name = "mine"
-    config.task.input = "Review: {{ review }}\nIs the customer's opinion of the product good or bad?"
-    config.task.target = "{{ stars }}"
-    config.task.answer_choices = "good ||| bad"
     config.train.steps = 1000
-    return variants.apply(config, variant)
+    names = variant.split(",")
+    if "templates" not in names:
+        config.task.input = "Review: {{ review }}\nIs the customer's opinion of the product good or bad?"
+        config.task.target = "{{ stars }}"
+        config.task.answer_choices = "good ||| bad"
+    return variants.apply(config, ",".join(name for name in names if name != "templates"))

@@ -45,10 +45,11 @@ class Checkpoints:
         try:
             found = self.manager.restore(step, args=ocp.args.Composite(position=ocp.args.JsonRestore()))["position"]
             for name, value in position.items():
-                if name != "step" and found.get(name) != value:
+                if name != "step" and found.get(name, value) != value:  # older ones lack some names
                     raise UserError(
-                        f"The checkpoint in {self.directory} was made with {name} {found.get(name)!r}, this run has "
-                        f"{value!r}: choose another --workdir."
+                        f"The checkpoint in {self.directory} was made with {name.replace('_', ' ')} "
+                        f"{found.get(name)!r}, this run has {value!r}: choose another --workdir, or bring back what "
+                        "it was made with."
                     )
             args = ocp.args.Composite(state=ocp.args.StandardRestore(target))
             return self.manager.restore(step, args=args)["state"], found

@@ -39,6 +39,7 @@ def evaluate(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str])
             for m, member in enumerate(experiment.members)
         ]
         summary = {"members": members, "examples": experiment.examples(), "backbone": experiment.backbone.name}
-        summary["fingerprints"] = {"backbone": experiment.backbone.fingerprint}
+        fingerprints = {"backbone": experiment.backbone.fingerprint, **experiment.evaluation_fingerprints()}
+        summary["fingerprints"] = fingerprints
         report.write_json(directory.path / "summary.json", summary)
     return summary

@@ -27,7 +27,7 @@ from infoprompt_jax.fleet import Fleet, FleetState, inference, member_keys
 from infoprompt_jax.initial import initial_trainable
 from infoprompt_jax.members import Member, data_seed, expand, hyper_parameters
 from infoprompt_jax.objective import Objective
-from infoprompt_jax.rows import Rows, tokenize
+from infoprompt_jax.rows import Rows, data_fingerprint, tokenize
 from infoprompt_jax.tasks import Task
 
 log = logging.getLogger(__name__)
@@ -66,6 +66,14 @@ class Experiment:
         """Rows that each split is evaluated on, by the split's name in the config."""
         names = {"eval": self.config.task.eval_split, "test": self.config.task.test_split}
         return {names[key]: split.examples(self.config.task.eval_limit) for key, split in self.splits.items()}
+
+    def evaluation_fingerprints(self) -> dict[str, str]:
+        """Of the rows that the prompts are evaluated on; rows that change midway would be two tasks in one log."""
+        titles = {"eval": "evaluation_data", "test": "test_data"}
+        return {
+            titles[key]: data_fingerprint(rows for member in split.rows for rows in member)
+            for key, split in self.splits.items()
+        }
 
     def training_examples(self) -> int:
         """Rows there are to train on, each counted once however many hard prompts show it."""

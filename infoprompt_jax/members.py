@@ -75,6 +75,8 @@ def _override(config: ml_collections.ConfigDict, overrides: dict) -> ml_collecti
             config.update_from_flattened_dict({field: value})
         except TypeError as error:
             raise UserError(f"fleet.members sets {field}={value!r}, which is of the wrong type: {error}.") from error
+    if overrides.keys() & {"task.input", "task.target"} and (config.task.input or config.task.target):
+        config.task.templates_dir = ""  # it is for the members without a hard prompt of their own
     return settings.check(config)
 
 

@@ -2,7 +2,8 @@
 
 Each query instance finds its N nearest keys, and each hit votes for the source prompt that owns the key. The most
 frequent candidate is taken, or the N' most frequent are interpolated (INTER). VAR ranks candidates by frequency over
-the variance of the answers that they lead to: a prompt that always gives the same answer is biased. Where queries
+the variance of the answers that they lead to: a prompt that always gives the same answer is biased. An answer is its
+text where all queries share one set of answer choices, and else its position (`zero_shot.counted`). Where queries
 differ in their number of answer choices, the first are chosen more often by chance too; that much is no bias. Per
 query, every instance takes the winner of its own hits.
 
@@ -94,7 +95,7 @@ def answer_variance(predictions: ArrayLike, choices: ArrayLike) -> np.ndarray:
     [c < C_q] / C_q; where all have C, that is 1 / C, the mean of the fractions, and the result is their variance.
 
     Args:
-      predictions: chosen answer indices in [0, C_q), any leading axes and Q: [Q] or [candidates, Q].
+      predictions: numbers of the chosen answers in [0, C_q), any leading axes and Q: [Q] or [candidates, Q].
       choices: the numbers of answer choices C_q, [Q], or one number for all.
 
     Returns:

@@ -206,7 +206,10 @@ def candidates(found: Sequence[Json], numbers: Mapping[str, int]) -> list[Markup
     rest = found[MOST:]
     votes = sum(one["votes"] for one in rest)
     more = [tag("p", f"{len(rest)} more candidates have {votes} votes together.")] if rest else []
-    note = "Answers: how many queries got each answer choice. Score: votes / (variance + eps). Last columns: weights."
+    note = (
+        "Answers: how many queries got each answer choice, by its text where all queries have the same choices, else "
+        "by its position. Score: votes / (variance + eps). Last columns: weights."
+    )
     return [table(header, rows), *more, tag("small", note)]
 
 

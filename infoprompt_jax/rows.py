@@ -26,6 +26,8 @@ from infoprompt_jax.errors import UserError
 from infoprompt_jax.tokenizer import EOS, PAD, Tokenizer
 
 FORMAT = 1  # of the files; part of the fingerprint
+RULES = 1  # of what rows may hold; files written under others are made again, and are the same data
+SHOWN = 200  # characters of an answer choice in a message
 CHUNK = 8192  # examples per call of the tokenizer, which spreads them over its threads
 MAPPED_BYTES = 2**26  # larger arrays are memory-mapped; smaller ones are read, as a map holds a file open
 ARRAYS = {
@@ -84,6 +86,25 @@ class Rows:
     def choice_counts(self, rows: np.ndarray) -> np.ndarray:
         """How many answer choices each of `rows` has, [B]."""
         return np.diff(self.arrays["choice_starts"])[self.arrays["choice_index"][rows]]
+
+    def choice_list(self, number: int) -> list[tuple[int, ...]]:
+        """The tokens of the answer choices in distinct list `number`, which rows name in `choice_index`."""
+        tokens, offsets = self.arrays["choice_tokens"], self.arrays["choice_offsets"]
+        first, last = self.arrays["choice_starts"][number : number + 2]
+        return [tuple(tokens[offsets[c] : offsets[c + 1]].tolist()) for c in range(first, last)]
+
+    def shared_choices(self, rows: np.ndarray) -> np.ndarray | None:
+        """Where `rows` all have the same answer choices, in any order: which of the first row's each one is, [B, C].
+
+        None where they have not.
+        """
+        index_B = self.arrays["choice_index"][rows]
+        lists, inverse = np.unique(index_B, return_inverse=True)
+        choices = [self.choice_list(one) for one in lists.tolist()]
+        number = {choice: c for c, choice in enumerate(self.choice_list(int(index_B[0])))}
+        if any(len(own) != len(number) or set(own) != number.keys() for own in choices):
+            return None
+        return np.array([[number[choice] for choice in own] for own in choices], np.int32)[inverse]
 
     def inputs(self, rows: np.ndarray, length: int) -> np.ndarray:
         """Input tokens of `rows`, [B, length], PAD after their end."""
@@ -145,7 +166,8 @@ def tokenize(
       name: of the data, for messages.
 
     Raises:
-      UserError: there are no examples, or the directory cannot be written.
+      UserError: there are no examples, two answer choices of one are the same tokens, or the directory cannot be
+        written.
     """
     settings = (tokenizer.fingerprint, bool(takes_eos), max_input_length, max_target_length)
     fingerprint = combined_fingerprint(FORMAT, fingerprint, *settings)
@@ -199,7 +221,8 @@ def tokenized(
         )
     cut_inputs, input_cut = cut(inputs, max_input_length, takes_eos)
     cut_targets, target_cut = cut(tokenizer.encode(list(targets)), max_target_length, True)
-    choices, _ = cut(tokenizer.encode([text for texts in choice_lists for text in texts]), max_target_length, True)
+    choice_tokens = tokenizer.encode([text for texts in choice_lists for text in texts])
+    choices, _ = cut(choice_tokens, max_target_length, True)
     lists = {
         "input": ragged(cut_inputs),
         "target": ragged(cut_targets),
@@ -207,6 +230,7 @@ def tokenized(
     }
     texts, text_offsets = ragged([np.frombuffer(t.encode("utf-8", "surrogatepass"), np.uint8) for t in targets])
     counts = [len(texts) for texts in choice_lists]
+    check_choices(choice_lists, choice_tokens, choices, max_target_length, name)
     arrays: dict[str, Any] = {f"{key}_tokens": values for key, (values, _) in lists.items()}
     arrays |= {f"{key}_offsets": offsets for key, (_, offsets) in lists.items()}
     arrays |= {"target_bytes": texts, "target_byte_offsets": text_offsets, "target_index": target_index}
@@ -221,6 +245,48 @@ def tokenized(
         max_target_length=max(map(len, cut_targets + choices)),
         max_choices=max(counts),
     )
+
+
+def check_choices(
+    lists: Iterable[Sequence[str]],
+    whole: Sequence[np.ndarray],
+    kept: Sequence[np.ndarray],
+    length: int,
+    name: str,
+) -> None:
+    """Raises UserError for two choices of one list of which the same tokens are kept.
+
+    Args:
+      whole: the tokens of all lists' choices, end to end.
+      kept: what is left of them at `length` tokens.
+      name: of the data.
+    """
+    start = 0
+    for texts in lists:
+        first: dict[bytes, int] = {}
+        for here in range(start, start + len(texts)):
+            other = first.setdefault(kept[here].tobytes(), here)
+            if other == here:
+                continue
+            pair = " and ".join(repr(texts[place - start][:SHOWN]) for place in (other, here))
+            same = common_prefix(whole[other], whole[here])
+            if same == max(len(whole[other]), len(whole[here])):
+                raise UserError(
+                    f"{name}: the answer choices {pair} differ as text, but not as tokens, so that no score can tell "
+                    "them apart: write one of them in other words, or choose a backbone of another vocabulary."
+                )
+            raise UserError(
+                f"{name}: the answer choices {pair} are the same once they are cut to data.max_target_length={length} "
+                f"tokens: set it to {same + 2} or more."
+            )
+        start += len(texts)
+
+
+def common_prefix(a: np.ndarray, b: np.ndarray) -> int:
+    """How many tokens two items start with in common."""
+    shorter = min(len(a), len(b))
+    differ = np.flatnonzero(a[:shorter] != b[:shorter])
+    return int(differ[0]) if differ.size else shorter
 
 
 def cut(items: Sequence[np.ndarray], length: int, ends_in_eos: bool) -> tuple[list[np.ndarray], np.ndarray]:
@@ -255,16 +321,18 @@ def write(rows: Rows, path: Path) -> None:
     for key, array in rows.arrays.items():
         np.save(path / f"{key}.npy", array)
     manifest = {field.name: getattr(rows, field.name) for field in dataclasses.fields(rows)[1:]}
+    manifest["rules"] = RULES
     manifest["shapes"] = {key: array.shape for key, array in rows.arrays.items()}
     (path / "manifest.json").write_text(json.dumps(manifest | {"rows": len(rows)}, indent=1))
 
 
 def opened(path: Path) -> Rows | None:
-    """The rows that `write` left at `path`; None where they are absent, cut short or of another shape."""
+    """The rows that `write` left at `path`; None where they are absent, cut short, of other rules or another shape."""
     try:
         manifest = json.loads((path / "manifest.json").read_text())
         arrays = {key: read_array(path / f"{key}.npy") for key in ARRAYS}
-        if any(list(array.shape) != manifest["shapes"][key] for key, array in arrays.items()):
+        shaped = all(list(array.shape) == manifest["shapes"][key] for key, array in arrays.items())
+        if not shaped or manifest["rules"] != RULES:
             return None
         return Rows(arrays, **{field.name: manifest[field.name] for field in dataclasses.fields(Rows)[1:]})
     except (OSError, ValueError, EOFError, KeyError, TypeError):

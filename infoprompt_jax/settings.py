@@ -241,7 +241,7 @@ CHOICES = {
 
 ELEMENTS = {"fleet.seeds": int, "fleet.variants": str, "fleet.members": dict, "data.buckets": int, "rospr.methods": str}
 
-LEAST = {
+LEAST = {  # of a tuple: its elements
     "seed": 0,
     "data.seed": -1,
     "train.steps": 1,
@@ -260,6 +260,7 @@ LEAST = {
     "prompt.length": 0,
     "prompt.bottleneck": 1,
     "prompt.top_k": 1,
+    **dict.fromkeys(("infoprompt.gamma", "infoprompt.beta", "infoprompt.kappa", "infoprompt.decay"), 0),
     "infoprompt.noise_scale": 0,
     "infoprompt.smile_tau": 0,
     "infoprompt.negatives_per_example": 0,
@@ -268,11 +269,13 @@ LEAST = {
     "data.max_input_length": 2,
     "data.max_target_length": 2,
     "data.threads": 0,
+    "data.buckets": 1,
     "fleet.at_once": 0,
     "task.train_limit": 0,
     "task.shots": 0,
     "task.eval_limit": 0,
     "task.cap": 0,
+    "task.temperature": 0.1,  # at less, rates overflow
     "scoring.max_length": 1,
     "backbone.dropout": 0,
     "rospr.instances": 1,
@@ -283,14 +286,9 @@ LEAST = {
     "rospr.eps": 1e-9,
     "pretrain.denoising_phase": 0,
     "pretrain.denoising_share": 0,
-    "pretrain.lines": 1,
     "pretrain.pieces": 300,  # 256 bytes, 3 control tokens and some letters
-    "pretrain.d_model": 1,
-    "pretrain.d_kv": 1,
-    "pretrain.num_heads": 1,
-    "pretrain.d_ff": 1,
-    "pretrain.num_layers": 1,
-    "pretrain.num_decoder_layers": 1,
+    **dict.fromkeys(("pretrain.lines", "pretrain.d_model", "pretrain.d_kv", "pretrain.num_heads", "pretrain.d_ff"), 1),
+    **dict.fromkeys(("pretrain.num_layers", "pretrain.num_decoder_layers"), 1),
 }
 
 MOST = {
@@ -338,7 +336,7 @@ def _check_value(field: str, value: Any, kind: type) -> None:
         raise UserError(f"{field}={value!r} is not supported{why}: choose one of {', '.join(allowed).lstrip(', ')}.")
     if kind is float and not math.isfinite(value):
         raise UserError(f"{field}={value} is not a number that can be computed with: choose a finite one.")
-    if field in LEAST and value < LEAST[field]:
+    if field in LEAST and min(value if kind is tuple else (value,), default=LEAST[field]) < LEAST[field]:
         raise UserError(f"{field}={value} is out of range: it must be at least {LEAST[field]}.")
     if field in MOST and value > MOST[field]:
         raise UserError(f"{field}={value} is out of range: it must be at most {MOST[field]}.")

@@ -11,7 +11,6 @@ them. Formats are told by the answer choices alone:
 
 from __future__ import annotations
 
-import itertools
 import pathlib
 import string
 
@@ -54,12 +53,7 @@ def same_choices(fixed: tuple[str, ...] | None, rows: Rows, tokenizer: Tokenizer
     """
     if fixed is not None:
         return fixed
-    starts, offsets = rows.arrays["choice_starts"], rows.arrays["choice_offsets"]
-    tokens = rows.arrays["choice_tokens"]
-    every = {
-        frozenset(tuple(tokens[offsets[c] : offsets[c + 1]].tolist()) for c in range(start, end))
-        for start, end in itertools.pairwise(starts)
-    }
+    every = {frozenset(rows.choice_list(number)) for number in range(len(rows.arrays["choice_starts"]) - 1)}
     return tuple(sorted(map(tokenizer.decode, every.pop()))) if len(every) == 1 else None
 
 

@@ -137,12 +137,29 @@ def _metric(config: ml_collections.ConfigDict, name: str, prompt: Template) -> s
 def _prompts(config: ml_collections.ConfigDict, name: str) -> list[Template]:
     task = config.task
     if not (task.input or task.target):
+        if task.answer_choices:
+            raise UserError(
+                f"task.answer_choices={task.answer_choices!r} belongs to task.input and task.target, which are empty: "
+                "set these too, or leave it to the templates."
+            )
         return choose(load_templates(task.templates_dir, name), task.template)
     if not (task.input and task.target):
         raise UserError("Only one of task.input and task.target is set; own data needs both, such as {{ text }}.")
+    if task.templates_dir:
+        raise UserError(
+            f"task.input and task.templates_dir={task.templates_dir!r} are both set, but hard prompts come from "
+            "one of them: leave task.templates_dir empty, or task.input, task.target and task.answer_choices "
+            "(as configs/own_data.py:templates does)."
+        )
     jinja = f"{task.input} {SEPARATOR} {task.target}"
     identity = str(uuid.uuid5(uuid.NAMESPACE_OID, jinja + SEPARATOR + task.answer_choices))
-    return [Template(f"inline {identity[:6]}", identity, jinja, task.answer_choices)]
+    template = Template(f"inline {identity[:6]}", identity, jinja, task.answer_choices)
+    if template.repeated:
+        raise UserError(
+            f"task.answer_choices={task.answer_choices!r} lists {template.repeated[0]!r} more than once: write each "
+            "answer once; task.target may give it for several labels."
+        )
+    return [template]
 
 
 def examples(task: Task, split: str, limit: int = 0) -> Iterator[Example]:
@@ -210,9 +227,12 @@ def _example(row: Mapping[str, Any]) -> Example:
 def _report(task: Task, split: str, count: int, skipped: int) -> None:
     if not count:
         raise UserError(
-            f"None of the {skipped} rows of {task.name}, {split}, fits {task.prompt}: they have no label, or it "
-            "leaves input or target empty; change task.template, or the split in task or rospr.query_split."
+            f"None of the {skipped} rows of {task.name}, {split}, fits {task.prompt}: they have no label, or it leaves "
+            "input or target empty or makes all answer choices equal; change task.template, or the split in task or "
+            "rospr.query_split."
         )
+    if repeated := task.prompt.repeated:
+        log.warning("%s lists %r for more than one label: it counts as one answer.", task.prompt, repeated[0])
     if skipped:
         log.info("%s, %s: %d rows, %d more that the template does not apply to", task.id, split, count, skipped)
 

@@ -5,8 +5,9 @@ separates input from target, and `answer_choices`, jinja as well, whose `|||` se
 parts are stripped, `|||` inside a row is text, and a row whose input or target comes out empty is one that the template
 does not apply to.
 
-Three things differ on purpose. Templates run in jinja's sandbox. A column that the row lacks is an error instead of an
+Four things differ on purpose. Templates run in jinja's sandbox. A column that the row lacks is an error instead of an
 empty string. Filters that draw at random (`choice`) draw by template and row, so that rendering twice gives the same.
+Answer choices of one text are one choice, for no score can tell them apart: public data list some options twice.
 """
 
 from __future__ import annotations
@@ -177,25 +178,41 @@ class Template:
         """The answer choices if they are the same for every row, () for free text, None if they depend on the row."""
         if any(jinja2.meta.find_undeclared_variables(tree) for tree in self._syntax()[1:]):
             return None
-        return self.render_choices({})
+        return distinct(self.render_choices({}))
+
+    @functools.cached_property
+    def written_choices(self) -> tuple[str, ...]:
+        """The answer choices as they are written out; () where jinja makes them, and for free text."""
+        written = self.answer_choices.strip()
+        return () if not written or "{" in written else tuple(map(str.strip, written.split(SEPARATOR)))
+
+    @property
+    def repeated(self) -> tuple[str, ...]:
+        """Those of the choices written out that are listed more than once."""
+        return distinct(choice for choice in self.written_choices if self.written_choices.count(choice) > 1)
 
     @functools.cached_property
     def _compiled(self) -> tuple[jinja2.Template, jinja2.Template]:
         return ENVIRONMENT.from_string(self.jinja), ENVIRONMENT.from_string(self.answer_choices)
 
     def render_choices(self, row: Mapping[str, Any]) -> tuple[str, ...]:
-        """The answer choices of a row whose text is protected; the choices still are."""
+        """The answer choices of a row whose text is protected, as listed; the choices still are."""
         text = self._compiled[1].render(row).strip()
         return tuple(choice.strip() for choice in text.split(SEPARATOR)) if text else ()
 
     def _check_choices(self) -> None:
-        """Refuses an empty choice among those written out; a row may have one, where its own text is empty."""
-        written = self.answer_choices.strip()
-        if written and "{" not in written and not all(map(str.strip, written.split(SEPARATOR))):
+        """Refuses choices written out of which one is empty, or not two differ; a row's own text may be such."""
+        choices, written = self.written_choices, self.answer_choices.strip()
+        if not all(choices):
             raise UserError(f"{self} has an empty answer choice in {written!r}: write `{SEPARATOR}` only between two.")
+        if choices and len(set(choices)) < 2:
+            raise UserError(
+                f"{self} has no two answer choices that differ in {written!r}: write at least two, separated by "
+                f"`{SEPARATOR}`."
+            )
 
     def render(self, row: Mapping[str, Any]) -> Rendered | None:
-        """The row as text, or None when the template does not apply to it.
+        """The row as text, or None when the template does not apply to it, or all its answer choices are equal.
 
         Raises UserError for a column that the row lacks, for an answer choice that does not exist, and for anything
         else that goes wrong inside the template, what the sandbox forbids included.
@@ -209,9 +226,10 @@ class Template:
         except Exception as error:  # templates are data: whatever they raise is a fault of theirs
             raise UserError(self._complaint(error, row)) from error
         parts = [restore(part.strip()) for part in text.split(SEPARATOR)]
-        if len(parts) != 2 or not all(parts):
+        differing = distinct(map(restore, choices))
+        if len(parts) != 2 or not all(parts) or len(differing) == 1 < len(choices):
             return None
-        return Rendered(parts[0], parts[1], tuple(map(restore, choices)))
+        return Rendered(parts[0], parts[1], differing)
 
     def _complaint(self, error: Exception, row: Mapping[str, Any]) -> str:
         lacking, reason = sorted(self.columns - row.keys()), str(error).rstrip(".")
@@ -220,6 +238,11 @@ class Template:
         if isinstance(error, jinja2.UndefinedError) and lacking:
             return f"{self} uses the column {lacking[0]!r}, but the columns are {', '.join(row)}; see task.template."
         return f"{self} cannot be rendered: {reason}."
+
+
+def distinct(choices: Iterable[str]) -> tuple[str, ...]:
+    """Each of them once, in order of first occurrence."""
+    return tuple(dict.fromkeys(choices))
 
 
 def protect(value: Any) -> Any:

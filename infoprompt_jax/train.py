@@ -50,6 +50,7 @@ class Run:
         self.position = {
             "backbone": backbone.fingerprint,
             "data": data_fingerprint([rows for stream in experiment.streams for rows in stream.rows]),
+            **experiment.evaluation_fingerprints(),
         }
         self.checkpoints = Checkpoints(workdir.path / "checkpoints")
         restored = self.checkpoints.restore(self.state, self.position)

@@ -61,26 +61,26 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 
-def _one_template(name: str, template: str) -> dict[str, Any]:
-    return {"task.name": f"nano/{name}", "task.template": template}
+def _generated(name: str, template: str = "all", **inline: str) -> dict[str, Any]:
+    """The fields of `task` for a data set of the generated world, none of which is left to the real one."""
+    own = {f"task.{field}": inline.get(field, "") for field in ("input", "target", "answer_choices", "templates_dir")}
+    return {"task.name": f"nano/{name}", "task.template": template, **own}
 
 
 def _reworded(name: str, text: str, choices: str) -> dict[str, Any]:
     """A data set of the backbone's pretraining, without its question or with other answers: there is more to learn."""
-    target = "{{ answer_choices[label] }}"
-    inline = {"task.input": text, "task.target": target, "task.answer_choices": choices}
-    return {"task.name": f"nano/{name}", "task.templates_dir": "", **inline}
+    return _generated(name, input=text, target="{{ answer_choices[label] }}", answer_choices=choices)
 
 
 # By data set: the fields of `task` that name its counterpart in the generated world.
 COUNTERPARTS: dict[str, dict[str, Any]] = {
-    "super_glue/rte": _one_template("entailment", "follows"),
-    "super_glue/cb": {**_one_template("inference", "yes maybe no"), "task.metric": "macro_f1"},
+    "super_glue/rte": _generated("entailment", "follows"),
+    "super_glue/cb": {**_generated("inference", "yes maybe no"), "task.metric": "macro_f1"},
     "glue/sst2": _reworded("films", "{{ text }}", "stay away ||| go and see"),
     "glue/mrpc": _reworded("rewordings", "{{ sentence1 }} / {{ sentence2 }}", "different ||| same"),
     "glue/cola": {**_reworded("grammar", "{{ sentence }}", "broken ||| well"), "task.metric": "matthews"},
     "sem_eval_2010_task_8": {
-        **_one_template("relations", "relation"),
+        **_generated("relations", "relation"),
         "task.train_split": "train",
         "task.eval_split": "validation",
         "task.test_split": "test[:256]",

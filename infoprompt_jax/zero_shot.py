@@ -49,6 +49,19 @@ class Instances:
         return self.rows.labels[self.numbers]
 
 
+def counted(answers_NQ: np.ndarray, instances: Instances) -> np.ndarray:
+    """Answers as VAR counts them: by text where all instances share one set of choices, else by position.
+
+    Rows may have the same choices in an order of their own, as BIG-bench's do; a prompt that always gives one of them
+    gives it at every position. Texts are numbered as in the first instance.
+    """
+    number_QC = instances.rows.shared_choices(instances.numbers)
+    if number_QC is None:
+        return answers_NQ
+    number_NQ = number_QC[np.arange(len(number_QC)), answers_NQ]
+    return np.where(answers_NQ == metrics.NO_ANSWER, metrics.NO_ANSWER, number_NQ)
+
+
 @dataclasses.dataclass(frozen=True)
 class Mixture:
     """Source prompts by their numbers in the library, with weights that sum to 1; of none of them, no prompt."""
@@ -62,7 +75,7 @@ class Candidates:
     """The N' most voted for, and what they answered the queries."""
 
     owners: np.ndarray
-    answers_NQ: np.ndarray
+    answers_NQ: np.ndarray  # `counted`
     variances: np.ndarray
     scores: np.ndarray  # frequency / (variance + eps)
 
@@ -205,6 +218,7 @@ class ZeroShot:
         if not {"var", "inter_var"} & set(self.settings.methods):
             return Candidates(owners, np.empty((0, 0), np.int32), np.empty(0), np.empty(0))
         answers_NQ = self.scorer.with_each(queries.rows, queries.numbers, list(self.library.prompts(owners)))
+        answers_NQ = counted(answers_NQ, queries)
         variances = rospr.answer_variance(answers_NQ, queries.rows.choice_counts(queries.numbers))
         scores = rospr.variance_scores(votes.frequencies[: len(owners)], variances, self.settings.eps)
         return Candidates(owners, answers_NQ, variances, scores)

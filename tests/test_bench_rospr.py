@@ -50,6 +50,28 @@ def test_the_other_tables() -> None:
     assert varied[0] == "| n, instances a source prompt | 1 | 50.0 ± 0.0 | 50.0 ± 0.0 |"
 
 
+def test_gains_of_the_data_sets_that_start_below_guessing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rospr, "BELOW", ("nano/b",))
+    lines = rospr.starts_table([result(seed) for seed in range(5)]).splitlines()
+    below, others = lines[2:4]
+    assert lines[0] == "| library | data sets | RoSPr | oracle |" and len(lines) == 2 + 2 * len(rospr.LIBRARIES)
+    start = "| held-in | start below guessing: b | **-2.00 [-2.00, -2.00]** | **+20.00 [20.00, 20.00]** |"
+    assert below == start and others.startswith("| held-in | the others: a | **+10.00 [10.00, 10.00]**")
+
+
+def test_contrasts_are_paired_by_seed() -> None:
+    """Format alone gains 1, 2 and 3 points, neither 2 less in each seed, without spread. What one lacks is left out."""
+    found = [result(seed) for seed in range(3)]
+    for seed, one in enumerate(found):
+        one["both"]["relations"]["every"] = {
+            "neither": {"gain": (seed - 1) / 100},
+            "format alone": {"gain": (seed + 1) / 100},
+        }
+    found[0]["both"]["relations"]["every"]["family alone"] = {"gain": 0.5}
+    lines = rospr.contrasts_table(found).splitlines()[2:]
+    assert lines == ["| held-in and others | format alone | neither | **+2.0 [2.0, 2.0]** |"]
+
+
 def test_intervals_of_few_seeds_are_students() -> None:
     """Of 1 ... 5: 2.776 standard deviations of the mean, which is 0.7071, on each side."""
     mean, low, high = rospr.student(np.arange(1.0, 6.0))

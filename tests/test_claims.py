@@ -154,6 +154,8 @@ def test_terms_that_ran_apart_join_the_pair_they_belong_to() -> None:
 
 
 def test_a_change_of_other_rows_or_of_another_backbone_is_refused(tmp_path: pathlib.Path) -> None:
+    newer = result() | {"fingerprints": {"backbone": "b", "evaluation_data": "e"}}
+    assert paired.difference(newer, "both", "test", result()) is not None
     for other in (result() | {"training_examples": 256}, result() | {"fingerprints": {"backbone": "c"}}):
         with pytest.raises(ValueError, match="does not belong to films-64"):
             paired.difference(other, "both", "test", result())

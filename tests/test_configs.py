@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import csv
 import json
 import pathlib
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +16,8 @@ import pytest
 from flax import nnx
 
 from infoprompt_jax import convert, jobs, settings, variants
-from infoprompt_jax.command_line import read_config
+from infoprompt_jax.command_line import parse, read_config
+from infoprompt_jax.errors import UserError
 from infoprompt_jax.experiment import build
 from infoprompt_jax.members import expand
 from infoprompt_jax.t5 import T5, T5Config
@@ -29,6 +32,7 @@ OWN_VARIANTS = {
                     "causes,256,head", "causes,64,terms", "causes,256,critic", "films,full,long", "causes,256,initial",
                     "causes,256,gentle"),
     "nano_pretrain": ("smoke",),
+    "own_data": (*settings.VARIANTS, "templates", "templates,smoke"),
     "rospr_sources": ("p3", "nano", "nano,smoke"),
     "nano_rospr": ("sources", "siblings", "eval"),
     "rospr_eval": ("p3", "bigbench", "nano", "smoke", "nano,smoke"),
@@ -127,7 +131,7 @@ def test_configs_run_on_real_rows(
 
 def test_every_config_is_run() -> None:
     run = test_configs_run_on_real_rows.pytestmark[0].args[1]
-    assert {name for name, _ in run} | {"own_data", *OWN_VARIANTS} == set(NAMES)
+    assert {name for name, _ in run} | OWN_VARIANTS.keys() == set(NAMES)
 
 
 @pytest.mark.parametrize(("variant", "shots"), [("64", 64), ("256", 250)])
@@ -211,3 +215,33 @@ def test_own_data_in_three_formats(tiny_t5: str, tmp_path: pathlib.Path) -> None
 def test_own_data_with_free_text_answers(tiny_t5: str, tmp_path: pathlib.Path) -> None:
     found = own_data(write_jsonl, tiny_t5, tmp_path, **{"task.answer_choices": "", "scoring.max_length": 4})
     assert found["members"][0]["best"].keys() == {"exact_match"}
+
+
+def test_own_data_with_several_hard_prompts_by_the_commands_of_the_manual(tmp_path: pathlib.Path) -> None:
+    """Word for word, on the embedded backbone; the templates beside the variant's own are refused."""
+    (tmp_path / "DATA" / "mine").mkdir(parents=True)
+    (tmp_path / "TEMPLATES" / "mine").mkdir(parents=True)
+    write_jsonl(tmp_path / "DATA" / "mine" / "train", REVIEWS)
+    write_jsonl(tmp_path / "DATA" / "mine" / "validation", REVIEWS[:8])
+    entries = {
+        name: {"name": name, "jinja": f"{name}: {{{{ review }}}} ||| {{{{ stars }}}}", "answer_choices": "good ||| bad"}
+        for name in ("one", "two")
+    }
+    (tmp_path / "TEMPLATES" / "mine" / "templates.yaml").write_text(json.dumps({"templates": entries}))
+    docstring = ast.get_docstring(ast.parse((CONFIGS / "own_data.py").read_text())) or ""
+    inline, templates = re.findall(r"python -m infoprompt_jax\.main (--config.*)", docstring.replace("\\\n", ""))
+    small = ["--config.backbone.name=nano", f"--config.data.cache_dir={tmp_path / 'cache'}", "--config.train.steps=2"]
+    small += ["--config.train.batch_size=8", "--config.train.eval_batch_size=8", "--config.prompt.length=4"]
+
+    def summary(command: str, name: str, *more: str) -> dict[str, Any]:
+        words = [re.sub(r"=(DATA|TEMPLATES)$", rf"={tmp_path}/\1", word) for word in command.split()]
+        words = [word.replace("=configs/", f"={CONFIGS}/") for word in words if not word.startswith("--workdir")]
+        config, workdir = parse(["main", *words, f"--workdir={tmp_path / name}", *small, *more])
+        return ran(shrunk(config, task__train_split="train"), pathlib.Path(workdir))
+
+    (member,) = summary(templates, "several")["members"]
+    assert {"accuracy/mine:one", "accuracy/mine:two"} <= member["best"].keys()
+    (member,) = summary(inline, "inline")["members"]
+    assert member["best"].keys() == {"accuracy", "macro_f1"}
+    with pytest.raises(UserError, match=r"task\.input and task\.templates_dir=.* are both set"):
+        summary(inline, "both", f"--config.task.templates_dir={tmp_path}/TEMPLATES")

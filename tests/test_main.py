@@ -142,7 +142,8 @@ def empty(data: pathlib.Path) -> None:
     (data / "generated" / "words" / "train.jsonl").write_text("")
 
 
-OWN = {"task__input": "{{ words }}", "task__target": "{{ answer_choices[label] }}"}
+INPUT = {"task__input": "{{ words }}", "task__templates_dir": ""}
+OWN = {**INPUT, "task__target": "{{ answer_choices[label] }}"}
 CHOICES = {**OWN, "task__answer_choices": "animals ||| tools"}
 MISTAKES: dict[str, tuple[dict[str, Any], Callable[[pathlib.Path], None] | None, str]] = {
     "job": ({"job": "trian"}, None, "job='trian' is unknown: choose one of train, evaluate"),
@@ -163,7 +164,14 @@ MISTAKES: dict[str, tuple[dict[str, Any], Callable[[pathlib.Path], None] | None,
     "not a row": ({}, line("[1]"), r"line 3, holds list, but a row is an object"),
     "label": ({}, line('{"words": "ant", "label": 2}'), "row 2 .*answer choice 2 was asked for, but there are 2"),
     "target": ({**CHOICES, "task__target": "ants"}, None, "row 0 .*target 'ants', which is not one of its"),
-    "half a template": ({"task__input": "{{ words }}"}, None, "Only one of task.input and task.target is set"),
+    "two templates": ({**CHOICES, "task__templates_dir": "T"}, None, "task.input and task.templates_dir='T' are both"),
+    "equal choices": ({**CHOICES, "task__answer_choices": "a ||| a"}, None, "has no two answer choices that differ"),
+    "choices of the same tokens": (
+        {**CHOICES, "task__target": "axe", "task__answer_choices": "axe ||| axes", "data__max_target_length": 4},
+        None,
+        "train: the answer choices 'axe' and 'axes' are the same .*data.max_target_length=4 tokens: set it to 5",
+    ),
+    "half a template": (INPUT, None, "Only one of task.input and task.target is set"),
     "prompt too long": ({"prompt__length": 65}, None, "prompt.length=65 is longer than .*data.max_input_length=64"),
     "no prompt": ({"prompt__length": 0}, None, "prompt.length=0 leaves nothing to train"),
     "float16": ({"backbone__dtype": "float16"}, None, "float16' is not supported .T5 overflows.*float32, bfloat16"),
@@ -319,7 +327,8 @@ def test_summary_and_log_hold_what_the_interface_promises(finished: tuple) -> No
     (member,) = summary["members"]
     assert (member["name"], member["steps"]) == ("run", 2)
     assert {"accuracy", "macro_f1", "accuracy/generated/words:bare"} <= member["best"].keys() & member["final"].keys()
-    assert summary["examples"] == {"validation": 16} and summary["fingerprints"].keys() == {"backbone", "data"}
+    assert summary["examples"] == {"validation": 16}
+    assert summary["fingerprints"].keys() == {"backbone", "data", "evaluation_data"}
     assert {"steps_per_second", "tokens_per_second", "compile_seconds", "backbone"} <= summary.keys()
     for record in map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines()):
         assert record.keys() == {"step", "member", "name", "value"}

@@ -55,6 +55,13 @@ def test_members_set_their_own_fields() -> None:
     assert (named.name, named.config.seed) == ("a-seed3", 3)
 
 
+def test_a_hard_prompt_of_a_members_own_takes_the_place_of_the_files() -> None:
+    own = {"name": "a", "task.input": "{{ x }}", "task.target": "{{ y }}"}
+    made = config(members=(own, {"name": "b"}))
+    made.task.templates_dir = "T"
+    assert [member.config.task.templates_dir for member in expand(made)] == ["", "T"]
+
+
 @pytest.mark.parametrize(
     ("fleet", "sentence"),
     [
@@ -69,6 +76,9 @@ def test_members_set_their_own_fields() -> None:
         ),
         ({"members": ({"train.schedule": "nope"},)}, "train.schedule='nope' is not supported: choose one of constant"),
         ({"members": ({"infoprompt.beta": float("nan")},)}, "infoprompt.beta=nan"),
+        ({"members": ({"infoprompt.beta": -0.2},)}, "infoprompt.beta=-0.2 is out of range: it must be at least 0"),
+        ({"members": ({"infoprompt.gamma": -0.1},)}, "infoprompt.gamma=-0.1 is out of range"),
+        ({"members": ({"infoprompt.kappa": -1.0},)}, "infoprompt.kappa=-1.0 is out of range"),
         ({"members": ({"name": "a/b"},)}, "the name 'a/b': choose one that can be a directory's name"),
         ({"members": ({"name": "../b"},)}, r"the name '\.\./b'"),
         ({"seeds": (-1,)}, "seed=-1 is out of range: it must be at least 0"),

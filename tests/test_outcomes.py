@@ -180,6 +180,8 @@ def test_a_run_tells_what_the_backbone_alone_can_do(data: pathlib.Path, tmp_path
     jobs.run(tiny_runs.config(data, prompt__kind="instance", **fields), str(tmp_path / "train"))
     jobs.run(tiny_runs.config(data, job="evaluate", prompt__length=0), str(tmp_path / "evaluate"))
     trained, evaluated = (json.loads((tmp_path / job / "summary.json").read_text()) for job in ("train", "evaluate"))
+    of_data = [summary["fingerprints"]["evaluation_data"] for summary in (trained, evaluated)]
+    assert of_data[0] == of_data[1]
     majority, alone = trained["references"]
     assert alone["best"] == alone["test"] == pytest.approx(evaluated["members"][0]["best"])
     assert 0.5 <= majority["best"]["accuracy"] < 1

@@ -193,9 +193,12 @@ def test_sigterm_saves_and_stops(
 def test_a_run_resumes_on_its_own_data_and_settings_alone(
     config: ml_collections.ConfigDict, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The rows of each of its splits are its own, those that it is only tested on included."""
     generated_words.write(tmp_path / "data")
+    words = tmp_path / "data" / "generated" / "words"
+    (words / "test.jsonl").write_text((words / "validation.jsonl").read_text())
     config = config.copy_and_resolve_references()
-    config.data.dir = str(tmp_path / "data")
+    config.data.dir, config.task.test_split = str(tmp_path / "data"), "test"
     workdir = tmp_path / "run"
     with monkeypatch.context() as patch, pytest.raises(Killed):
         patch.setattr(Fleet, "step", before_step(4, die))
@@ -205,8 +208,15 @@ def test_a_run_resumes_on_its_own_data_and_settings_alone(
     other.infoprompt.beta = 0.5
     with pytest.raises(UserError, match=r"holds a run with infoprompt\.beta=0\.2, this one has 0\.5: choose another"):
         jobs.run(other, str(workdir))
-    path = tmp_path / "data" / "generated" / "words" / "train.jsonl"
-    path.write_text("".join(path.read_text().splitlines(keepends=True)[::-1]))
-    with pytest.raises(UserError, match=r"was made with data '.*', this run has '.*': choose another --workdir"):
-        jobs.run(config, str(workdir))
+    for split, data in (("train", "data"), ("validation", "evaluation data"), ("test", "test data")):
+        path = words / f"{split}.jsonl"
+        own = path.read_text()
+        path.write_text("".join(own.splitlines(keepends=True)[::-1]))
+        with pytest.raises(UserError, match=rf"was made with {data} '.*', this run has '.*': choose another --workdir"):
+            jobs.run(config, str(workdir))
+        path.write_text(own)
     assert {path: path.read_bytes() for path in workdir.rglob("*") if path.is_file()} == before
+    jobs.run(config, str(workdir))
+    fingerprints = json.loads((workdir / "summary.json").read_text())["fingerprints"]
+    assert fingerprints.keys() == {"backbone", "data", "evaluation_data", "test_data"}
+    assert len(set(fingerprints.values())) == 4

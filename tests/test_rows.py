@@ -111,6 +111,59 @@ def test_gather_equals_a_loop_over_rows(tmp_path: pathlib.Path, monkeypatch: pyt
     assert rows.truncated_inputs == sum(len(example.input) > 9 for example in examples)
 
 
+@pytest.mark.parametrize(
+    ("choices", "length", "sentence"),
+    [
+        (
+            ("abcd", "x", "abce"),
+            4,
+            r"'abcd' and 'abce' are the same once .*data\.max_target_length=4 tokens: set it to 5 or",
+        ),
+        (
+            ("ab", "abcd"),
+            3,
+            r"'ab' and 'abcd' are the same once .*data\.max_target_length=3 tokens: set it to 4 or more",
+        ),
+        (
+            ("a b", "a  b"),
+            8,
+            r"'a b' and 'a  b' differ as text, but not as tokens, .* in other words, or choose a backbone",
+        ),
+    ],
+)
+def test_choices_that_no_score_can_tell_apart_are_refused(
+    tmp_path: pathlib.Path, choices: tuple[str, ...], length: int, sentence: str
+) -> None:
+    """A length more, and they differ. The vocabulary of bytes is taught here to read white space as T5's does."""
+    spaces = dataclasses.replace(
+        BYTES, fingerprint="spaces", encode_plain=lambda texts: BYTES.encode_plain([" ".join(t.split()) for t in texts])
+    )
+    examples = [*THREE, Example("x", choices[0], choices, 0)]
+    with pytest.raises(UserError, match=rf"^mine:p, train: the answer choices {sentence}"):
+        make(tmp_path, examples, tokenizer=spaces, max_target_length=length, name="mine:p, train")
+    assert os.listdir(tmp_path) == []
+    assert len(make(tmp_path, examples, max_target_length=length + 1)) == 4
+
+
+@pytest.mark.parametrize("choices", [("in  the house", "in the house"), ("A1", "\uff21\uff11"), ("\u4eca", "\u5929")])
+def test_choices_that_are_one_to_t5s_vocabulary_are_refused(
+    vocabulary: pathlib.Path, tmp_path: pathlib.Path, choices: tuple[str, ...]
+) -> None:
+    """White space, full width, and letters that it does not have."""
+    with pytest.raises(UserError, match="differ as text, but not as tokens"):
+        make(tmp_path, [Example("x", choices[0], choices, 0)], tokenizer=load_tokenizer(vocabulary))
+
+
+def test_which_choices_rows_share(tmp_path: pathlib.Path) -> None:
+    lists = [("a", "b", "c"), ("c", "a", "b"), ("a", "b", "c"), ("b", "a"), ("a", "b", "d")]
+    rows = make(tmp_path, [Example("x", own[0], own, 0) for own in lists])
+    assert rows.choice_list(1) == [tuple(ids(text)) for text in "cab"]
+    shared = rows.shared_choices(np.array([1, 0, 2, 1]))
+    assert shared is not None and shared.tolist() == [[0, 1, 2], [1, 2, 0], [1, 2, 0], [0, 1, 2]]
+    for others in ([0, 3], [3, 0], [0, 4]):
+        assert rows.shared_choices(np.array(others)) is None
+
+
 def test_free_text_only(tmp_path: pathlib.Path) -> None:
     rows = make(tmp_path, [Example("a", "été"), Example("b", "\ud83d")])
     assert rows.max_choices == 0
@@ -180,6 +233,17 @@ def test_damaged_rows_are_made_again(
     damage(tmp_path / whole.fingerprint / file)
     again = make(tmp_path, THREE)
     assert all(np.array_equal(again.arrays[name], array) for name, array in expected.items())
+    assert len(tokenize(refuse(), BYTES, tmp_path, "x", True, 6, 8)) == 3
+
+
+def test_rows_of_other_rules_are_made_again_and_are_the_same_data(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = make(tmp_path, THREE)
+    monkeypatch.setattr(rows_module, "RULES", rows_module.RULES + 1)
+    with pytest.raises(AssertionError, match="read again"):
+        tokenize(refuse(), BYTES, tmp_path, "x", True, 6, 8)
+    assert make(tmp_path, THREE).fingerprint == before.fingerprint
     assert len(tokenize(refuse(), BYTES, tmp_path, "x", True, 6, 8)) == 3
 
 

@@ -52,9 +52,16 @@ def test_choices(field: str) -> None:
 
 @pytest.mark.parametrize("field", settings.LEAST)
 def test_ranges(field: str) -> None:
-    assert f"at least {settings.LEAST[field]}" in refused(field, settings.LEAST[field] - 1)
+    less, default = settings.LEAST[field] - 1, settings.flatten(settings.defaults().to_dict())[field]
+    assert f"at least {settings.LEAST[field]}" in refused(field, (64, less) if isinstance(default, tuple) else less)
     if field in settings.MOST:
         assert f"at most {settings.MOST[field]}" in refused(field, settings.MOST[field] + 1)
+
+
+def test_every_number_has_a_least_value() -> None:
+    known = settings.flatten(settings.defaults().to_dict())
+    numbers = {field for field, value in known.items() if type(value) in (int, float)} | {"data.buckets"}
+    assert numbers - settings.LEAST.keys() == {"mesh.data", "mesh.model"}, "what make_mesh checks"
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])

@@ -165,6 +165,60 @@ def test_a_target_outside_the_choices_is_named(tmp_path: pathlib.Path, capfd: py
     assert "Traceback" not in capfd.readouterr().err, "TensorFlow reports no error of its own"
 
 
+def test_equal_choices_of_a_row_are_one_and_rows_of_one_choice_alone_are_left_out(
+    tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As in CommonsenseQA, where a row may list an option twice, the right one too."""
+    options = [["a", "b", "a"], ["b", " b", "b"], ["a", "b", "b"]]
+    write_jsonl(tmp_path / "mine" / "train.jsonl", [{"options": own, "label": 2} for own in options])
+    by_row = {"input": "q", "target": "{{ answer_choices[label] }}", "answer_choices": "{{ options | join('|||') }}"}
+    with caplog.at_level(logging.INFO):
+        found = list(tasks.examples(one_task(configure(tmp_path, "mine", **by_row)), "train"))
+    assert found == [Example("q", "a", ("a", "b"), 0), Example("q", "b", ("a", "b"), 1)]
+    assert "2 rows, 1 more that the template does not apply to" in caplog.text
+    write_jsonl(tmp_path / "mine" / "train.jsonl", [{"options": options[1], "label": 2}])
+    with pytest.raises(UserError, match=r"None of the 1 rows .* or makes all answer choices equal; change"):
+        list(tasks.examples(one_task(configure(tmp_path, "mine", **by_row)), "train"))
+
+
+def test_repeated_choices_are_refused_inline_and_reported_of_a_file(
+    tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_jsonl(tmp_path / "mine" / "train.jsonl", ROWS)
+    with pytest.raises(
+        UserError, match=r"task\.answer_choices='bad \|\|\| good \|\|\| bad' lists 'bad' more than once"
+    ):
+        tasks.find_tasks(configure(tmp_path, "mine", **OWN | {"answer_choices": "bad ||| good ||| bad"}))
+    (tmp_path / "templates" / "mine").mkdir(parents=True)
+    entry = {"name": "p", "jinja": "{{ text }} ||| {{ answer_choices[label] }}", "answer_choices": "a ||| b ||| a"}
+    (tmp_path / "templates" / "mine" / "templates.yaml").write_text(json.dumps({"templates": {"x": entry}}))
+    task = one_task(configure(tmp_path, "mine", templates_dir=str(tmp_path / "templates")))
+    assert task.choices == ("a", "b") and [e.label for e in tasks.examples(task, "train")] == [1, 0, 0, 1]
+    assert "templates.yaml lists 'a' for more than one label: it counts as one answer" in caplog.text
+
+
+def test_hard_prompts_come_from_one_place(tmp_path: pathlib.Path) -> None:
+    write_jsonl(tmp_path / "mine" / "train.jsonl", ROWS)
+    with pytest.raises(
+        UserError, match=r"task\.input and task\.templates_dir='T' are both set, .*own_data\.py:templates"
+    ):
+        tasks.find_tasks(configure(tmp_path, "mine", **OWN, templates_dir="T"))
+    with pytest.raises(
+        UserError, match=r"task\.answer_choices='a \|\|\| b' belongs to task\.input and task\.target, which"
+    ):
+        tasks.find_tasks(configure(tmp_path, "mine", answer_choices="a ||| b"))
+
+
+def test_public_data_with_options_listed_twice(shared: pathlib.Path) -> None:
+    """24 of CommonsenseQA's 1221 validation rows, 6 of them the right one; none is lost, and every answer is there."""
+    public = {"templates_dir": str(shared / "data" / "promptsource"), "template": "question_answering"}
+    task = one_task(configure(shared / "data", "commonsense_qa", **public))
+    found = list(tasks.examples(task, "validation"))
+    counts = [len(example.choices) for example in found]
+    assert len(found) == 1221 and counts.count(4) == 24 and counts.count(5) == 1197
+    assert all(len(set(e.choices)) == len(e.choices) and e.choices[e.label] == e.target for e in found)
+
+
 @pytest.mark.parametrize("suffix", ["jsonl", "csv"])
 def test_a_file_of_no_bytes_holds_no_rows(suffix: str, tmp_path: pathlib.Path) -> None:
     (tmp_path / "mine").mkdir()

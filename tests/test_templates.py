@@ -58,7 +58,11 @@ def own_data_sets() -> list[str]:
         ("q ||| {{ answer_choices[y] }}", "No ||| Yes", {"y": "1"}, Rendered("q", "Yes", ("No", "Yes"))),
         ("q ||| {{ answer_choices[y] }}", "No ||| Yes", {"y": 1.0}, Rendered("q", "Yes", ("No", "Yes"))),
         ("q ||| {{ answer_choices[0] }}", "{{ a }} ||| {{ b }}", {"a": "x", "b": ""}, Rendered("q", "x", ("x", ""))),
-        ("q ||| {{ answer_choices[0] }}", "x ||| x", {}, Rendered("q", "x", ("x", "x"))),
+        ("q ||| {{ answer_choices[y] }}", "a ||| b ||| a", {"y": 2}, Rendered("q", "a", ("a", "b"))),
+        ("q ||| {{ answer_choices[y] }}", "{{ o | join('|||') }}", {"y": 2, "o": ["a", "b ", " b"]},
+         Rendered("q", "b", ("a", "b"))),
+        ("q ||| {{ answer_choices[0] }}", "{{ a }} ||| {{ b }}", {"a": "x", "b": " x "}, None),
+        ("q ||| {{ answer_choices[0] }}", "{{ a }}", {"a": "x"}, Rendered("q", "x", ("x",))),
     ],
 )  # fmt: skip
 def test_rendering_means_what_it_means_in_promptsource(
@@ -105,6 +109,19 @@ def test_what_templates_may_not_do_is_refused_in_a_sentence(jinja: str, sentence
 def test_a_broken_template_is_refused_when_it_is_made(jinja: str, sentence: str) -> None:
     with pytest.raises(UserError, match=re.escape(sentence)):
         template(jinja)
+
+
+@pytest.mark.parametrize("choices", ["yes ||| yes", "yes", " yes|||yes ||| yes"])
+def test_written_choices_of_which_no_two_differ_are_refused(choices: str) -> None:
+    with pytest.raises(UserError, match=r"no two answer choices that differ in 'yes.*: write at least two, separated"):
+        template("{{ a }} ||| {{ answer_choices[0] }}", choices)
+
+
+def test_written_choices_that_repeat_are_one_choice_each() -> None:
+    """promptsource's fine-grained prompts of trec list `description` for two labels."""
+    made = template("{{ a }} ||| {{ answer_choices[y] }}", "a ||| b ||| a ||| c ||| b")
+    assert made.fixed_choices == ("a", "b", "c") and made.repeated == ("a", "b")
+    assert template("{{ a }} ||| b").repeated == template("{{ a }} ||| b", "{{ a }} ||| x").repeated == ()
 
 
 def test_random_choices_depend_on_template_and_row_alone() -> None:
