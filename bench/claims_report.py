@@ -29,6 +29,7 @@ TASKS = ("entailment", "inference", "causes", "endings", "pronouns", "films")  #
 PUBLIC = ("sst2", "rotten_tomatoes", "ag_news")  # real text
 VARIANTS = ("head", "representation", "both")
 CHANGES = ("negatives", "mean_encoder", "decay", "critic")
+UNMEASURED = "Not measured."
 WIDEST = "inference"  # the task whose spread over seeds is several times the others'
 
 
@@ -347,6 +348,6 @@ def write(directory: pathlib.Path) -> None:
         "public": lambda: public_table({name: r for name, r in every.items() if split_name(name)[0] in PUBLIC}),
     }
     drawn = {name: make() for name, make in tables.items()}
-    fill(PAGE, {name: text if text.count("\n") > 1 else "Not measured." for name, text in drawn.items()})
+    fill(PAGE, {name: text if text.count("\n") > 1 else UNMEASURED for name, text in drawn.items()})
     if of_tasks := {name: result for name, result in main.items() if split_name(name)[0] in TASKS}:
         curves(of_tasks, PAGE.with_name("claims.png"))

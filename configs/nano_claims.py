@@ -11,6 +11,7 @@ What follows the file's name, separated by commas: the task (see configs/nano.py
     pair            plain and both alone
     terms           head and representation alone: what `pair` left out
     instance        a prompt for every example instead of one for all
+    fresh           plain, head and both on 30 seeds that no other run has (20 to 49)
     initial         the same examples in the same order for all seeds, which then differ in their first prompt and noise
     long            four times the steps; without the representation term alone
     estimators      {nwj, dv, smile, js} x both; infonce is the default run
@@ -36,6 +37,7 @@ import runpy
 import ml_collections
 
 SEEDS = tuple(range(20))
+FRESH = tuple(range(20, 50))  # none of SEEDS: what those found is tried again on these
 VARIANTS = ("plain", "head", "representation", "both")
 ESTIMATORS = ("nwj", "dv", "smile", "js")
 PROBED = 10  # seeds
@@ -92,6 +94,11 @@ def terms(config: ml_collections.ConfigDict, _: str) -> None:
 
 def instance(config: ml_collections.ConfigDict, _: str) -> None:
     config.prompt.kind = "instance"
+
+
+def fresh(config: ml_collections.ConfigDict, _: str) -> None:
+    config.fleet.seeds = FRESH
+    config.fleet.variants = ("plain", "head", "both")
 
 
 def estimators(config: ml_collections.ConfigDict, _: str) -> None:
@@ -193,6 +200,7 @@ CHANGES = {
     "pair": pair,
     "terms": terms,
     "instance": instance,
+    "fresh": fresh,
     "initial": initial,
     "long": long,
     "estimators": estimators,

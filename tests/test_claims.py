@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tiny_runs
 
-from bench import claims, claims_report, pages, paired
+from bench import claims, claims_fresh, claims_report, pages, paired
 from infoprompt_jax import jobs
 from infoprompt_jax.metrics_log import read_records
 
@@ -229,3 +229,57 @@ def test_what_is_kept_of_a_run(tmp_path: pathlib.Path, monkeypatch: pytest.Monke
         found["test"] == summary["members"][3]["test"]["accuracy"] and "head_mi" not in kept["members"]["plain-seed0"]
     )
     assert kept["quality"] == pytest.approx(0.9 * sum(m["final"]["accuracy"] for m in summary["members"][:2]) / 2)
+
+
+def test_a_t_interval_worked_by_hand() -> None:
+    """Of 1, 2, 3 and 6: mean 3, deviation sqrt(14 / 3); with 3 degrees of freedom, t's 97.5 % point is 3.1824."""
+    found = claims_fresh.t_interval(np.array([1.0, 2.0, 3.0, 6.0]))
+    half = 3.1824 * (14 / 3) ** 0.5 / 2
+    assert found == pytest.approx((3, 3 - half, 3 + half), abs=1e-3)
+    assert found == pytest.approx((3, -0.437, 6.437), abs=1e-3)
+
+
+def two_seeds(task: str, first: int, head: tuple[float, float], both: tuple[float, float]) -> dict[str, Any]:
+    """Plain members end at 0.5 and 0.7, the variants' at so much more."""
+    members = {}
+    for variant, gains in (("plain", (0.0, 0.0)), ("head", head), ("both", both)):
+        for s, test in enumerate((0.5 + gains[0], 0.7 + gains[1])):
+            member = {"test": test, "steps_to_quality": 20, "curve": [[0, 0.5], [20, test]]}
+            members[f"{variant}-seed{first + s}"] = member
+    return {"run": f"{task}-256", "members": members, "references": {"no prompt": {"test": 0.333}}}
+
+
+def test_fresh_seeds_stand_beside_the_first_ones() -> None:
+    """With two seeds t is 12.706 and the standard error half their distance. A mean over tasks is seed by seed."""
+    pairs = [
+        (two_seeds("films", 0, (0.1, 0.1), (0, 0)), two_seeds("films", 9, (0.01, 0.03), (-0.02, -0.02))),
+        (two_seeds("causes", 0, (0, 0), (0, 0)), two_seeds("causes", 9, (0.03, 0.01), (0, 0))),
+    ]
+    lines = claims_fresh.fresh_table(pairs).splitlines()
+    assert lines[0].endswith("| head - plain, seeds 0-1 | head - plain, seeds 9-10 | both - plain, seeds 0-1 | "
+                             "both - plain, seeds 9-10 |")  # fmt: skip
+    assert lines[2] == ("| films | 2 | 60.0 ± 14.1 | **+10.0 [10.0, 10.0]** | +2.0 [-10.7, 14.7] | +0.0 [0.0, 0.0] | "
+                        "**-2.0 [-2.0, -2.0]** |")  # fmt: skip
+    means = "**+5.00 [5.00, 5.00]** | **+2.00 [2.00, 2.00]** | +0.00 [0.00, 0.00] | **-1.00 [-1.00, -1.00]**"
+    assert lines[4] == f"| mean of the 2 |  |  | {means} |"
+    (row,) = [line for line in claims_fresh.readme_table(pairs).splitlines() if line.startswith("| films")]
+    assert row.startswith("| films | 33 | 60 | **+10.0 [10.0, 10.0]** | +2.0 [-10.7, 14.7] |")
+    assert claims_fresh.differences(pairs, "mean curve", 1, 100)[:2] == ["**+2.5 [2.5, 2.5]**", "**+1.0 [1.0, 1.0]**"]
+
+
+def test_tasks_are_averaged_over_the_same_seeds_alone() -> None:
+    with pytest.raises(ValueError, match="films-256, causes-256: expected runs of the same consecutive seeds"):
+        claims_fresh.seeds_of([two_seeds("films", 0, (0, 0), (0, 0)), two_seeds("causes", 1, (0, 0), (0, 0))])
+
+
+def test_the_pages_have_what_the_results_say() -> None:
+    """And the fresh runs have none of the seeds that the gains were found on, but the same rows and backbone."""
+    for page, blocks in claims_fresh.tables(claims.RESULTS).items():
+        for name, content in blocks.items():
+            assert f"<!-- {name} -->\n\n{content}\n\n<!-- end -->" in page.read_text(), (
+                "run python -m bench.claims report"
+            )
+    pairs = claims_fresh.pairs_of(claims_report.read(claims.RESULTS))
+    for first, fresh in pairs:
+        assert not set(first["members"]) & set(fresh["members"])
+        assert first["fingerprints"] == fresh["fingerprints"] and first["training_examples"] == 256
