@@ -32,7 +32,7 @@ OWN_VARIANTS = {
                     "causes,256,head", "causes,64,terms", "causes,256,critic", "films,full,long", "causes,256,initial",
                     "causes,256,gentle"),
     "nano_pretrain": ("smoke",),
-    "own_data": (*settings.VARIANTS, "templates", "templates,smoke"),
+    "own_data": (*variants.VARIANTS, "templates", "templates,smoke"),
     "rospr_sources": ("p3", "nano", "nano,smoke"),
     "nano_rospr": ("sources", "siblings", "eval"),
     "rospr_eval": ("p3", "bigbench", "nano", "smoke", "nano,smoke"),
