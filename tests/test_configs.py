@@ -30,7 +30,7 @@ OWN_VARIANTS = {
                     "entailment,64,weights", "pronouns,256,probe=runs/claims/pronouns-256", "sst2,256,pair",
                     "films,full,rates", "causes,256,negatives", "causes,256,mean_encoder", "causes,256,decay",
                     "causes,256,head", "causes,64,terms", "causes,256,critic", "films,full,long", "causes,256,initial",
-                    "causes,256,gentle"),
+                    "causes,256,gentle", "inference,256,fresh"),
     "nano_pretrain": ("smoke",),
     "own_data": (*variants.VARIANTS, "templates", "templates,smoke"),
     "rospr_sources": ("p3", "nano", "nano,smoke"),
