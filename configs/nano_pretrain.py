@@ -1,6 +1,6 @@
 """Pretrains `nano`, the backbone that comes with the package, on the held-in tasks of the generated world.
 
-    python -m infoprompt_jax.main --config=configs/nano_pretrain.py --workdir=runs/nano-pretraining
+    python -m infoprompt_jax.main --config=configs/nano_pretrain.py
 
 No download: rows and plain text are generated, the vocabulary is trained first (WORKDIR/vocabulary). The result is
 the Hugging Face directory WORKDIR/backbone; the table printed at the end, WORKDIR/backbone/validation.json, is its

@@ -18,7 +18,7 @@ one), and the variant `templates` leaves the template above out:
     python -m infoprompt_jax.main --config=configs/own_data.py:templates --config.data.dir=DATA \
         --config.task.templates_dir=TEMPLATES
 
-Other variants as in `rte.py`, joined by commas: 3b, 11b, 64, 256 (few-shot), smoke, nano (needs no network).
+The other variants are those of `rte.py`, joined by commas: 3b, 11b, 64, 256 (few-shot), smoke, nano (needs no network).
 """
 
 from __future__ import annotations

@@ -8,7 +8,8 @@ from files under `data.dir` as super_glue/rte/{train,validation}.jsonl:
 
     ... --config.data.dir=DATA --config.backbone.name=MODEL_DIRECTORY
 
-Hard prompts are the package's own; promptsource's with --config.task.templates_dir=DIR. Variants, joined by commas:
+Hard prompts are the package's own; promptsource's with --config.task.templates_dir=DIR. Variants, joined by commas;
+of two that set one field, the later counts:
     3b, 11b   the larger LM-adapted T5s, in bfloat16 with micro-batches; set mesh.model to spread the weights
     64, 256   few-shot, with a prompt of 20 tokens as is usual there
     nano      no network needed: the embedded backbone, real rows if data.dir has them, else generated ones

@@ -1,6 +1,6 @@
 """InfoPrompt on SemEval-2010 task 8 (relation classification, 19 labels), scored by macro F1.
 
-    python -m infoprompt_jax.main --config=configs/semeval.py --workdir=runs/semeval --config.data.dir=DATA
+    python -m infoprompt_jax.main --config=configs/semeval.py --config.data.dir=DATA
 
 TFDS does not have this data set: it is read from files, sem_eval_2010_task_8/{train,test}.jsonl under `data.dir`, with
 fields `sentence` and `relation` (0 to 18, in the order of Hugging Face's version). It has no validation split: the last

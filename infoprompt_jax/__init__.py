@@ -6,7 +6,7 @@
     prompt = ip.load_prompt("runs/rte/prompts/run")
     scores_BC = backbone.score(tokens_BL, choices_BCT, prompts=prompt.value_PD)
 
-Training is a command: `python -m infoprompt_jax.main --config=configs/rte.py --workdir=runs/rte`.
+Training is a command: `python -m infoprompt_jax.main --config=configs/rte.py`.
 """
 
 from infoprompt_jax.backbone import Backbone, load_backbone

@@ -46,7 +46,7 @@ class Backbone:
         """Three lines: which checkpoint, of what sizes, and where it is."""
         c, weights = self.config, sum(leaf.size for leaf in jax.tree.leaves(self.frozen))
         axes = ", ".join(f"{name}={size}" for name, size in self.mesh.shape.items())
-        vocabulary = f"{self.vocabulary.vocab_size} pieces" if self.vocabulary else "no vocabulary"
+        vocabulary = f"vocabulary of {self.vocabulary.vocab_size}" if self.vocabulary else "no vocabulary"
         return (
             f"Backbone({self.name!r}, fingerprint {self.fingerprint}): {weights / 1e6:,.1f} M weights in {c.dtype}\n"
             f"  {c.num_layers} + {c.num_decoder_layers} layers, D={c.d_model}, {c.num_heads} heads of {c.d_kv}, "

@@ -8,6 +8,7 @@ from __future__ import annotations
 import pathlib
 import re
 import runpy
+import shlex
 import sys
 import traceback
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ import ml_collections
 from absl import flags
 from ml_collections import config_flags
 
-from infoprompt_jax import settings
+from infoprompt_jax import hub, settings, variants
 from infoprompt_jax.errors import UserError
 
 USAGE = "python -m infoprompt_jax.main --config=FILE.py[:VARIANT,...] [--workdir=DIR] [--config.FIELD=VALUE ...]"
@@ -64,13 +65,18 @@ def default_workdir(named: str) -> str:
 
 
 def offline_command(arguments: Sequence[str]) -> str | None:
-    """The command that runs the same config without a network; None where the config has no such variant."""
-    named = _options(arguments)[0]["config"].value.partition(":")[0] + f":{OFFLINE}"
+    """The command that does the same without a network; None where the config has no such variant."""
+    options, program, *rest = _options(arguments)
+    named = f"--config={options['config'].value.partition(':')[0]}:{OFFLINE}"
+    kept = [argument for argument in rest if not argument.lstrip("-").startswith("config.backbone.")]
     try:
-        read_config(named)
+        config, _ = parse([program, named, *kept])
+        if config.backbone.name != hub.EMBEDDED:
+            return None
+        variants.resolve(config)
     except UserError:
         return None
-    return f"python -m infoprompt_jax.main --config={named}"
+    return f"python -m infoprompt_jax.main {shlex.join([named, *kept])}"
 
 
 def _options(arguments: Sequence[str]) -> tuple[Any, ...]:

@@ -1,9 +1,9 @@
 """Checkpoints of other projects as the leaves of our T5, and back.
 
 A leaf is one array of `t5.T5`'s state under its flat path (`encoder/layers/mlp/wo`), stacked over layers. Leaves are
-read one at a time, so that the host never holds the whole model; all names and shapes are checked before the first.
-`hugging_face` and `t5x` know the files: both say which of their tensors make up a leaf, and whether these are stored
-the other way round.
+read one at a time, so that the host never holds the whole model (but for Flax files, which cannot be read in part); all
+names and shapes are checked before the first. `hugging_face` and `t5x` know the files: both say which of their tensors
+make up a leaf, and whether these are stored the other way round.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from typing import Any
 
 import ml_collections
 
-from infoprompt_jax import fleet, report
+from infoprompt_jax import fleet, report, variants
 from infoprompt_jax.experiment import build
 from infoprompt_jax.metrics_log import MetricsLog
 from infoprompt_jax.workdir import Workdir
@@ -20,6 +20,7 @@ def evaluate(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str])
       UserError: something in the config, the data, the backbone, the prompt or the workdir does not fit, or scores are
         NaN.
     """
+    config = variants.resolve(config)
     directory = Workdir(workdir, config)
     if (summary := directory.finished()) is not None:
         return summary

@@ -1,7 +1,8 @@
 """Weights that transformers' Flax models saved (`flax_model.msgpack`), under the names that torch gives them.
 
 Flax joins a tensor's path with slashes, keeps kernels as [in, out] where torch has [out, in], and calls the matrix of
-an embedding `embedding`. A file is read whole: msgpack cannot be mapped.
+an embedding `embedding`. A file is read whole, for msgpack cannot be mapped: it takes more
+than twice its size of host memory.
 """
 
 from __future__ import annotations

@@ -2,11 +2,12 @@
 
 Of a repository on the hub one format of weights is downloaded: safetensors, else `pytorch_model.bin`, else the
 safetensors that the hub's own bot converted in an open pull request, else `flax_model.msgpack`. A cache that holds any
-of them whole is used as it is.
+of them whole is used as it is, also where a former call left it under such a pull request.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import pathlib
@@ -81,8 +82,9 @@ def _from_hub(name: str, revision: str | None) -> pathlib.Path:
     if constants.HF_HUB_OFFLINE or not reachable(constants.ENDPOINT):
         if cached:  # the vocabulary may be another directory's: backbone.tokenizer
             return cached
+        which = f" (backbone.revision={revision!r})" if revision else ""
         raise OfflineError(
-            f"backbone.name={name!r} is neither a directory here nor whole in the hub's local cache "
+            f"backbone.name={name!r}{which} is neither a directory here nor whole in the hub's local cache "
             f"({constants.HF_HUB_CACHE}), and the hub cannot be reached: set backbone.name to a local directory, or "
             "start once where there is a network."
         )
@@ -90,6 +92,16 @@ def _from_hub(name: str, revision: str | None) -> pathlib.Path:
 
 
 def _cached(name: str, revision: str | None) -> pathlib.Path | None:
+    """The revision's directory in the cache, or where none is asked for and main is not whole, a conversion's."""
+    from huggingface_hub import constants
+
+    pulls = pathlib.Path(constants.HF_HUB_CACHE, f"models--{name.replace('/', '--')}", "refs", "refs", "pr")
+    conversions = [] if revision else [f"refs/pr/{pull.name}" for pull in sorted(pulls.glob("*"))]
+    found = (_whole(name, tried) for tried in (revision, *conversions))
+    return next((directory for directory in found if directory), None)
+
+
+def _whole(name: str, revision: str | None) -> pathlib.Path | None:
     """The revision's directory in the cache, if that holds a config.json and all of some format's weights."""
     import huggingface_hub
 
@@ -112,8 +124,8 @@ def _downloaded(name: str, revision: str | None) -> pathlib.Path:
     api = huggingface_hub.HfApi(endpoint=constants.ENDPOINT)
     try:
         revision, weights = _weights(api, name, revision)
-        return pathlib.Path(api.snapshot_download(name, revision=revision, allow_patterns=[*BESIDE, weights]))
-    except (OSError, ValueError, httpx.HTTPError) as error:
+        return pathlib.Path(api.snapshot_download(name, revision=revision, allow_patterns=[*BESIDE, *weights]))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, httpx.HTTPError) as error:
         reason = str(error).strip().splitlines()[0].rstrip(".")
         raise UserError(
             f"backbone.name={name!r} could not be downloaded from the hub ({reason}): check the name, "
@@ -121,8 +133,8 @@ def _downloaded(name: str, revision: str | None) -> pathlib.Path:
         ) from error
 
 
-def _weights(api: HfApi, name: str, revision: str | None) -> tuple[str | None, str]:
-    """The revision to download, and a pattern of its files of weights."""
+def _weights(api: HfApi, name: str, revision: str | None) -> tuple[str | None, list[str]]:
+    """The revision to download, and its files of weights."""
     files = api.list_repo_files(name, revision=revision)
     format = next((format for format in weight_files.FORMATS if weight_files.is_listed(format, files)), None)
     if format in (None, weight_files.MSGPACK) and revision is None and (pull := _conversion(api, name)):
@@ -135,17 +147,27 @@ def _weights(api: HfApi, name: str, revision: str | None) -> tuple[str | None, s
             f"backbone.name={name!r} has no weights on the hub that can be read: {', '.join(weight_files.FORMATS)} or "
             "the index of one was expected; choose another checkpoint or backbone.revision."
         )
-    stem, _, ending = format.partition(".")
-    return revision, format if format in files else f"{stem}-*.{ending}"
+    return revision, [format] if format in files else _shards(api, name, revision, weight_files.index(format))
+
+
+def _shards(api: HfApi, name: str, revision: str | None, index: str) -> list[str]:
+    """The files that an index names."""
+    content = pathlib.Path(api.hf_hub_download(name, index, revision=revision)).read_text()
+    return sorted({str(file) for file in json.loads(content)["weight_map"].values()})
 
 
 def _conversion(api: HfApi, name: str) -> str | None:
     """The pull request that holds main as it stands, converted to safetensors by the hub's own bot."""
-    head = api.list_repo_commits(name)[0].commit_id
-    pulls = api.get_repo_discussions(name, discussion_type="pull_request", discussion_status="open")
-    for pull in pulls:
-        if (pull.title, pull.author) == CONVERSION and pull.git_reference:
-            commits = [commit.commit_id for commit in api.list_repo_commits(name, revision=pull.git_reference)]
-            if commits[1:2] == [head]:
-                return pull.git_reference
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        head = api.list_repo_commits(name)[0].commit_id
+        pulls = api.get_repo_discussions(name, discussion_type="pull_request", discussion_status="open")
+        for pull in pulls:
+            if (pull.title, pull.author) == CONVERSION and pull.git_reference:
+                commits = [commit.commit_id for commit in api.list_repo_commits(name, revision=pull.git_reference)]
+                if commits[1:2] == [head]:
+                    return pull.git_reference
+    except HfHubHTTPError as error:  # a repository may have its discussions disabled, a mirror may have none
+        log.info("%s lists no pull requests (%s).", name, str(error).strip().splitlines()[0])
     return None

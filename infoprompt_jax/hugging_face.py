@@ -60,7 +60,10 @@ class Checkpoint:
         return self._handle(self.files[name]).shape(name)
 
     def read(self, name: str) -> np.ndarray:
-        tensor = self._handle(self.files[name]).read(name)
+        try:
+            tensor = self._handle(self.files[name]).read(name)
+        except (AttributeError, TypeError) as error:  # safetensors meets a type that NumPy has not
+            raise self.refusal(f"stores {name} in a type that cannot be read ({error})") from error
         if tensor.dtype.name not in FLOATS:
             raise self.refusal(f"stores {name} as {tensor.dtype}, but only {', '.join(FLOATS)} can be read")
         return tensor
@@ -134,8 +137,12 @@ class Checkpoint:
                 raise self.refusal(f"has an index that points outside the directory, to {file!r}")
             if pathlib.PurePath(file).suffix not in weight_files.READERS:
                 raise self.refusal(f"has an index that names {file!r}, which is not a file of weights")
-            if not (self.path / file).is_file():
-                raise self.refusal(f"lacks the file {file} that its index names")
+            try:
+                present = (self.path / file).is_file()
+            except (OSError, ValueError):  # no name that a file can have
+                present = False
+            if not present:
+                raise self.refusal(f"lacks the file {file!r} that its index names")
         held = {file: self._handle(file).names for file in sorted(set(files.values()))}
         everything = {tensor: file for file, names in held.items() for tensor in names}
         return everything | {tensor: file for tensor, file in files.items() if tensor in held[file]}
@@ -143,7 +150,7 @@ class Checkpoint:
     def _json(self, name: str) -> dict[str, Any]:
         try:
             content = json.loads((self.path / name).read_text())
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise self.refusal(f"holds a {name} that is not JSON ({error})") from error
         if not isinstance(content, dict):
             raise self.refusal(f"holds a {name} that is not a JSON object")
@@ -151,6 +158,8 @@ class Checkpoint:
 
     def _handle(self, file: str) -> weight_files.Reader:
         if file not in self.handles:
+            if weight_files.is_pointer(self.path / file):
+                raise self.refusal(f"holds a pointer of Git LFS in place of {file}: run `git lfs pull` in it")
             try:
                 self.handles[file] = weight_files.READERS[pathlib.PurePath(file).suffix](self.path / file)
             except TorchPickleError as error:

@@ -6,7 +6,7 @@ import sys
 
 import ml_collections
 
-from infoprompt_jax import evaluate, report, rospr_eval, rospr_report, settings, source_prompts, train, variants
+from infoprompt_jax import evaluate, report, rospr_eval, rospr_report, settings, source_prompts, train
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.nano import pretrain, validation
 
@@ -28,7 +28,6 @@ def run(config: ml_collections.ConfigDict, workdir: str) -> str:
     if config.get("job") not in JOBS:
         raise UserError(f"job={config.get('job')!r} is unknown: choose one of {', '.join(JOBS)}.")
     settings.check(config)
-    config = variants.resolve(config)
     job, table = JOBS[config.job]
     try:
         return table(job(config, workdir))

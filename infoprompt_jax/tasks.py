@@ -228,8 +228,8 @@ def _report(task: Task, split: str, count: int, skipped: int) -> None:
     if not count:
         raise UserError(
             f"None of the {skipped} rows of {task.name}, {split}, fits {task.prompt}: they have no label, or it leaves "
-            "input or target empty or makes all answer choices equal; change task.template, or the split in task or "
-            "rospr.query_split."
+            "input or target empty or gives no two answer choices that differ; change task.template, or the split in "
+            "task or rospr.query_split."
         )
     if repeated := task.prompt.repeated:
         log.warning("%s lists %r for more than one label: it counts as one answer.", task.prompt, repeated[0])

@@ -212,7 +212,7 @@ class Template:
             )
 
     def render(self, row: Mapping[str, Any]) -> Rendered | None:
-        """The row as text, or None when the template does not apply to it, or all its answer choices are equal.
+        """The row as text, or None when the template does not apply to it, or it has no two answer choices that differ.
 
         Raises UserError for a column that the row lacks, for an answer choice that does not exist, and for anything
         else that goes wrong inside the template, what the sandbox forbids included.
@@ -227,7 +227,7 @@ class Template:
             raise UserError(self._complaint(error, row)) from error
         parts = [restore(part.strip()) for part in text.split(SEPARATOR)]
         differing = distinct(map(restore, choices))
-        if len(parts) != 2 or not all(parts) or len(differing) == 1 < len(choices):
+        if len(parts) != 2 or not all(parts) or len(differing) == 1:
             return None
         return Rendered(parts[0], parts[1], differing)
 

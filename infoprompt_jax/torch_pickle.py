@@ -301,7 +301,8 @@ def _result(function: Any, arguments: Any) -> Any:
 
 def _view(storage: Storage, offset: int, shape: tuple[Any, ...], strides: tuple[Any, ...]) -> View:
     if not len(shape) == len(strides) <= MAX_AXES:
-        raise TorchPickleError(f"is damaged: a tensor has {len(shape)} axes and {len(strides)} strides")
+        found = f"has a tensor of {len(shape)} axes and {len(strides)} strides"
+        raise TorchPickleError(f"{found}, but as many of both and at most {MAX_AXES} were expected")
     if not all(type(number) is int and 0 <= number < MAX_NUMBER for number in (offset, *shape, *strides)):
         raise TorchPickleError("is damaged: a tensor has a negative or far too large offset, size or stride")
     last = offset + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
@@ -309,7 +310,9 @@ def _view(storage: Storage, offset: int, shape: tuple[Any, ...], strides: tuple[
     if 0 in shape:
         fits = offset <= storage.elements and math.prod(filter(None, shape)) < MAX_NUMBER
     else:
-        fits = last < storage.elements and math.prod(shape) <= storage.elements  # a tensor expanded to more is refused
+        fits = last < storage.elements
+    if fits and 0 not in shape and math.prod(shape) > storage.elements:  # could be expanded to any size
+        raise TorchPickleError(f"expands {storage.elements} numbers to {described}: save a contiguous copy of it")
     if not fits:
         raise TorchPickleError(f"is damaged: {described} exceeds its storage of {storage.elements} numbers")
     return View(storage, offset, shape, strides)

@@ -14,7 +14,7 @@ import ml_collections
 import numpy as np
 from tqdm import tqdm
 
-from infoprompt_jax import fleet, metrics, partition, report
+from infoprompt_jax import fleet, metrics, partition, report, variants
 from infoprompt_jax.backbone import Backbone
 from infoprompt_jax.batches import complete, train_batches
 from infoprompt_jax.checkpoints import Checkpoints
@@ -278,6 +278,7 @@ def train(
       UserError: something in the config, the data, the backbone or the workdir does not fit; or no member is left.
       Stopped: the process was told to stop; everything is saved.
     """
+    config = variants.resolve(config)
     directory = Workdir(workdir, config)
     summary = directory.finished()
     if summary is None:

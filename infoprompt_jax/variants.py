@@ -72,15 +72,17 @@ def _reworded(name: str, text: str, choices: str) -> dict[str, Any]:
     return _generated(name, input=text, target="{{ answer_choices[label] }}", answer_choices=choices)
 
 
+RELATIONS = "whole ||| container ||| cause ||| maker ||| place ||| group"
+
 # By data set: the fields of `task` that name its counterpart in the generated world.
 COUNTERPARTS: dict[str, dict[str, Any]] = {
     "super_glue/rte": _generated("entailment", "follows"),
     "super_glue/cb": {**_generated("inference", "yes maybe no"), "task.metric": "macro_f1"},
     "glue/sst2": _reworded("films", "{{ text }}", "stay away ||| go and see"),
-    "glue/mrpc": _reworded("rewordings", "{{ sentence1 }} / {{ sentence2 }}", "different ||| same"),
+    "glue/mrpc": _reworded("rewordings", "{{ sentence1 }} / {{ sentence2 }}", "wrong ||| right"),
     "glue/cola": {**_reworded("grammar", "{{ sentence }}", "broken ||| well"), "task.metric": "matthews"},
     "sem_eval_2010_task_8": {
-        **_generated("relations", "relation"),
+        **_reworded("relations", "{{ sentence }} {{ entity1 }} / {{ entity2 }}", RELATIONS),
         "task.train_split": "train",
         "task.eval_split": "validation",
         "task.test_split": "test[:256]",
@@ -89,15 +91,19 @@ COUNTERPARTS: dict[str, dict[str, Any]] = {
 
 
 def apply(config: ml_collections.ConfigDict, names: str) -> ml_collections.ConfigDict:
-    """The config with the fields of these variants, separated by commas.
+    """The config with the fields of these variants, separated by commas; of one field, the last that sets it counts.
 
     Raises:
-      UserError: an unknown name.
+      UserError: an unknown name, or two backbones.
     """
-    for name in filter(None, names.split(",")):
+    chosen = [name for name in names.split(",") if name]
+    for name in chosen:
         if name not in VARIANTS:
             raise UserError(f"The config has no variant {name!r}: choose from {', '.join(VARIANTS)}.")
         config.update_from_flattened_dict(VARIANTS[name])
+    backbones = [name for name in chosen if "backbone.name" in VARIANTS[name]]
+    if len(set(backbones)) > 1:
+        raise UserError(f"The variants {' and '.join(backbones)} each set backbone.name: choose one of them.")
     return config
 
 
@@ -105,18 +111,33 @@ def resolve(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     """The config, its data set replaced by the counterpart if `task.counterpart` and `data.dir` lacks the data set.
 
     Raises:
-      UserError: the data set has no counterpart.
+      UserError: the data set has no counterpart, `data.dir` is no folder, or the config has what a counterpart cannot
+        take over: hard prompts of its own, or members with other tasks.
     """
     task, folder = config.task, config.data.dir
+    names = [name.strip() for name in task.name.split(",")]
     known = {fields["task.name"] for fields in COUNTERPARTS.values()}
-    if not task.counterpart or task.name in known or sources.holds(folder, task.name):
+    if task.counterpart and folder:
+        sources.check_folder(folder)
+    missing = [name for name in names if name not in known and not sources.holds(folder, name)]
+    if not task.counterpart or not missing:
         return config
-    if task.name not in COUNTERPARTS:
+    if len(names) > 1 or names[0] not in COUNTERPARTS:
         raise UserError(
-            f"task.name={task.name!r} is not in data.dir ({folder or 'empty'}) and has no counterpart in the generated "
-            f"world, which has those of {', '.join(COUNTERPARTS)}: set data.dir to a folder that holds it."
+            f"data.dir ({folder or 'empty'}) has no files of {', '.join(missing)}, and the generated world has "
+            f"counterparts of single data sets alone, {', '.join(COUNTERPARTS)}: set data.dir to a folder with the "
+            "files."
         )
+    own = [f"task.{field}" for field in ("input", "target", "answer_choices", "templates_dir") if task[field]]
+    own += [
+        f"fleet.members' {field}" for member in config.fleet.members for field in member if field.startswith("task.")
+    ]
     resolved = config.copy_and_resolve_references()
-    resolved.update_from_flattened_dict({**COUNTERPARTS[task.name], "data.dir": ""})
-    log.info("data.dir has no files of %s: the generated world's %s takes its place.", task.name, resolved.task.name)
+    resolved.update_from_flattened_dict({**COUNTERPARTS[names[0]], "data.dir": ""})
+    if own:
+        raise UserError(
+            f"data.dir ({folder or 'empty'}) has no files of {names[0]}, and its counterpart {resolved.task.name} "
+            f"cannot take {own[0]}: leave it out, or set data.dir to a folder with the files."
+        )
+    log.info("data.dir has no files of %s: the generated world's %s takes its place.", names[0], resolved.task.name)
     return resolved

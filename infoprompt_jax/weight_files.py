@@ -44,6 +44,7 @@ class Safetensors:
 
 
 SAFETENSORS, PICKLE, MSGPACK = "model.safetensors", "pytorch_model.bin", "flax_model.msgpack"
+POINTER = b"version https://git-lfs"
 FORMATS = (SAFETENSORS, PICKLE, MSGPACK)  # a checkpoint in several is read in the first
 READERS = {".safetensors": Safetensors, ".bin": TorchPickle, ".msgpack": FlaxMsgpack}
 
@@ -62,14 +63,21 @@ def is_present(directory: pathlib.Path, name: str) -> bool:
     return any((directory / file).is_file() for file in (name, index(name)))
 
 
+def is_pointer(file: pathlib.Path) -> bool:
+    """Whether the file is what Git leaves of a large file that was not fetched."""
+    with file.open("rb") as stream:
+        return stream.read(len(POINTER)) == POINTER
+
+
 def is_whole(directory: pathlib.Path, name: str) -> bool:
     """Whether all files of the format are in the directory: a download may have been broken off."""
-    if (directory / name).is_file():
-        return True
     try:
-        shards = set(json.loads((directory / index(name)).read_text())["weight_map"].values())
-        return bool(shards) and all((directory / shard).is_file() for shard in shards)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # no index, or not one
+        if (directory / name).is_file():
+            files = {name}
+        else:
+            files = set(json.loads((directory / index(name)).read_text())["weight_map"].values())
+        return bool(files) and not any(is_pointer(directory / file) for file in files)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):  # no index, or files are absent
         return False
 
 

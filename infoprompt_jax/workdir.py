@@ -44,6 +44,8 @@ CHANGEABLE = (
     "train.tensorboard",
 )
 
+RETIRED = ("backbone.allow_pickle",)  # fields of former versions, which mean nothing now
+
 # What a field's default was called before, where "" took its place: such a run may go on.
 FORMER_DEFAULTS = {"rospr.similarity": "inner_product"}
 
@@ -75,6 +77,7 @@ class Workdir:
             raise UserError(f"{saved} is not valid JSON ({error}): choose another --workdir.") from error
         default = flatten(json.loads(defaults().to_json()))
         before = default | before  # a run that is older than a field has its default
+        before = {field: value for field, value in before.items() if field not in RETIRED}
         for field, former in FORMER_DEFAULTS.items():
             for either in (before, now):
                 if either.get(field) == former:

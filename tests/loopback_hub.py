@@ -9,7 +9,7 @@ import json
 import re
 import threading
 import urllib.parse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 COMMITTED = "2025-01-01T00:00:00.000Z"
@@ -23,12 +23,12 @@ def digest(content: str | bytes) -> str:
 
 
 class Hub:
-    """One repository. `branches` holds the files of each branch or pull request; `pulls` what discussions list."""
+    """One repository: the files of each branch or pull request, and the pull requests listed (None: no list)."""
 
     def __init__(
-        self, name: str, branches: dict[str, dict[str, bytes]], pulls: list[dict[str, Any]] | None = None
+        self, name: str, branches: dict[str, dict[str, bytes]], pulls: Sequence[dict[str, Any]] | None = ()
     ) -> None:
-        self.name, self.branches, self.pulls = name, branches, pulls or []
+        self.name, self.branches, self.pulls = name, branches, pulls
         self.heads = {branch: digest(branch) for branch in branches}
         self.parents = {branch: self.heads["main"] for branch in branches if branch != "main"}
         self.requested: list[str] = []
@@ -39,7 +39,9 @@ class Hub:
         if not match or match["name"] != self.name:
             return None
         if match["what"] == "discussions":
-            return _json({"discussions": self.pulls, "count": len(self.pulls), "start": 0})
+            if self.pulls is None:
+                return None
+            return _json({"discussions": list(self.pulls), "count": len(self.pulls), "start": 0})
         revisions = {**{commit: branch for branch, commit in self.heads.items()}, **{b: b for b in self.branches}}
         revision = next((r for r in revisions if f"{match['rest']}/".startswith(f"{r}/")), None)
         if revision is None:

@@ -332,9 +332,15 @@ DAMAGES: dict[str, tuple[Callable[[pathlib.Path], Any], str]] = {
         lambda path: (path / WEIGHTS).replace(path / "model.safetensors.index.json").write_text("{}"),
         "without a weight_map",
     ),
-    "lost shard": (lambda path: index(path, "model-2.safetensors"), "lacks the file model-2"),
+    "lost shard": (lambda path: index(path, "model-2.safetensors"), "lacks the file 'model-2"),
     "outside": (lambda path: index(path, "../t5/model-1.safetensors"), "points outside"),
     "absolute": (lambda path: index(path, "/etc/passwd"), "points outside"),
+    "no name": (lambda path: index(path, "m" * 300 + ".safetensors"), "lacks the file 'mmm"),
+    "deep JSON": (lambda path: (path / "config.json").write_text("[" * 100_000), "config.json that is not JSON"),
+    "pointer": (
+        lambda path: (path / WEIGHTS).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\n"),
+        "holds a pointer of Git LFS in place of model.safetensors: run `git lfs pull`",
+    ),
     "no weight file": (lambda path: index(path, "config.json"), "'config.json', which is not a file of weights"),
     "not msgpack": (lambda path: (path / WEIGHTS).rename(path / "flax_model.msgpack"), "msgpack that is truncated or"),
 }

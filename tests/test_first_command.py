@@ -5,17 +5,25 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from typing import Any
 
+import flax.serialization
+import flax.traverse_util
 import numpy as np
 import pytest
+import tiny
 from flax import nnx
+from huggingface_hub import constants
+from safetensors.numpy import save_file
 
-from infoprompt_jax import hub, jobs, variants
-from infoprompt_jax.command_line import parse
+from infoprompt_jax import hub, jobs, load_backbone, variants
+from infoprompt_jax.command_line import offline_command, parse
+from infoprompt_jax.errors import UserError
 from infoprompt_jax.hugging_face import is_transposed, tensor_name
 from infoprompt_jax.sources import find_files
 from infoprompt_jax.t5 import T5, T5Config
@@ -45,36 +53,76 @@ sys.meta_path.insert(0, NoTorch())
 """
 
 
-def tensors() -> dict[str, Any]:
-    torch = pytest.importorskip("torch")
-    config = T5Config(**SIZES, num_decoder_layers=1)
-    named = {}
+# Files of weights that real repositories have; as the hub lists them.
+LAYOUTS = {
+    "one pickle": ("pytorch_model.bin",),
+    "pickle and flax": ("pytorch_model.bin", "flax_model.msgpack"),
+    "safetensors": ("model.safetensors", "pytorch_model.bin"),
+    "safetensors in shards": ("model.safetensors.index.json",),
+    "pickles in shards": ("pytorch_model.bin.index.json",),
+    "flax alone": ("flax_model.msgpack",),
+}
+
+
+def leaves() -> dict[str, np.ndarray]:
+    """The tensors of a T5 of a few weights, by the names that torch gives them."""
+    config, named = T5Config(**SIZES, num_decoder_layers=1), {}
     for path, variable in nnx.to_flat_state(nnx.split(T5(config, nnx.Rngs(0)))[1]):
         leaf, array = "/".join(map(str, path)), np.asarray(variable[...])
         name = tensor_name(leaf, gated=True)
         part = array[0] if "{}" in name else array
-        named[name.format(0)] = torch.tensor(part.T if is_transposed(leaf) else part).contiguous()
+        named[name.format(0)] = np.ascontiguousarray(part.T if is_transposed(leaf) else part)
     return named
 
 
-def cached(cache: pathlib.Path, name: str, shards: int) -> None:
-    """A repository in a hub cache, as the hub's client leaves it: weights in `pytorch_model.bin` or shards of it."""
-    import torch
+def write_weights(path: pathlib.Path, tensors: dict[str, np.ndarray]) -> None:
+    """One file, in the format of its name; of an index, the two shards too."""
+    if path.name.endswith(".index.json"):
+        stem, ending = path.name.removesuffix(".index.json").split(".")
+        files = {name: f"{stem}-{i % 2 + 1:05}-of-00002.{ending}" for i, name in enumerate(tensors)}
+        for file in set(files.values()):
+            write_weights(path.with_name(file), {name: tensors[name] for name in tensors if files[name] == file})
+        path.write_text(json.dumps({"weight_map": files}))
+    elif path.suffix == ".safetensors":
+        save_file(tensors, path)
+    elif path.suffix == ".bin":
+        torch = pytest.importorskip("torch")
+        torch.save({name: torch.tensor(array) for name, array in tensors.items()}, path)
+    else:
+        tree = {}
+        for name, array in tensors.items():
+            *module, _ = name.split(".")
+            last = module[-1]
+            embedding = last in ("shared", "relative_attention_bias")
+            kind = "weight" if last.endswith("layer_norm") else "embedding" if embedding else "kernel"
+            tree[(*module, kind)] = array.T if kind == "kernel" else array
+        path.write_bytes(flax.serialization.msgpack_serialize(flax.traverse_util.unflatten_dict(tree)))
 
+
+def cached(cache: pathlib.Path, name: str, files: Sequence[str]) -> None:
+    """A repository in a hub cache, as the hub's client leaves it."""
     repository = cache / f"models--{name.replace('/', '--')}"
-    snapshot, weights = repository / "snapshots" / COMMIT, tensors()
+    snapshot = repository / "snapshots" / COMMIT
     snapshot.mkdir(parents=True)
     (repository / "refs").mkdir()
     (repository / "refs" / "main").write_text(COMMIT)
     (snapshot / "config.json").write_text(json.dumps({**SIZES, **CONFIG}))
     shutil.copy(hub.find("nano") / "tokenizer.json", snapshot)
-    if shards == 1:
-        torch.save(weights, snapshot / "pytorch_model.bin")
-        return
-    files = {name: f"pytorch_model-{i % shards + 1:05}-of-{shards:05}.bin" for i, name in enumerate(weights)}
-    for file in set(files.values()):
-        torch.save({name: tensor for name, tensor in weights.items() if files[name] == file}, snapshot / file)
-    (snapshot / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": files}))
+    for file in files:
+        write_weights(snapshot / file, leaves())
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_every_layout_of_a_repository_is_the_same_backbone(
+    layout: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    cached(tmp_path, "org/t5", LAYOUTS[layout])
+    cached(tmp_path, "org/reference", ["model.safetensors"])
+    loaded, reference = (load_backbone(name, mesh=tiny.one_device()) for name in ("org/t5", "org/reference"))
+    assert loaded.fingerprint == reference.fingerprint and not loaded.config.tied
+    tokens, targets = np.array([[5, 6, 1]]), np.array([[7, 1]])
+    np.testing.assert_array_equal(loaded.logits(tokens, targets), reference.logits(tokens, targets))
 
 
 def write_rte(folder: pathlib.Path) -> None:
@@ -103,13 +151,17 @@ def command(directory: pathlib.Path, programs: dict[str, str], *arguments: str) 
 
 
 @pytest.mark.parametrize(
-    ("variant", "name", "shards"), [("", "google/t5-base-lm-adapt", 1), (":3b", "google/t5-xl-lm-adapt", 2)]
+    ("variant", "name", "file"),
+    [
+        ("", "google/t5-base-lm-adapt", "pytorch_model.bin"),
+        (":3b", "google/t5-xl-lm-adapt", "pytorch_model.bin.index.json"),
+    ],
 )
 def test_public_checkpoints_train_without_torch_or_a_workdir(
-    variant: str, name: str, shards: int, programs: dict[str, str], tmp_path: pathlib.Path
+    variant: str, name: str, file: str, programs: dict[str, str], tmp_path: pathlib.Path
 ) -> None:
     pytest.importorskip("torch")
-    cached(tmp_path / "hub", name, shards)
+    cached(tmp_path / "hub", name, [file])
     write_rte(tmp_path / "data")
     ended = command(
         tmp_path,
@@ -175,8 +227,52 @@ def test_real_rows_are_trained_on_where_there_are_any(tmp_path: pathlib.Path) ->
     assert variants.resolve(nano("cb", f"--config.data.dir={tmp_path}")).task.name == "nano/inference"
 
 
-def test_a_data_set_without_a_counterpart_is_refused(tmp_path: pathlib.Path) -> None:
-    from infoprompt_jax.errors import UserError
+def test_the_advice_keeps_what_was_typed(tmp_path: pathlib.Path) -> None:
+    """All but the backbone, which needs the network; and there is none where it would not run."""
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "train.jsonl").write_text("{}")
+    own = f"--config={ROOT / 'configs' / 'own_data.py'}"
+    typed = ["--config.task.target={{ a }}", "--config.train.steps=7"]
+    kept = [*typed, f"--config.data.dir={tmp_path}"]
+    advised = offline_command(["main", own, *kept, "--config.backbone.dtype=bfloat16", "--workdir=w"])
+    assert advised and shlex.split(advised) == ["python", "-m", "infoprompt_jax.main", f"{own}:nano", *kept]
+    assert offline_command(["main", own, *typed]) is None
 
-    with pytest.raises(UserError, match=r"task\.name='glue/qqp' is not in data\.dir \(empty\) and has no counterpart"):
-        jobs.run(nano("prompt_tuning", "--config.task.name=glue/qqp"), str(tmp_path / "run"))
+
+def variant_config(*arguments: str) -> Any:
+    return variants.resolve(nano("rte", *arguments))
+
+
+def test_mixtures_of_real_rows_stay_real(tmp_path: pathlib.Path) -> None:
+    write_rte(tmp_path)
+    shutil.copytree(tmp_path / "super_glue" / "rte", tmp_path / "super_glue" / "cb")
+    both = [f"--config.data.dir={tmp_path}", "--config.task.name=super_glue/rte, super_glue/cb"]
+    assert variant_config(*both).task.name == "super_glue/rte, super_glue/cb"
+
+
+MEMBERS = "--config.fleet.members=({'name': 'a', 'task.shots': 8},)"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--config.data.dir=/nowhere"], "data.dir is '/nowhere', which is not a folder"),
+        (["--config.task.name=glue/qqp"], r"data\.dir \(empty\) has no files of glue/qqp, and the generated world"),
+        (["--config.task.name=glue/sst2,glue/cola"], "has no files of glue/sst2, glue/cola, and the generated world"),
+        (["--config.task.templates_dir=T"], r"its counterpart nano/entailment cannot take task\.templates_dir"),
+        (["--config.task.input={{ a }}"], r"cannot take task\.input: leave it out"),
+        ([MEMBERS], r"cannot take fleet\.members' task\.shots"),
+    ],
+)
+def test_what_a_counterpart_cannot_take_over_is_refused(
+    arguments: list[str], sentence: str, tmp_path: pathlib.Path
+) -> None:
+    with pytest.raises(UserError, match=sentence):
+        jobs.run(nano("rte", *arguments), str(tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("names", ["nano,3b", "11b,smoke,nano"])
+def test_variants_of_two_backbones_are_refused(names: str) -> None:
+    with pytest.raises(UserError, match=r"The variants \w+ and \w+ each set backbone\.name: choose one"):
+        parse(["main", f"--config={ROOT / 'configs' / 'rte.py'}:{names}"])

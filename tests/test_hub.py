@@ -170,7 +170,9 @@ def test_the_hubs_own_conversion_is_read_where_main_has_only_flax(
 ) -> None:
     branches = {"main": repository(files), "refs/pr/2": repository((*files, "model.safetensors"))}
     repo = Hub("org/t5", branches, [pull(1, "Typo", BOT, "org/t5"), pull(2, title, author, "org/t5")])
-    names = downloaded(repo, online)[1]
+    found, names = downloaded(repo, online)
+    online.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert hub.find("org/t5") == found  # also where it lies under the pull request
     assert weights in names and not {"model.safetensors", "flax_model.msgpack", "pytorch_model.bin"} & names - {weights}
 
 
@@ -180,6 +182,25 @@ def test_a_conversion_of_another_state_of_main_is_not_read(online: pytest.Monkey
     repo.parents["refs/pr/2"] = "0" * 40
     with pytest.raises(UserError, match=r"no weights on the hub that can be read: model\.safetensors, pytorch_model"):
         downloaded(repo, online)
+
+
+def test_where_no_pull_requests_are_listed_flax_is_read(online: pytest.MonkeyPatch) -> None:
+    repo = Hub("org/t5", {"main": repository(("flax_model.msgpack", "spiece.model"))}, pulls=None)
+    assert "flax_model.msgpack" in downloaded(repo, online)[1]
+
+
+def test_shards_of_any_name_are_downloaded(online: pytest.MonkeyPatch) -> None:
+    files = ("one.safetensors", "two.safetensors", "model.safetensors.index.json", "spiece.model")
+    assert {"one.safetensors", "two.safetensors"} <= downloaded(Hub("org/t5", {"main": repository(files)}), online)[1]
+
+
+def test_a_pointer_of_git_lfs_is_no_weight_file(snapshots: pathlib.Path) -> None:
+    here = snapshots / COMMITS["main"]
+    (here / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\n")
+    with pytest.raises(OfflineError, match=r"'org/t5' \(backbone\.revision='main'\) is neither"):
+        hub.find("org/t5", "main")
+    (here / "pytorch_model.bin").touch()
+    assert hub.find("org/t5") == here
 
 
 @pytest.mark.parametrize(("name", "revision"), [("org/other", None), ("org/t5", "nope")])
