@@ -81,6 +81,15 @@ def test_a_run_with_the_former_name_of_a_default_goes_on(tmp_path: pathlib.Path)
         Workdir(tmp_path, config(rospr__similarity="cosine"))
 
 
+def test_a_run_with_a_field_that_is_gone_goes_on(tmp_path: pathlib.Path) -> None:
+    with Workdir(tmp_path, config()).claim():
+        pass
+    saved = json.loads((tmp_path / "config.json").read_text())
+    saved["backbone"]["allow_pickle"] = True
+    (tmp_path / "config.json").write_text(json.dumps(saved))
+    Workdir(tmp_path, config())
+
+
 def test_of_several_hosts_one_claims(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The others neither lock nor write: they may come first, and run while the first one does."""
     other, first = Workdir(tmp_path, config()), Workdir(tmp_path, config())
