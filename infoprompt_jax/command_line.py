@@ -73,7 +73,7 @@ def offline_command(arguments: Sequence[str]) -> str | None:
         config, _ = parse([program, named, *kept])
         if config.backbone.name != hub.EMBEDDED:
             return None
-        variants.resolve(config)
+        variants.counterpart(config)
     except UserError:
         return None
     return f"python -m infoprompt_jax.main {shlex.join([named, *kept])}"

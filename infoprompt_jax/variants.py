@@ -108,6 +108,16 @@ def apply(config: ml_collections.ConfigDict, names: str) -> ml_collections.Confi
 
 
 def resolve(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
+    """What `counterpart` gives, and a line in the log if that is another data set. Raises as it does."""
+    resolved = counterpart(config)
+    if resolved is not config:
+        log.info(
+            "%s is not in data.dir: the generated world's %s takes its place.", config.task.name, resolved.task.name
+        )
+    return resolved
+
+
+def counterpart(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     """The config, its data set replaced by the counterpart if `task.counterpart` and `data.dir` lacks the data set.
 
     Raises:
@@ -115,12 +125,14 @@ def resolve(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
         take over: hard prompts of its own, or members with other tasks.
     """
     task, folder = config.task, config.data.dir
+    if not task.counterpart:
+        return config
+    if folder:
+        sources.check_folder(folder)
     names = [name.strip() for name in task.name.split(",")]
     known = {fields["task.name"] for fields in COUNTERPARTS.values()}
-    if task.counterpart and folder:
-        sources.check_folder(folder)
     missing = [name for name in names if name not in known and not sources.holds(folder, name)]
-    if not task.counterpart or not missing:
+    if not missing:
         return config
     if len(names) > 1 or names[0] not in COUNTERPARTS:
         raise UserError(
@@ -139,5 +151,4 @@ def resolve(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
             f"data.dir ({folder or 'empty'}) has no files of {names[0]}, and its counterpart {resolved.task.name} "
             f"cannot take {own[0]}: leave it out, or set data.dir to a folder with the files."
         )
-    log.info("data.dir has no files of %s: the generated world's %s takes its place.", names[0], resolved.task.name)
     return resolved

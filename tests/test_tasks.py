@@ -177,7 +177,7 @@ def test_equal_choices_of_a_row_are_one_and_rows_of_one_choice_alone_are_left_ou
     assert found == [Example("q", "a", ("a", "b"), 0), Example("q", "b", ("a", "b"), 1)]
     assert "2 rows, 1 more that the template does not apply to" in caplog.text
     write_jsonl(tmp_path / "mine" / "train.jsonl", [{"options": options[1], "label": 2}])
-    with pytest.raises(UserError, match=r"None of the 1 rows .* or makes all answer choices equal; change"):
+    with pytest.raises(UserError, match=r"None of the 1 rows .* or gives no two answer choices that differ; change"):
         list(tasks.examples(one_task(configure(tmp_path, "mine", **by_row)), "train"))
 
 
