@@ -87,7 +87,7 @@ def test_a_run_with_a_field_that_is_gone_goes_on(tmp_path: pathlib.Path) -> None
     saved = json.loads((tmp_path / "config.json").read_text())
     saved["backbone"]["allow_pickle"] = True
     (tmp_path / "config.json").write_text(json.dumps(saved))
-    Workdir(tmp_path, config())
+    assert Workdir(tmp_path, config()).finished() is None
 
 
 def test_of_several_hosts_one_claims(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
