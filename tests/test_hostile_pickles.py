@@ -129,7 +129,8 @@ VIEWS = {
 @pytest.mark.parametrize("shape,strides,offset", VIEWS.values(), ids=VIEWS)
 def test_views_outside_of_their_storage(shape: Any, strides: Any, offset: Any, tmp_path: pathlib.Path) -> None:
     write(tmp_path / "a.bin", state_dict(weight=tensor(shape, strides, offset))).close()
-    assert re.match(r"is damaged: a tensor .*(exceeds|strides|too large)", refusal(tmp_path / "a.bin"))
+    expected = r"is damaged: a tensor .*(exceeds|too large)|expands \d+ numbers to a tensor|has a tensor of \d+ axes and \d+ strides"
+    assert re.match(expected, refusal(tmp_path / "a.bin"))
 
 
 def edited(entry: str, **fields: Any) -> Callable[[zipfile.ZipFile], None]:
