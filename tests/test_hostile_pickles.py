@@ -129,7 +129,10 @@ VIEWS = {
 @pytest.mark.parametrize("shape,strides,offset", VIEWS.values(), ids=VIEWS)
 def test_views_outside_of_their_storage(shape: Any, strides: Any, offset: Any, tmp_path: pathlib.Path) -> None:
     write(tmp_path / "a.bin", state_dict(weight=tensor(shape, strides, offset))).close()
-    expected = r"is damaged: a tensor .*(exceeds|too large)|expands \d+ numbers to a tensor|has a tensor of \d+ axes and \d+ strides"
+    expected = (
+        r"is damaged: a tensor .*(exceeds|too large)|expands \d+ numbers to a tensor|"
+        r"has a tensor of \d+ axes and \d+ strides"
+    )
     assert re.match(expected, refusal(tmp_path / "a.bin"))
 
 
