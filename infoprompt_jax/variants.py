@@ -112,7 +112,10 @@ def resolve(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     resolved = counterpart(config)
     if resolved is not config:
         log.info(
-            "%s is not in data.dir: the generated world's %s takes its place.", config.task.name, resolved.task.name
+            "%s is not in data.dir: the generated world's %s takes its place, with task.template=%r.",
+            config.task.name,
+            resolved.task.name,
+            resolved.task.template,
         )
     return resolved
 

@@ -69,10 +69,10 @@ def test_logits_equal_transformers(models: tuple[Any, T5], inputs: np.ndarray, p
 
 
 def test_long_inputs_equal_transformers(models: tuple[Any, T5], random: np.random.Generator) -> None:
-    """Beyond 128 positions of distance, in the encoder and in the decoder; over so many, rounding reaches 2e-4."""
+    """Beyond 128 positions of distance, in the encoder and in the decoder; rounding differs by up to 2e-4."""
     theirs, ours = models
     inputs, targets = random.integers(2, 97, (1, 300)), random.integers(2, 97, (1, 200))
-    np.testing.assert_allclose(logits(ours, inputs, targets), torch_logits(theirs, inputs, targets), atol=1e-3)
+    np.testing.assert_allclose(logits(ours, inputs, targets), torch_logits(theirs, inputs, targets), atol=3e-4)
 
 
 @pytest.mark.parametrize("buckets,max_distance", [(32, 128), (4, 8), (16, 64)])
