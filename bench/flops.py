@@ -44,7 +44,7 @@ def records(size: Size) -> list[dict[str, Any]]:
     import jax
 
     from bench import ours
-    from infoprompt_jax import speed
+    from infoprompt_jax.training import speed
 
     depth = max(SHAPES[size.shape]["num_layers"], SHAPES[size.shape]["num_decoder_layers"])
     found = {}

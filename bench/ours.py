@@ -15,13 +15,16 @@ from flax import nnx
 
 from bench.synthetic import SHAPES, Size
 from bench.turns import Work
-from infoprompt_jax import optimizers, partition, settings, speed
-from infoprompt_jax.backbone import Backbone, place
-from infoprompt_jax.experiment import make_objective
-from infoprompt_jax.fleet import INIT, Fleet, FleetState, member_keys
-from infoprompt_jax.members import expand, hyper_parameters
-from infoprompt_jax.t5 import T5, T5Config
-from infoprompt_jax.tokenizer import load_tokenizer
+from infoprompt_jax import settings
+from infoprompt_jax.fleet import optimizers
+from infoprompt_jax.fleet.fleet import INIT, Fleet, FleetState, member_keys
+from infoprompt_jax.fleet.members import expand, hyper_parameters
+from infoprompt_jax.t5 import partition
+from infoprompt_jax.t5.backbone import Backbone, place
+from infoprompt_jax.t5.model import T5, T5Config
+from infoprompt_jax.t5.tokenizer import load_tokenizer
+from infoprompt_jax.training import speed
+from infoprompt_jax.training.experiment import make_objective
 
 
 @dataclasses.dataclass(frozen=True)

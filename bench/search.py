@@ -57,8 +57,8 @@ class Size:
 def ours(size: Size, approximate: bool) -> Work:
     import jax
 
-    from infoprompt_jax import partition
-    from infoprompt_jax.search import Index
+    from infoprompt_jax.rospr.search import Index
+    from infoprompt_jax.t5 import partition
 
     keys = size.made()
     index = Index(lambda rows: keys[rows], size.keys, size.width, partition.make_mesh())

@@ -13,7 +13,7 @@ _SMALL = {"vocab_size": 32128, "d_model": 512, "d_kv": 64}
 _BASE = {"vocab_size": 32128, "d_model": 768, "d_kv": 64, "num_layers": 12, "num_decoder_layers": 12, "num_heads": 12}
 _DEEP = {"vocab_size": 32128, "d_kv": 64, "num_layers": 24, "num_decoder_layers": 24}
 
-# Keyword arguments of `infoprompt_jax.t5.T5Config`.
+# Keyword arguments of `infoprompt_jax.t5.model.T5Config`.
 SHAPES: dict[str, dict[str, Any]] = {
     "v1.1-small": _SMALL | {"d_ff": 1024, "num_layers": 8, "num_decoder_layers": 8, "num_heads": 6} | _GATED,
     "v1.0-small": _SMALL | {"d_ff": 2048, "num_layers": 6, "num_decoder_layers": 6, "num_heads": 8} | _RELU,

@@ -1,8 +1,8 @@
 """What InfoPrompt claims, measured on the nano backbone: one run of the experiment behind docs/claims.md.
 
     python -m infoprompt_jax.main --config=configs/nano_claims.py --workdir=runs/claims/entailment-256
-    python -m bench.claims run        # all runs, in order; the same command resumes
-    python -m bench.claims report     # docs/claims.md and its plots, from the results of the runs
+    python -m experiments.claims run        # all runs, in order; the same command resumes
+    python -m experiments.claims report     # docs/claims.md and its plots, from the results of the runs
 
 A run is a fleet: {plain, head, representation, both} x 20 seeds, from the same first prompts and on the same batches.
 What follows the file's name, separated by commas: the task (see configs/nano.py), the number of training examples (64,

@@ -8,8 +8,8 @@ a library; the second evaluates the six held-out data sets (docs/nano.md), untra
 Both resume. runs/nano_rospr/report.html shows what was retrieved for what, and why.
 
     siblings    instead of sources: prompts trained on the held-out data sets themselves. Merged with the others, they
-                are candidates for every held-out data set but their own (`python -m bench.rospr run` does this, for
-                several seeds; docs/rospr.md has what came of it)
+                are candidates for every held-out data set but their own (`python -m experiments.rospr run` does this,
+                for several seeds; docs/rospr.md has what came of it)
 """
 
 from __future__ import annotations

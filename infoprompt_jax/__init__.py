@@ -9,12 +9,12 @@
 Training is a command: `python -m infoprompt_jax.main --config=configs/rte.py`.
 """
 
-from infoprompt_jax.backbone import Backbone, load_backbone
 from infoprompt_jax.errors import UserError
-from infoprompt_jax.keys import encode_keys
-from infoprompt_jax.library import PromptLibrary
-from infoprompt_jax.mutual_information import mutual_information
-from infoprompt_jax.prompt_files import Prompt, load_prompt, save_prompt
+from infoprompt_jax.infoprompt.estimators import mutual_information
+from infoprompt_jax.prompts.saved import Prompt, load_prompt, save_prompt
+from infoprompt_jax.rospr.keys import encode_keys
+from infoprompt_jax.rospr.library import PromptLibrary
+from infoprompt_jax.t5.backbone import Backbone, load_backbone
 
 __all__ = [
     "Backbone",

@@ -18,8 +18,10 @@ import ml_collections
 from absl import flags
 from ml_collections import config_flags
 
-from infoprompt_jax import hub, settings, variants
+from infoprompt_jax import settings
+from infoprompt_jax.data import counterparts
 from infoprompt_jax.errors import UserError
+from infoprompt_jax.t5 import hub
 
 USAGE = "python -m infoprompt_jax.main --config=FILE.py[:VARIANT,...] [--workdir=DIR] [--config.FIELD=VALUE ...]"
 OFFLINE = "nano"  # the variant of a task's config that needs no network
@@ -73,7 +75,7 @@ def offline_command(arguments: Sequence[str]) -> str | None:
         config, _ = parse([program, named, *kept])
         if config.backbone.name != hub.EMBEDDED:
             return None
-        variants.counterpart(config)
+        counterparts.counterpart(config)
     except UserError:
         return None
     return f"python -m infoprompt_jax.main {shlex.join([named, *kept])}"

@@ -6,16 +6,20 @@ import sys
 
 import ml_collections
 
-from infoprompt_jax import evaluate, report, rospr_eval, rospr_report, settings, source_prompts, train
+from infoprompt_jax import settings
 from infoprompt_jax.errors import UserError
-from infoprompt_jax.nano import pretrain, validation
+from infoprompt_jax.pretraining import pretrain, validation
+from infoprompt_jax.reports import report
+from infoprompt_jax.rospr import evaluate as rospr_evaluate
+from infoprompt_jax.rospr import results, source_prompts
+from infoprompt_jax.training import evaluate, train
 
 JOBS = {  # what runs, and what shows its summary
     "train": (train.train, report.table),
     "evaluate": (evaluate.evaluate, report.table),
     "pretrain": (pretrain.pretrain, validation.table),
     "rospr_sources": (source_prompts.train_sources, source_prompts.table),
-    "rospr_eval": (rospr_eval.evaluate, rospr_report.table),
+    "rospr_eval": (rospr_evaluate.evaluate, results.table),
 }
 
 

@@ -6,7 +6,7 @@ import json
 import pathlib
 import random
 
-from infoprompt_jax.atomic import whole
+from infoprompt_jax.files import whole
 
 ANIMALS = ("ant", "bat", "cat", "dog", "eel", "fox", "gnu", "hen")
 TOOLS = ("axe", "bit", "drill", "file", "hammer", "jig", "level", "plane")

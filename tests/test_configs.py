@@ -15,12 +15,13 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from infoprompt_jax import convert, jobs, settings, variants
+from infoprompt_jax import jobs, settings, variants
 from infoprompt_jax.command_line import parse, read_config
 from infoprompt_jax.errors import UserError
-from infoprompt_jax.experiment import build
-from infoprompt_jax.members import expand
-from infoprompt_jax.t5 import T5, T5Config
+from infoprompt_jax.fleet.members import expand
+from infoprompt_jax.t5 import convert
+from infoprompt_jax.t5.model import T5, T5Config
+from infoprompt_jax.training.experiment import build
 
 CONFIGS = pathlib.Path(__file__).parent.parent / "configs"
 NAMES = sorted(path.stem for path in CONFIGS.glob("*.py"))

@@ -21,12 +21,14 @@ from flax import nnx
 from huggingface_hub import constants
 from safetensors.numpy import save_file
 
-from infoprompt_jax import hub, jobs, load_backbone, variants
+from infoprompt_jax import jobs, load_backbone
 from infoprompt_jax.command_line import offline_command, parse
+from infoprompt_jax.data import counterparts
+from infoprompt_jax.data.local_files import find_files
 from infoprompt_jax.errors import UserError
-from infoprompt_jax.hugging_face import is_transposed, tensor_name
-from infoprompt_jax.sources import find_files
-from infoprompt_jax.t5 import T5, T5Config
+from infoprompt_jax.t5 import hub
+from infoprompt_jax.t5.hugging_face import is_transposed, tensor_name
+from infoprompt_jax.t5.model import T5, T5Config
 
 ROOT = pathlib.Path(__file__).parent.parent
 COMMIT = "c" * 40
@@ -209,11 +211,11 @@ def nano(name: str, *arguments: str) -> Any:
 @pytest.mark.parametrize("name", TASKS)
 def test_every_task_has_a_counterpart_with_its_metric(name: str, tmp_path: pathlib.Path) -> None:
     """Rows of a generated data set, for the metric that picks the task's best prompt."""
-    from infoprompt_jax.tasks import METRICS, find_tasks
+    from infoprompt_jax.data.tasks import METRICS, find_tasks
 
     config = nano(name, f"--config.data.cache_dir={tmp_path}")
-    resolved = variants.resolve(config)
-    assert resolved.task.name.startswith("nano/") and config.task.name in variants.COUNTERPARTS
+    resolved = counterparts.resolve(config)
+    assert resolved.task.name.startswith("nano/") and config.task.name in counterparts.COUNTERPARTS
     (task,) = find_tasks(resolved)
     assert task.metric == (config.task.metric or METRICS.get(config.task.name, "accuracy"))
     splits = (resolved.task.train_split, resolved.task.eval_split)
@@ -223,8 +225,8 @@ def test_every_task_has_a_counterpart_with_its_metric(name: str, tmp_path: pathl
 def test_real_rows_are_trained_on_where_there_are_any(tmp_path: pathlib.Path) -> None:
     write_rte(tmp_path)
     config = nano("rte", f"--config.data.dir={tmp_path}")
-    assert variants.resolve(config) is config
-    assert variants.resolve(nano("cb", f"--config.data.dir={tmp_path}")).task.name == "nano/inference"
+    assert counterparts.resolve(config) is config
+    assert counterparts.resolve(nano("cb", f"--config.data.dir={tmp_path}")).task.name == "nano/inference"
 
 
 def test_the_advice_keeps_what_was_typed(tmp_path: pathlib.Path) -> None:
@@ -240,7 +242,7 @@ def test_the_advice_keeps_what_was_typed(tmp_path: pathlib.Path) -> None:
 
 
 def variant_config(*arguments: str) -> Any:
-    return variants.resolve(nano("rte", *arguments))
+    return counterparts.resolve(nano("rte", *arguments))
 
 
 def test_mixtures_of_real_rows_stay_real(tmp_path: pathlib.Path) -> None:

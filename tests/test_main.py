@@ -15,10 +15,11 @@ import pytest
 import tiny_runs
 from flax import nnx
 
-from infoprompt_jax import convert, jobs
+from infoprompt_jax import jobs
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.main import parse
-from infoprompt_jax.t5 import T5, T5Config
+from infoprompt_jax.t5 import convert
+from infoprompt_jax.t5.model import T5, T5Config
 
 ROOT = pathlib.Path(__file__).parent.parent
 CONFIG = """\

@@ -9,8 +9,9 @@ import ml_collections
 import pytest
 
 from infoprompt_jax import settings, variants
+from infoprompt_jax.data import counterparts
 from infoprompt_jax.errors import UserError
-from infoprompt_jax.metrics import METRICS
+from infoprompt_jax.evaluation.metrics import METRICS
 
 
 def with_field(field: str, value: Any) -> Any:
@@ -38,7 +39,7 @@ def test_tables_name_fields_that_exist() -> None:
     known = settings.flatten(settings.defaults().to_dict())
     for table in (settings.PER_MEMBER, settings.CHOICES, settings.ELEMENTS, settings.LEAST, settings.MOST):
         assert set(table) <= known.keys()
-    for fields in (*variants.VARIANTS.values(), *variants.COUNTERPARTS.values()):
+    for fields in (*variants.VARIANTS.values(), *counterparts.COUNTERPARTS.values()):
         assert fields.keys() <= known.keys()
     assert set(settings.CHOICES["task.metric"]) == {"", *METRICS}
 

@@ -8,10 +8,11 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from infoprompt_jax import optimizers, partition
-from infoprompt_jax.backbone import Backbone, load_backbone
-from infoprompt_jax.fleet import Fleet, FleetState, member_keys
-from infoprompt_jax.objective import Objective
+from infoprompt_jax.fleet import optimizers
+from infoprompt_jax.fleet.fleet import Fleet, FleetState, member_keys
+from infoprompt_jax.infoprompt.objective import Objective
+from infoprompt_jax.t5 import partition
+from infoprompt_jax.t5.backbone import Backbone, load_backbone
 
 P, B, L, T, C, V = 5, 4, 12, 4, 3, 259
 HYPER = {

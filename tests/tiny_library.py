@@ -10,11 +10,11 @@ import numpy as np
 import tiny
 import tiny_runs
 
-from infoprompt_jax import keys
-from infoprompt_jax.library import PromptLibrary
-from infoprompt_jax.library_files import Entry
-from infoprompt_jax.library_sources import SourcePrompt
-from infoprompt_jax.prompt_files import Prompt
+from infoprompt_jax.prompts.saved import Prompt
+from infoprompt_jax.rospr import keys
+from infoprompt_jax.rospr.library import PromptLibrary
+from infoprompt_jax.rospr.library_files import Entry
+from infoprompt_jax.rospr.library_sources import SourcePrompt
 
 P, TOP = 3, 4
 

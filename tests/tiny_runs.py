@@ -20,7 +20,7 @@ import generated_words
 import ml_collections
 
 from infoprompt_jax import jobs, settings
-from infoprompt_jax.fleet import Fleet
+from infoprompt_jax.fleet.fleet import Fleet
 
 STEPS = 10
 TEMPLATES = """\

@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from infoprompt_jax import convert
-from infoprompt_jax.t5 import PAD, T5
+from infoprompt_jax.t5 import convert
+from infoprompt_jax.t5.model import PAD, T5
 
 # The heads' widths do not add up to D, and the decoder is shallower than the encoder: nothing may take them for equal.
 SIZES = {

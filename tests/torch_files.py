@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from infoprompt_jax.torch_pickle import TorchPickle, TorchPickleError
+from infoprompt_jax.t5.torch_pickle import TorchPickle, TorchPickleError
 
 TENSOR, HOOKS = b"ctorch._utils\n_rebuild_tensor_v2\n", b"ccollections\nOrderedDict\n)R"
 NUMBERS = np.arange(12, dtype=np.float32)

@@ -15,10 +15,10 @@ from bench import ours
 from bench.device.cases import NEW_TOKENS, Case
 from bench.device.timing import repeated
 from bench.synthetic import SHAPES
-from infoprompt_jax import partition
-from infoprompt_jax.backbone import Backbone
-from infoprompt_jax.t5 import T5, T5Config
-from infoprompt_jax.tokenizer import load_tokenizer
+from infoprompt_jax.t5 import partition
+from infoprompt_jax.t5.backbone import Backbone
+from infoprompt_jax.t5.model import T5, T5Config
+from infoprompt_jax.t5.tokenizer import load_tokenizer
 
 
 @functools.cache

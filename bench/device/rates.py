@@ -9,8 +9,8 @@ from typing import Any
 
 from bench.device.cases import NEW_TOKENS, Case
 from bench.synthetic import SHAPES
-from infoprompt_jax import speed
-from infoprompt_jax.t5 import T5Config
+from infoprompt_jax.t5.model import T5Config
+from infoprompt_jax.training import speed
 
 
 def about(case: Case) -> dict[str, Any]:

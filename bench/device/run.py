@@ -15,7 +15,7 @@ from bench import reports
 from bench.device import rates
 from bench.device.cases import Case, Group
 from bench.device.worker import Worker
-from infoprompt_jax.atomic import whole
+from infoprompt_jax.files import whole
 
 CASE_SECONDS = 120.0  # that no case may exceed
 LEAST_SECONDS = 15.0  # under which no case is started: about what the smallest takes to compile

@@ -10,7 +10,7 @@ from typing import Any
 from bench import reports
 from bench.device.cases import Case
 from bench.pages import markdown
-from infoprompt_jax.atomic import whole
+from infoprompt_jax.files import whole
 
 FILE = "device.json"
 TOPICS = {

@@ -17,8 +17,8 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from infoprompt_jax.atomic import whole
 from infoprompt_jax.errors import UserError
+from infoprompt_jax.files import whole
 from infoprompt_jax.nano import held_in, held_out
 from infoprompt_jax.nano.texts import TEXTS
 

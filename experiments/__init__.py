@@ -1,0 +1,1 @@
+"""Measures quality: what prompts gain, over seeds, and what the documents report of it."""

@@ -1,0 +1,115 @@
+"""Runs the experiment behind docs/claims.md and keeps what it needs of each run, or writes the pages from that.
+
+    python -m experiments.claims run [--workdir runs/claims] [NAME ...]     trains what is missing; again: resumes
+    python -m experiments.claims report                                     the pages' tables and the plot
+
+A run is `configs/nano_claims.py` with the text of `RUNS` behind it; its result is results/claims/<name>.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import pathlib
+import subprocess
+import sys
+from typing import Any
+
+from bench import reports
+from experiments import claims_fresh, claims_report
+from experiments.claims_report import PUBLIC, TASKS
+from infoprompt_jax.training.metrics_log import read_records, series
+
+RESULTS = pathlib.Path(__file__).parent / "results" / "claims"
+TRIED = ("entailment", "causes", "inference")  # where something else is tried
+LONG = ("inference", "films", "entailment")  # which still learn when the others end
+AGAIN = ("inference", "entailment", "causes", "endings", "pronouns", "films")  # on fresh seeds, the widest first
+RELEASED = ("entailment", "causes", "films")  # with the recipe of the released code
+# In order of importance: what is interrupted has the best part.
+RUNS = {
+    **{f"{task}-256": f"{task},256" for task in TASKS},
+    **{f"{task}-256-fresh": f"{task},256,fresh" for task in AGAIN},
+    **{f"{task}-{shots}": f"{task},{shots},pair" for shots in ("64", "full") for task in TASKS},
+    **{f"{task}-256-instance": f"{task},256,instance" for task in TASKS},
+    **{f"{task}-256": f"{task},256,pair" for task in (*PUBLIC, "senses")},
+    **{f"{task}-256-probe": f"{task},256,probe={{workdir}}/{task}-256" for task in TASKS},
+    **{f"{task}-256-released_code": f"{task},256,released_code" for task in RELEASED},
+    **{f"{task}-{shots}-terms": f"{task},{shots},terms" for shots in ("64", "full") for task in TASKS},
+    **{f"{task}-{shots}-instance": f"{task},{shots},instance" for shots in ("64", "full") for task in TASKS},
+    **{f"{task}-256-estimators": f"{task},256,estimators" for task in TASKS},
+    **{f"{task}-full-long": f"{task},full,long" for task in LONG},
+    **{f"{task}-256-initial": f"{task},256,initial" for task in TASKS},
+    "causes-256-gentle": "causes,256,gentle",
+    **{
+        f"{task}-256-{kind}": f"{task},256,{kind}"
+        for kind in ("critic", "weights", "head", "negatives", "mean_encoder", "decay", "rates")
+        for task in TRIED
+    },
+}
+METRIC = "accuracy"
+
+
+def train(name: str, workdir: pathlib.Path, data: str) -> None:
+    """Runs the job in a process of its own, whose compiled programs go with it."""
+    main = [sys.executable, "-m", "infoprompt_jax.main"]
+    chosen = RUNS[name].format(workdir=workdir.parent)
+    where = [f"--config.data.dir={data}"] if name.split("-")[0] in PUBLIC else []
+    subprocess.run([*main, f"--config=configs/nano_claims.py:{chosen}", f"--workdir={workdir}", *where], check=True)
+
+
+def extract(name: str, workdir: pathlib.Path) -> dict[str, Any]:
+    """What the report reads of a finished run."""
+    summary = json.loads((workdir / "summary.json").read_text())
+    records = series(read_records(workdir / "metrics.jsonl"))
+    members = {
+        member["name"]: {
+            "validation": member["final"].get(METRIC),
+            "test": member.get("test", {}).get(METRIC),
+            "steps_to_quality": member.get("to_quality", {}).get("steps"),
+            "curve": sorted(records[member["name"]].get(f"eval/{METRIC}", {}).items()),
+            **estimates(records[member["name"]]),
+        }
+        for member in summary["members"]
+    }
+    quality = next((m["to_quality"][METRIC] for m in summary["members"] if "to_quality" in m), None)
+    references = {r["name"]: {k: r[k][METRIC] for k in ("best", "test")} for r in summary["references"]}
+    about = {key: summary[key] for key in ("examples", "training_examples", "fingerprints")}
+    result = {"run": name, "config": RUNS[name], "quality": quality, "references": references}
+    return {**result, **about, "machine": reports.machine(), "members": members}
+
+
+def estimates(records: dict[str, dict[int, float]]) -> dict[str, float]:
+    """Both terms' information in nats, as a member's training estimated it: means over the run's second half."""
+    found = {}
+    for name in ("head_mi", "representation_mi"):
+        values = records.get(name, {})
+        late = [value for step, value in values.items() if 2 * step > max(values)]
+        found |= {name: sum(late) / len(late)} if late else {}
+    return found
+
+
+def run(names: list[str], directory: pathlib.Path, data: str) -> None:
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    for name in names or RUNS:
+        result = RESULTS / f"{name}.json"
+        if not result.exists():
+            train(name, directory / name, data)
+            result.write_text(json.dumps(reports.rounded(extract(name, directory / name))) + "\n")
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("what", choices=("run", "report"))
+    options.add_argument("names", nargs="*", metavar="NAME", help=f"runs; all: {', '.join(RUNS)}")
+    options.add_argument("--workdir", type=pathlib.Path, default=pathlib.Path("runs/claims"))
+    options.add_argument("--data", default="data", help="folder with the public data sets' files")
+    chosen = options.parse_args()
+    if chosen.what == "run":
+        run(chosen.names, chosen.workdir, chosen.data)
+    else:
+        claims_report.write(RESULTS)
+        claims_fresh.write(RESULTS)
+
+
+if __name__ == "__main__":
+    main()

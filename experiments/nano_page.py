@@ -1,0 +1,113 @@
+"""Writes docs/nano.md's tables from files: `python -m experiments.nano_page`.
+
+results/nano/world.json (python -m experiments.world --out experiments/results/nano), results/nano/run.json (python -m
+experiments.nano_run), and pretraining.json and validation.json beside the backbone, which its pretraining wrote.
+"""
+
+from __future__ import annotations
+
+import json
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from bench.pages import DOCS, fill, markdown
+
+RESULTS = pathlib.Path(__file__).parent / "results" / "nano"
+BACKBONE = pathlib.Path(__file__).parents[1] / "infoprompt_jax" / "nano" / "backbone"
+
+
+def percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f}"
+
+
+def world_table(records: Sequence[Mapping[str, Any]]) -> str:
+    header = (
+        "data set",
+        "family",
+        "hard prompts",
+        "rows: train",
+        "validation",
+        "test",
+        "chance",
+        "majority",
+        "bag of words",
+        "choices alone",
+    )
+    return markdown(
+        header,
+        [
+            (
+                record["subject"] + " (held out)" * record["held_out"],
+                record["family"],
+                *(str(record[field]) for field in ("hard_prompts", "train", "validation", "test")),
+                *(percent(record[field]) for field in ("chance", "majority", "bag_of_words", "choices_alone")),
+            )
+            for record in records
+        ],
+    )
+
+
+def told_table(records: Sequence[Mapping[str, Any]]) -> str:
+    """How many test rows the pretraining's text tells with an answer."""
+    rows = [
+        (record["subject"], percent(record["told"]), percent(record["told_wrongly"]))
+        for record in records
+        if record["told"] is not None
+    ]
+    return markdown(("data set", "test rows told with the right answer", "with a wrong one"), rows)
+
+
+def run_block(run: Mapping[str, Any]) -> str:
+    """What `make run` prints at its end, and how long that took."""
+    (record,), machine = run["records"], run["machine"]
+    table = "\n".join(line.rstrip() for line in record["table"])
+    took = f"{record['seconds']:.0f} seconds on {machine['cores']} cores ({machine['processor']})"
+    return f"{took}, compilation included:\n\n```text\n{table}\n```"
+
+
+def validation_table(measured: Mapping[str, Mapping[str, Any]]) -> str:
+    header = ("data set", "metric", "backbone", "chance", "majority", "lowest hard prompt", "highest")
+    rows = []
+    for name, found in measured.items():
+        own = found["hard_prompts"].values()
+        numbers = (found["value"], found["chance"], found["majority"], min(own), max(own))
+        rows.append((name.removeprefix("nano/"), found["metric"].replace("_", " "), *map(percent, numbers)))
+    return markdown(header, rows)
+
+
+def account(pretraining: Mapping[str, Any]) -> str:
+    """How the weights came about, as a list of facts."""
+    losses = pretraining["losses"]
+    facts = {
+        "seed": pretraining["seed"],
+        "steps": f"{pretraining['steps']}, the first {pretraining['denoising_steps']} of span corruption alone",
+        "batch": pretraining["config"]["train"]["batch_size"],
+        "examples": " and ".join(
+            f"{count:,} of {kind.replace('_', ' ')}" for kind, count in pretraining["examples"].items()
+        ),
+        "time": f"{pretraining['seconds'] / 60:.0f} minutes on {pretraining['device']}",
+        "loss at the end, nats": ", ".join(
+            f"{value:.2f} ({name.replace('_loss', '')})" for name, value in losses["multitask_phase"].items()
+        ),
+        "versions": ", ".join(f"{name} {version}" for name, version in pretraining["versions"].items()),
+    }
+    return markdown(("", ""), [(name, str(value)) for name, value in facts.items()])
+
+
+def main() -> None:
+    records = json.loads((RESULTS / "world.json").read_text())["records"]
+    run = json.loads((RESULTS / "run.json").read_text())
+    pretraining, validation = (json.loads((BACKBONE / f"{n}.json").read_text()) for n in ("pretraining", "validation"))
+    blocks = {
+        "run": run_block(run),
+        "world": world_table(records),
+        "told": told_table(records),
+        "pretraining": account(pretraining),
+        "validation": validation_table(validation),
+    }
+    fill(DOCS / "nano.md", blocks)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,214 @@
+"""Runs the experiment behind docs/rospr.md on the embedded backbone, or writes the page from its results.
+
+    python -m experiments.rospr run [--workdir runs/rospr] [--seeds 5]     what is missing; the same command resumes
+    python -m experiments.rospr report                                     docs/rospr.md's tables
+
+Per seed: source prompts on the held-in data sets and on the held-out ones (`configs/nano_rospr.py`), and two
+evaluations: with the library of the former, as in the paper, and with both in one library, where a target's own data
+set is left out. What the page needs of them is kept as experiments/results/rospr/<seed>.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import pathlib
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from bench import reports
+from bench.pages import DOCS, fill, markdown
+from experiments.claims_report import interval, plus_minus
+from infoprompt_jax.evaluation.metrics import summarise
+from infoprompt_jax.files import whole
+from infoprompt_jax.rospr import results as rospr_report
+from infoprompt_jax.rospr.analysis import RELATIONS
+from infoprompt_jax.rospr.library import PromptLibrary
+from infoprompt_jax.rospr.results import TITLES, VARIED
+
+RESULTS = pathlib.Path(__file__).parent / "results" / "rospr"
+LIBRARIES = {"sources": "held-in", "both": "held-in and others"}  # directory -> what its source prompts are trained on
+PAGE = DOCS / "rospr.md"
+BELOW = ("nano/pronouns", "nano/senses")  # no prompt is some 6 points below guessing on their rows
+
+
+def job(variant: str, workdir: pathlib.Path, seed: int, *fields: str) -> None:
+    """In a process of its own, whose compiled programs go with it."""
+    main = [sys.executable, "-m", "infoprompt_jax.main", f"--config=configs/nano_rospr.py:{variant}"]
+    subprocess.run([*main, f"--workdir={workdir}", f"--config.seed={seed}", *fields], check=True)
+
+
+def run(directory: pathlib.Path, seeds: int) -> None:
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    for seed in range(seeds):
+        result, place = RESULTS / f"{seed}.json", directory / str(seed)
+        if result.exists():
+            continue
+        for variant in ("sources", "siblings"):
+            job(variant, place / variant, seed)
+        both = place / "both" / "library"
+        if not both.exists():
+            parts = [PromptLibrary.load(place / variant / "library") for variant in ("sources", "siblings")]
+            PromptLibrary.merge(both, parts)
+        found = {}
+        for name in LIBRARIES:
+            job("eval", place / f"eval-{name}", seed, f"--config.rospr.library={place / name / 'library'}")
+            found[name] = extract(place / f"eval-{name}")
+        with whole(result) as partial:
+            partial.write_text(json.dumps(reports.rounded(found | {"machine": reports.machine()})) + "\n")
+
+
+def extract(workdir: pathlib.Path) -> dict[str, Any]:
+    """What the page reads of a finished evaluation."""
+    results = json.loads((workdir / "results.json").read_text())
+    datasets = {
+        name: {method: spread["mean"] for method, spread in dataset["scores"].items()}
+        for name, dataset in results["datasets"].items()
+    }
+    analysis = {name: results["analysis"][name] for name in ("relations", "varied")}
+    return {"datasets": datasets, **analysis}
+
+
+def scores(found: Sequence[dict[str, Any]], name: str, dataset: str, method: str) -> np.ndarray:
+    """[seeds], of one data set or, for the dataset "mean", of the mean over all of them."""
+    own = [result[name]["datasets"] for result in found]
+    if dataset == "mean":
+        return np.array([np.mean([scored[method] for scored in of.values()]) for of in own])
+    return np.array([of[dataset][method] for of in own])
+
+
+def main_table(found: Sequence[dict[str, Any]], name: str) -> str:
+    """Accuracy, and under it the difference to no prompt, by data set and method; last the mean's to RoSPr."""
+    datasets = list(found[0][name]["datasets"])
+    methods = list(found[0][name]["datasets"][datasets[0]])
+    rows = []
+    for dataset in (*datasets, "mean"):
+        cells = [plus_minus(scores(found, name, dataset, method)) for method in methods]
+        rows.append((dataset.removeprefix("nano/"), *cells))
+        rows.append(("minus no prompt", "", *(gain(found, name, dataset, m, "none") for m in methods[1:])))
+    rows.append(("minus RoSPr", "", "", *(gain(found, name, "mean", m, "rospr") for m in methods[2:])))
+    return markdown((f"data set, {len(found)} seeds", *(TITLES[method] for method in methods)), rows)
+
+
+def starts_table(found: Sequence[dict[str, Any]]) -> str:
+    """The mean gain over no prompt by library and method, of the data sets that start below guessing and the others."""
+    rows = []
+    for name, title in LIBRARIES.items():
+        datasets = found[0][name]["datasets"]
+        groups = {
+            "start below guessing": [dataset for dataset in datasets if dataset in BELOW],
+            "the others": [dataset for dataset in datasets if dataset not in BELOW],
+        }
+        methods = [method for method in next(iter(datasets.values())) if method != "none"]
+        for group, own in groups.items():
+            names = ", ".join(dataset.removeprefix("nano/") for dataset in own)
+            gains = (
+                np.mean([scores(found, name, d, m) - scores(found, name, d, "none") for d in own], axis=0)
+                for m in methods
+            )
+            rows.append((title, f"{group}: {names}", *(interval(student(of), 2, 100) for of in gains)))
+    titles = (TITLES[method] for method in methods)
+    return markdown(("library", "data sets", *titles), rows)
+
+
+def gain(found: Sequence[dict[str, Any]], name: str, dataset: str, method: str, base: str) -> str:
+    """The mean of the differences between two methods, seed by seed, with its interval."""
+    differences = scores(found, name, dataset, method) - scores(found, name, dataset, base)
+    return interval(student(differences), 1, 100)
+
+
+def student(samples: np.ndarray) -> tuple[float, float, float]:
+    """The mean and its 95 % interval by Student's t: of five seeds a bootstrap's would be too narrow."""
+    half = stats.t.ppf(0.975, len(samples) - 1) * samples.std(ddof=1) / len(samples) ** 0.5
+    return float(samples.mean()), float(samples.mean() - half), float(samples.mean() + half)
+
+
+def relations_table(found: Sequence[dict[str, Any]]) -> str:
+    """Mean gain over no prompt by what source and target share."""
+    rows = []
+    for name, title in LIBRARIES.items():
+        for which in ("every", "retrieved"):
+            kinds = {kind for result in found for kind in result[name]["relations"][which]}
+            for kind in sorted(kinds):
+                own = [
+                    result[name]["relations"][which][kind]
+                    for result in found
+                    if kind in result[name]["relations"][which]
+                ]
+                gains = np.array([of["gain"] for of in own])
+                mean = interval(student(gains), 1, 100)
+                pairs = np.mean([of["pairs"] for of in own])
+                better = np.mean([of["better"] for of in own])
+                rows.append((title, which, kind, f"{pairs:.0f}", mean, f"{100 * better:.0f}"))
+    return markdown(("library", "source prompts", "in common", "pairs", "gain", "better, %"), rows)
+
+
+def contrasts_table(found: Sequence[dict[str, Any]]) -> str:
+    """How much more source prompts gain that share one thing with the target than those that share another."""
+    rows = []
+    for name, title in LIBRARIES.items():
+        relations = [result[name]["relations"]["every"] for result in found]
+        kinds = [kind for kind in RELATIONS if all(kind in of for of in relations)]
+        for more, less in itertools.combinations(kinds, 2):
+            differences = np.array([of[more]["gain"] - of[less]["gain"] for of in relations])
+            rows.append((title, more, less, interval(student(differences), 1, 100)))
+    return markdown(("library", "in common", "less those with in common", "difference in gain"), rows)
+
+
+def varied_table(found: Sequence[dict[str, Any]]) -> str:
+    """Accuracy of the most voted for against what is varied, a column a library."""
+    rows = []
+    for what, known in VARIED.items():
+        cells: dict[int, dict[str, str]] = {}
+        for name in LIBRARIES:
+            for place, entry in enumerate(found[0][name]["varied"][what]):
+                means = np.array([result[name]["varied"][what][place]["mean"] for result in found])
+                cells.setdefault(entry["value"], {})[name] = plus_minus(means)
+        rows += [(known, str(value), *(cells[value].get(name, "") for name in LIBRARIES)) for value in sorted(cells)]
+    return markdown(("varied", "value", *LIBRARIES.values()), rows)
+
+
+def draw(found: Sequence[dict[str, Any]], name: str, path: pathlib.Path) -> None:
+    """What each method reaches on each data set."""
+    datasets = {
+        dataset.removeprefix("nano/"): {
+            "metric": "accuracy",
+            "scores": {method: summarise(scores(found, name, dataset, method).tolist()) for method in means},
+        }
+        for dataset, means in found[0][name]["datasets"].items()
+    }
+    methods = next(iter(datasets.values()))["scores"]
+    rospr_report.plot(path, {"mean": methods, "datasets": datasets}, over="seeds")
+
+
+def report() -> None:
+    """Fills docs/rospr.md in; what has no results says so."""
+    found = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]
+    tables: dict[str, Callable[[], str]] = {name: lambda name=name: main_table(found, name) for name in LIBRARIES}
+    made = {"starts": starts_table, "relations": relations_table, "contrasts": contrasts_table, "varied": varied_table}
+    tables |= {name: lambda make=make: make(found) for name, make in made.items()}
+    fill(PAGE, {name: make() if found else "Not measured." for name, make in tables.items()})
+    if found:
+        draw(found, "both", PAGE.with_name("rospr.png"))
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("what", choices=("run", "report"))
+    options.add_argument("--workdir", type=pathlib.Path, default=pathlib.Path("runs/rospr"))
+    options.add_argument("--seeds", type=int, default=5)
+    chosen = options.parse_args()
+    if chosen.what == "run":
+        run(chosen.workdir, chosen.seeds)
+    else:
+        report()
+
+
+if __name__ == "__main__":
+    main()

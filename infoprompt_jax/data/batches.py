@@ -1,0 +1,276 @@
+"""Which rows make up a batch, as a pure function of the step number, and the batches themselves.
+
+A run resumes by its step number alone: no iterator has a state to save. Rows of similar length share a batch, and
+inputs are padded to one of a few bucket lengths, so that at most so many programs are compiled. Targets and choices
+have one length for the whole run. Members and hosts agree on the shapes of every step without talking to each other.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from typing import TypeVar
+
+import numpy as np
+
+from infoprompt_jax.data.rows import Rows
+from infoprompt_jax.errors import UserError
+
+Batch = dict[str, np.ndarray]
+Item = TypeVar("Item")
+WINDOW = 16  # batches that are sorted by length together
+RESOLUTION = 1024  # draws per task in one cycle of a mixture
+SHOTS, CYCLE, EPOCH, ORDER = range(4)  # what a random number is for
+
+
+def generator(purpose: int, seed: int, *numbers: int) -> np.random.Generator:
+    return np.random.default_rng([purpose, seed % 2**32, *numbers])
+
+
+def subset(n_rows: int, shots: int, seed: int, labels: np.ndarray) -> np.ndarray:
+    """Sorted numbers of `shots` of the rows (all where there are fewer), as equally many per label as there are."""
+    order = generator(SHOTS, seed).permutation(n_rows)
+    rank = np.empty(n_rows, np.int64)  # how many rows of the same label come before, in this order
+    for label in np.unique(labels):
+        same = labels[order] == label
+        rank[same] = np.arange(same.sum())
+    return np.sort(order[np.argsort(rank, kind="stable")[:shots]])
+
+
+class Pool:
+    """One member's tasks as one list of rows, numbered through: row r of task t is number offsets[t] + r."""
+
+    def __init__(self, rows: Sequence[Rows]) -> None:
+        self.rows = tuple(rows)
+        self.offsets = np.cumsum([0, *map(len, self.rows)])
+        self.input_lengths = np.concatenate([part.input_lengths for part in self.rows])
+
+    def split(self, number_B: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Task [B] and row in that task [B]."""
+        task_B = np.searchsorted(self.offsets, number_B, side="right") - 1
+        return task_B, number_B - self.offsets[task_B]
+
+    def places(self, number_B: np.ndarray) -> Batch:
+        """`split` as fields of a batch."""
+        task_B, row_B = self.split(number_B)
+        return {"task": task_B.astype(np.int32), "row": row_B.astype(np.int32)}
+
+    def gather(self, number_B: np.ndarray, length: int, shapes: Shapes) -> Batch:
+        task_B, row_B = self.split(number_B)
+        batch: Batch = {}
+        for task in np.unique(task_B):
+            of_task = task_B == task
+            found = self.rows[task].gather(row_B[of_task], length, shapes.target_length, shapes.choices)
+            for name, values in found.items():
+                batch.setdefault(name, np.empty((len(number_B), *values.shape[1:]), values.dtype))[of_task] = values
+        return batch
+
+
+class Stream:
+    """The training batches of one member: step number -> rows, the same in every process and after every restart.
+
+    Every task is shuffled anew in each of its epochs, which holds each row once. Tasks are mixed by `rates` in a cycle
+    that spreads them evenly. Windows of 16 batches are then sorted by length and cut into batches; their order within
+    the window is random but the same for all members, so that a fleet's short batches meet.
+
+    Args:
+      rows: one per task.
+      rates: of the tasks, positive, in any unit.
+      subsets: row numbers to train on, per task; None = all.
+    """
+
+    def __init__(
+        self,
+        rows: Sequence[Rows],
+        rates: Sequence[float],
+        seed: int,
+        batch_size: int,
+        subsets: Sequence[np.ndarray] | None = None,
+    ) -> None:
+        self.pool, self.rows = Pool(rows), tuple(rows)
+        self.seed, self.batch_size = seed, batch_size
+        subsets = [np.arange(len(part)) for part in rows] if subsets is None else subsets
+        self.numbers = [offset + part for offset, part in zip(self.pool.offsets[:-1], subsets, strict=True)]
+        self.cycle_task, self.cycle_draw, self.cycle_counts = mixture_cycle(rates, seed)
+        self.epoch = functools.lru_cache(maxsize=2 * len(self.rows))(self._epoch)
+        self.window = functools.lru_cache(maxsize=4)(self._window)
+
+    def indices(self, step: int) -> tuple[np.ndarray, np.ndarray]:
+        """Task [B] and row in that task [B] of the batch of `step`."""
+        return self.pool.split(self.numbers_of(step))
+
+    def numbers_of(self, step: int) -> np.ndarray:
+        """Row numbers [B] in the member's pool of the batch of `step`."""
+        return self.window(step // WINDOW)[step % WINDOW]
+
+    def _window(self, window: int) -> np.ndarray:
+        size = WINDOW * self.batch_size
+        numbers = self.drawn(np.arange(window * size, (window + 1) * size))
+        by_length = numbers[np.argsort(self.pool.input_lengths[numbers], kind="stable")]
+        return generator(ORDER, 0, window).permutation(by_length.reshape(WINDOW, self.batch_size))
+
+    def drawn(self, positions: np.ndarray) -> np.ndarray:
+        """The row numbers at `positions` of the endless shuffled mixture."""
+        cycle, place = np.divmod(positions, len(self.cycle_task))
+        tasks = self.cycle_task[place]
+        draws = cycle * self.cycle_counts[tasks] + self.cycle_draw[place]
+        numbers = np.empty_like(positions)
+        for task in np.unique(tasks):
+            epochs, items = np.divmod(draws, len(self.numbers[task]))
+            for epoch in np.unique(epochs[tasks == task]):
+                chosen = (tasks == task) & (epochs == epoch)
+                numbers[chosen] = self.epoch(int(task), int(epoch))[items[chosen]]
+        return numbers
+
+    def _epoch(self, task: int, epoch: int) -> np.ndarray:
+        return generator(EPOCH, self.seed, task, epoch).permutation(self.numbers[task])
+
+
+def mixture_cycle(rates: Sequence[float], seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A cycle of draws that repeats: task [Z], which of the task's draws it is [Z], and draws per task [tasks]."""
+    shares = np.asarray(rates, np.float64) / np.sum(rates)
+    counts = np.maximum(1, np.rint(shares * RESOLUTION * len(shares))).astype(np.int64)
+    tasks = np.repeat(np.arange(len(counts)), counts)
+    draws = np.concatenate([np.arange(count) for count in counts])
+    starts = generator(CYCLE, seed).random(len(counts))
+    order = np.argsort((draws + starts[tasks]) / counts[tasks], kind="stable")
+    return tasks[order], draws[order], counts
+
+
+@dataclasses.dataclass(frozen=True)
+class Shapes:
+    """What a run's batches have in common: the input lengths there are, T and C."""
+
+    buckets: tuple[int, ...]
+    target_length: int
+    choices: int
+
+    @classmethod
+    def of(cls, rows: Iterable[Rows], buckets: Sequence[int], max_input_length: int) -> Shapes:
+        rows = list(rows)
+        longest = max(part.max_target_length for part in rows)
+        choices = max(1, *(part.max_choices for part in rows))  # free text has one choice, all PAD
+        return cls(complete(buckets, max_input_length), -(-longest // 8) * 8, choices)
+
+
+def complete(buckets: Sequence[int], max_input_length: int) -> tuple[int, ...]:
+    """The bucket lengths in order, with one that holds the longest input there may be."""
+    return tuple(sorted({*buckets} if max(buckets, default=0) >= max_input_length else {*buckets, max_input_length}))
+
+
+def bucket_lengths(lengths: np.ndarray, buckets: Sequence[int]) -> np.ndarray:
+    """The smallest bucket that holds each length."""
+    ordered = np.sort(np.asarray(buckets))
+    return ordered[np.searchsorted(ordered, lengths)]
+
+
+def train_batches(
+    streams: Sequence[Stream],
+    start: int,
+    stop: int,
+    buckets: Sequence[int],
+    max_input_length: int,
+    threads: int,
+    process_index: int = 0,
+    process_count: int = 1,
+) -> Iterator[Batch]:
+    """The batches of steps `start` ... `stop` - 1, one stream per member, made ahead by `threads` threads.
+
+    Yields inputs [M, B, L], targets [M, B, T], choices [M, B, C, T], label, row [M, B] int32 and weight [M, B] float32;
+    `row` is the number in the member's pool. With several processes B is this one's consecutive share of the batch. A
+    stream that several members share is gathered once.
+
+    Raises:
+      UserError: the batch does not divide over the processes.
+    """
+    share = host_share(streams[0].batch_size, process_index, process_count, "train.batch_size")
+    shapes = Shapes.of((part for stream in streams for part in stream.rows), buckets, max_input_length)
+    unique, member = distinct(streams, map(id, streams))
+
+    def batch(step: int) -> Batch:
+        numbers = [stream.numbers_of(step) for stream in unique]
+        fields = [{"row": n.astype(np.int32), "weight": np.ones(len(n), np.float32)} for n in numbers]
+        return stacked([stream.pool for stream in unique], numbers, fields, member, share, shapes)
+
+    return prefetched(batch, start, stop, threads)
+
+
+def eval_batches(
+    members: Sequence[Sequence[Rows]],
+    batch_size: int,
+    buckets: Sequence[int],
+    max_input_length: int,
+    limit: int = 0,
+    process_index: int = 0,
+    process_count: int = 1,
+) -> Iterator[Batch]:
+    """Every row of every member's tasks once (the first `limit` of each task, if positive), short inputs first.
+
+    Yields what `train_batches` does, but `task` [M, B] is the number of the task among the member's and `row` [M, B]
+    the row in that task. A batch is filled up with the member's shortest row, at weight 0.
+    """
+    share = host_share(batch_size, process_index, process_count, "train.eval_batch_size")
+    shapes = Shapes.of((part for rows in members for part in rows), buckets, max_input_length)
+    unique, member = distinct(members, (tuple(map(id, rows)) for rows in members))
+    pools = [Pool(rows) for rows in unique]
+    orders = [by_length(pool, limit) for pool in pools]
+    for start in range(0, max(map(len, orders)), batch_size):
+        places = np.arange(start, start + batch_size)
+        numbers = [order[np.where(places < len(order), places, 0)] for order in orders]
+        fields = [
+            pool.places(number_B) | {"weight": (places < len(order)).astype(np.float32)}
+            for pool, number_B, order in zip(pools, numbers, orders, strict=True)
+        ]
+        yield stacked(pools, numbers, fields, member, share, shapes)
+
+
+def by_length(pool: Pool, limit: int) -> np.ndarray:
+    """The numbers of the rows to evaluate, shortest input first."""
+    numbers = np.arange(pool.offsets[-1])
+    if limit > 0:
+        numbers = numbers[pool.split(numbers)[1] < limit]
+    return numbers[np.argsort(pool.input_lengths[numbers], kind="stable")]
+
+
+def stacked(
+    pools: Sequence[Pool],
+    numbers: Sequence[np.ndarray],
+    fields: Sequence[Batch],
+    member: Sequence[int],
+    share: slice,
+    shapes: Shapes,
+) -> Batch:
+    """One batch [M, B, ...]: member m reads rows `numbers` [B] of pool `member[m]`, and that pool's `fields` [B]."""
+    longest = max(pool.input_lengths[number_B].max() for pool, number_B in zip(pools, numbers, strict=True))
+    length = int(bucket_lengths(longest, shapes.buckets))  # of the whole batch, so that all hosts agree
+    found = [
+        pool.gather(number_B[share], length, shapes) | {name: values[share] for name, values in field.items()}
+        for pool, number_B, field in zip(pools, numbers, fields, strict=True)
+    ]
+    return {name: np.stack([found[index][name] for index in member]) for name in found[0]}
+
+
+def distinct(items: Sequence[Item], keys: Iterable[Hashable]) -> tuple[list[Item], list[int]]:
+    """The first item of every key, and for each item the place of its key among them."""
+    places: dict[Hashable, int] = {}
+    index = [places.setdefault(key, len(places)) for key in keys]
+    return [items[index.index(place)] for place in places.values()], index
+
+
+def host_share(batch_size: int, process_index: int, process_count: int, field: str) -> slice:
+    """The rows of a batch that are this process's."""
+    size, rest = divmod(batch_size, process_count)
+    if rest:
+        raise UserError(f"{field}={batch_size} does not divide over {process_count} processes: choose a multiple.")
+    return slice(process_index * size, (process_index + 1) * size)
+
+
+def prefetched(batch: Callable[[int], Batch], start: int, stop: int, threads: int) -> Iterator[Batch]:
+    """`batch(start)` ... `batch(stop - 1)` in order, computed ahead."""
+    import grain
+
+    if start >= stop:
+        return iter(())
+    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)
+    return iter(grain.MapDataset.range(start, stop).map(batch).to_iter_dataset(options))

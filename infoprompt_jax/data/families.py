@@ -1,0 +1,76 @@
+"""What kind of task a data set with a hard prompt is: its family, and the format of its answers.
+
+RoSPr finds that source prompts whose answer choices have the format of the target's help more than those of its family
+(arXiv 2210.03029). Families are those of T0 (arXiv 2110.08207) and of the nano world, which has the same names for
+them. Formats are told by the answer choices alone:
+
+    free text      none: the answer is generated       yes/no       Yes and No are among them, perhaps with Maybe
+    options        they differ from row to row         true/false   so are True and False
+    label words    the same words for every row        letters      A, B, C or 1, 2, 3, also as Ending 1, Ending 2
+"""
+
+from __future__ import annotations
+
+import pathlib
+import string
+
+from infoprompt_jax.data.rows import Rows
+from infoprompt_jax.nano import world
+from infoprompt_jax.t5.tokenizer import Tokenizer
+
+FAMILIES = {
+    "multiple-choice QA": "commonsense_qa cos_e cosmos_qa dream qasc quail quarel quartz "
+    "sciq social_i_qa wiki_hop wiqa",
+    "extractive QA": "adversarial_qa duorc quoref ropes",
+    "closed-book QA": "hotpot_qa wiki_qa",
+    "structure to text": "common_gen wiki_bio",
+    "sentiment": "amazon_polarity app_reviews imdb rotten_tomatoes yelp_review_full",
+    "summarization": "cnn_dailymail gigaword multi_news samsum xsum",
+    "topic": "ag_news dbpedia_14 trec",
+    "paraphrase": "glue/mrpc glue/qqp paws",
+    "natural language inference": "anli super_glue/cb super_glue/rte",
+    "sentence completion": "hellaswag story_cloze super_glue/copa",
+    "coreference": "super_glue/wsc.fixed winogrande",
+    "word sense": "super_glue/wic",
+}
+FAMILY = {name: family for family, names in FAMILIES.items() for name in names.split()} | {
+    world.PREFIX + name: dataset.family for name, dataset in world.DATASETS.items()
+}
+COUNTED = (string.ascii_lowercase, string.digits[1:], string.digits)
+
+
+def family(dataset: str) -> str:
+    """The family of a data set as `task.name` names it, with its configuration or without; "" if it is not known."""
+    path = pathlib.PurePosixPath(dataset)
+    return next((FAMILY[str(name)] for name in (path, *path.parents) if str(name) in FAMILY), "")
+
+
+def same_choices(fixed: tuple[str, ...] | None, rows: Rows, tokenizer: Tokenizer) -> tuple[str, ...] | None:
+    """The answer choices of all rows: those that the hard prompt fixes, `Task.choices`, or else the rows' own.
+
+    A list that the hard prompt makes of every row may be the same for all, in whatever order a row has it. None where
+    rows differ.
+    """
+    if fixed is not None:
+        return fixed
+    every = {frozenset(rows.choice_list(number)) for number in range(len(rows.arrays["choice_starts"]) - 1)}
+    return tuple(sorted(map(tokenizer.decode, every.pop()))) if len(every) == 1 else None
+
+
+def answer_format(choices: tuple[str, ...] | None) -> str:
+    """The format of a hard prompt's answer choices: () if it has none, None if they differ by row (`same_choices`)."""
+    if choices is None:
+        return "options"
+    if not choices:
+        return "free text"
+    lower = [choice.lower() for choice in choices]
+    for pair in (("yes", "no"), ("true", "false")):
+        if set(pair) <= set(lower):
+            return "/".join(pair)
+    return "letters" if _counts(lower) else "label words"
+
+
+def _counts(choices: list[str]) -> bool:
+    """Whether the choices are alike but for a last letter or digit, which counts them."""
+    ends = "".join(sorted(choice[-1:] for choice in choices))
+    return len({choice[:-1] for choice in choices}) == 1 and any(counted.startswith(ends) for counted in COUNTED)

@@ -1,0 +1,290 @@
+"""Tasks as seqio sees them: registered `seqio.Task`s and mixtures. The one module that imports seqio and TFDS.
+
+A task reads rows (a local file, or TFDS) and renders them with its hard prompt into the features `inputs`, `targets`
+(text), `choices` (text, rank 1) and `label`. Given a vocabulary, `inputs` and `targets` are token ids and the text is
+in `inputs_pretokenized` and `targets_pretokenized`, for use with seqio's own feature converters.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+import socket
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import seqio
+import tensorflow as tf
+import tensorflow_datasets as tfds
+from seqio.vocabularies import Vocabulary
+
+from infoprompt_jax.data.local_files import find_files, not_found, read_rows, split_bounds, split_name
+from infoprompt_jax.errors import OfflineError, UserError
+
+if TYPE_CHECKING:
+    from infoprompt_jax.data.tasks import Task
+
+DOWNLOADS_FROM = "https://storage.googleapis.com"  # asked for an answer before TFDS is told to download
+ANSWER_WITHIN = 3.0  # seconds; TFDS itself gives up after minutes
+
+# Data sets that TFDS names differently than Hugging Face, and splits; then columns, by TFDS's name.
+TFDS_NAMES = {
+    "ag_news": "ag_news_subset",
+    "cnn_dailymail/3.0.0": "cnn_dailymail",
+    "cos_e/v1.11": "cos_e",
+    "imdb": "imdb_reviews",
+    "paws/labeled_final": "paws_wiki/labeled_final_raw",
+    "winogrande/winogrande_xl": "winogrande",
+}
+TFDS_SPLITS = {"winogrande/winogrande_xl": {"train": "train_xl"}}
+TFDS_COLUMNS: dict[str, Callable[[dict[str, tf.Tensor]], dict[str, tf.Tensor]]] = {
+    "ag_news_subset": lambda row: {"text": tf.strings.join([row["title"], row["description"]], " ")},
+    "anli": lambda row: {"premise": row["context"]},
+    "hellaswag": lambda row: {"ctx": row["context"], "label": tf.strings.as_string(row["label"])},
+    "winogrande": lambda row: {"answer": tf.strings.as_string(row["label"] + 1)},
+}
+
+
+JSON_ROW = "json_row"  # the one feature of rows read from files
+
+
+class Splits(tuple):
+    """Names of splits; a slice of a split is one of them too."""
+
+    def __contains__(self, split: object) -> bool:
+        return super().__contains__(split_name(str(split)))
+
+
+class FileSource(seqio.FunctionDataSource):
+    """Rows of local files, each a JSON object in the feature JSON_ROW."""
+
+    def __init__(self, folder: str, dataset: str) -> None:
+        self.files = find_files(folder, dataset)
+        super().__init__(self._dataset, splits=self.files)
+
+    @property
+    def splits(self) -> Splits:
+        return Splits(self.files)
+
+    def _rows(self, split: str) -> list[str]:
+        rows = read_rows(self.files[split_name(split)])
+        start, stop = split_bounds(split, len(rows))
+        return rows[start:stop]
+
+    def _dataset(self, split: str, shuffle_files: bool, seed: int | None = None) -> tf.data.Dataset:
+        return tf.data.Dataset.from_tensor_slices(tf.constant(self._rows(split))).map(lambda row: {JSON_ROW: row})
+
+    def num_input_examples(self, split: str) -> int:
+        return len(self._rows(split))
+
+
+class TfdsSource(seqio.TfdsDataSource):
+    """Rows of a prepared TFDS data set, under the split names of the Hugging Face version."""
+
+    def __init__(self, builder: tfds.core.DatasetBuilder, dataset: str, tfds_dir: str) -> None:
+        self.renamed = TFDS_SPLITS.get(dataset, {})
+        name = builder.get_reference().tfds_name(include_version=True)
+        super().__init__(name, tfds_data_dir=tfds_dir or None)
+
+    @property
+    def splits(self) -> Splits:
+        return Splits([*self.tfds_dataset.info.splits, *self.renamed])
+
+    def _tfds_split(self, split: str) -> str:
+        name = split_name(split)
+        return self.renamed.get(name, name) + split[len(name) :]
+
+    def get_dataset(self, split: str | None = None, *args: Any, **kwargs: Any) -> tf.data.Dataset:
+        return super().get_dataset(self._tfds_split(split or "train"), *args, **kwargs)
+
+    def fingerprint(self, split: str) -> str:
+        """Of the rows of a split, without reading them: TFDS data sets of one version and size are the same."""
+        info = self.tfds_dataset.info
+        return f"{info.full_name} {split} {self.num_input_examples(split)} {info.dataset_size}"
+
+    def num_input_examples(self, split: str) -> int:
+        name = self._tfds_split(split_name(split))
+        start, stop = split_bounds(split, self.tfds_dataset.info.splits[name].num_examples)
+        return stop - start
+
+
+def find_source(dataset: str, folder: str, tfds_dir: str) -> seqio.DataSource:
+    """Files of `folder` if one is given, else TFDS, prepared first if it is not. Raises UserError if neither has it."""
+    return FileSource(folder, dataset) if folder else tfds_source(dataset, tfds_dir)
+
+
+def tfds_source(dataset: str, tfds_dir: str) -> TfdsSource:
+    builder = _builder(dataset, tfds_dir)
+    if not builder.is_prepared():
+        _prepare(builder, dataset)
+    return TfdsSource(builder, dataset, tfds_dir)
+
+
+def is_prepared(dataset: str, tfds_dir: str) -> bool:
+    """Whether TFDS has the data set on this machine. Raises UserError if TFDS does not know it."""
+    return _builder(dataset, tfds_dir).is_prepared()
+
+
+def _builder(dataset: str, tfds_dir: str) -> tfds.core.DatasetBuilder:
+    try:
+        return tfds.builder(TFDS_NAMES.get(dataset, dataset), data_dir=tfds_dir or None)
+    except (tfds.core.DatasetNotFoundError, ValueError) as error:
+        raise not_found(
+            dataset,
+            f"TFDS has no data set {dataset!r}: change task.name, or set data.dir to a folder that holds "
+            f"{dataset}/<split>.jsonl, .csv or .parquet.",
+        ) from error
+
+
+def _prepare(builder: tfds.core.DatasetBuilder, dataset: str) -> None:
+    elsewhere = f"prepare it on another machine and set data.tfds_dir, or set data.dir to a folder with {dataset}/"
+    if not _reachable():
+        raise not_found(
+            dataset,
+            f"{dataset} is not prepared in {builder.data_path} and there is no network to download it: {elsewhere}.",
+            OfflineError,
+        )
+    try:
+        builder.download_and_prepare()
+    except Exception as error:  # downloads fail in as many ways as there are hosts
+        reason = str(error).strip().split("\n")[0].rstrip(".")
+        raise not_found(dataset, f"TFDS could not prepare {dataset} ({reason}): {elsewhere}.") from error
+
+
+def _reachable() -> bool:
+    """Whether the download host, or the proxy to it, accepts a connection."""
+    url = urllib.parse.urlsplit(urllib.request.getproxies().get("https", DOWNLOADS_FROM))
+    try:
+        socket.create_connection((url.hostname, url.port or 443), ANSWER_WITHIN).close()
+    except OSError:
+        return False
+    return True
+
+
+def _plain(value: Any) -> Any:
+    """A tensor's value as the Python value that a JSON file would hold."""
+    if isinstance(value, Mapping):
+        return {name: _plain(part) for name, part in value.items()}
+    if isinstance(value, np.ndarray | np.generic):
+        return _plain(value.tolist())
+    if isinstance(value, list):
+        return [_plain(part) for part in value]
+    return value.decode() if isinstance(value, bytes) else value
+
+
+def _is_dense(value: Any) -> bool:
+    return all(isinstance(part, tf.Tensor) for part in tf.nest.flatten(value))  # numpy_function takes no ragged ones
+
+
+class Renderer:
+    """The preprocessor that renders rows; those that the hard prompt does not apply to are left out and counted."""
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+        self.skipped = 0
+        # Rows that cannot be rendered and why, for a caller that asks with a list: tf.data turns an exception of its
+        # functions into pages of its own. Without a list they are raised.
+        self.failures: list[tuple[int, UserError]] | None = None
+        self.kept: np.ndarray | None = None  # which rows are rendered, [rows]; None = all
+
+    def __call__(self, dataset: tf.data.Dataset) -> tf.data.Dataset:
+        types = (tf.string, tf.string, tf.string, tf.int64)
+
+        def render(index: tf.Tensor, row: dict[str, Any]) -> dict[str, tf.Tensor]:
+            row = {name: value for name, value in row.items() if _is_dense(value)}
+            text = functools.partial(self._text, row)
+            values = tf.numpy_function(text, [index, *tf.nest.flatten(row)], types)
+            shapes = ((), (), (None,), ())
+            values = [tf.ensure_shape(value, shape) for value, shape in zip(values, shapes, strict=True)]
+            return dict(zip(("inputs", "targets", "choices", "label"), values, strict=True))
+
+        dataset = dataset.enumerate()
+        if self.kept is not None:
+            kept = tf.constant(self.kept)
+            dataset = dataset.filter(lambda *numbered: kept[numbered[0]])  # (index, values)
+        return dataset.map(render).filter(lambda row: tf.strings.length(row["inputs"]) > 0)
+
+    def _text(self, structure: dict[str, Any], index: int, *values: Any) -> tuple[bytes, bytes, np.ndarray, np.int64]:
+        row = _plain(tf.nest.pack_sequence_as(structure, values))
+        try:
+            example = self.task.render(json.loads(row[JSON_ROW]) if JSON_ROW in row else row)
+        except UserError as error:
+            if self.failures is None:
+                raise
+            self.failures.append((int(index), error))
+            example = None
+        if example is None:
+            self.skipped += 1
+            return b"", b"", np.array([], np.bytes_), np.int64(-1)
+        choices = np.array([_utf8(choice) for choice in example.choices], object)
+        return _utf8(example.input), _utf8(example.target), choices, np.int64(example.label)
+
+
+def _utf8(text: str) -> bytes:
+    return text.encode(errors="replace")  # JSON may hold halves of surrogate pairs
+
+
+def _rename_columns(source: seqio.DataSource) -> list[Callable[[tf.data.Dataset], tf.data.Dataset]]:
+    name = source.tfds_dataset.builder.name if isinstance(source, TfdsSource) else ""
+    columns = TFDS_COLUMNS.get(name)
+    return [lambda dataset: dataset.map(lambda row: row | columns(row))] if columns else []
+
+
+def _features(vocabulary: Vocabulary | None, inputs_eos: bool) -> dict[str, Any]:
+    if vocabulary:
+        return {
+            "inputs": seqio.Feature(vocabulary, add_eos=inputs_eos),
+            "targets": seqio.Feature(vocabulary, add_eos=True),
+        }
+    text = seqio.PassThroughVocabulary(0)
+    return {
+        "inputs": seqio.Feature(text, add_eos=False, dtype=tf.string, rank=0),
+        "targets": seqio.Feature(text, add_eos=False, dtype=tf.string, rank=0),
+        "choices": seqio.Feature(text, add_eos=False, dtype=tf.string, rank=1),
+        "label": seqio.Feature(text, add_eos=False, dtype=tf.int64, rank=0),
+    }
+
+
+def seqio_name(task: Task) -> str:
+    """The name in seqio's registry, which takes no slashes or spaces: infoprompt:super_glue.rte:GPT_3_style."""
+    dataset, template = (re.sub(r"[^\w.]+", "_", text.replace("/", ".")) for text in (task.name, task.template))
+    return f"infoprompt:{dataset}:{template}"
+
+
+def seqio_task(task: Task, vocabulary: Vocabulary | None = None, inputs_eos: bool = True) -> seqio.Task:
+    """Registers the task with seqio and returns it; one registered before under its name is replaced.
+
+    Without a vocabulary its features are text; with one, `inputs` (ending in </s> if `inputs_eos`) and `targets` are
+    token ids. Raises UserError if its data set is not found.
+    """
+    source: Any = find_source(  # seqio's own sources do not match the protocol that it asks for
+        task.name, task.folder, task.tfds_dir
+    )
+    tokenize = [seqio.preprocessors.tokenize, seqio.preprocessors.append_eos] if vocabulary else []
+    seqio.TaskRegistry.remove(seqio_name(task))
+    return seqio.TaskRegistry.add(
+        seqio_name(task),
+        source=source,
+        preprocessors=[*_rename_columns(source), Renderer(task), *tokenize],
+        output_features=_features(vocabulary, inputs_eos),
+    )
+
+
+def mixture(
+    tasks: Sequence[Task],
+    name: str,
+    split: str = "train",
+    temperature: float = 1.0,
+    cap: int = 0,
+    vocabulary: Vocabulary | None = None,
+    inputs_eos: bool = True,
+) -> seqio.Mixture:
+    """Registers `infoprompt:<name>`: the tasks, mixed at rates min(rows of the split, cap) ** (1 / temperature)."""
+    rate = functools.partial(seqio.mixing_rate_num_examples, maximum=cap or None, temperature=temperature, split=split)
+    members = [seqio_task(task, vocabulary, inputs_eos) for task in tasks]
+    seqio.MixtureRegistry.remove(f"infoprompt:{name}")
+    return seqio.MixtureRegistry.add(f"infoprompt:{name}", [(member, rate) for member in members])

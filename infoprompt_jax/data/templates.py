@@ -1,0 +1,349 @@
+"""Hard prompts: text templates that turn a row of a data set into an input, a target and answer choices.
+
+The format is promptsource's: files `<directory>/<data set>/templates.yaml`, each template a piece of jinja whose `|||`
+separates input from target, and `answer_choices`, jinja as well, whose `|||` separates the choices. So is the meaning:
+parts are stripped, `|||` inside a row is text, and a row whose input or target comes out empty is one that the template
+does not apply to.
+
+Four things differ on purpose. Templates run in jinja's sandbox. A column that the row lacks is an error instead of an
+empty string. Filters that draw at random (`choice`) draw by template and row, so that rendering twice gives the same.
+Answer choices of one text are one choice, for no score can tell them apart: public data list some options twice.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import difflib
+import functools
+import importlib.resources
+import json
+import pathlib
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.resources.abc import Traversable
+from typing import Any
+
+import jinja2
+import jinja2.meta
+import jinja2.nodes
+import jinja2.runtime
+import jinja2.sandbox
+import yaml
+from jinja2.exceptions import SecurityError, TemplateRuntimeError
+from jinja2.utils import missing
+
+from infoprompt_jax.data import bigbench
+from infoprompt_jax.errors import UserError
+
+SEPARATOR = "|||"
+PROTECTED = "3ed2dface8203c4c9dfb1a5dc58e41e0"  # stands for ||| inside a row; some public templates look for this value
+LONGEST_SOURCE = 50_000  # characters of one template's jinja
+LONGEST_REPEAT = 10_000  # items that `*` may produce from a string or list
+DRAWS = " draws"  # a name that no template can spell
+
+
+class Choices(list):
+    """The answer choices as a template sees them: files hold labels as strings too, and as 1.0 where some are missing.
+
+    One past either end is an error: -1 is the label of a row that has none, not the last choice.
+    """
+
+    def __getitem__(self, index: Any) -> Any:
+        whole = index.isdecimal() if isinstance(index, str) else isinstance(index, float) and index.is_integer()
+        position: Any = int(index) if whole else index
+        if isinstance(position, int) and position < 0:
+            raise IndexError(position)
+        return super().__getitem__(position)
+
+
+class Missing(jinja2.Undefined):
+    """A missing part of a column is empty, as in promptsource; a missing column or choice is an error."""
+
+    def __new__(
+        cls,
+        hint: str | None = None,
+        obj: Any = missing,
+        name: str | None = None,
+        exc: type[TemplateRuntimeError] = jinja2.UndefinedError,
+    ) -> jinja2.Undefined:
+        is_column = obj is missing and name is not None
+        if isinstance(obj, Choices):
+            hint = f"answer choice {name} was asked for, but there are {len(obj)}"
+        if is_column or isinstance(obj, Choices) or exc is not jinja2.UndefinedError:
+            return jinja2.StrictUndefined(hint, obj, name, exc)
+        return super().__new__(cls)
+
+
+class Sandbox(jinja2.sandbox.ImmutableSandboxedEnvironment):
+    """jinja's sandbox, without the operators that exhaust memory in one step."""
+
+    intercepted_binops = frozenset({"*", "**"})
+
+    def call_binop(self, context: jinja2.runtime.Context, operator: str, left: Any, right: Any) -> Any:
+        length = max((len(x) for x in (left, right) if isinstance(x, Sequence)), default=0)
+        times = min((x for x in (left, right) if isinstance(x, int)), default=0)
+        if operator == "**" or length * times > LONGEST_REPEAT:
+            raise SecurityError(f"`{operator}` of that size is not available in templates")
+        return super().call_binop(context, operator, left, right)
+
+
+class Draws:
+    """Random draws for one (template, row), seeded by both; seeding is put off until something is drawn."""
+
+    def __init__(self, template: str, row: Mapping[str, Any]) -> None:
+        self.template, self.row = template, row
+
+    @functools.cached_property
+    def generator(self) -> random.Random:
+        return random.Random(self.template + json.dumps(self.row, sort_keys=True, default=str))
+
+
+@jinja2.pass_context
+def choice(context: jinja2.runtime.Context, options: Iterable[Any]) -> Any:
+    return context[DRAWS].generator.choice(list(options))
+
+
+def most_frequent(items: Sequence[Any]) -> list[Any]:
+    """The items that occur most often, in order of first occurrence."""
+    counts = collections.Counter(items)
+    return [item for item, count in counts.items() if count == max(counts.values())]
+
+
+def sandbox() -> Sandbox:
+    environment = Sandbox(undefined=Missing)
+    del environment.globals["lipsum"]
+    environment.globals["zip"] = zip
+    environment.filters |= {"choice": choice, "random": choice, "most_frequent": most_frequent}
+    return environment
+
+
+ENVIRONMENT = sandbox()
+
+
+@dataclasses.dataclass(frozen=True)
+class Metadata:
+    """What promptsource records of a template; None where its author did not say."""
+
+    original_task: bool | None = None  # asks for what the data set was made for
+    choices_in_prompt: bool | None = None
+    metrics: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Rendered:
+    """One row as text. `choices` is () for free text."""
+
+    input: str
+    target: str
+    choices: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Template:
+    """One hard prompt. `origin` says in messages where it was read: a file, or the config fields."""
+
+    name: str
+    id: str
+    jinja: str
+    answer_choices: str = ""
+    metadata: Metadata = Metadata()
+    origin: str = "task.input"
+
+    def __post_init__(self) -> None:
+        if len(self.jinja) + len(self.answer_choices) > LONGEST_SOURCE:
+            raise UserError(f"{self} is longer than the {LONGEST_SOURCE} characters that a template may have.")
+        if SEPARATOR not in self.jinja:
+            raise UserError(f"{self} has no `{SEPARATOR}` between input and target.")
+        self._check_choices()
+        try:
+            self._syntax()
+        except jinja2.TemplateSyntaxError as error:
+            raise UserError(f"{self} is not valid jinja (line {error.lineno}): {error.message}.") from error
+
+    def __str__(self) -> str:
+        return f"template {self.name!r} of {self.origin}"
+
+    def _syntax(self) -> list[jinja2.nodes.Template]:
+        return [ENVIRONMENT.parse(source) for source in (self.jinja, self.answer_choices)]
+
+    @functools.cached_property
+    def columns(self) -> frozenset[str]:
+        """The columns of a row that the template reads."""
+        names = frozenset().union(*(jinja2.meta.find_undeclared_variables(tree) for tree in self._syntax()))
+        return names - {"answer_choices"} - ENVIRONMENT.globals.keys()
+
+    @functools.cached_property
+    def fixed_choices(self) -> tuple[str, ...] | None:
+        """The answer choices if they are the same for every row, () for free text, None if they depend on the row."""
+        if any(jinja2.meta.find_undeclared_variables(tree) for tree in self._syntax()[1:]):
+            return None
+        return distinct(self.render_choices({}))
+
+    @functools.cached_property
+    def written_choices(self) -> tuple[str, ...]:
+        """The answer choices as they are written out; () where jinja makes them, and for free text."""
+        written = self.answer_choices.strip()
+        return () if not written or "{" in written else tuple(map(str.strip, written.split(SEPARATOR)))
+
+    @property
+    def repeated(self) -> tuple[str, ...]:
+        """Those of the choices written out that are listed more than once."""
+        return distinct(choice for choice in self.written_choices if self.written_choices.count(choice) > 1)
+
+    @functools.cached_property
+    def _compiled(self) -> tuple[jinja2.Template, jinja2.Template]:
+        return ENVIRONMENT.from_string(self.jinja), ENVIRONMENT.from_string(self.answer_choices)
+
+    def render_choices(self, row: Mapping[str, Any]) -> tuple[str, ...]:
+        """The answer choices of a row whose text is protected, as listed; the choices still are."""
+        text = self._compiled[1].render(row).strip()
+        return tuple(choice.strip() for choice in text.split(SEPARATOR)) if text else ()
+
+    def _check_choices(self) -> None:
+        """Refuses choices written out of which one is empty, or not two differ; a row's own text may be such."""
+        choices, written = self.written_choices, self.answer_choices.strip()
+        if not all(choices):
+            raise UserError(f"{self} has an empty answer choice in {written!r}: write `{SEPARATOR}` only between two.")
+        if choices and len(set(choices)) < 2:
+            raise UserError(
+                f"{self} has no two answer choices that differ in {written!r}: write at least two, separated by "
+                f"`{SEPARATOR}`."
+            )
+
+    def render(self, row: Mapping[str, Any]) -> Rendered | None:
+        """The row as text, or None when the template does not apply to it, or it has no two answer choices that differ.
+
+        Raises UserError for a column that the row lacks, for an answer choice that does not exist, and for anything
+        else that goes wrong inside the template, what the sandbox forbids included.
+        """
+        row = {name.replace("-", "_"): value for name, value in row.items()}
+        used = {name: protect(row[name]) for name in self.columns & row.keys()}
+        used[DRAWS] = Draws(self.id, used.copy())
+        try:
+            choices = self.render_choices(used)
+            text = self._compiled[0].render(used, answer_choices=Choices(choices))
+        except Exception as error:  # templates are data: whatever they raise is a fault of theirs
+            raise UserError(self._complaint(error, row)) from error
+        parts = [restore(part.strip()) for part in text.split(SEPARATOR)]
+        differing = distinct(map(restore, choices))
+        if len(parts) != 2 or not all(parts) or len(differing) == 1:
+            return None
+        return Rendered(parts[0], parts[1], differing)
+
+    def _complaint(self, error: Exception, row: Mapping[str, Any]) -> str:
+        lacking, reason = sorted(self.columns - row.keys()), str(error).rstrip(".")
+        if isinstance(error, SecurityError):
+            return f"{self} does what templates may not: {reason}."
+        if isinstance(error, jinja2.UndefinedError) and lacking:
+            return f"{self} uses the column {lacking[0]!r}, but the columns are {', '.join(row)}; see task.template."
+        return f"{self} cannot be rendered: {reason}."
+
+
+def distinct(choices: Iterable[str]) -> tuple[str, ...]:
+    """Each of them once, in order of first occurrence."""
+    return tuple(dict.fromkeys(choices))
+
+
+def protect(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.replace(SEPARATOR, PROTECTED)
+    if isinstance(value, Mapping):
+        return {name: protect(part) for name, part in value.items()}
+    return [protect(part) for part in value] if isinstance(value, list | tuple) else value
+
+
+def restore(text: str) -> str:
+    return text.replace(PROTECTED, SEPARATOR)
+
+
+class Loader(yaml.SafeLoader):
+    """Safe YAML plus promptsource's two tags, read as plain mappings."""
+
+
+def _mapping(loader: Loader, node: Any) -> dict[Any, Any]:
+    """Refuses equal keys, of which YAML's own loader keeps the last."""
+    if isinstance(node, yaml.MappingNode):
+        names = [(key.tag, str(key.value)) for key, _ in node.value]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise yaml.constructor.ConstructorError(None, None, f"key {twice[0][1]!r} is there twice", node.start_mark)
+    return loader.construct_mapping(node, deep=True)
+
+
+Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+Loader.add_constructor("!Template", _mapping)
+Loader.add_constructor("!TemplateMetadata", _mapping)
+
+
+def _root(directory: str | None) -> Traversable:
+    return pathlib.Path(directory) if directory else importlib.resources.files("infoprompt_jax.data") / "hard_prompts"
+
+
+def _file(directory: str | None, dataset: str) -> Traversable:
+    """The data set's own file, or the nearest one above it: anli/r1 is served by anli/templates.yaml."""
+    parts = pathlib.PurePosixPath(dataset).parts
+    for depth in range(len(parts), 0, -1):
+        file = _root(directory).joinpath(*parts[:depth], "templates.yaml")
+        if file.is_file():
+            return file
+    if directory and bigbench.is_task(dataset):
+        return _file(None, dataset)  # promptsource has none for them
+    raise UserError(
+        f"There are no hard prompts for {dataset} in {_root(directory)}: give task.templates_dir a folder that holds "
+        f"{dataset}/templates.yaml, or write the prompt in task.input and task.target."
+    )
+
+
+def _template(entry: Any, origin: str) -> Template:
+    if not isinstance(entry, Mapping) or not {"name", "jinja"} <= entry.keys():
+        raise UserError(f"A template of {origin} lacks `name` or `jinja`.")
+    metadata, choices = entry.get("metadata") or {}, entry.get("answer_choices") or ""
+    if not isinstance(metadata, Mapping):
+        raise UserError(f"Template {entry['name']!r} of {origin} has metadata={metadata!r}, but they are a mapping.")
+    if not isinstance(choices, str):
+        raise UserError(
+            f"Template {entry['name']!r} of {origin} has answer_choices={choices!r}, but they are one text: write "
+            f"'first {SEPARATOR} second'."
+        )
+    return Template(
+        name=str(entry["name"]),
+        id=str(entry.get("id") or entry["name"]),
+        jinja=str(entry["jinja"]),
+        answer_choices=choices,
+        metadata=Metadata(
+            metadata.get("original_task"), metadata.get("choices_in_prompt"), tuple(metadata.get("metrics") or ())
+        ),
+        origin=origin,
+    )
+
+
+def load_templates(directory: str | None, dataset: str) -> dict[str, Template]:
+    """The hard prompts of a data set by name, in file order; `directory=None` (or "") = the ones of this package.
+
+    Raises UserError if there is no file, it is not YAML, or one of its templates is not valid jinja.
+    """
+    file = _file(directory, dataset)
+    try:
+        content = yaml.load(file.read_text(encoding="utf-8"), Loader)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{file} is not YAML in promptsource's format: {' '.join(str(error).split())}.") from error
+    entries = content.get("templates") if isinstance(content, Mapping) else None
+    if not isinstance(entries, Mapping) or not entries:
+        raise UserError(f"{file} has no templates under the key `templates`.")
+    templates: dict[str, Template] = {}
+    for template in (_template(entry, str(file)) for entry in entries.values()):
+        if template.name in templates:
+            raise UserError(f"{file} has two templates of the name {template.name!r}: rename one of them.")
+        templates[template.name] = template
+    return templates
+
+
+def choose(templates: Mapping[str, Template], name: str) -> list[Template]:
+    """The template of that name; for `all` those that ask for the original task, or every one if none says so."""
+    if name == "all":
+        return [t for t in templates.values() if t.metadata.original_task] or list(templates.values())
+    if name in templates:
+        return [templates[name]]
+    near = difflib.get_close_matches(name, templates, n=3, cutoff=0.0)
+    origin = next(iter(templates.values())).origin
+    raise UserError(f"{name!r} is not a template of {origin}: the nearest are {near}; set task.template.")

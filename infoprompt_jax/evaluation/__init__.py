@@ -1,0 +1,1 @@
+"""Evaluation: from batches to predictions, and metrics."""

@@ -1,0 +1,201 @@
+"""M prompts trained in one jitted step on one backbone; the usual run is M = 1 and has no other code path.
+
+The trainable tree, its optimiser state, the batch and the hyper-parameters carry a leading axis M and the member's step
+is mapped over it; the frozen weights are not. A member sees nothing of the others: its own data, key, learning rate and
+weights of the terms, its own clipping, and a loss that is not finite stops that member alone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+from jax.sharding import Mesh
+
+from infoprompt_jax.fleet import optimizers
+from infoprompt_jax.infoprompt.objective import INFERENCE, Batch, Objective
+from infoprompt_jax.t5 import partition
+
+# The streams of a member's key; a step's key is the step stream's key folded with the step.
+INIT, STEP = 0, 1
+
+
+class FleetState(NamedTuple):
+    """All that a run changes and a checkpoint holds; the leading axis of every leaf but `step` is M."""
+
+    step: jax.Array  # int32: steps done
+    trainable: Any
+    optimizer: Any
+    active: jax.Array  # bool: whether the member still trains
+    failed: jax.Array  # int32: the step at which the loss was not finite; -1 = never
+    best: Any  # the prediction's share of `trainable` at the best evaluation
+    best_metric: jax.Array  # float32; -inf before the first evaluation
+    best_step: jax.Array  # int32
+    stale: jax.Array  # int32: evaluations since the best
+
+
+@dataclasses.dataclass(frozen=True)
+class Fleet:
+    """The program of a fleet. `hyper` (a dict of [M] arrays) and `keys` [M] are data, not part of it."""
+
+    objective: Objective
+    optimizer: optax.GradientTransformationExtraArgs
+    total_steps: int
+    mesh: Mesh
+    accumulate: int = 1
+    at_once: int = 0  # members whose activations are in memory together; 0 = all
+
+    def init(self, trainables: list[Any]) -> FleetState:
+        """The state before the first step, from one trainable tree a member."""
+        trainable = jax.tree.map(lambda *leaves: jnp.stack(leaves), *trainables)
+        members = len(trainables)
+        state = FleetState(
+            step=jnp.int32(0),
+            trainable=trainable,
+            optimizer=jax.vmap(self.optimizer.init)(trainable),
+            active=jnp.ones(members, bool),
+            failed=jnp.full(members, -1, jnp.int32),
+            best=jax.tree.map(jnp.copy, inference(trainable)),
+            best_metric=jnp.full(members, -jnp.inf, jnp.float32),
+            best_step=jnp.zeros(members, jnp.int32),
+            stale=jnp.zeros(members, jnp.int32),
+        )
+        return partition.place_replicated(state, self.mesh)
+
+    @functools.cached_property
+    def step(self) -> Any:
+        """`step(state, frozen, batch, hyper, keys) -> (state, metrics)`; donates `state`, metrics are [M]."""
+        return jax.jit(self._step, donate_argnums=0, out_shardings=partition.replicated(self.mesh))
+
+    @functools.cached_property
+    def scores(self) -> Any:
+        """`scores(trainable, frozen, batch) -> [M, B, C]`."""
+
+        def mapped(trainable: Any, frozen: nnx.State, batch: Batch) -> jax.Array:
+            return self._each(lambda own, rows: self.objective.scores(own, frozen, rows), trainable, batch)
+
+        return jax.jit(mapped, out_shardings=partition.replicated(self.mesh))
+
+    @functools.cached_property
+    def generate(self) -> Any:
+        """`generate(trainable, frozen, batch, max_length) -> [M, B, max_length]` tokens."""
+
+        def mapped(trainable: Any, frozen: nnx.State, batch: Batch, max_length: int) -> jax.Array:
+            def member(own: Any, rows: Batch) -> jax.Array:
+                return self.objective.generate(own, frozen, rows, max_length=max_length)
+
+            return self._each(member, trainable, batch)
+
+        return jax.jit(mapped, static_argnums=3, out_shardings=partition.replicated(self.mesh))
+
+    @functools.cached_property
+    def features(self) -> Any:
+        """`features(frozen, inputs [B, L]) -> [B, D]`: un-prompted, float32."""
+
+        def unprompted(frozen: nnx.State, inputs_BL: jax.Array) -> jax.Array:
+            return self.objective.features(nnx.merge(self.objective.graph, frozen), {"inputs": inputs_BL})
+
+        return jax.jit(unprompted, out_shardings=partition.replicated(self.mesh))
+
+    def _step(
+        self, state: FleetState, frozen: nnx.State, batch: Batch, hyper: dict[str, jax.Array], keys: jax.Array
+    ) -> tuple[FleetState, dict[str, jax.Array]]:
+        member = functools.partial(self._member_step, frozen=frozen, step=state.step)
+        trainable, optimizer, finite, metrics = self._each(
+            member, state.trainable, state.optimizer, state.active, batch, hyper, keys
+        )
+        metrics |= {"active": state.active, "finite": finite}
+        failed = jnp.where(state.active & ~finite, state.step, state.failed)
+        state = state._replace(
+            step=state.step + 1, trainable=trainable, optimizer=optimizer, active=state.active & finite, failed=failed
+        )
+        return state, metrics
+
+    def _each(self, member: Callable[..., Any], *arguments: Any) -> Any:
+        """`member` of each member's part of the arguments, `at_once` of them together."""
+        members = len(jax.tree.leaves(arguments)[0])
+        if not 0 < self.at_once < members:
+            return jax.vmap(member)(*arguments)
+        return jax.lax.map(lambda own: member(*own), arguments, batch_size=self.at_once)
+
+    def _member_step(
+        self,
+        trainable: Any,
+        optimizer: Any,
+        active: jax.Array,
+        batch: Batch,
+        hyper: dict[str, jax.Array],
+        key: jax.Array,
+        *,
+        frozen: nnx.State,
+        step: jax.Array,
+    ) -> tuple[Any, Any, jax.Array, dict[str, jax.Array]]:
+        key = jax.random.fold_in(jax.random.fold_in(key, STEP), step)
+        gradient, metrics = self._gradient(trainable, frozen, batch, hyper, key, step / self.total_steps)
+        metrics["gradient_norm"] = optax.tree.norm(gradient)
+        rates = optimizers.step_sizes(hyper, step, self.total_steps)
+        updates, stepped = self.optimizer.update(gradient, optimizer, trainable, step_sizes=rates)
+        finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(metrics["gradient_norm"])
+
+        def keep(new: Any, old: Any) -> Any:
+            return jax.tree.map(lambda a, b: jnp.where(active & finite, a, b), new, old)
+
+        metrics["learning_rate"] = rates.prompt
+        updated = optax.apply_updates(trainable, updates)
+        return keep(updated, trainable), keep(stepped, optimizer), finite, metrics
+
+    def _gradient(
+        self, trainable: Any, frozen: nnx.State, batch: Batch, hyper: dict, key: jax.Array, progress: jax.Array
+    ) -> tuple[Any, dict[str, jax.Array]]:
+        """Gradient over `trainable` alone, and the loss's parts; the mean over `accumulate` micro-batches."""
+        differentiate = jax.grad(self.objective.loss, has_aux=True)
+        if self.accumulate == 1:
+            return differentiate(trainable, frozen, batch, hyper, key, progress)
+
+        def micro(index_batch: tuple[jax.Array, Batch]) -> Any:
+            index, rows = index_batch
+            return differentiate(trainable, frozen, rows, hyper, jax.random.fold_in(key, index), progress)
+
+        # Micro-batch i takes rows i, i + A, ...: each then spans all devices of the data axis.
+        split = jax.tree.map(lambda x: x.reshape(-1, self.accumulate, *x.shape[1:]).swapaxes(0, 1), batch)
+        results = jax.lax.map(micro, (jnp.arange(self.accumulate), split))
+        return jax.tree.map(lambda x: x.mean(axis=0), results)
+
+
+def inference(trainable: Any) -> Any:
+    """The part of a trainable tree that predictions need."""
+    return {name: trainable[name] for name in INFERENCE if name in trainable}
+
+
+@jax.jit
+def record_best(state: FleetState, metric: jax.Array, patience: jax.Array) -> FleetState:
+    """Takes note of an evaluation's metric [M] (larger is better); members past their patience become inactive.
+
+    `patience` is a number of evaluations without improvement; 0 = never stop early.
+    """
+    # Of equal evaluations the later is kept, for it has trained longer; only a higher one resets the patience.
+    better = (metric >= state.best_metric) & (state.active | (state.best_metric == -jnp.inf))
+
+    def pick(new: jax.Array, old: jax.Array) -> jax.Array:
+        return jnp.where(better.reshape(-1, *(1,) * (new.ndim - 1)), new, old)
+
+    stale = jnp.where(metric > state.best_metric, 0, state.stale + 1)
+    return state._replace(
+        best=jax.tree.map(pick, inference(state.trainable), state.best),
+        best_metric=jnp.where(better, metric, state.best_metric),
+        best_step=jnp.where(better, state.step, state.best_step),
+        stale=stale,
+        active=state.active & ((patience == 0) | (stale < patience)),
+    )
+
+
+def member_keys(seeds: list[int]) -> jax.Array:
+    """One key a member, [M]; a member's key depends on its own seed alone."""
+    return jax.vmap(jax.random.key)(jnp.asarray(np.array(seeds, np.uint32)))

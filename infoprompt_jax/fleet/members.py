@@ -1,0 +1,98 @@
+"""From a config to the members of its fleet.
+
+A member is a name and the run's config with the member's own fields in it (`settings.PER_MEMBER`). Members are the
+product of `fleet.members` (explicit overrides), `fleet.variants` (which of InfoPrompt's terms are on) and
+`fleet.seeds`; members that differ in their variant alone share initialisation, data order and noise, so that they can
+be compared in pairs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+
+import ml_collections
+import numpy as np
+
+from infoprompt_jax import settings
+from infoprompt_jax.errors import UserError
+from infoprompt_jax.fleet.optimizers import SCHEDULES
+from infoprompt_jax.settings import PER_MEMBER
+
+VARIANTS: dict[str, dict[str, float]] = {
+    "run": {},
+    "both": {},
+    "plain": {"infoprompt.gamma": 0.0, "infoprompt.beta": 0.0, "infoprompt.kappa": 0.0},
+    "head": {"infoprompt.beta": 0.0},
+    "representation": {"infoprompt.gamma": 0.0},
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Member:
+    """`config` is the run's config with this member's overrides applied."""
+
+    name: str
+    config: ml_collections.ConfigDict
+
+
+def expand(config: ml_collections.ConfigDict) -> list[Member]:
+    """The fleet's members, in a fixed order.
+
+    Raises:
+      UserError: an unknown variant, a field that a member cannot set for itself, or two members of one name.
+    """
+    fleet, members = config.fleet, []
+    for own, variant, seed in itertools.product(
+        fleet.members or ({},), fleet.variants or ("run",), fleet.seeds or (None,)
+    ):
+        if variant not in VARIANTS:
+            raise UserError(f"fleet.variants holds {variant!r}: choose from {', '.join(VARIANTS)}.")
+        own = dict(own)
+        parts = [own.pop("name", None), variant if variant != "run" else None]
+        overrides = {**VARIANTS[variant], **own, **({} if seed is None else {"seed": seed})}
+        name = "-".join(str(part) for part in parts if part) or "run"
+        members.append(Member(name if seed is None else f"{name}-seed{seed}", _override(config, overrides)))
+    names = [member.name for member in members]
+    for name in names:
+        if name.startswith(".") or not set(name).isdisjoint("/\\\0"):
+            raise UserError(f"fleet.members holds the name {name!r}: choose one that can be a directory's name.")
+    if len(set(names)) < len(names):
+        raise UserError(
+            f"Two members are both named {max(names, key=names.count)!r}: give each its name in fleet.members."
+        )
+    return members
+
+
+def _override(config: ml_collections.ConfigDict, overrides: dict) -> ml_collections.ConfigDict:
+    config = config.copy_and_resolve_references()
+    for field, value in overrides.items():
+        if field not in PER_MEMBER:
+            raise UserError(
+                f"fleet.members sets {field!r}, which all members share: a member may set {', '.join(PER_MEMBER)}."
+            )
+        try:
+            config.update_from_flattened_dict({field: value})
+        except TypeError as error:
+            raise UserError(f"fleet.members sets {field}={value!r}, which is of the wrong type: {error}.") from error
+    if overrides.keys() & {"task.input", "task.target"} and (config.task.input or config.task.target):
+        config.task.templates_dir = ""  # it is for the members without a hard prompt of their own
+    return settings.check(config)
+
+
+def data_seed(config: ml_collections.ConfigDict, seed: int) -> int:
+    """What draws the data of a member with this seed: `data.seed`, which all members share, or else its own."""
+    return config.data.seed if config.data.seed >= 0 else seed
+
+
+def hyper_parameters(members: list[Member], estimators: tuple[str, ...]) -> dict[str, np.ndarray]:
+    """What `fleet.step` takes as data: one array [M] a number that members may set for themselves."""
+
+    def column(section: str, field: str) -> np.ndarray:
+        return np.array([member.config[section][field] for member in members], np.float32)
+
+    hyper = {field: column("infoprompt", field) for field in ("beta", "gamma", "kappa", "decay")}
+    hyper |= {field: column("train", field) for field in ("learning_rate", "critic_learning_rate", "warmup")}
+    hyper["schedule"] = np.array([SCHEDULES.index(m.config.train.schedule) for m in members], np.int32)
+    hyper["estimator"] = np.array([estimators.index(m.config.infoprompt.estimator) for m in members], np.int32)
+    return hyper

@@ -1,0 +1,1 @@
+"""Soft prompts: their kinds and first values, and prompts saved on disk."""

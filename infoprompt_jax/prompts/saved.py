@@ -1,0 +1,274 @@
+"""Saved soft prompts: our own directory, PEFT adapters, NumPy files and T5X checkpoints.
+
+Ours is `prompt.safetensors`, which holds `prompt/value` [P, D] and whatever was trained with it (an instance prompt's
+generator, a verbalizer, a posterior), beside `prompt.json`, the metadata: backbone, fingerprint, kind, init, tasks,
+step, metrics. What a path holds is told by its content, never by its name.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from infoprompt_jax.errors import UserError
+from infoprompt_jax.files import whole
+from infoprompt_jax.t5 import t5x
+from infoprompt_jax.t5.torch_pickle import TorchPickle, TorchPickleError
+
+log = logging.getLogger(__name__)
+
+VALUE, GENERATOR = "prompt/value", "generator/"  # a tensor's name, and how those of an instance prompt begin
+NUMPY_MAGIC = b"\x93NUMPY"
+FILES = {
+    "infoprompt": {"prompt.json", "prompt.safetensors"},
+    "peft": {"adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"},  # .bin before PEFT 0.5
+}
+
+
+@dataclasses.dataclass(eq=False)
+class Prompt:
+    """A soft prompt: `value_PD`, float32 [P, D], and in `tensors`, by name, what was trained with it.
+
+    An instance-conditioned prompt has the tensors generator/down and generator/up; its value is what they add to.
+    """
+
+    value_PD: np.ndarray
+    metadata: dict[str, Any] = dataclasses.field(default_factory=dict)
+    tensors: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+
+    @property
+    def width(self) -> int:
+        return self.value_PD.shape[-1]
+
+    @property
+    def kind(self) -> str:
+        return "instance" if any(name.startswith(GENERATOR) for name in self.tensors) else "static"
+
+
+def load_prompt(path: str | pathlib.Path, field: str = "prompt.init") -> Prompt:
+    """Reads a saved prompt of any supported format.
+
+    Args:
+      path: our directory; a PEFT adapter's directory; a NumPy file [P, D]; a T5X checkpoint with one prompt parameter,
+        or the zarr directory of that parameter.
+      field: the config field that errors name.
+
+    Raises:
+      UserError: nothing is there, or no prompt, or one that is damaged or not finite.
+    """
+    path = pathlib.Path(path).expanduser()
+    prompt = _reader(path, field)(path, field)
+    prompt.value_PD = _matrix(prompt.value_PD, path, field)
+    for name, array in prompt.tensors.items():
+        _check_finite(name, array, path, field)
+    return prompt
+
+
+def save_prompt(path: str | pathlib.Path, prompt: Prompt, format: str = "infoprompt") -> None:
+    """Writes a prompt, whole or not at all; an older one of the same format is replaced.
+
+    Args:
+      path: of the directory ("infoprompt", "peft") or file ("npy").
+      prompt: "peft" and "npy" hold its value alone, without `tensors`; "npy" drops the metadata too.
+      format: "infoprompt", "peft" or "npy".
+
+    Raises:
+      UserError: the format cannot hold this prompt, or something else stands at the path.
+    """
+    path = pathlib.Path(path).expanduser()
+    if format not in (*FILES, "npy"):
+        raise UserError(f"format={format!r} is not one of infoprompt, peft, npy.")
+    if prompt.kind == "instance" and format != "infoprompt":
+        raise UserError(
+            f"An instance-conditioned prompt cannot be saved as {format}, which holds one matrix: "
+            "choose format='infoprompt'."
+        )
+    if not _is_replaceable(path, format):
+        raise UserError(f"{str(path)!r} exists and is not a prompt saved as {format}: choose another path.")
+    with whole(path) as partial:
+        WRITERS[format](partial, prompt)
+
+
+def check_prompt(prompt: Prompt, width: int, fingerprint: str, field: str) -> None:
+    """Refuses a prompt that was made for another backbone than the one of this width and fingerprint.
+
+    Raises:
+      UserError: naming `field`, the config field that the prompt comes from.
+    """
+    if prompt.width != width:
+        raise UserError(f"{field}: the prompt has width {prompt.width}, but the backbone's is {width}.")
+    made_for = prompt.metadata.get("fingerprint")
+    if made_for not in (None, fingerprint):
+        name = prompt.metadata.get("backbone", "another backbone")
+        raise UserError(
+            f"{field}: the prompt was trained on {name} with fingerprint {made_for}, but this backbone's is "
+            f"{fingerprint}: set backbone.name to the former."
+        )
+
+
+def _is_replaceable(path: pathlib.Path, format: str) -> bool:
+    if format == "npy":
+        return not path.exists() or _is_numpy(path)
+    return not path.exists() or (path.is_dir() and {file.name for file in path.iterdir()} <= FILES[format])
+
+
+def _is_numpy(path: pathlib.Path) -> bool:
+    if not path.is_file():
+        return False
+    with path.open("rb") as stream:
+        return stream.read(len(NUMPY_MAGIC)) == NUMPY_MAGIC
+
+
+def _write_infoprompt(path: pathlib.Path, prompt: Prompt) -> None:
+    from safetensors.numpy import save_file
+
+    path.mkdir()
+    tensors = {**prompt.tensors, VALUE: np.asarray(prompt.value_PD, np.float32)}
+    save_file({name: np.ascontiguousarray(t) for name, t in tensors.items()}, path / "prompt.safetensors")
+    (path / "prompt.json").write_text(json.dumps({"kind": prompt.kind, **prompt.metadata}, indent=2))
+
+
+def _write_peft(path: pathlib.Path, prompt: Prompt) -> None:
+    """One matrix [P, D] for the encoder: PEFT's default for such models, [2P, D], uses only half of its rows."""
+    from safetensors.numpy import save_file
+
+    value = np.ascontiguousarray(prompt.value_PD, np.float32)
+    length, width = value.shape
+    config = {
+        "peft_type": "PROMPT_TUNING",
+        "task_type": "SEQ_2_SEQ_LM",
+        "base_model_name_or_path": prompt.metadata.get("backbone"),
+        "num_virtual_tokens": length,
+        "token_dim": width,
+        "num_transformer_submodules": 1,
+        "prompt_tuning_init": "RANDOM",
+        "inference_mode": True,
+    }
+    path.mkdir()
+    save_file({"prompt_embeddings": value}, path / "adapter_model.safetensors", metadata={"format": "pt"})
+    (path / "adapter_config.json").write_text(json.dumps(config, indent=2))
+
+
+def _write_npy(path: pathlib.Path, prompt: Prompt) -> None:
+    with path.open("wb") as stream:
+        np.save(stream, np.asarray(prompt.value_PD, np.float32), allow_pickle=False)
+
+
+WRITERS = {"infoprompt": _write_infoprompt, "peft": _write_peft, "npy": _write_npy}
+
+
+def _refusal(path: pathlib.Path, field: str, why: str) -> UserError:
+    return UserError(f"{field}: {str(path)!r} {why}.")
+
+
+def _reader(path: pathlib.Path, field: str) -> Callable[[pathlib.Path, str], Prompt]:
+    if not path.exists():
+        raise _refusal(path, field, "does not exist")
+    if _is_numpy(path):
+        return _read_numpy
+    if any((path / name).exists() for name in FILES["infoprompt"]):
+        return _read_infoprompt
+    if (path / "adapter_config.json").exists():
+        return _read_peft
+    if (path / ".zarray").exists():
+        return _read_zarr
+    if t5x.find(path, field):
+        return _read_t5x
+    formats = "a directory with prompt.safetensors, a PEFT adapter, a NumPy file or a T5X checkpoint"
+    raise _refusal(path, field, f"is not a saved prompt: {formats} was expected")
+
+
+def _matrix(value: np.ndarray, path: pathlib.Path, field: str) -> np.ndarray:
+    """The value as float32 [P, D]."""
+    if value.ndim != 2 or not jnp.issubdtype(value.dtype, jnp.floating):
+        found = f"{value.dtype} of shape {list(value.shape)}"
+        raise _refusal(path, field, f"holds {found}, but a matrix [P, D] of floats was expected")
+    with np.errstate(over="ignore"):  # float64 beyond float32 is infinite, which is refused next
+        value = value.astype(np.float32)
+    _check_finite("the prompt", value, path, field)
+    return value
+
+
+def _check_finite(name: str, array: np.ndarray, path: pathlib.Path, field: str) -> None:
+    if not np.isfinite(array).all():
+        raise _refusal(path, field, f"holds NaN or infinity in {name}")
+
+
+def _json(path: pathlib.Path, name: str, field: str) -> dict[str, Any]:
+    try:
+        content = json.loads((path / name).read_text())
+    except (OSError, ValueError) as error:
+        raise _refusal(path, field, f"lacks a readable {name} ({error})") from error
+    if not isinstance(content, dict):
+        raise _refusal(path, field, f"holds a {name} that is not a JSON object")
+    return content
+
+
+def _tensors(path: pathlib.Path, name: str, field: str) -> dict[str, np.ndarray]:
+    import safetensors
+    from safetensors.numpy import load_file
+
+    try:
+        if not name.endswith(".bin"):
+            return load_file(path / name)
+        file = TorchPickle(path / name)
+        return {tensor: file.read(tensor) for tensor in file.names}
+    except (safetensors.SafetensorError, TorchPickleError, OSError) as error:
+        raise _refusal(path, field, f"lacks a readable {name} ({error})") from error
+
+
+def _read_infoprompt(path: pathlib.Path, field: str) -> Prompt:
+    tensors = _tensors(path, "prompt.safetensors", field)
+    metadata = _json(path, "prompt.json", field)
+    if VALUE not in tensors:
+        raise _refusal(path, field, f"holds no {VALUE} in prompt.safetensors")
+    return Prompt(tensors.pop(VALUE), metadata, tensors)
+
+
+def _read_peft(path: pathlib.Path, field: str) -> Prompt:
+    config = _json(path, "adapter_config.json", field)
+    if config.get("peft_type") != "PROMPT_TUNING":
+        raise _refusal(path, field, f"is a PEFT adapter of type {config.get('peft_type')}, not PROMPT_TUNING")
+    pickled = (path / "adapter_model.bin").exists() and not (path / "adapter_model.safetensors").exists()
+    tensors = _tensors(path, "adapter_model.bin" if pickled else "adapter_model.safetensors", field)
+    value = tensors.get("prompt_embeddings")
+    if value is not None:
+        value = _matrix(value, path, field)
+    length = config.get("num_virtual_tokens")
+    if value is None or not isinstance(length, int) or len(value) not in (length, 2 * length):
+        found = "no prompt_embeddings" if value is None else f"{len(value)} rows of prompt_embeddings"
+        raise _refusal(path, field, f"holds {found} for num_virtual_tokens={length}")
+    metadata = {"kind": "static", "format": "peft", "backbone": config.get("base_model_name_or_path")}
+    if len(value) == 2 * length:
+        note = f"rows {length} to {2 * length - 1} of prompt_embeddings were dropped: PEFT never uses the second half"
+        log.warning("%s: %s", path, note)
+        metadata["note"] = note
+    return Prompt(value[:length], metadata)
+
+
+def _read_numpy(path: pathlib.Path, field: str) -> Prompt:
+    try:
+        value = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise _refusal(path, field, f"cannot be read as a NumPy array ({error})") from error
+    return Prompt(value, {"kind": "static", "format": "npy"})
+
+
+def _read_zarr(path: pathlib.Path, field: str) -> Prompt:
+    return Prompt(t5x.read_zarr(path, field), {"kind": "static", "format": "t5x"})
+
+
+def _read_t5x(path: pathlib.Path, field: str) -> Prompt:
+    checkpoint = t5x.Checkpoint(t5x.find(path, field) or path, field)
+    names = sorted(name for name in checkpoint.parameters if name.split(".")[-1] == "prompt")
+    if len(names) != 1:
+        found = ", ".join(names) or "none"
+        raise checkpoint.refusal(f"should hold one parameter named prompt, but holds {found}")
+    return Prompt(checkpoint.read(names[0]), {"kind": "static", "format": "t5x", "parameter": names[0]})

@@ -1,0 +1,1 @@
+"""Reports: curves, tables and pages for people."""

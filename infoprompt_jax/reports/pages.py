@@ -1,0 +1,96 @@
+"""A page in one file: it asks nothing of the network, runs no script, and shows data as text only.
+
+All of it is made by `tag`, which escapes whatever was not made by `tag` itself: a hard prompt that holds <script> is
+read, not run. Should something slip through, the page's own policy forbids browsers to load or to run anything.
+"""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from markupsafe import Markup
+
+from infoprompt_jax.files import whole
+
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+STYLE = Markup("""
+:root { color-scheme: light }
+body { font: 16px/1.5 system-ui, "DejaVu Sans", sans-serif; color: #1a1a1a; background: #fff;
+       max-width: 72rem; margin: 0 auto; padding: 1rem; overflow-wrap: anywhere }
+h1 { font-size: 1.6rem; line-height: 1.2 }
+h2 { font-size: 1.3rem; margin: 2.5rem 0 .5rem } h3 { margin: 1.5rem 0 .4rem }
+p { max-width: 48rem } a { color: #00588a } small, figcaption { color: #555; font-size: .875rem }
+nav { display: flex; flex-wrap: wrap; gap: .3rem 1.2rem; margin: 1rem 0 }
+.wide { overflow-x: auto; margin: .5rem 0 1rem }
+table { border-collapse: collapse; font-size: .875rem; overflow-wrap: normal }
+th, td { padding: .3rem .7rem; border-bottom: 1px solid #ddd; text-align: left; vertical-align: top }
+thead th { border-bottom: 2px solid #888; vertical-align: bottom; line-height: 1.25 }
+.figure { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums }
+.name { min-width: 7rem }
+td small { display: block; white-space: nowrap }
+.wide tr > :first-child { position: sticky; left: 0; z-index: 1; background: #fff }
+.side { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(20rem, 100%), 1fr)); gap: .5rem 1.5rem;
+        margin: .5rem 0 1.2rem }
+figure { margin: .5rem 0 1rem } svg.map { width: 100%; background: #fafafa; border: 1px solid #ddd }
+svg.map path { stroke: #fff; stroke-width: .8 }
+svg.map a:hover path, svg.map a:focus path { stroke: #000; stroke-width: 2 }
+.legend { display: flex; flex-wrap: wrap; gap: .2rem 1.1rem; list-style: none; padding: 0; margin: .5rem 0 }
+.legend svg { width: 1em; height: 1em; vertical-align: -.12em; margin-right: .35em }
+.heat td { text-align: center; padding: .2rem .3rem; min-width: 2.3rem; border: 1px solid #eee }
+.heat th { border: 0; padding: .2rem .5rem; font-weight: normal }
+.heat tbody th { text-align: right; white-space: nowrap }
+.heat thead th { writing-mode: vertical-rl; transform: rotate(180deg); white-space: nowrap; padding: .5rem .2rem }
+.heat thead td { border: 0 }
+details { border-top: 1px solid #ddd; padding: .4rem 0 }
+summary { cursor: pointer } summary small { margin-left: .8rem; font-variant-numeric: tabular-nums }
+blockquote { margin: 0; padding: .4rem .7rem; background: #f6f6f6; border-left: 3px solid #0072B2; font-size: .875rem;
+             white-space: pre-wrap; max-height: 14rem; overflow: auto }
+:target { background: #fff0b3; outline: 4px solid #fff0b3 }
+""")
+
+
+def tag(name: str, *content: object, **attributes: object) -> Markup:
+    """An element; `class_` is the attribute class. Text becomes text, whatever it holds."""
+    given = (Markup(' {}="{}"').format(key.rstrip("_"), value) for key, value in attributes.items())
+    return Markup("<{0}{1}>{2}</{0}>").format(name, Markup("").join(given), join(content))
+
+
+def join(parts: Iterable[object], separator: str = "") -> Markup:
+    return Markup(separator).join(parts)  # type: ignore[arg-type]  (it escapes whatever is not Markup)
+
+
+def table(header: Sequence[object], rows: Iterable[Sequence[object]], names: int = 1) -> Markup:
+    """A table that can be scrolled sideways; the first `names` columns are words, the others figures."""
+
+    def cells(kind: str, row: Sequence[object]) -> Markup:
+        return tag("tr", *(tag(kind, x, class_="name" if i < names else "figure") for i, x in enumerate(row)))
+
+    body = (cells("td", row) for row in rows)
+    return tag("div", tag("table", tag("thead", cells("th", header)), tag("tbody", *body)), class_="wide")
+
+
+def fold(summary: object, *content: object) -> Markup:
+    """What is shown when it is clicked."""
+    return tag("details", tag("summary", summary), *content)
+
+
+def bullets(items: Iterable[object], **attributes: Any) -> Markup:
+    return tag("ul", *(tag("li", item) for item in items), **attributes)
+
+
+def write(path: str | pathlib.Path, title: str, sections: Iterable[tuple[str, Sequence[object]]]) -> None:
+    """Writes the page, whole or not at all: sections of a heading and what stands below it, and links to them."""
+    sections = list(sections)
+    links = (tag("a", heading, href=f"#section-{number}") for number, (heading, _) in enumerate(sections))
+    body = (join([tag("h2", h, id=f"section-{n}"), *content, "\n"]) for n, (h, content) in enumerate(sections))
+    head = Markup(
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta http-equiv="Content-Security-Policy" content="{}">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        "<title>{}</title><style>{}</style></head>\n"
+    ).format(POLICY, title, STYLE)
+    page = join([head, tag("body", tag("h1", title), tag("nav", *links), "\n", *body), Markup("</html>\n")])
+    with whole(path) as partial:
+        partial.write_bytes(page.encode("utf-8", "replace"))  # instances may hold halves of a surrogate pair

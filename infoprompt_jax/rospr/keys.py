@@ -1,0 +1,46 @@
+"""Keys and queries of RoSPr's retrieval, which one function makes of tokens with any T5's encoder.
+
+Both are the mean, over an instance's tokens, of the encoder's last layer (arXiv 2210.03029 and its released code, where
+it is a small T0's).
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+
+from infoprompt_jax.errors import UserError
+from infoprompt_jax.rospr.library_files import Model
+from infoprompt_jax.t5.backbone import Backbone
+from infoprompt_jax.t5.model import PAD
+
+
+def model(backbone: Backbone) -> Model:
+    """The retriever, or the prompts' backbone, as a library knows it."""
+    return Model(backbone.name, backbone.fingerprint, backbone.config.d_model)
+
+
+def encode_keys(retriever: Backbone, tokens_BL: ArrayLike, batch_size: int = 32) -> np.ndarray:
+    """Keys or queries, float32 [B, R]: the mean of the last encoder layer over the tokens that are not PAD.
+
+    Raises:
+      UserError: a row holds nothing but PAD.
+    """
+    tokens_BL = np.asarray(tokens_BL, np.int32)
+    empty = np.flatnonzero((tokens_BL == PAD).all(axis=1))
+    if len(empty):
+        raise UserError(f"Row {empty[0]} of the instances to encode holds no token: give it at least </s>.")
+    keys_BR = np.empty((len(tokens_BL), retriever.config.d_model), np.float32)
+    for start in range(0, len(tokens_BL), batch_size):
+        block = tokens_BL[start : start + batch_size]
+        rows = np.resize(block, (batch_size, block.shape[1]))  # full of repetitions, so that one program does for all
+        keys_BR[start : start + batch_size] = np.asarray(_mean(retriever.encode(rows), rows))[: len(block)]
+    return keys_BR
+
+
+@jax.jit
+def _mean(y_BLR: jax.Array, tokens_BL: jax.Array) -> jax.Array:
+    mask_BL1 = (tokens_BL != PAD)[..., None]
+    return jnp.sum(y_BLR.astype(jnp.float32), axis=1, where=mask_BL1) / mask_BL1.sum(axis=1)

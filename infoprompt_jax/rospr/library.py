@@ -1,0 +1,309 @@
+"""The Source Prompt Library of RoSPr: which source prompt has been trained on instances like these?
+
+For every source prompt it holds some of its training instances as keys (arXiv 2210.03029; `keys` makes them). A query
+finds the most similar keys, and so the prompts that own them; `rospr` makes one prompt of these. Keys are kept as they
+are, not normalised; similarity is the inner product or the cosine, which the library records.
+
+A library is opened as memory maps (`library_files`) and searched exactly (`search`); the first search copies the keys
+onto the devices.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import pathlib
+import shutil
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from jax.sharding import Mesh
+from jax.typing import ArrayLike
+
+from infoprompt_jax.errors import UserError
+from infoprompt_jax.files import lock, whole
+from infoprompt_jax.rospr import library_files, retrieval
+from infoprompt_jax.rospr.library_files import Entry, Manifest, Model, refusal
+from infoprompt_jax.rospr.library_sources import SourcePrompt, add_segment, check_names, check_sources
+from infoprompt_jax.rospr.retrieval import Choice, Hits
+from infoprompt_jax.rospr.search import Index, comparable
+from infoprompt_jax.t5 import partition
+
+SIMILARITIES = ("inner_product", "cosine")  # the first is the default
+FIELD = "rospr.library"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class PromptLibrary:
+    """An opened library; `load`, `create` and `merge` make one. Its arrays are memory maps of its library_files."""
+
+    path: pathlib.Path
+    manifest: Manifest
+    fingerprint: str  # of the manifest as it was read, and so of all files that it names
+    segments: list[dict[str, np.ndarray]]
+    mesh: Mesh
+    field: str = FIELD
+
+    @classmethod
+    def load(
+        cls, path: str | pathlib.Path, mesh: Mesh | None = None, verify: bool = True, field: str = FIELD
+    ) -> PromptLibrary:
+        """Opens a library.
+
+        Args:
+          path: its directory.
+          mesh: what to search on; None = all devices along `data`.
+          verify: also reads every byte, as `verify` does: about a second a GB. The default, because a damaged key would
+            change in silence which prompt is retrieved, and a search reads the keys anyway; False checks only the
+            manifest's own checksum, and sizes, types and shapes: enough to list a library or read a few prompts.
+          field: the config field that errors name.
+
+        Raises:
+          UserError: nothing is there, or not a whole, undamaged library.
+        """
+        path = pathlib.Path(path).expanduser()
+        manifest, digest = library_files.read_manifest(path, field)
+        segments = library_files.open_segments(path, manifest, field)
+        library = cls(path, manifest, digest[:16], segments, mesh or partition.make_mesh(), field)
+        if verify:
+            library.verify()
+        return library
+
+    @classmethod
+    def create(
+        cls,
+        path: str | pathlib.Path,
+        retriever: Model,
+        backbone: Model,
+        sources: Sequence[SourcePrompt],
+        similarity: str = SIMILARITIES[0],
+        mesh: Mesh | None = None,
+        field: str = FIELD,
+    ) -> PromptLibrary:
+        """Writes a new library, whole or not at all.
+
+        Args:
+          path: where nothing is yet.
+          retriever: `keys.model(...)` of what has encoded the keys.
+          backbone: `keys.model(...)` of what the prompts have been trained on.
+          sources: the first decides how long all prompts of the library are.
+          similarity: "inner_product" (the paper's) or "cosine".
+
+        Raises:
+          UserError: something stands at the path, or a source does not fit (see `append`).
+        """
+        path = pathlib.Path(path).expanduser()
+        if similarity not in SIMILARITIES:
+            raise UserError(f"similarity={similarity!r} is unknown: choose one of {', '.join(SIMILARITIES)}.")
+        _check_absent(path, field)
+        manifest = Manifest(retriever, backbone, len(sources[0].prompt.value_PD) if sources else 0, similarity)
+        check_sources(path, manifest, sources, field)
+        with whole(path) as partial:
+            partial.mkdir()
+            library_files.write_manifest(partial, add_segment(partial, manifest, sources))
+        return cls.load(path, mesh, verify=False, field=field)
+
+    @classmethod
+    def merge(
+        cls, path: str | pathlib.Path, libraries: Sequence[PromptLibrary], mesh: Mesh | None = None
+    ) -> PromptLibrary:
+        """Writes a new library of all the prompts of others, in their order.
+
+        Raises:
+          UserError: something stands at the path, a library is damaged, or they differ in retriever, backbone, prompt
+            length or similarity, or share a prompt's name.
+        """
+        path, first = pathlib.Path(path).expanduser(), libraries[0]
+        _check_absent(path, first.field)
+        for other in libraries[1:]:
+            _check_same(first, other)
+        entries = tuple(entry for library in libraries for entry in library.manifest.entries)
+        check_names(path, [entry.name for entry in entries], first.field)
+        for library in libraries:
+            library.verify()
+        segments = []
+        with whole(path) as partial:
+            partial.mkdir()
+            for library in libraries:
+                for segment in library.manifest.segments:
+                    name = library_files.segment_name(len(segments))
+                    shutil.copyfile(library.path / segment.file, partial / name)
+                    segments.append(dataclasses.replace(segment, file=name))
+            manifest = dataclasses.replace(first.manifest, segments=tuple(segments), entries=entries)
+            library_files.write_manifest(partial, manifest)
+        return cls.load(path, mesh, verify=False, field=first.field)
+
+    def append(self, retriever: Model, sources: Sequence[SourcePrompt]) -> PromptLibrary:
+        """Adds source prompts as one more segment, and gives back the longer library.
+
+        Nothing that is there is written again but the manifest, which is replaced last. Appends take turns: each holds
+        the library's lock (`locks`; there is none on Windows) while it writes. Of two that have opened the same
+        library, the later is refused, for it has not seen what the other added.
+
+        Raises:
+          UserError: the keys come from another retriever or have another width, a prompt is for another backbone or has
+            another length, a name is there already, something is not finite, or the library has changed on disk since
+            it was opened.
+        """
+        self._check_unchanged()
+        if retriever.fingerprint != self.manifest.retriever.fingerprint:
+            raise refusal(
+                self.path,
+                self.field,
+                f"has keys of the retriever {self.manifest.retriever}, not of {retriever}",
+            )
+        check_sources(self.path, self.manifest, sources, self.field)
+        with lock(self.path, wait=True):
+            self._check_unchanged()  # again: another may just have had the lock
+            library_files.write_manifest(self.path, add_segment(self.path, self.manifest, sources))
+        return self.load(self.path, self.mesh, verify=False, field=self.field)
+
+    def _check_unchanged(self) -> None:
+        if library_files.read_manifest(self.path, self.field)[0] != self.manifest:
+            raise refusal(self.path, self.field, "has been changed since it was opened: open it again")
+
+    def verify(self) -> None:
+        """Reads all: UserError unless every file is what was written, and finite, and every key has its prompt."""
+        library_files.check_contents(self.path, self.manifest, self.segments, self.field)
+
+    def __len__(self) -> int:
+        """How many source prompts there are."""
+        return len(self.manifest.entries)
+
+    @property
+    def entries(self) -> tuple[Entry, ...]:
+        """What is known of each source prompt, by its number."""
+        return self.manifest.entries
+
+    def listing(self) -> list[dict[str, Any]]:
+        """One row a source prompt: its number, how many keys it has, and its entry."""
+        counts = np.bincount(self.owners_K, minlength=len(self))
+        return [
+            {"owner": owner, "keys": int(counts[owner]), **dataclasses.asdict(entry)}
+            for owner, entry in enumerate(self.entries)
+        ]
+
+    @functools.cached_property
+    def owners_K(self) -> np.ndarray:  # noqa: N802 (axes are capitals)
+        """The number of the source prompt that owns each key, int32 [K]."""
+        starts = np.cumsum([0, *(len(segment["prompts"]) for segment in self.segments)])
+        parts = [segment["owners"] + first for segment, first in zip(self.segments, starts, strict=False)]
+        return np.concatenate(parts).astype(np.int32)
+
+    @property
+    def keys_KR(self) -> np.ndarray:  # noqa: N802
+        """All keys, float32 [K, R]: a memory map where there is one segment, otherwise a copy."""
+        return self._joined("keys")
+
+    @property
+    def prompts_MPD(self) -> np.ndarray:  # noqa: N802
+        """All prompts, float32 [M, P, D]: a memory map where there is one segment, otherwise a copy."""
+        return self._joined("prompts")
+
+    def _joined(self, name: str) -> np.ndarray:
+        parts = [segment[name] for segment in self.segments]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def prompts(self, owners: ArrayLike) -> np.ndarray:
+        """The values [..., P, D] of some prompts, as one batch of mixed prompts takes them; only these are read."""
+        owners = np.asarray(owners)
+        values = _take([segment["prompts"] for segment in self.segments], owners.ravel())
+        return values.reshape(*owners.shape, *values.shape[1:])
+
+    def text(self, key: int) -> str:
+        """The instance that a key was made of; empty where it was not given."""
+        for segment in self.segments:
+            offsets = segment["text_offsets"]
+            if key < len(offsets) - 1:
+                return segment["text_bytes"][offsets[key] : offsets[key + 1]].tobytes().decode("utf-8", "surrogatepass")
+            key -= len(offsets) - 1
+        raise IndexError(f"the library has no key {key + len(self.owners_K)}")
+
+    def search(self, queries_QR: ArrayLike, top: int = 10, approximate: bool = False) -> Hits:
+        """The `top` most similar keys of each query, best first; of equal scores the lower key number comes first.
+
+        Args:
+          queries_QR: from `keys.encode_keys`, with the library's retriever.
+          top: N.
+          approximate: `jax.lax.approx_max_k` within each block of keys, made for TPUs; on a CPU it finds the same as
+            the exact search, and no faster. The measured recall is in `bench/search.py`.
+
+        Raises:
+          UserError: the queries have another width or are not finite, or `top` exceeds the number of keys.
+        """
+        queries_QR = self._queries(queries_QR)
+        if not 1 <= top <= len(self.owners_K):
+            raise UserError(f"top={top} is not between 1 and {len(self.owners_K)}, the number of the library's keys.")
+        scores_QN, keys_QN = self._index.search(queries_QR, top, approximate)
+        if not np.isfinite(scores_QN).all():
+            raise UserError("Similarities of the queries with the library's keys overflow float32: scale both down.")
+        return Hits(scores_QN, self.owners_K[keys_QN], keys_QN)
+
+    def retrieve(self, queries_QR: ArrayLike, top: int = 10, interpolate: int = 1, approximate: bool = False) -> Choice:
+        """One prompt for a task: the most voted for, or the mean of the `interpolate` most voted for (INTER).
+
+        Each of the queries' hits is a vote (see `rospr`, which says how equal candidates are told apart); the weights
+        are the frequencies over their sum. Fewer candidates than asked for are all taken.
+
+        Raises:
+          UserError: as `search`, or `interpolate` is less than 1.
+        """
+        if interpolate < 1:
+            raise UserError(f"interpolate={interpolate} candidates make no prompt: choose 1 or more.")
+        hits = self.search(queries_QR, top, approximate)
+        votes = retrieval.votes(hits)
+        owners = votes.owners[:interpolate]
+        weights = retrieval.interpolation_weights(votes.frequencies[:interpolate])
+        return Choice(retrieval.interpolate(self.prompts(owners), weights), owners, weights, votes, hits)
+
+    def _queries(self, queries_QR: ArrayLike) -> np.ndarray:
+        queries_QR = np.asarray(queries_QR, np.float32)
+        width = self.manifest.retriever.width
+        if queries_QR.ndim != 2 or not len(queries_QR) or queries_QR.shape[1] != width:
+            raise UserError(
+                f"Queries of shape {list(queries_QR.shape)} do not fit the library: [Q, {width}] was expected, "
+                f"from its retriever {self.manifest.retriever}."
+            )
+        if not np.isfinite(queries_QR).all():
+            raise UserError("The queries hold NaN or infinity: encode them again with backbone.dtype='float32'.")
+        return comparable(queries_QR, self.manifest.similarity)
+
+    @functools.cached_property
+    def _index(self) -> Index:
+        parts = [segment["keys"] for segment in self.segments]
+        width, similarity = self.manifest.retriever.width, self.manifest.similarity
+        return Index(lambda rows: comparable(_take(parts, rows), similarity), len(self.owners_K), width, self.mesh)
+
+
+def _take(parts: Sequence[np.ndarray], rows: np.ndarray) -> np.ndarray:
+    """A copy of some rows of arrays that lie end to end."""
+    starts = np.cumsum([0, *map(len, parts)])
+    if rows.size and not (rows.min() >= 0 and rows.max() < starts[-1]):
+        raise IndexError(f"{rows.min()} to {rows.max()} were asked for, of rows numbered from 0 to {starts[-1] - 1}")
+    part_of = np.searchsorted(starts, rows, side="right") - 1
+    taken = np.empty((len(rows), *parts[0].shape[1:]), parts[0].dtype)
+    for part in np.unique(part_of):
+        here = part_of == part
+        taken[here] = parts[part][rows[here] - starts[part]]
+    return taken
+
+
+def _check_absent(path: pathlib.Path, field: str) -> None:
+    if path.exists():
+        raise refusal(path, field, "exists: append to it, or choose another path")
+
+
+def _check_same(first: PromptLibrary, other: PromptLibrary) -> None:
+    """Refuses to mix what cannot be compared."""
+    pairs = [
+        ("retriever", first.manifest.retriever, other.manifest.retriever),
+        ("backbone", first.manifest.backbone, other.manifest.backbone),
+        ("prompt length", first.manifest.prompt_length, other.manifest.prompt_length),
+        ("similarity", first.manifest.similarity, other.manifest.similarity),
+    ]
+    for what, ours, theirs in pairs:
+        if ours != theirs:
+            raise refusal(
+                other.path, other.field, f"has the {what} {theirs}, but {str(first.path)!r}, to be merged, has {ours}"
+            )

@@ -1,0 +1,204 @@
+"""The files of a Source Prompt Library.
+
+A directory holds `manifest.json` and segments, one for each time that prompts were added. A segment is a safetensors
+file with `keys` [K, R], `owners` [K] (numbered within the segment), `prompts` [M, P, D] and the instances' texts, UTF-8
+end to end with their offsets. A segment is never changed; the manifest names the segments with their sizes and SHA-256
+sums, describes every prompt, and holds a checksum of its own. It is replaced last: a segment that it does not name does
+not exist, so that what is interrupted leaves the library as it was.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import pathlib
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from infoprompt_jax.errors import UserError
+from infoprompt_jax.files import whole
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+DTYPES = {"keys": "F32", "owners": "I32", "prompts": "F32", "text_bytes": "U8", "text_offsets": "I64"}
+NUMPY_DTYPES = {"F32": "<f4", "I32": "<i4", "U8": "u1", "I64": "<i8"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """A T5 as libraries know it; the fingerprint of its weights counts, the name is for people."""
+
+    name: str = dataclasses.field(compare=False)
+    fingerprint: str
+    width: int
+
+    def __str__(self) -> str:
+        return f"{self.name} (fingerprint {self.fingerprint}, width {self.width})"
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """What is known of a source prompt. Names are unique in a library; all else may be left empty."""
+
+    name: str
+    dataset: str = ""
+    template: str = ""
+    family: str = ""  # of tasks: natural language inference, ...
+    answer_format: str = ""  # what the choices look like: yes/no, options in the text, ...
+    choices: tuple[str, ...] = ()
+    metrics: dict[str, float] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Segment:
+    file: str
+    size: int  # bytes
+    sha256: str
+    keys: int
+    prompts: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Manifest:
+    """All of a library but its arrays. Entries are in the order of the segments' prompts."""
+
+    retriever: Model
+    backbone: Model  # that the prompts are for
+    prompt_length: int
+    similarity: str
+    segments: tuple[Segment, ...] = ()
+    entries: tuple[Entry, ...] = ()
+
+
+def refusal(path: pathlib.Path, field: str, why: str) -> UserError:
+    return UserError(f"{field}: the source prompt library {str(path)!r} {why}.")
+
+
+def write_segment(
+    directory: pathlib.Path, number: int, tensors: dict[str, np.ndarray], texts: Sequence[str] = ()
+) -> Segment:
+    """Writes keys, owners, prompts and one text a key as segment `number`; on disk when it returns."""
+    from safetensors.numpy import save_file
+
+    encoded = [text.encode("utf-8", "surrogatepass") for text in texts]
+    tensors = tensors | {
+        "text_bytes": np.frombuffer(b"".join(encoded), np.uint8),
+        "text_offsets": np.cumsum([0, *map(len, encoded)], dtype=np.int64),
+    }
+    path = directory / segment_name(number)
+    with whole(path) as partial:
+        save_file({n: np.ascontiguousarray(t, NUMPY_DTYPES[DTYPES[n]]) for n, t in tensors.items()}, partial)
+    return Segment(path.name, path.stat().st_size, sha256(path), len(tensors["keys"]), len(tensors["prompts"]))
+
+
+def segment_name(number: int) -> str:
+    return f"segment-{number:05d}.safetensors"
+
+
+def sha256(path: pathlib.Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def write_manifest(directory: pathlib.Path, manifest: Manifest) -> None:
+    content = {"format": FORMAT, "library": dataclasses.asdict(manifest)}
+    with whole(directory / MANIFEST) as partial:
+        partial.write_text(json.dumps({"checksum": checksum(content), **content}, indent=1))
+
+
+def checksum(content: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def read_manifest(directory: pathlib.Path, field: str) -> tuple[Manifest, str]:
+    """The manifest, and its file's SHA-256 sum, if it is what was once written; UserError otherwise."""
+    if not directory.exists():
+        raise refusal(directory, field, "does not exist")
+    try:
+        read = (directory / MANIFEST).read_bytes()
+        content = json.loads(read)
+        stated = content.pop("checksum")
+    except (OSError, ValueError, AttributeError, KeyError, TypeError) as error:
+        raise refusal(directory, field, f"lacks a readable {MANIFEST}, as one has that was written whole") from error
+    if stated != checksum(content):
+        raise refusal(directory, field, f"holds a {MANIFEST} that is not what was written: its checksum differs")
+    if content.get("format") != FORMAT:
+        raise refusal(directory, field, f"has format {content.get('format')!r}, but {FORMAT} was expected")
+    try:
+        return _manifest(content["library"]), hashlib.sha256(read).hexdigest()
+    except (KeyError, TypeError, AttributeError) as error:
+        raise refusal(directory, field, f"holds a {MANIFEST} without what format {FORMAT} has ({error})") from error
+
+
+def _manifest(library: dict[str, Any]) -> Manifest:
+    parts = {
+        "retriever": Model(**library["retriever"]),
+        "backbone": Model(**library["backbone"]),
+        "segments": tuple(Segment(**segment) for segment in library["segments"]),
+        "entries": tuple(Entry(**entry | {"choices": tuple(entry["choices"])}) for entry in library["entries"]),
+    }
+    return Manifest(**library | parts)
+
+
+def open_segments(directory: pathlib.Path, manifest: Manifest, field: str) -> list[dict[str, np.ndarray]]:
+    """Memory maps of each segment's tensors, once sizes, types and shapes are what the manifest says."""
+    return [_open_segment(directory, manifest, segment, field) for segment in manifest.segments]
+
+
+def _open_segment(directory: pathlib.Path, manifest: Manifest, segment: Segment, field: str) -> dict[str, np.ndarray]:
+    path = directory / segment.file
+    if not re.fullmatch(r"segment-\d+\.safetensors", segment.file) or not path.is_file():
+        raise refusal(directory, field, f"lacks the file {segment.file}")
+    if path.stat().st_size != segment.size:
+        raise refusal(directory, field, f"has {path.stat().st_size} bytes in {segment.file}, not {segment.size}")
+    try:
+        tensors = map_tensors(path)
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise refusal(directory, field, f"holds a {segment.file} that cannot be read as safetensors") from error
+    shapes = {
+        "keys": (segment.keys, manifest.retriever.width),
+        "owners": (segment.keys,),
+        "prompts": (segment.prompts, manifest.prompt_length, manifest.backbone.width),
+        "text_offsets": (segment.keys + 1,),
+    }
+    if any(tensors[name].shape != shape for name, shape in shapes.items()):
+        found = ", ".join(f"{name} {list(tensors[name].shape)}" for name in shapes)
+        raise refusal(directory, field, f"holds other shapes in {segment.file} than its manifest says: {found}")
+    return tensors
+
+
+def map_tensors(path: pathlib.Path) -> dict[str, np.ndarray]:
+    """A safetensors file's arrays as memory maps; the library of that name only reads copies.
+
+    Raises:
+      ValueError, KeyError, TypeError, OSError: the file is not what `write_segment` writes.
+    """
+    file = np.memmap(path, np.uint8, "r")
+    start = 8 + int.from_bytes(file[:8].tobytes(), "little")
+    header = json.loads(file[8:start].tobytes())
+    tensors = {}
+    for name, dtype in DTYPES.items():
+        if header[name]["dtype"] != dtype:
+            raise TypeError(f"{name} is {header[name]['dtype']}, not {dtype}")
+        first, last = header[name]["data_offsets"]
+        tensors[name] = file[start + first : start + last].view(NUMPY_DTYPES[dtype]).reshape(header[name]["shape"])
+    return tensors
+
+
+def check_contents(
+    directory: pathlib.Path, manifest: Manifest, segments: Iterable[dict[str, np.ndarray]], field: str
+) -> None:
+    """Reads everything: each segment's bytes are those that were written, and make sense."""
+    for segment, tensors in zip(manifest.segments, segments, strict=True):
+        if sha256(directory / segment.file) != segment.sha256:
+            raise refusal(directory, field, f"holds a damaged {segment.file}: its SHA-256 sum differs")
+        for name in ("keys", "prompts"):
+            if not np.isfinite(tensors[name]).all():
+                raise refusal(directory, field, f"holds NaN or infinity among the {name} of {segment.file}")
+        owners = tensors["owners"]
+        if not np.array_equal(np.unique(owners), np.arange(segment.prompts)):
+            raise refusal(directory, field, f"holds keys in {segment.file} whose owners are not its prompts")

@@ -1,0 +1,234 @@
+"""A loaded, frozen, sharded T5 and what can be asked of it: embed, encode, logits, score, generate.
+
+The weights are one pytree, `frozen`, placed on a mesh by the rules of `partition`; no gradient is ever taken with
+respect to it, and nothing writes to it. Every verb takes prompts as None, [P, D] (one for all rows) or [B, P, D] (each
+row its own), so that a batch may mix prompts.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import logging
+import pathlib
+from collections.abc import Iterable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax.sharding import Mesh
+from jax.typing import ArrayLike
+
+from infoprompt_jax.errors import UserError
+from infoprompt_jax.t5 import convert, hub, partition, scoring
+from infoprompt_jax.t5.model import T5, T5Config
+from infoprompt_jax.t5.tokenizer import Tokenizer, check_vocabulary, has_vocabulary, load_tokenizer
+
+log = logging.getLogger(__name__)
+
+DTYPES = ("float32", "bfloat16")
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Backbone:
+    """A frozen T5 on a mesh. `graph` and `frozen` are the two halves of the NNX module; `nnx.merge` joins them."""
+
+    name: str
+    config: T5Config
+    graph: nnx.GraphDef
+    frozen: nnx.State
+    mesh: Mesh
+    vocabulary: Tokenizer | None
+    fingerprint: str
+
+    def __repr__(self) -> str:
+        """Three lines: which checkpoint, of what sizes, and where it is."""
+        c, weights = self.config, sum(leaf.size for leaf in jax.tree.leaves(self.frozen))
+        axes = ", ".join(f"{name}={size}" for name, size in self.mesh.shape.items())
+        vocabulary = f"vocabulary of {self.vocabulary.vocab_size}" if self.vocabulary else "no vocabulary"
+        return (
+            f"Backbone({self.name!r}, fingerprint {self.fingerprint}): {weights / 1e6:,.1f} M weights in {c.dtype}\n"
+            f"  {c.num_layers} + {c.num_decoder_layers} layers, D={c.d_model}, {c.num_heads} heads of {c.d_kv}, "
+            f"F={c.d_ff} ({c.feed_forward}), V={c.vocab_size}, head {'tied' if c.tied else 'untied'}\n"
+            f"  {vocabulary}, inputs {'end' if c.takes_eos else 'do not end'} in </s>; mesh {axes} on "
+            f"{self.mesh.devices.flat[0].device_kind}"
+        )
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """Text to ids and back; UserError for a T5X checkpoint that was loaded without a vocabulary."""
+        if self.vocabulary is None:
+            raise UserError(
+                f"{self.name!r} has no vocabulary: set backbone.tokenizer to a spiece.model or its directory."
+            )
+        return self.vocabulary
+
+    def embed(self, tokens_BL: ArrayLike) -> jax.Array:
+        """Input embeddings [B, L, D] of int32 tokens (pad id 0)."""
+        return _embed(self.graph, self.frozen, self._rows(tokens_BL))
+
+    def head_rows(self, tokens: ArrayLike) -> jax.Array:
+        """Rows of the LM head (of the embeddings, where they are tied), with the axes of `tokens` and D."""
+        return nnx.merge(self.graph, self.frozen).head_rows(jnp.asarray(tokens, jnp.int32))
+
+    def encode(self, tokens_BL: ArrayLike, prompts: ArrayLike | None = None) -> jax.Array:
+        """Encoder states [B, S, D]: prompt positions first, then the tokens."""
+        return _encode(self.graph, self.frozen, self._rows(tokens_BL), self._prompts(prompts))
+
+    def logits(self, tokens_BL: ArrayLike, targets_BT: ArrayLike, prompts: ArrayLike | None = None) -> jax.Array:
+        """Float32 logits [B, T, V] that predict `targets_BT`, teacher-forced."""
+        rows = self._rows(tokens_BL), self._rows(targets_BT)
+        return _logits(self.graph, self.frozen, *rows, self._prompts(prompts))
+
+    def score(
+        self,
+        tokens_BL: ArrayLike,
+        choices_BCT: ArrayLike,
+        prompts: ArrayLike | None = None,
+        normalize: str = "none",
+    ) -> jax.Array:
+        """Log-probability [B, C] of each answer choice (EOS included where the choice holds it), in nats.
+
+        One encoder pass for all choices. A choice that is all padding scores -inf. `normalize` divides by the number
+        of "tokens" or "characters" of the choice.
+        """
+        rows = self._rows(tokens_BL), self._rows(choices_BCT)
+        scores_BC = _score(self.graph, self.frozen, *rows, self._prompts(prompts))
+        return scores_BC / jnp.asarray(
+            scoring.lengths(np.asarray(choices_BCT), normalize, lambda ids: self.tokenizer.decode(ids))
+        )
+
+    def generate(self, tokens_BL: ArrayLike, max_length: int = 16, prompts: ArrayLike | None = None) -> jax.Array:
+        """Greedy continuation [B, max_length]; PAD after EOS."""
+        return _generate(self.graph, self.frozen, self._rows(tokens_BL), self._prompts(prompts), max_length)
+
+    def _rows(self, rows: ArrayLike) -> jax.Array:
+        """Splits the rows over the mesh where they divide evenly; otherwise every device takes them all."""
+        rows = jnp.asarray(rows, jnp.int32)
+        if rows.shape[0] % self.mesh.shape["data"]:
+            return rows
+        return jax.device_put(rows, jax.sharding.NamedSharding(self.mesh, jax.sharding.PartitionSpec("data")))
+
+    def _prompts(self, prompts: ArrayLike | None) -> jax.Array | None:
+        if prompts is None:
+            return None
+        prompts = jnp.asarray(prompts)
+        if prompts.ndim not in (2, 3) or prompts.shape[-1] != self.config.d_model:
+            raise UserError(
+                f"A prompt of shape {tuple(prompts.shape)} does not fit the backbone {self.name!r}: "
+                f"[P, {self.config.d_model}] or [B, P, {self.config.d_model}] was expected."
+            )
+        return prompts
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _embed(graph: nnx.GraphDef, frozen: nnx.State, tokens_BL: jax.Array) -> jax.Array:
+    return nnx.merge(graph, frozen).embed(tokens_BL)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _encode(graph: nnx.GraphDef, frozen: nnx.State, tokens_BL: jax.Array, prompts: jax.Array | None) -> jax.Array:
+    return nnx.merge(graph, frozen).encode(tokens_BL, prompts)[0]
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _logits(
+    graph: nnx.GraphDef, frozen: nnx.State, tokens_BL: jax.Array, targets_BT: jax.Array, prompts: jax.Array | None
+) -> jax.Array:
+    model = nnx.merge(graph, frozen)
+    return model.logits(model.decode(targets_BT, *model.encode(tokens_BL, prompts)))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _score(
+    graph: nnx.GraphDef, frozen: nnx.State, tokens_BL: jax.Array, choices_BCT: jax.Array, prompts: jax.Array | None
+) -> jax.Array:
+    model = nnx.merge(graph, frozen)
+    hidden = scoring.decode_choices(model, choices_BCT, *model.encode(tokens_BL, prompts))
+    return scoring.choice_scores(model, hidden, choices_BCT)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 4))
+def _generate(
+    graph: nnx.GraphDef, frozen: nnx.State, tokens_BL: jax.Array, prompts: jax.Array | None, max_length: int
+) -> jax.Array:
+    model = nnx.merge(graph, frozen)
+    return model.generate(*model.encode(tokens_BL, prompts), max_length)
+
+
+def place(
+    config: T5Config, leaves: Iterable[tuple[str, np.ndarray]], mesh: Mesh
+) -> tuple[nnx.GraphDef, nnx.State, str]:
+    """Streams (path, array) leaves onto the mesh, one in host memory at a time; also their fingerprint."""
+    graph, abstract = nnx.split(nnx.eval_shape(lambda: T5(config, nnx.Rngs(0))))
+    variables = {"/".join(map(str, path)): variable for path, variable in nnx.to_flat_state(abstract)}
+    targets = partition.shardings({path: v.shape for path, v in variables.items()}, mesh)
+    digest = convert.Fingerprint(config)
+    placed = {}
+    for path, array in leaves:
+        digest.add(path, array)
+        value = jax.make_array_from_callback(array.shape, targets[path], lambda index, a=array: a[index])
+        placed[path] = variables[path].replace(value)
+    ordered = [(path, placed["/".join(map(str, path))]) for path, _ in nnx.to_flat_state(abstract)]
+    return graph, nnx.from_flat_state(ordered), digest.hexdigest()
+
+
+def load_backbone(
+    name: str,
+    *,
+    dtype: str = "float32",
+    mesh: Mesh | None = None,
+    revision: str | None = None,
+    weights: str = "full",
+    tokenizer: str | None = None,
+    takes_eos: str = "auto",
+    dropout: float = 0.0,
+    remat: str = "dots",
+    unroll: int = 1,
+) -> Backbone:
+    """Loads and freezes a T5.
+
+    Args:
+      name: hub id, local directory (Hugging Face or T5X), "nano": the small T5 that comes with the package, or
+        "random": a tiny untrained T5 for tests.
+      dtype: "float32" or "bfloat16", of weights and activations.
+      mesh: from `partition.make_mesh`; None = all devices along `data`.
+      revision: of a hub id.
+      weights: "full"; nothing else is implemented.
+      tokenizer: file or directory of the vocabulary; None = beside the weights (T5X checkpoints may go without one).
+      takes_eos: "auto" (from the checkpoint), "yes" or "no".
+      dropout, remat, unroll: of the training forward pass; see `settings.py`.
+
+    Raises:
+      UserError: what is wrong with the name, the files, the vocabulary or the dtype.
+    """
+    if dtype not in DTYPES:
+        why = " (T5 overflows in float16)" if dtype == "float16" else ""
+        raise UserError(f"backbone.dtype={dtype!r} is not supported{why}: choose one of {', '.join(DTYPES)}.")
+    if weights != "full":
+        raise UserError(f"weights={weights!r} is not supported: choose 'full'.")
+    mesh = mesh or partition.make_mesh()
+    switches = {"dtype": dtype, "dropout": dropout, "remat": remat, "unroll": unroll}
+    if name == "random":
+        return _random_backbone(mesh, switches)
+    path = hub.find(name, revision)
+    config = dataclasses.replace(convert.read_config(path, takes_eos), tokenizer=tokenizer or str(path), **switches)
+    vocabulary = None
+    if tokenizer or has_vocabulary(path) or not convert.is_t5x(path):  # T5X keeps vocabularies elsewhere
+        vocabulary = load_tokenizer(pathlib.Path(config.tokenizer).expanduser())
+        check_vocabulary(vocabulary, config.vocab_size)
+    graph, frozen, fingerprint = place(config, convert.read_leaves(path, config, dtype), mesh)
+    return Backbone(name, config, graph, frozen, mesh, vocabulary, fingerprint)
+
+
+def _random_backbone(mesh: Mesh, switches: dict) -> Backbone:
+    """An untrained byte-level T5 v1.1 of about 0.2 M weights: shows the machinery, knows nothing."""
+    log.warning("backbone.name='random' is a tiny T5 with random weights: its scores say nothing about the method.")
+    tokenizer = load_tokenizer("bytes")
+    sizes = {"d_model": 64, "d_kv": 16, "d_ff": 128, "num_layers": 2, "num_decoder_layers": 2, "num_heads": 4}
+    config = T5Config(vocab_size=384, **sizes, **switches)  # 259 bytes and controls, in rows that a mesh can split
+    state = nnx.split(T5(config, nnx.Rngs(0)))[1]
+    leaves = (("/".join(map(str, path)), np.asarray(v[...])) for path, v in nnx.to_flat_state(state))
+    graph, frozen, fingerprint = place(config, leaves, mesh)
+    return Backbone("random", config, graph, frozen, mesh, tokenizer, fingerprint)

@@ -1,0 +1,141 @@
+"""Checkpoints of other projects as the leaves of our T5, and back.
+
+A leaf is one array of `t5.T5`'s state under its flat path (`encoder/layers/mlp/wo`), stacked over layers. Leaves are
+read one at a time, so that the host never holds the whole model (but for Flax files, which cannot be read in part); all
+names and shapes are checked before the first. `hugging_face` and `t5x` know the files: both say which of their tensors
+make up a leaf, and whether these are stored the other way round.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import pathlib
+import re
+import shutil
+from collections.abc import Iterable, Iterator
+
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from infoprompt_jax.errors import UserError
+from infoprompt_jax.files import whole
+from infoprompt_jax.t5 import hugging_face, t5x
+from infoprompt_jax.t5.model import T5, T5Config
+
+Checkpoint = hugging_face.Checkpoint | t5x.Checkpoint
+
+
+def leaf_shapes(config: T5Config) -> dict[str, tuple[int, ...]]:
+    """Flat path and shape of every leaf of a T5 of these sizes."""
+    state = nnx.state(nnx.eval_shape(lambda: T5(config, nnx.Rngs(0))))
+    return {"/".join(map(str, path)): variable.shape for path, variable in nnx.to_flat_state(state)}
+
+
+def read_config(path: pathlib.Path, takes_eos: str = "auto") -> T5Config:
+    """Sizes and switches of the checkpoint in a directory, Hugging Face's or T5X's.
+
+    Args:
+      path: of the directory.
+      takes_eos: "yes", "no", or "auto": as `export` wrote it down, else no for T0 (known by its name), yes for others.
+
+    Raises:
+      UserError: not the checkpoint of a T5 that `t5.T5` can compute.
+    """
+    if takes_eos not in ("auto", "yes", "no"):
+        raise UserError(f"backbone.takes_eos={takes_eos!r} is not one of auto, yes, no.")
+    checkpoint = _open(path)
+    stored = checkpoint.metadata.get("takes_eos", not _is_t0(path, checkpoint.metadata.get("_name_or_path", "")))
+    return T5Config(**checkpoint.sizes(), takes_eos=stored if takes_eos == "auto" else takes_eos == "yes")
+
+
+def read_leaves(path: pathlib.Path, config: T5Config, dtype: str) -> Iterator[tuple[str, np.ndarray]]:
+    """Yields (flat path, array) for every leaf, cast to `dtype` ("float32" or "bfloat16").
+
+    Raises:
+      UserError: a tensor is missing, misshapen or unreadable, or holds NaN or infinity.
+    """
+    checkpoint, shapes = _open(path), leaf_shapes(config)
+    for leaf, shape in shapes.items():
+        _check(checkpoint, leaf, shape)
+    for leaf, shape in shapes.items():
+        yield leaf, _filled(checkpoint, leaf, np.empty(shape, jnp.dtype(dtype)))
+
+
+class Fingerprint:
+    """Tells backbones apart; the same for every dtype and file format of the same weights.
+
+    Hashes the sizes and, of every leaf, some values rounded to bfloat16. Leaves may be added in any order.
+    """
+
+    def __init__(self, config: T5Config) -> None:
+        sizes = (config.num_heads, config.relative_max_distance, config.feed_forward, config.scale_decoder_outputs)
+        self.digests = {"": hashlib.sha256(repr(sizes).encode()).digest()}
+
+    def add(self, leaf: str, array: np.ndarray, samples: int = 4096) -> None:
+        stride = -(-array.size // samples) | 1  # odd, for an even stride could sample the same few columns
+        sample = np.asarray(array).reshape(-1)[::stride].astype(jnp.bfloat16)
+        self.digests[leaf] = hashlib.sha256(f"{leaf} {array.shape} ".encode() + sample.tobytes()).digest()
+
+    def hexdigest(self) -> str:
+        return hashlib.sha256(b"".join(self.digests[leaf] for leaf in sorted(self.digests))).hexdigest()[:16]
+
+
+def export(
+    directory: pathlib.Path,
+    config: T5Config,
+    leaves: Iterable[tuple[str, np.ndarray]],
+    tokenizer_files: Iterable[pathlib.Path] = (),
+) -> None:
+    """Writes a Hugging Face directory, which transformers reads as a T5 with the same logits.
+
+    Raises:
+      UserError: something stands there already.
+    """
+    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+        raise UserError(f"{str(directory)!r} exists and is not an empty directory: choose another one to export to.")
+    with whole(directory) as partial:
+        partial.mkdir()
+        hugging_face.write(partial, config, leaves)
+        for file in tokenizer_files:
+            shutil.copyfile(file, partial / file.name)
+
+
+def is_t5x(path: pathlib.Path) -> bool:
+    """Whether the directory holds a T5X checkpoint; otherwise it is to be one of Hugging Face's."""
+    return t5x.find(path) is not None
+
+
+def _open(path: pathlib.Path) -> Checkpoint:
+    step = t5x.find(path)
+    return t5x.Checkpoint(step) if step else hugging_face.Checkpoint(path)
+
+
+def _is_t0(path: pathlib.Path, name_or_path: str) -> bool:
+    """T0, T0p, T0pp, T0_3B ...: by the hub id in config.json, the directory's name or the hub cache's."""
+    names = (name_or_path, path.name, *(part for part in path.absolute().parts if part.startswith("models--")))
+    return any(re.search(r"(^|/|--)t0(pp?|[_-].*)?$", name, re.IGNORECASE) for name in names)
+
+
+def _check(checkpoint: Checkpoint, leaf: str, shape: tuple[int, ...]) -> None:
+    name, order = checkpoint.name(leaf), -1 if checkpoint.transposed(leaf) else 1
+    layers, shape = (shape[0], shape[1:]) if "{}" in name else (1, shape)
+    for layer in range(layers):
+        tensor = name.format(layer)
+        if tensor not in checkpoint:
+            raise checkpoint.refusal(f"lacks the tensor {tensor}")
+        if checkpoint.shape(tensor) != shape[::order]:
+            found = f"of shape {list(checkpoint.shape(tensor))}, but its sizes make it {list(shape[::order])}"
+            raise checkpoint.refusal(f"has a tensor {tensor} {found}")
+    if "{}" in name and name.format(layers) in checkpoint:
+        raise checkpoint.refusal(f"has a tensor {name.format(layers)}, but only {layers} layers by its sizes")
+
+
+def _filled(checkpoint: Checkpoint, leaf: str, array: np.ndarray) -> np.ndarray:
+    name = checkpoint.name(leaf)
+    for layer, part in enumerate(array if "{}" in name else array[None]):
+        tensor = checkpoint.read(name.format(layer))
+        part[...] = tensor.T if checkpoint.transposed(leaf) else tensor
+        if not np.isfinite(part).all():
+            raise checkpoint.refusal(f"holds NaN or infinity in the tensor {name.format(layer)}")
+    return array

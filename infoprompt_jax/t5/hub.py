@@ -1,0 +1,173 @@
+"""Where a backbone's files are: a local directory, the hub's cache, or the hub; and whether there is a network.
+
+Of a repository on the hub one format of weights is downloaded: safetensors, else `pytorch_model.bin`, else the
+safetensors that the hub's own bot converted in an open pull request, else `flax_model.msgpack`. A cache that holds any
+of them whole is used as it is, also where a former call left it under such a pull request.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import pathlib
+import socket
+import urllib.parse
+from typing import TYPE_CHECKING
+
+from infoprompt_jax.errors import OfflineError, UserError
+from infoprompt_jax.t5 import weight_files
+from infoprompt_jax.t5.tokenizer import has_vocabulary
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+
+log = logging.getLogger(__name__)
+
+EMBEDDED = "nano"  # the backbone that comes with the package, nano/backbone
+BESIDE = ("*.json", "spiece.model")  # what is downloaded beside the weights
+# Title and author of the pull requests in which the hub offers a repository's pickles as safetensors.
+CONVERSION = ("Adding `safetensors` variant of this model", "SFconvertbot")
+
+
+def reachable(url: str, seconds: float = 3.0) -> bool:
+    """Whether a TCP connection to the URL's host (or to the proxy set for it) opens within `seconds`."""
+    parts = urllib.parse.urlsplit(url)
+    proxy = os.environ.get(f"{parts.scheme}_proxy") or os.environ.get(f"{parts.scheme.upper()}_PROXY")
+    parts = urllib.parse.urlsplit(proxy) if proxy else parts
+    try:
+        with socket.create_connection((parts.hostname, parts.port or 443), timeout=seconds):
+            return True
+    except OSError:
+        return False
+
+
+def find(name: str, revision: str | None = None) -> pathlib.Path:
+    """The local directory that holds checkpoint `name` ("nano": the package's own), downloaded if need be.
+
+    Raises:
+      OfflineError: not in the cache, and the hub cannot be reached.
+      UserError: neither a directory nor a hub id, or unknown to the hub, or without weights that can be read there; or
+        the package was installed without its backbone.
+    """
+    if name == EMBEDDED:
+        return _embedded()
+    path = pathlib.Path(name).expanduser()
+    if path.is_dir():
+        return path
+    if name.count("/") != 1 or name.startswith((".", "/", "~")):
+        raise UserError(
+            f"backbone.name={name!r} is neither a directory here nor a hub id such as google/t5-base-lm-adapt."
+        )
+    return _from_hub(name, revision or None)
+
+
+def _embedded() -> pathlib.Path:
+    path = pathlib.Path(__file__).parents[1] / "nano" / "backbone"
+    if not (path / "config.json").is_file():
+        raise UserError(
+            f"backbone.name='{EMBEDDED}' names the backbone that comes with the package, but {path} does not hold it: "
+            "install the package whole, or make it with configs/nano_pretrain.py."
+        )
+    return path
+
+
+def _from_hub(name: str, revision: str | None) -> pathlib.Path:
+    """The repository's directory in the hub's cache, once it holds weights and, while online, a vocabulary."""
+    from huggingface_hub import constants
+
+    cached = _cached(name, revision)
+    if cached and has_vocabulary(cached):
+        return cached
+    if constants.HF_HUB_OFFLINE or not reachable(constants.ENDPOINT):
+        if cached:  # the vocabulary may be another directory's: backbone.tokenizer
+            return cached
+        which = f" (backbone.revision={revision!r})" if revision else ""
+        raise OfflineError(
+            f"backbone.name={name!r}{which} is neither a directory here nor whole in the hub's local cache "
+            f"({constants.HF_HUB_CACHE}), and the hub cannot be reached: set backbone.name to a local directory, or "
+            "start once where there is a network."
+        )
+    return _downloaded(name, revision)
+
+
+def _cached(name: str, revision: str | None) -> pathlib.Path | None:
+    """The revision's directory in the cache, or where none is asked for and main is not whole, a conversion's."""
+    from huggingface_hub import constants
+
+    pulls = pathlib.Path(constants.HF_HUB_CACHE, f"models--{name.replace('/', '--')}", "refs", "refs", "pr")
+    conversions = [] if revision else [f"refs/pr/{pull.name}" for pull in sorted(pulls.glob("*"))]
+    found = (_whole(name, tried) for tried in (revision, *conversions))
+    return next((directory for directory in found if directory), None)
+
+
+def _whole(name: str, revision: str | None) -> pathlib.Path | None:
+    """The revision's directory in the cache, if that holds a config.json and all of some format's weights."""
+    import huggingface_hub
+
+    try:  # one file is requested, for the client refuses a directory that lacks any file requested
+        found = huggingface_hub.snapshot_download(
+            name, revision=revision, allow_patterns=["config.json"], local_files_only=True
+        )
+    except (OSError, ValueError):  # not in the cache
+        return None
+    directory = pathlib.Path(found)
+    whole = any(weight_files.is_whole(directory, format) for format in weight_files.FORMATS)
+    return directory if whole and (directory / "config.json").is_file() else None
+
+
+def _downloaded(name: str, revision: str | None) -> pathlib.Path:
+    import huggingface_hub
+    from huggingface_hub import constants
+    from huggingface_hub.utils import httpx
+
+    api = huggingface_hub.HfApi(endpoint=constants.ENDPOINT)
+    try:
+        revision, weights = _weights(api, name, revision)
+        return pathlib.Path(api.snapshot_download(name, revision=revision, allow_patterns=[*BESIDE, *weights]))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, httpx.HTTPError) as error:
+        reason = str(error).strip().splitlines()[0].rstrip(".")
+        raise UserError(
+            f"backbone.name={name!r} could not be downloaded from the hub ({reason}): check the name, "
+            "backbone.revision and, for a gated model, your access token."
+        ) from error
+
+
+def _weights(api: HfApi, name: str, revision: str | None) -> tuple[str | None, list[str]]:
+    """The revision to download, and its files of weights."""
+    files = api.list_repo_files(name, revision=revision)
+    format = next((format for format in weight_files.FORMATS if weight_files.is_listed(format, files)), None)
+    if format in (None, weight_files.MSGPACK) and revision is None and (pull := _conversion(api, name)):
+        log.info(
+            "%s has neither safetensors nor %s: the hub's conversion is read, %s.", name, weight_files.PICKLE, pull
+        )
+        revision, format, files = pull, weight_files.SAFETENSORS, api.list_repo_files(name, revision=pull)
+    if format is None:
+        raise UserError(
+            f"backbone.name={name!r} has no weights on the hub that can be read: {', '.join(weight_files.FORMATS)} or "
+            "the index of one was expected; choose another checkpoint or backbone.revision."
+        )
+    return revision, [format] if format in files else _shards(api, name, revision, weight_files.index(format))
+
+
+def _shards(api: HfApi, name: str, revision: str | None, index: str) -> list[str]:
+    """The files that an index names."""
+    content = pathlib.Path(api.hf_hub_download(name, index, revision=revision)).read_text()
+    return sorted({str(file) for file in json.loads(content)["weight_map"].values()})
+
+
+def _conversion(api: HfApi, name: str) -> str | None:
+    """The pull request that holds main as it stands, converted to safetensors by the hub's own bot."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        head = api.list_repo_commits(name)[0].commit_id
+        pulls = api.get_repo_discussions(name, discussion_type="pull_request", discussion_status="open")
+        for pull in pulls:
+            if (pull.title, pull.author) == CONVERSION and pull.git_reference:
+                commits = [commit.commit_id for commit in api.list_repo_commits(name, revision=pull.git_reference)]
+                if commits[1:2] == [head]:
+                    return pull.git_reference
+    except HfHubHTTPError as error:  # a repository may have its discussions disabled, a mirror may have none
+        log.info("%s lists no pull requests (%s).", name, str(error).strip().splitlines()[0])
+    return None

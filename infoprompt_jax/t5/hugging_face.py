@@ -1,0 +1,228 @@
+"""Hugging Face directories: `config.json`, and weights in one of the formats of `weight_files`.
+
+T5 v1.0 multiplies decoder outputs by D ** -0.5 and shares one matrix between embeddings and head; v1.1 and its
+descendants do neither. transformers before version 5 says both with `tie_word_embeddings`; version 5 always writes it
+as true, adds `scale_decoder_outputs`, and leaves it to the weights whether the head is one of its own. Both are read
+here, and what is written means the same to both.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import pathlib
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from infoprompt_jax.errors import UserError
+from infoprompt_jax.t5 import weight_files
+from infoprompt_jax.t5.model import EOS, PAD, T5Config
+from infoprompt_jax.t5.torch_pickle import TorchPickleError
+
+FEED_FORWARD = {"t5": "relu", "mt5": "gated-gelu"}  # by model_type, where config.json does not say
+FLOATS = ("float16", "bfloat16", "float32", "float64")
+SPECIAL_TOKENS = {"pad_token_id": PAD, "eos_token_id": EOS, "decoder_start_token_id": PAD}
+SIZES = {
+    "vocab_size": "vocab_size",
+    "d_model": "d_model",
+    "d_kv": "d_kv",
+    "d_ff": "d_ff",
+    "num_layers": "num_layers",
+    "num_decoder_layers": "num_decoder_layers",
+    "num_heads": "num_heads",
+    "relative_buckets": "relative_attention_num_buckets",
+    "relative_max_distance": "relative_attention_max_distance",
+}
+DEFAULTS = {"relative_attention_num_buckets": 32, "relative_attention_max_distance": 128}
+LAYERS = {"encoder": ("attention", "mlp"), "decoder": ("attention", "cross", "mlp")}
+BLOCKS = {"attention": "SelfAttention", "cross": "EncDecAttention", "mlp": "DenseReluDense"}
+KERNELS = {"query": "q", "key": "k", "value": "v", "out": "o"}
+
+
+class Checkpoint:
+    """The tensors of one directory, each read when asked for by its name."""
+
+    def __init__(self, path: pathlib.Path) -> None:
+        self.path, self.handles = path, {}
+        if not (path / "config.json").is_file():
+            raise self.refusal("holds no config.json: a Hugging Face or T5X checkpoint of a T5 was expected")
+        self.metadata = self._json("config.json")
+
+    def refusal(self, why: str) -> UserError:
+        return UserError(f"backbone.name: {str(self.path)!r} {why}.")
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.files
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        return self._handle(self.files[name]).shape(name)
+
+    def read(self, name: str) -> np.ndarray:
+        try:
+            tensor = self._handle(self.files[name]).read(name)
+        except (AttributeError, TypeError) as error:  # safetensors meets a type that NumPy has not
+            raise self.refusal(f"stores {name} in a type that cannot be read ({error})") from error
+        if tensor.dtype.name not in FLOATS:
+            raise self.refusal(f"stores {name} as {tensor.dtype}, but only {', '.join(FLOATS)} can be read")
+        return tensor
+
+    def name(self, leaf: str) -> str:
+        return tensor_name(leaf, self.feed_forward == "gated-gelu")
+
+    def transposed(self, leaf: str) -> bool:
+        return is_transposed(leaf)
+
+    def sizes(self) -> dict[str, Any]:
+        """The fields of `T5Config` that config.json holds; whether the head is tied is also asked of the weights.
+
+        Raises:
+          UserError: a field is missing or means a model that is not a T5 as `t5.T5` computes it.
+        """
+        kind = self.metadata.get("model_type")
+        if kind not in FEED_FORWARD:
+            raise self.refusal(f"has model_type {kind!r} in its config.json, but only t5 and mt5 are supported")
+        if self.feed_forward not in FEED_FORWARD.values():
+            raise self.refusal(f"has feed_forward_proj {self.feed_forward!r}, not relu or gated-gelu")
+        for token, expected in SPECIAL_TOKENS.items():
+            if self.metadata.get(token) not in (None, expected):
+                raise self.refusal(f"has {token} {self.metadata[token]}, but only T5's {expected} is supported")
+        says_tied = self.metadata.get("tie_word_embeddings", True)
+        return {
+            **{ours: self._size(theirs) for ours, theirs in SIZES.items()},
+            "layer_norm_epsilon": float(self.metadata.get("layer_norm_epsilon", 1e-6)),
+            "feed_forward": self.feed_forward,
+            "tied": self._is_tied(says_tied),
+            "scale_decoder_outputs": self.metadata.get("scale_decoder_outputs", says_tied and kind == "t5"),
+        }
+
+    @property
+    def feed_forward(self) -> str:
+        return self.metadata.get("feed_forward_proj", FEED_FORWARD[self.metadata["model_type"]])
+
+    def _size(self, field: str) -> int:
+        default = self.metadata.get("num_layers") if field == "num_decoder_layers" else DEFAULTS.get(field)
+        size = default if self.metadata.get(field) is None else self.metadata[field]
+        if not isinstance(size, int) or size < 1:
+            raise self.refusal(f"has {field} {size!r} in its config.json, but a positive whole number was expected")
+        return size
+
+    def _is_tied(self, says_tied: bool) -> bool:
+        """Whether the head is the embedding matrix, by the weights where they hold both: transformers 5 always
+        writes that it is, also into the config.json beside older weights."""
+        names = ("lm_head.weight", "shared.weight")
+        if weight_files.choose(self.path) is None or not all(name in self for name in names):
+            return says_tied
+        head, embedding = map(self.read, names)
+        return np.array_equal(head, embedding)
+
+    @functools.cached_property
+    def files(self) -> dict[str, str]:
+        """The file that each tensor is in."""
+        name = weight_files.choose(self.path)
+        if name is None:
+            expected = f"{', '.join(weight_files.FORMATS)}, or the index of one of them,"
+            raise self.refusal(f"holds no weights: {expected} was expected")
+        if (self.path / name).is_file():
+            return dict.fromkeys(self._handle(name).names, name)
+        return self._shards(weight_files.index(name))
+
+    def _shards(self, index: str) -> dict[str, str]:
+        files = self._json(index).get("weight_map")
+        if not isinstance(files, dict) or not files or not all(isinstance(file, str) for file in files.values()):
+            raise self.refusal(f"holds a {index} without a weight_map of file names")
+        for file in sorted(set(files.values())):
+            if pathlib.PureWindowsPath(file).name != file:  # knows slashes of both kinds
+                raise self.refusal(f"has an index that points outside the directory, to {file!r}")
+            if pathlib.PurePath(file).suffix not in weight_files.READERS:
+                raise self.refusal(f"has an index that names {file!r}, which is not a file of weights")
+            try:
+                present = (self.path / file).is_file()
+            except (OSError, ValueError):  # no name that a file can have
+                present = False
+            if not present:
+                raise self.refusal(f"lacks the file {file!r} that its index names")
+        held = {file: self._handle(file).names for file in sorted(set(files.values()))}
+        everything = {tensor: file for file, names in held.items() for tensor in names}
+        return everything | {tensor: file for tensor, file in files.items() if tensor in held[file]}
+
+    def _json(self, name: str) -> dict[str, Any]:
+        try:
+            content = json.loads((self.path / name).read_text())
+        except (ValueError, RecursionError) as error:
+            raise self.refusal(f"holds a {name} that is not JSON ({error})") from error
+        if not isinstance(content, dict):
+            raise self.refusal(f"holds a {name} that is not a JSON object")
+        return content
+
+    def _handle(self, file: str) -> weight_files.Reader:
+        if file not in self.handles:
+            if weight_files.is_pointer(self.path / file):
+                raise self.refusal(f"holds a pointer of Git LFS in place of {file}: run `git lfs pull` in it")
+            try:
+                self.handles[file] = weight_files.READERS[pathlib.PurePath(file).suffix](self.path / file)
+            except TorchPickleError as error:
+                raise self.refusal(f"holds a {file} that {error}") from error
+            except Exception as error:  # the readers' errors have no common base
+                reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+                raise self.refusal(f"holds a {file} that is truncated or damaged: {reason.rstrip('.')}") from error
+        return self.handles[file]
+
+
+def tensor_name(leaf: str, gated: bool) -> str:
+    """The tensor that one of our leaves is made of; `{}` stands for the layer."""
+    match leaf.split("/"):
+        case ["embedding"]:
+            return "shared.weight"
+        case ["head"]:
+            return "lm_head.weight"
+        case [stack, "relative_bias", _]:
+            return f"{stack}.block.0.layer.0.SelfAttention.relative_attention_bias.weight"
+        case [stack, "norm", _]:
+            return f"{stack}.final_layer_norm.weight"
+        case [stack, _, norm, "scale"]:
+            return f"{stack}.block.{{}}.layer.{LAYERS[stack].index(norm.removesuffix('_norm'))}.layer_norm.weight"
+        case [stack, _, block, kernel]:
+            kernel = "wi" if kernel == "wi_0" and not gated else KERNELS.get(kernel, kernel)
+            return f"{stack}.block.{{}}.layer.{LAYERS[stack].index(block)}.{BLOCKS[block]}.{kernel}.weight"
+    raise KeyError(leaf)
+
+
+def is_transposed(leaf: str) -> bool:
+    """torch keeps the kernels of linear layers as [out, in]."""
+    return "/layers/" in leaf and not leaf.endswith("/scale")
+
+
+def config_json(config: T5Config, dtype: str) -> dict[str, Any]:
+    """What config.json says about a T5 that `write` wrote, for transformers of any version."""
+    return {
+        "architectures": ["T5ForConditionalGeneration"],
+        "model_type": "t5",
+        "is_encoder_decoder": True,
+        **SPECIAL_TOKENS,
+        **{theirs: getattr(config, ours) for ours, theirs in SIZES.items()},
+        "layer_norm_epsilon": config.layer_norm_epsilon,
+        "feed_forward_proj": config.feed_forward,
+        "tie_word_embeddings": config.scale_decoder_outputs,
+        "scale_decoder_outputs": config.scale_decoder_outputs,
+        "takes_eos": config.takes_eos,
+        "torch_dtype": dtype,
+    }
+
+
+def write(path: pathlib.Path, config: T5Config, leaves: Iterable[tuple[str, np.ndarray]]) -> None:
+    """Writes config.json and model.safetensors into a directory."""
+    from safetensors.numpy import save_file
+
+    tensors: dict[str, np.ndarray] = {}
+    for leaf, array in leaves:
+        name = tensor_name(leaf, config.feed_forward == "gated-gelu")
+        for layer, part in enumerate(np.asarray(array) if "{}" in name else [np.asarray(array)]):
+            tensors[name.format(layer)] = np.ascontiguousarray(part.T if is_transposed(leaf) else part)
+    # Before version 5 one switch said "tied" and "scaled": a head that is only tied is written as one of its own.
+    if config.tied and not config.scale_decoder_outputs:
+        tensors["lm_head.weight"] = tensors["shared.weight"]
+    save_file(tensors, path / weight_files.SAFETENSORS, metadata={"format": "pt"})
+    text = json.dumps(config_json(config, tensors["shared.weight"].dtype.name), indent=2)
+    (path / "config.json").write_text(text)

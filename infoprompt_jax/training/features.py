@@ -1,0 +1,87 @@
+"""Un-prompted features, once per example: what the representation loss compares the prompted pass with.
+
+The frozen backbone is deterministic, so an example's representation without a prompt never changes; computing it in
+every step, as the released code does, costs a second forward pass. Only rows that the run will visit are computed, each
+with rows of its own length bucket. They are kept in the workdir, so that a resumed run reads the same bits.
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from infoprompt_jax.data.batches import Stream, bucket_lengths
+from infoprompt_jax.fleet.fleet import Fleet
+from infoprompt_jax.t5.backbone import Backbone
+
+
+class Features:
+    """Float32 features of all rows that the members of a fleet train on.
+
+    `gather(row_MB)` gives [M, B, D] for the rows that a training batch names. `source` names what computes them.
+    """
+
+    def __init__(self, directory: pathlib.Path, streams: Sequence[Stream], width: int, source: str = "") -> None:
+        self.streams = streams
+        self.width = width
+        distinct = {id(rows): rows for stream in streams for rows in stream.rows}
+        self.values = {
+            key: open_values(directory / f"{source}{rows.fingerprint}.npy", len(rows), width)
+            for key, rows in distinct.items()
+        }
+        self.rows = distinct
+
+    def fill(self, fleet: Fleet, backbone: Backbone, steps: int, buckets: Sequence[int], batch_size: int) -> None:
+        """Computes what steps 0 to `steps` - 1 will read and is not there yet.
+
+        Blocks depend on the config alone, not on what an earlier, killed attempt had finished: same bits either way.
+        """
+        sharding = NamedSharding(backbone.mesh, P("data"))
+        for key, wanted in self._visited(steps).items():
+            rows, values = self.rows[key], self.values[key]
+            lengths = bucket_lengths(rows.input_lengths[wanted], buckets)
+            for length in np.unique(lengths):
+                group = wanted[lengths == length]
+                for start in range(0, len(group), batch_size):
+                    block = group[start : start + batch_size]
+                    if np.isnan(values[block]).any():
+                        inputs = jax.device_put(rows.inputs(np.resize(block, batch_size), int(length)), sharding)
+                        values[block] = np.asarray(fleet.features(backbone.frozen, inputs))[: len(block)]
+            values.flush()
+
+    def _visited(self, steps: int) -> dict[int, np.ndarray]:
+        """The rows, sorted, that the streams read in so many steps, by the identity of their `Rows`."""
+        seen = {key: np.zeros(len(rows), bool) for key, rows in self.rows.items()}
+        for stream in {id(stream): stream for stream in self.streams}.values():
+            for step in range(steps):
+                task_B, row_B = stream.indices(step)
+                for task in np.unique(task_B):
+                    seen[id(stream.rows[task])][row_B[task_B == task]] = True
+        return {key: np.flatnonzero(mask) for key, mask in seen.items()}
+
+    def gather(self, row_MB: np.ndarray) -> np.ndarray:
+        gathered = np.empty((*row_MB.shape, self.width), np.float32)
+        for m, (stream, row_B) in enumerate(zip(self.streams, row_MB, strict=True)):
+            task_B, inner_B = stream.pool.split(row_B)
+            for task in np.unique(task_B):
+                here = task_B == task
+                gathered[m, here] = self.values[id(stream.rows[task])][inner_B[here]]
+        return gathered
+
+
+def open_values(path: pathlib.Path, count: int, width: int) -> np.memmap:
+    """A memory-mapped [count, width] file, NaN where nothing was computed; made whole before it gets its name."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists():
+        partial = path.with_suffix(".partial")
+        empty = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float32, shape=(count, width))
+        empty[:] = np.nan
+        empty.flush()
+        os.replace(partial, path)
+    return np.load(path, mmap_mode="r+")

@@ -1,0 +1,135 @@
+"""`metrics.jsonl`, the log of a run: appended to while it trains, cut back to the checkpoint when it resumes.
+
+One record a line: {"step": 10, "member": "both-seed0", "name": "task_loss", "value": 0.69}. Numbers are written so that
+they read back bit for bit; what is not finite is null, so that the file is strict JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from infoprompt_jax.errors import UserError
+from infoprompt_jax.files import whole
+from infoprompt_jax.reports.report import Record, Records
+
+FIELDS = ("step", "member", "name", "value")
+
+
+class MetricsLog:
+    """The open log and, in `records`, all that it holds."""
+
+    def __init__(self, path: pathlib.Path, records: Records, tensorboard: bool) -> None:
+        self.records = records
+        self._file = path.open("a", encoding="utf-8")
+        self._events = EventFiles(path.parent / "tensorboard") if tensorboard else None
+
+    @classmethod
+    def resume(cls, path: str | pathlib.Path, step: int, tensorboard: bool = False) -> MetricsLog:
+        """Opens the log to go on after `step` (-1: from the start); later records and a torn last line are dropped.
+
+        With `tensorboard`, values also go to event files in `tensorboard/<member>` beside the log.
+
+        Raises:
+            UserError: a line before the last is not a record.
+        """
+        path = pathlib.Path(path)
+        kept = [record for record in read_records(path) if record["step"] <= step]
+        with whole(path) as partial, partial.open("w", encoding="utf-8") as file:
+            file.writelines(map(_line, kept))
+        return cls(path, series(kept), tensorboard)
+
+    def write(self, step: int, member: str, values: Mapping[str, Any]) -> None:
+        """Appends one record a value, a number of Python, NumPy or JAX; on disk only after `flush`."""
+        for name, scalar in values.items():
+            value = float(scalar)
+            number = value if math.isfinite(value) else None
+            record = {"step": int(step), "member": member, "name": name, "value": number}
+            self._file.write(_line(record))
+            _insert(self.records, record)
+            if self._events:
+                self._events.write(int(step), member, name, value)
+
+    def flush(self) -> None:
+        """Returns when everything written is on disk: to be called before a checkpoint that counts on it."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        if self._events:
+            self._events.flush()
+
+    def last_step(self, member: str, prefix: str) -> int:
+        """The last step with a record whose name starts with `prefix`; -1 where there is none."""
+        names = self.records.get(member, {})
+        return max((max(steps) for name, steps in names.items() if name.startswith(prefix)), default=-1)
+
+    def at(self, member: str, step: int, prefix: str) -> dict[str, float]:
+        """The values of one step whose names start with `prefix`, by name without it."""
+        names = self.records.get(member, {})
+        found = {name: steps[step] for name, steps in names.items() if name.startswith(prefix) and step in steps}
+        return {name.removeprefix(prefix): value for name, value in found.items()}
+
+
+def read_records(path: str | pathlib.Path) -> list[Record]:
+    """The records of a log in order, without a torn last line; none where there is no file.
+
+    Raises:
+        UserError: a line before the last is not a record.
+    """
+    path = pathlib.Path(path)
+    *lines, _torn = path.read_bytes().split(b"\n") if path.exists() else [b""]
+    records = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            record = json.loads(line)
+            records.append({field: record[field] for field in FIELDS})
+        except (ValueError, KeyError, TypeError) as error:
+            if number == len(lines):
+                break  # a machine that loses power may leave anything in the last line
+            raise UserError(
+                f"{path} holds no metrics record in line {number}: remove that line, or choose another --workdir."
+            ) from error
+    return records
+
+
+def series(records: list[Record]) -> Records:
+    """Records by member, name and step, as `MetricsLog.records` has them."""
+    found: Records = {}
+    for record in records:
+        _insert(found, record)
+    return found
+
+
+def _insert(records: Records, record: Record) -> None:
+    value = math.nan if record["value"] is None else record["value"]
+    records.setdefault(record["member"], {}).setdefault(record["name"], {})[record["step"]] = value
+
+
+def _line(record: Record) -> str:
+    return json.dumps(record, allow_nan=False) + "\n"
+
+
+class EventFiles:
+    """TensorBoard's event files, a directory for each member, written by TensorFlow without the package tensorboard."""
+
+    def __init__(self, directory: pathlib.Path) -> None:
+        import tensorflow as tf
+
+        self._summary, self._directory, self._writers = tf.summary, directory, {}
+        # What tensorboard's own `scalar` attaches: by it the values are found to be curves.
+        self._scalar = tf.compat.v1.SummaryMetadata(plugin_data={"plugin_name": "scalars"}, data_class=1)
+
+    def write(self, step: int, member: str, name: str, value: float) -> None:
+        if member not in self._writers:
+            self._writers[member] = self._summary.create_file_writer(str(self._directory / member))
+        with self._writers[member].as_default():
+            self._summary.write(name, np.float32(value), step=step, metadata=self._scalar)
+
+    def flush(self) -> None:
+        for writer in self._writers.values():
+            writer.flush()

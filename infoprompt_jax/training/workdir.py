@@ -1,0 +1,172 @@
+"""A run's directory: whose it is, whether it is finished, and what is exported into it.
+
+config.json  metrics.jsonl  summary.json  curves.png  checkpoints/  features/
+prompts/<member>/  the best prompt of each member       last_prompts/<member>/  the last
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import pathlib
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import ml_collections
+import numpy as np
+
+from infoprompt_jax import files
+from infoprompt_jax.errors import UserError
+from infoprompt_jax.prompts import saved as prompt_files
+from infoprompt_jax.settings import defaults, flatten
+from infoprompt_jax.t5.backbone import Backbone
+from infoprompt_jax.training.experiment import Experiment
+
+log = logging.getLogger(__name__)
+
+# Fields that may differ when a run is resumed: they change where it runs, how much memory it takes and how it is
+# watched; what it computes they change by rounding at most.
+CHANGEABLE = (
+    "backbone.remat",
+    "fleet.at_once",
+    "mesh.data",
+    "mesh.model",
+    "data.dir",
+    "data.tfds_dir",
+    "data.cache_dir",
+    "data.threads",
+    "rospr.library",  # where it lies; the job compares what is in it
+    "train.eval_batch_size",
+    "train.log_every",
+    "train.save_every",
+    "train.tensorboard",
+)
+
+RETIRED = ("backbone.allow_pickle",)  # fields of former versions, which mean nothing now
+
+# What a field's default was called before, where "" took its place: such a run may go on.
+FORMER_DEFAULTS = {"rospr.similarity": "inner_product"}
+
+
+class Workdir:
+    """The directory of one run; nothing is written before `claim`."""
+
+    def __init__(self, path: str | os.PathLike[str], config: ml_collections.ConfigDict) -> None:
+        self.path = pathlib.Path(path).expanduser().absolute()
+        self.config = json.loads(config.to_json())
+        self._check_writable()
+        self._check_same_run()
+
+    def _check_writable(self) -> None:
+        existing = next(p for p in (self.path, *self.path.parents) if p.exists())
+        if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+            raise UserError(f"The workdir {self.path} cannot be written: choose another --workdir.")
+
+    def _check_same_run(self) -> None:
+        saved = self.path / "config.json"
+        if not saved.exists():
+            # A name with a dot: what a process killed at its very first file left behind.
+            if self.path.is_dir() and any(not file.name.startswith(".") for file in self.path.iterdir()):
+                raise UserError(f"The workdir {self.path} holds files but no config.json: choose an empty --workdir.")
+            return
+        try:
+            before, now = flatten(json.loads(saved.read_text())), flatten(self.config)
+        except ValueError as error:
+            raise UserError(f"{saved} is not valid JSON ({error}): choose another --workdir.") from error
+        default = flatten(json.loads(defaults().to_json()))
+        before = default | before  # a run that is older than a field has its default
+        before = {field: value for field, value in before.items() if field not in RETIRED}
+        for field, former in FORMER_DEFAULTS.items():
+            for either in (before, now):
+                if either.get(field) == former:
+                    either[field] = default[field]
+        for field in sorted(before.keys() | now.keys()):
+            if before.get(field) != now.get(field) and field not in CHANGEABLE:
+                raise UserError(
+                    f"The workdir {self.path} holds a run with {field}={before.get(field)!r}, this one has "
+                    f"{now.get(field)!r}: choose another --workdir, or the same value to resume."
+                )
+
+    def finished(self) -> dict[str, Any] | None:
+        """The summary of a finished run; None if it is not. Raises UserError where it cannot be read."""
+        summary = self.path / "summary.json"
+        if not summary.exists():
+            return None
+        try:
+            found = json.loads(summary.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise UserError(
+                f"{summary} is not valid JSON ({error}): delete it to have the run finished again, or choose another "
+                "--workdir."
+            ) from error
+        log.info("This run is done; its results stand in %s.", self.path)
+        return found
+
+    @contextlib.contextmanager
+    def claim(self) -> Iterator[None]:
+        """Makes the directory this run's, and for as long as the block lasts nobody else's.
+
+        Raises:
+          UserError: another process is running in it, or it cannot be written.
+        """
+        with contextlib.ExitStack() as stack:
+            try:
+                self.path.mkdir(parents=True, exist_ok=True)
+                if jax.process_index() == 0:  # the processes of a run on several hosts share their directory
+                    stack.enter_context(files.lock(self.path, wait=False))
+                    self._check_same_run()  # again: another may have claimed it while this one was loading
+                    if not (self.path / "config.json").exists():
+                        files.write_json(self.path / "config.json", self.config)
+            except BlockingIOError as error:
+                raise UserError(
+                    f"Another process is running in the workdir {self.path}: choose another --workdir, or wait."
+                ) from error
+            except OSError as error:
+                reason = error.strerror or error
+                raise UserError(
+                    f"The workdir {self.path} cannot be written ({reason}): choose another --workdir."
+                ) from error
+            yield
+
+
+def export_prompts(
+    directory: pathlib.Path, experiment: Experiment, trainable: Any, steps: list[int], results: list[dict[str, float]]
+) -> None:
+    """Writes every member's prompt to `directory/<member>/`."""
+    backbone = experiment.backbone
+    table_VD = piece_directions(backbone)
+    for m, member in enumerate(experiment.members):
+        tensors = {
+            f"{group}/{name}": np.asarray(v[m]) for group, leaves in trainable.items() for name, v in leaves.items()
+        }
+        value_PD = tensors.pop("prompt/value")
+        metadata = {
+            "backbone": backbone.name,
+            "fingerprint": backbone.fingerprint,
+            "kind": member.config.prompt.kind,
+            "init": member.config.prompt.init,
+            "seed": member.config.seed,
+            "task": member.config.task.name,
+            "template": member.config.task.template,
+            "tasks": [task.id for task in experiment.tasks[m]],
+            "task_loss": member.config.train.task_loss,
+            "step": steps[m],
+            "metrics": results[m],
+            "nearest_tokens": nearest_tokens(value_PD, table_VD, backbone),
+        }
+        prompt_files.save_prompt(directory / member.name, prompt_files.Prompt(value_PD, metadata, tensors))
+
+
+def piece_directions(backbone: Backbone) -> np.ndarray:
+    """The embedding of every real piece, of length 1."""
+    table_VD = np.asarray(backbone.embed(backbone.tokenizer.pieces[None])[0], np.float32)
+    return table_VD / np.maximum(np.linalg.norm(table_VD, axis=1, keepdims=True), 1e-9)
+
+
+def nearest_tokens(value_PD: np.ndarray, table_VD: np.ndarray, backbone: Backbone, count: int = 10) -> list[str]:
+    """The vocabulary piece closest in cosine to each of the first `count` prompt tokens."""
+    nearest = np.argmax(value_PD[:count] @ table_VD.T, axis=1)
+    return [backbone.tokenizer.decode(backbone.tokenizer.pieces[[index]]) for index in nearest]

@@ -1,0 +1,125 @@
+"""From scores to metrics: which rows count, for whom, and what is said about several hard prompts."""
+
+from __future__ import annotations
+
+import logging
+import pathlib
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny
+
+from infoprompt_jax.data.rows import tokenize
+from infoprompt_jax.data.tasks import Example, Task
+from infoprompt_jax.data.templates import Template
+from infoprompt_jax.errors import UserError
+from infoprompt_jax.evaluation.evaluator import Evaluator, Split
+
+CHOICES = ("no", "certainly")  # 3 and 10 tokens with their EOS, 2 and 9 characters
+
+
+@pytest.fixture(scope="module")
+def model() -> tiny.Backbone:
+    return tiny.backbone()
+
+
+def split(directory: pathlib.Path, model: tiny.Backbone, *members: dict[str, list[int]]) -> Split:
+    """For each member, labels of its rows by hard prompt; the rows of one hard prompt are of one length."""
+
+    def rows(name: str, labels: list[int]) -> Any:
+        examples = [Example(f"{name}{i}", CHOICES[label], CHOICES, label) for i, label in enumerate(labels)]
+        return tokenize(examples, model.tokenizer, directory, f"{name}{labels}", True, 16, 16)
+
+    tasks = [[Task("data", Template(name, name, "a ||| b"), "accuracy") for name in own] for own in members]
+    return Split(tasks, [[rows(name, labels) for name, labels in own.items()] for own in members])
+
+
+def evaluator(model: tiny.Backbone, scores: list[list[float]], **fields: Any) -> Evaluator:
+    """Member m gives every row the scores `scores[m]`."""
+
+    def give(_: Any, __: Any, batch: dict[str, Any]) -> np.ndarray:
+        members, rows = batch["inputs"].shape[:2]
+        assert members == len(scores)
+        return np.broadcast_to(np.float32(scores)[:, None], (members, rows, 2))
+
+    return Evaluator(SimpleNamespace(scores=give), model, 4, (16,), 16, **fields)
+
+
+NO, YES = [-1.0, -2.0], [-2.0, -1.0]
+NAN = [float("nan"), float("nan")]
+
+
+def test_each_member_is_judged_by_its_own_predictions_on_its_own_rows(
+    model: tiny.Backbone, tmp_path: pathlib.Path
+) -> None:
+    """Five rows and one in batches of four: what fills a batch up does not count."""
+    found = evaluator(model, [NO, YES])(None, split(tmp_path, model, {"a": [0, 0, 0, 1, 1]}, {"a": [1]}))
+    assert [member["accuracy"] for member in found] == [0.6, 1.0]
+    assert found[0]["macro_f1"] == pytest.approx(0.375)
+
+
+def test_the_most_frequent_answer(model: tiny.Backbone, tmp_path: pathlib.Path) -> None:
+    """Of each hard prompt's own rows, as far as they count."""
+    rows = split(tmp_path, model, {"a": [1, 0, 0, 1, 1], "b": [0]}, {"a": [1, 0, 0, 1, 1]})
+    found = evaluator(model, [NO, NO]).majority(rows)
+    assert [member["accuracy"] for member in found] == [pytest.approx(0.8), 0.6]
+    assert evaluator(model, [NO, NO], limit=3).majority(rows)[1]["accuracy"] == pytest.approx(2 / 3)
+
+
+def test_hard_prompts_are_averaged_and_their_spread_is_told(model: tiny.Backbone, tmp_path: pathlib.Path) -> None:
+    data = split(tmp_path, model, {"a": [0, 0, 0, 0], "b": [1], "c": [1, 1, 0, 0]})
+    (found,) = evaluator(model, [NO])(None, data)
+    accuracies = {name: value for name, value in found.items() if name.startswith("accuracy")}
+    spread = {"accuracy": 0.5, "accuracy_median": 0.5, "accuracy_q25": 0.25, "accuracy_q75": 0.75}
+    assert accuracies == spread | {"accuracy/data:a": 1.0, "accuracy/data:b": 0.0, "accuracy/data:c": 0.5}
+    assert data.examples() == 4 and data.examples(limit=3) == 3
+
+
+def test_only_the_first_rows_count_under_a_limit(model: tiny.Backbone, tmp_path: pathlib.Path) -> None:
+    (found,) = evaluator(model, [NO], limit=2)(None, split(tmp_path, model, {"a": [0, 1, 1, 1]}))
+    assert found["accuracy"] == 0.5
+
+
+@pytest.mark.parametrize(("normalize", "accuracy"), [("none", 1.0), ("tokens", 0.0), ("characters", 0.0)])
+def test_scores_are_normalised_once(
+    normalize: str, accuracy: float, model: tiny.Backbone, tmp_path: pathlib.Path
+) -> None:
+    data = split(tmp_path, model, {"a": [0, 0]})
+    (found,) = evaluator(model, [[-3.0, -7.0]], normalize=normalize)(None, data)
+    assert found["accuracy"] == accuracy
+    # A division by the length's square would prefer the long choice.
+    (found,) = evaluator(model, [[-3.0, -14.0]], normalize=normalize)(None, data)
+    assert found["accuracy"] == 1.0
+
+
+def test_a_collapse_is_told(model: tiny.Backbone, tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        evaluator(model, [NO])(None, split(tmp_path, model, {"a": [0, 0]}))
+        assert not caplog.records
+        evaluator(model, [NO])(None, split(tmp_path, model, {"a": [0, 1], "b": [0, 0]}))
+    assert "1 of 2 evaluations predict one class alone although labels differ (data:a: always choice 0)" in caplog.text
+
+
+def test_nan_is_no_answer(model: tiny.Backbone, tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Not even the first; said once, and an error where nothing else is evaluated that it would end."""
+    data = split(tmp_path, model, {"a": [0, 0, 1], "b": [0]}, {"a": [0, 0, 1], "b": [0]})
+    with caplog.at_level(logging.WARNING):
+        found = evaluator(model, [NAN, NO])(None, data)
+    assert [member["accuracy"] for member in found] == [0.0, pytest.approx((2 / 3 + 1) / 2)]
+    told = [record.getMessage() for record in caplog.records if "NaN" in record.getMessage()]
+    assert len(told) == 1 and "scores of 4 rows are NaN (data:a and 1 more tasks); they count as wrong" in told[0]
+    with pytest.raises(UserError, match=r"scores of 4 rows are NaN \(data:a .*backbone\.dtype='float32'"):
+        evaluator(model, [NAN, NO])(None, data, strict=True)
+
+
+def test_free_text_is_generated_and_compared(model: tiny.Backbone, tmp_path: pathlib.Path) -> None:
+    texts = ["blue", "red"]
+    examples = [Example(f"a{i}", text, (), -1) for i, text in enumerate(texts)]
+    rows = tokenize(examples, model.tokenizer, tmp_path, "free", True, 16, 16)
+    data = Split([[Task("data", Template("a", "a", "a ||| b"), "exact_match")]], [[rows]])
+    says_red = np.zeros((1, 4, 8), np.int32)
+    says_red[..., :4] = [*model.tokenizer.encode(["red"])[0], 1]
+    program = SimpleNamespace(generate=lambda trainable, frozen, batch, max_length: says_red)
+    assert Evaluator(program, model, 4, (16,), 16)(None, data) == [{"exact_match": 0.5}]

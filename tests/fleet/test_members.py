@@ -1,0 +1,109 @@
+"""From a config to a fleet's members: which there are, what each sets for itself, and what it may not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ml_collections
+import numpy as np
+import pytest
+
+from infoprompt_jax import settings
+from infoprompt_jax.errors import UserError
+from infoprompt_jax.fleet.members import VARIANTS, expand, hyper_parameters
+
+
+def config(**fleet: Any) -> ml_collections.ConfigDict:
+    made = settings.defaults()
+    made.fleet.update(**fleet)
+    return settings.check(made)
+
+
+def test_a_run_without_a_fleet_is_one_member() -> None:
+    (member,) = expand(config())
+    assert member.name == "run" and member.config == config()
+    assert [m.name for m in expand(config(variants=()))] == ["run"]
+
+
+def test_members_are_the_product_in_order() -> None:
+    found = expand(config(seeds=(3, 4), variants=("both", "plain"), members=({"name": "a"}, {"name": "b"})))
+    names = [f"{own}-{variant}-seed{seed}" for own in "ab" for variant in ("both", "plain") for seed in (3, 4)]
+    assert [member.name for member in found] == names
+    assert [member.config.seed for member in found] == [3, 4] * 4
+    assert [m.name for m in expand(config(seeds=(3, 4)))] == ["run-seed3", "run-seed4"]
+    assert [m.name for m in expand(config(variants=("run", "head")))] == ["run", "head"]
+
+
+def test_variants_differ_in_the_terms_alone() -> None:
+    """The paired comparison: same seed, so the same initial prompt, data order and noise."""
+    members = expand(config(seeds=(5,), variants=tuple(VARIANTS)))
+    weights = [(m.config.infoprompt.gamma, m.config.infoprompt.beta, m.config.infoprompt.kappa) for m in members]
+    assert weights == [(0.1, 0.2, 0.1), (0.1, 0.2, 0.1), (0.0, 0.0, 0.0), (0.1, 0.0, 0.1), (0.0, 0.2, 0.1)]
+    rest = [settings.flatten(member.config.to_dict()) for member in members]
+    for fields in rest:
+        for term in ("gamma", "beta", "kappa"):
+            del fields[f"infoprompt.{term}"]
+    assert all(fields == rest[0] for fields in rest)
+
+
+def test_members_set_their_own_fields() -> None:
+    own = ({"name": "a", "task.name": "glue/sst2", "train.learning_rate": 1}, {"name": "b", "seed": 7})
+    a, b = expand(config(members=own))
+    assert (a.config.task.name, a.config.train.learning_rate, a.config.seed) == ("glue/sst2", 1.0, 0)
+    assert (b.config.task.name, b.config.train.learning_rate, b.config.seed) == ("super_glue/rte", 0.3, 7)
+    (named,) = expand(config(members=({"name": "a", "seed": 9},), seeds=(3,)))
+    assert (named.name, named.config.seed) == ("a-seed3", 3)
+
+
+def test_a_hard_prompt_of_a_members_own_takes_the_place_of_the_files() -> None:
+    own = {"name": "a", "task.input": "{{ x }}", "task.target": "{{ y }}"}
+    made = config(members=(own, {"name": "b"}))
+    made.task.templates_dir = "T"
+    assert [member.config.task.templates_dir for member in expand(made)] == ["", "T"]
+
+
+@pytest.mark.parametrize(
+    ("fleet", "sentence"),
+    [
+        ({"variants": ("nope",)}, "fleet.variants holds 'nope': choose from run, both, plain, head, representation"),
+        ({"seeds": (1, 1)}, "Two members are both named 'run-seed1'"),
+        ({"members": ({"seed": 1}, {"seed": 2})}, "Two members are both named 'run': give each its name"),
+        ({"members": ({"prompt.length": 3},)}, "sets 'prompt.length', which all members share: a member may set seed"),
+        ({"members": ({"nope": 3},)}, "sets 'nope', which all members share"),
+        (
+            {"members": ({"train.learning_rate": "fast"},)},
+            "sets train.learning_rate='fast', which is of the wrong",
+        ),
+        ({"members": ({"train.schedule": "nope"},)}, "train.schedule='nope' is not supported: choose one of constant"),
+        ({"members": ({"infoprompt.beta": float("nan")},)}, "infoprompt.beta=nan"),
+        ({"members": ({"infoprompt.beta": -0.2},)}, "infoprompt.beta=-0.2 is out of range: it must be at least 0"),
+        ({"members": ({"infoprompt.gamma": -0.1},)}, "infoprompt.gamma=-0.1 is out of range"),
+        ({"members": ({"infoprompt.kappa": -1.0},)}, "infoprompt.kappa=-1.0 is out of range"),
+        ({"members": ({"name": "a/b"},)}, "the name 'a/b': choose one that can be a directory's name"),
+        ({"members": ({"name": "../b"},)}, r"the name '\.\./b'"),
+        ({"seeds": (-1,)}, "seed=-1 is out of range: it must be at least 0"),
+        ({"seeds": (2**32,)}, "seed=4294967296 is out of range: it must be at most 4294967295"),
+    ],
+)
+def test_refusals(fleet: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence):
+        expand(config(**fleet))
+
+
+def test_hyper_parameters_are_columns() -> None:
+    own = ({"name": "a", "train.schedule": "cosine"}, {"name": "b", "infoprompt.estimator": "nwj", "train.warmup": 0.5})
+    members = expand(config(members=own))
+    found = hyper_parameters(members, ("infonce", "nwj"))
+    assert found["schedule"].tolist() == [2, 0] and found["estimator"].tolist() == [0, 1]
+    np.testing.assert_array_equal(found["warmup"], np.float32([0.0, 0.5]))
+    np.testing.assert_array_equal(found["learning_rate"], np.float32([0.3, 0.3]))
+    assert {array.shape for array in found.values()} == {(2,)}
+
+
+def test_each_hyper_parameter_is_its_own_field() -> None:
+    made = config()
+    made.infoprompt.update(beta=1.0, gamma=2.0, kappa=3.0, decay=0.25)
+    made.train.update(learning_rate=5.0, critic_learning_rate=6.0, warmup=0.5)
+    found = hyper_parameters(expand(made), ("infonce",))
+    names = ("beta", "gamma", "kappa", "decay", "learning_rate", "critic_learning_rate", "warmup")
+    assert [found[name].item() for name in names] == [1, 2, 3, 0.25, 5, 6, 0.5]

@@ -1,0 +1,101 @@
+"""The analysis of an evaluation, worked by hand."""
+
+from __future__ import annotations
+
+import pathlib
+from typing import Any
+
+import numpy as np
+import tiny
+from safetensors.numpy import save_file
+
+from infoprompt_jax.prompts.saved import Prompt
+from infoprompt_jax.rospr import analysis as rospr_analysis
+from infoprompt_jax.rospr import page, results
+from infoprompt_jax.rospr.library import PromptLibrary
+from infoprompt_jax.rospr.library_files import Entry, Model
+from infoprompt_jax.rospr.library_sources import SourcePrompt
+from infoprompt_jax.settings import defaults
+
+P = 3
+# Two source prompts with two keys each; the first is a yes/no task, the second of the target's family.
+KEYS = {0: [[1.0, 0.0], [0.9, 0.0]], 1: [[0.0, 1.0], [0.8, 0.0]]}
+
+
+def by_hand(directory: pathlib.Path) -> tuple[list[dict[str, Any]], PromptLibrary]:
+    """A target whose labels are all 1, with queries along the first axis; prompt 0 is right on 3 of 4 rows, 1 on 1."""
+    entries = [Entry("a", "one", "t", "sentiment", "yes/no"), Entry("b", "two", "t", "inference", "options")]
+    value = Prompt(np.ones((P, 4), np.float32), {"backbone": "b", "fingerprint": "0b"})
+    sources = [SourcePrompt(e, value, np.array(KEYS[m], np.float32)) for m, e in enumerate(entries)]
+    models = Model("r", "0a", 2), Model("b", "0b", 4)
+    library = PromptLibrary.create(directory / "library", *models, sources, mesh=tiny.one_device())
+    record = {"target": "x:t", "file": "x", "dataset": "x", "family": "inference", "answer_format": "yes/no"}
+    record |= {"metric": "accuracy", "scores": {"none": 0.5, "rospr": 0.75}}
+    record["left_out"] = []
+    record["candidates"] = [{"owner": 0, "dataset": "one", "votes": 3}, {"owner": 1, "dataset": "two", "votes": 1}]
+    predictions = np.array([[1, 1, 1, 0], [0, 0, 0, 1]], np.int32)
+    table = {"predictions": predictions, "labels": np.ones(4, np.int32)}
+    save_file(table | {"query_keys": np.array([[1, 0], [0, 1]], np.float32)}, directory / "x.safetensors")
+    return [record], library
+
+
+def test_the_analysis_by_hand(tmp_path: pathlib.Path) -> None:
+    """Both queries together, two hits each: keys 0 and 1, then 2 and 0 (of the three zeros the first): three for 0."""
+    records, library = by_hand(tmp_path)
+    config = defaults()
+    config.rospr.top = 2
+    found = rospr_analysis.analyse(records, tmp_path, library, config.rospr, seed=0)
+    assert found["retrieval"] == {"sources": ["one", "two"], "targets": ["x"], "share": [[0.75], [0.25]]}
+    assert found["relations"]["every"] == {
+        "format alone": {"pairs": 1, "gain": 0.25, "better": 1.0},
+        "family alone": {"pairs": 1, "gain": -0.25, "better": 0.0},
+    }
+    assert found["relations"]["retrieved"] == {"format alone": {"pairs": 1, "gain": 0.25, "better": 1.0}}
+    assert found["unknown_family"] == {"every": 0, "retrieved": 0}
+    assert {row["value"]: row["mean"] for row in found["varied"]["top"]} == {1: 0.75, 2: 0.75, 4: 0.75}
+    assert [row["value"] for row in found["varied"]["queries"]] == [1, 2]
+    assert found["varied"]["queries"][-1] == found["varied"]["prompts"][-1] == {"value": 2, "mean": 0.75, "spread": 0.0}
+
+
+def test_an_unknown_family_is_not_another_one(tmp_path: pathlib.Path) -> None:
+    """Of a target as BIG-bench's, in no pair; the count is told above each table."""
+    (record,), library = by_hand(tmp_path)
+    unknown = record | {"family": ""}
+    qualities = [np.array([0.75, 0.25])] * 2
+    found, count = rospr_analysis.relations([record, unknown], qualities, library)
+    assert found == rospr_analysis.relations([record], qualities[:1], library)[0]
+    assert count == {"every": 2, "retrieved": 1}
+    found, count = rospr_analysis.relations([unknown], qualities[:1], library)
+    assert found == {"every": {}, "retrieved": {}} and count == {"every": 2, "retrieved": 1}
+    analysis = {"relations": found, "unknown_family": count}
+    assert "there are 2 of them" in results.unknown_family(analysis, "every")[0]
+    assert results.unknown_family({"relations": found}, "every") == []
+    shown = str(page.analysis(analysis)[0][1])
+    assert "there are 2 of them" in shown and "there are 1 of them" in shown and "<table" not in shown
+
+
+def test_the_choice_of_a_smaller_library_by_hand() -> None:
+    """Without prompt 0 it is prompt 1; with the second query alone and one hit, key 2 is found, which is prompt 1's."""
+    owners_K, quality_M = np.array([0, 0, 1, 1]), np.array([0.75, 0.25])
+    keys_KR, queries_QR = np.array(KEYS[0] + KEYS[1]), np.eye(2)
+    scores_QK = queries_QR @ keys_KR.T
+    order_QK = np.argsort(-scores_QK, axis=1, kind="stable")
+    scores_QK = np.take_along_axis(scores_QK, order_QK, axis=1)
+    one = rospr_analysis.Searched("x", order_QK, scores_QK, quality_M, ())
+    everything = np.ones(4, bool)
+    assert one.top1(owners_K, everything, np.array([0, 1]), 2) == 0.75
+    assert one.top1(owners_K, owners_K == 1, np.array([0, 1]), 2) == 0.25
+    assert one.top1(owners_K, everything, np.array([1]), 1) == 0.25
+    assert one.top1(owners_K, everything, np.array([0]), 3) == 0.75
+    uneven_K = np.array([2, 0, 1, 0, 0, 2, 0])
+    for seed in range(5):
+        kept_K = rospr_analysis.kept_keys(uneven_K, 2, 2, [1], np.random.default_rng(seed))
+        assert sorted(uneven_K[kept_K]) == [0, 0, 2, 2]
+        (owner,) = uneven_K[rospr_analysis.kept_keys(uneven_K, 1, 1, [1], np.random.default_rng(seed))]
+        assert owner in (0, 2)
+
+
+def test_retrieval_without_the_oracle(tmp_path: pathlib.Path) -> None:
+    records, library = by_hand(tmp_path)
+    (tmp_path / "x.safetensors").unlink()
+    assert rospr_analysis.analyse(records, tmp_path, library, defaults().rospr, 0).keys() == {"retrieval"}

@@ -1,0 +1,212 @@
+"""Where a backbone's files come from: a directory, a cache laid out as the hub's client lays it out, or the hub."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import pathlib
+import socket
+from collections.abc import Iterator
+
+import loopback_hub
+import pytest
+from huggingface_hub import constants
+from loopback_hub import Hub, pull
+
+from infoprompt_jax.errors import OfflineError, UserError
+from infoprompt_jax.t5 import hub
+
+COMMITS = {"main": "a" * 40, "old": "b" * 40}
+BOTH = ("spiece.model", "tokenizer.json")
+# Files that real repositories hold, and which of them are weights that are read.
+LAYOUTS = {
+    "t5-base-lm-adapt": (("pytorch_model.bin", "tf_model.h5", *BOTH), ["pytorch_model.bin"]),
+    "t5-v1_1-base": (("pytorch_model.bin", "flax_model.msgpack", "tf_model.h5", "spiece.model"), ["pytorch_model.bin"]),
+    "t5-small": (("model.safetensors", "pytorch_model.bin", "flax_model.msgpack", *BOTH), ["model.safetensors"]),
+    "flan-t5-xl": (
+        ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors", "model.safetensors.index.json", *BOTH),
+        ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"],
+    ),
+    "T0pp, branch sharded": (
+        ("pytorch_model-00001-of-00002.bin", "pytorch_model-00002-of-00002.bin", "pytorch_model.bin.index.json", *BOTH),
+        ["pytorch_model-00001-of-00002.bin", "pytorch_model-00002-of-00002.bin"],
+    ),
+    "flax alone": (("flax_model.msgpack", "spiece.model"), ["flax_model.msgpack"]),
+}
+
+
+def content(file: str, files: tuple[str, ...]) -> str:
+    if not file.endswith(".index.json"):
+        return "{}"
+    ending = file.removesuffix(".index.json").rpartition(".")[2]
+    shards = [other for other in files if other.endswith(f".{ending}")]
+    return json.dumps({"weight_map": {f"tensor {i}": shard for i, shard in enumerate(shards)}})
+
+
+@pytest.fixture
+def snapshots(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Path:
+    """The snapshots of org/t5 in an otherwise empty cache, each with config.json and vocabulary; no network."""
+    repository = tmp_path / "models--org--t5"
+    (repository / "refs").mkdir(parents=True)
+    for name, commit in COMMITS.items():
+        (repository / "refs" / name).write_text(commit)
+        (repository / "snapshots" / commit).mkdir(parents=True)
+        for file in ("config.json", "spiece.model"):
+            (repository / "snapshots" / commit / file).write_text("{}")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    return repository / "snapshots"
+
+
+@contextlib.contextmanager
+def listening() -> Iterator[str]:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+
+
+def test_a_directory_is_used_as_it_is(tmp_path: pathlib.Path) -> None:
+    assert hub.find(str(tmp_path)) == tmp_path
+
+
+def test_the_cached_revision_is_found_without_a_network(snapshots: pathlib.Path) -> None:
+    for revision, commit in COMMITS.items():
+        (snapshots / commit / "model.safetensors").touch()
+        assert hub.find("org/t5", revision) == snapshots / commit
+    assert hub.find("org/t5") == snapshots / COMMITS["main"]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_cache_with_any_format_whole_is_enough(layout: str, snapshots: pathlib.Path) -> None:
+    files, _ = LAYOUTS[layout]
+    for file in files:
+        (snapshots / COMMITS["main"] / file).write_text(content(file, files))
+    assert hub.find("org/t5") == snapshots / COMMITS["main"]
+
+
+def test_a_cache_without_weights_or_with_a_part_of_them_is_not_enough(snapshots: pathlib.Path) -> None:
+    files, weights = LAYOUTS["T0pp, branch sharded"]
+    for file in files:
+        if file != weights[1]:
+            (snapshots / COMMITS["main"] / file).write_text(content(file, files))
+    for revision in COMMITS:
+        with pytest.raises(OfflineError, match="the hub cannot be reached"):
+            hub.find("org/t5", revision)
+
+
+def test_a_cache_without_a_vocabulary_serves_where_there_is_no_network(snapshots: pathlib.Path) -> None:
+    """The vocabulary may be named by backbone.tokenizer; where it is needed, the tokenizer's error says so."""
+    here = snapshots / COMMITS["main"]
+    (here / "pytorch_model.bin").touch()
+    (here / "spiece.model").unlink()
+    assert hub.find("org/t5") == here
+
+
+def test_the_offline_setting_is_heeded(snapshots: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with listening() as here:
+        monkeypatch.setattr(constants, "ENDPOINT", here)
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+        with pytest.raises(OfflineError, match="the hub cannot be reached"):
+            hub.find("org/t5")
+
+
+def test_a_hub_behind_a_proxy_is_reached_through_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("https_proxy", raising=False)
+    monkeypatch.delenv("HTTPS_PROXY", raising=False)
+    assert not hub.reachable("https://127.0.0.1:9", seconds=1)
+    with listening() as proxy:
+        monkeypatch.setenv("https_proxy", proxy)
+        assert hub.reachable("https://127.0.0.1:9", seconds=1)
+
+
+@pytest.fixture
+def online(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """An empty cache, and a client that may use the network."""
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+    return monkeypatch
+
+
+def repository(files: tuple[str, ...]) -> dict[str, bytes]:
+    return {file: content(file, files).encode() for file in ("config.json", "README.md", *files)}
+
+
+def downloaded(
+    repo: Hub, monkeypatch: pytest.MonkeyPatch, revision: str | None = None
+) -> tuple[pathlib.Path, set[str]]:
+    """The directory that is found, and the files that were downloaded into it."""
+    with loopback_hub.served(repo) as address:
+        monkeypatch.setattr(constants, "ENDPOINT", address)
+        template = address + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        found = hub.find("org/t5", revision)
+    return found, {path.name for path in found.iterdir()}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_one_format_is_downloaded_with_config_and_vocabulary(layout: str, online: pytest.MonkeyPatch) -> None:
+    files, weights = LAYOUTS[layout]
+    repo = Hub("org/t5", {"main": repository(files)})
+    found, names = downloaded(repo, online)
+    beside = {file for file in files if file in BOTH or file.endswith(".index.json")}
+    assert names == {"config.json", *beside, *weights}
+    repo.requested.clear()
+    assert downloaded(repo, online)[0] == found and not repo.requested  # from the cache
+
+
+TITLE, BOT = hub.CONVERSION
+
+
+@pytest.mark.parametrize(
+    ("title", "author", "files", "weights"),
+    [
+        (TITLE, BOT, ("tf_model.h5", "flax_model.msgpack", "spiece.model"), "model.safetensors"),
+        (TITLE, "somebody", ("flax_model.msgpack", "spiece.model"), "flax_model.msgpack"),
+        ("Better weights", BOT, ("flax_model.msgpack", "spiece.model"), "flax_model.msgpack"),
+        (TITLE, BOT, ("pytorch_model.bin", "spiece.model"), "pytorch_model.bin"),
+    ],
+)
+def test_the_hubs_own_conversion_is_read_where_main_has_only_flax(
+    title: str, author: str, files: tuple[str, ...], weights: str, online: pytest.MonkeyPatch
+) -> None:
+    branches = {"main": repository(files), "refs/pr/2": repository((*files, "model.safetensors"))}
+    repo = Hub("org/t5", branches, [pull(1, "Typo", BOT, "org/t5"), pull(2, title, author, "org/t5")])
+    found, names = downloaded(repo, online)
+    online.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert hub.find("org/t5") == found  # also where it lies under the pull request
+    assert weights in names and not {"model.safetensors", "flax_model.msgpack", "pytorch_model.bin"} & names - {weights}
+
+
+def test_a_conversion_of_another_state_of_main_is_not_read(online: pytest.MonkeyPatch) -> None:
+    branches = {"main": repository(("spiece.model",)), "refs/pr/2": repository(("spiece.model", "model.safetensors"))}
+    repo = Hub("org/t5", branches, [pull(2, TITLE, BOT, "org/t5")])
+    repo.parents["refs/pr/2"] = "0" * 40
+    with pytest.raises(UserError, match=r"no weights on the hub that can be read: model\.safetensors, pytorch_model"):
+        downloaded(repo, online)
+
+
+def test_where_no_pull_requests_are_listed_flax_is_read(online: pytest.MonkeyPatch) -> None:
+    repo = Hub("org/t5", {"main": repository(("flax_model.msgpack", "spiece.model"))}, pulls=None)
+    assert "flax_model.msgpack" in downloaded(repo, online)[1]
+
+
+def test_shards_of_any_name_are_downloaded(online: pytest.MonkeyPatch) -> None:
+    files = ("one.safetensors", "two.safetensors", "model.safetensors.index.json", "spiece.model")
+    assert {"one.safetensors", "two.safetensors"} <= downloaded(Hub("org/t5", {"main": repository(files)}), online)[1]
+
+
+def test_a_pointer_of_git_lfs_is_no_weight_file(snapshots: pathlib.Path) -> None:
+    here = snapshots / COMMITS["main"]
+    (here / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\n")
+    with pytest.raises(OfflineError, match=r"'org/t5' \(backbone\.revision='main'\) is neither"):
+        hub.find("org/t5", "main")
+    (here / "pytorch_model.bin").touch()
+    assert hub.find("org/t5") == here
+
+
+@pytest.mark.parametrize(("name", "revision"), [("org/other", None), ("org/t5", "nope")])
+def test_what_the_hub_does_not_have_gets_one_sentence(
+    name: str, revision: str | None, online: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(UserError, match=r"could not be downloaded from the hub \(.*\): check the name") as error:
+        downloaded(Hub(name, {"main": repository(("model.safetensors",))}), online, revision)
+    assert "\n" not in str(error.value)

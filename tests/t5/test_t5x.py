@@ -1,0 +1,163 @@
+"""T5X checkpoints: read as they are, and refused where they are damaged or not a T5's."""
+
+from __future__ import annotations
+
+import gzip
+import pathlib
+import shutil
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny_t5
+from flax import serialization
+from tiny_t5 import assert_same, fingerprint, logits, read, torch_logits
+
+from infoprompt_jax.errors import UserError
+from infoprompt_jax.t5 import convert
+from infoprompt_jax.t5.model import T5Config
+
+INPUTS, TARGETS = np.array([[5, 6, 7, 8], [9, 10, 0, 0]]), np.array([[11, 12, 13], [14, 15, 16]])
+
+
+@pytest.fixture
+def t5x_checkpoint(shared: pathlib.Path, tmp_path: pathlib.Path) -> pathlib.Path:
+    """T5X's own, to damage; beside the model, in checkpoint_3."""
+    return shutil.copytree(
+        shared / "fixtures" / "t5x" / "prompt_tuning_t5_1_1_tiny", tmp_path / "t5x", copy_function=shutil.copyfile
+    )
+
+
+def t5x_arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
+    """Read by hand, with zlib and NumPy."""
+    tree = serialization.msgpack_restore((path / "checkpoint").read_bytes())["optimizer"]["target"]
+
+    def arrays(tree: dict, prefix: str) -> dict[str, np.ndarray]:
+        found = {}
+        for key, value in tree.items():
+            name = f"{prefix}{key}"
+            if not isinstance(value, dict):
+                found[name] = value
+            elif "driver" not in value:
+                found |= arrays(value, f"{name}.")
+            else:
+                chunks = value["metadata"]["chunks"]
+                axis = int(value["metadata"]["shape"][1] > chunks[1])
+                files = sorted((path / f"target.{name}").glob("[0-9]*.[0-9]*"))
+                read = [np.frombuffer(gzip.decompress(file.read_bytes()), "<f4").reshape(chunks) for file in files]
+                joined = np.concatenate(read, axis=axis)
+                found[name] = joined[tuple(slice(n) for n in value["metadata"]["shape"])]
+        return found
+
+    return arrays(tree, "")
+
+
+def torch_from_t5x(arrays: dict[str, np.ndarray]) -> Any:
+    """A T5 v1.1 of transformers, filled with T5X's arrays."""
+    torch = pytest.importorskip("torch")
+    import transformers
+
+    sizes = {"vocab_size": 32128, "d_model": 4, "d_kv": 2, "d_ff": 8, "num_layers": 2, "num_heads": 2}
+    config = transformers.T5Config(
+        **sizes, relative_attention_num_buckets=4, feed_forward_proj="gated-gelu", tie_word_embeddings=False
+    )
+    model = transformers.T5ForConditionalGeneration(config).eval()
+    model.lm_head.weight = torch.nn.Parameter(torch.empty(32128, 4))
+    state = {
+        "shared.weight": arrays["token_embedder.embedding"],
+        "lm_head.weight": arrays["decoder.logits_dense.kernel"].T,
+    }
+    for stack, own in (("encoder", "attention"), ("decoder", "self_attention")):
+        state[f"{stack}.embed_tokens.weight"] = arrays["token_embedder.embedding"]
+        state[f"{stack}.final_layer_norm.weight"] = arrays[f"{stack}.{stack}_norm.scale"]
+        bias = f"{stack}.block.0.layer.0.SelfAttention.relative_attention_bias.weight"
+        state[bias] = arrays[f"{stack}.relpos_bias.rel_embedding"].T
+        for i in range(2):
+            theirs, ours = f"{stack}.layers_{i}", f"{stack}.block.{i}.layer"
+            blocks = [(own, "SelfAttention", f"pre_{own}_layer_norm")]
+            if stack == "decoder":
+                blocks.append(("encoder_decoder_attention", "EncDecAttention", "pre_cross_attention_layer_norm"))
+            blocks.append(("mlp", "DenseReluDense", "pre_mlp_layer_norm"))
+            for j, (block, name, norm) in enumerate(blocks):
+                state[f"{ours}.{j}.layer_norm.weight"] = arrays[f"{theirs}.{norm}.scale"]
+                kernels = {"wi_0": "wi_0", "wi_1": "wi_1", "wo": "wo"}
+                kernels = kernels if block == "mlp" else {"query": "q", "key": "k", "value": "v", "out": "o"}
+                for kernel, letter in kernels.items():
+                    state[f"{ours}.{j}.{name}.{letter}.weight"] = arrays[f"{theirs}.{block}.{kernel}.kernel"].T
+    model.load_state_dict({name: torch.tensor(np.array(array)) for name, array in state.items()})
+    return model
+
+
+def test_t5x_gives_the_logits_of_the_same_arrays(t5x_checkpoint: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    model = torch_from_t5x(t5x_arrays(t5x_checkpoint / "checkpoint_3"))
+    found = logits(tiny_t5.load(t5x_checkpoint), INPUTS, TARGETS)
+    np.testing.assert_allclose(found, torch_logits(model, INPUTS, TARGETS), atol=1e-4)
+    assert np.asarray(found).std() > 0.1
+    model.save_pretrained(tmp_path / "saved")
+    assert_same(read(t5x_checkpoint / "checkpoint_3"), read(tmp_path / "saved"))
+    assert fingerprint(t5x_checkpoint) == fingerprint(tmp_path / "saved")
+
+
+def test_t5x_kernels_with_heads_apart(tmp_path: pathlib.Path) -> None:
+    """A v1.0 written by hand: [D, H, K] kernels, no head, one `wi`, all arrays in the msgpack file."""
+    random = np.random.default_rng(0)
+
+    def array(*shape: int) -> np.ndarray:
+        return random.standard_normal(shape).astype(np.float32)
+
+    def attention() -> dict[str, Any]:
+        kernels = {name: {"kernel": array(4, 2, 3)} for name in ("query", "key", "value")}
+        return kernels | {"out": {"kernel": array(2, 3, 4)}}
+
+    shared = {
+        "pre_mlp_layer_norm": {"scale": array(4)},
+        "mlp": {"wi": {"kernel": array(4, 5)}, "wo": {"kernel": array(5, 4)}},
+    }
+    encoder = {"attention": attention(), "pre_attention_layer_norm": {"scale": array(4)}, **shared}
+    decoder = {"self_attention": attention(), "encoder_decoder_attention": attention(), **shared}
+    decoder |= {f"pre_{name}_layer_norm": {"scale": array(4)} for name in ("self_attention", "cross_attention")}
+    bias = {"relpos_bias": {"rel_embedding": array(2, 8)}}
+    target = {
+        "token_embedder": {"embedding": array(17, 4)},
+        "encoder": {"layers_0": encoder, "encoder_norm": {"scale": array(4)}, **bias},
+        "decoder": {"layers_0": decoder, "decoder_norm": {"scale": array(4)}, **bias},
+    }
+    (tmp_path / "checkpoint").write_bytes(serialization.msgpack_serialize({"optimizer": {"target": target}}))
+    config, leaves = convert.read_config(tmp_path), read(tmp_path)
+    assert config == T5Config(
+        17, 4, 3, 5, 1, 1, 2, relative_buckets=8, feed_forward="relu", tied=True, scale_decoder_outputs=True
+    )
+    np.testing.assert_array_equal(
+        leaves["encoder/layers/attention/query"][0], encoder["attention"]["query"]["kernel"].reshape(4, 6)
+    )
+    np.testing.assert_array_equal(
+        leaves["encoder/layers/attention/out"][0], encoder["attention"]["out"]["kernel"].reshape(6, 4)
+    )
+
+
+T5X_DAMAGES: dict[str, tuple[Callable[[pathlib.Path], Any], str]] = {
+    "a lost chunk": (lambda path: (path / "target.token_embedder.embedding" / "3.0").unlink(), "only 7 of 8 chunks"),
+    "a cut chunk": (
+        lambda path: (path / "target.encoder.layers_1.mlp.wo.kernel" / "0.0").write_bytes(b"\x1f\x8b"),
+        "is damaged",
+    ),
+    "a lost array": (
+        lambda path: shutil.rmtree(path / "target.encoder.layers_1.mlp.wo.kernel"),
+        r"lacks a readable \.zarray",
+    ),
+    "a cut msgpack": (lambda path: (path / "checkpoint").write_bytes(b"\x81\xa1a"), "holds no parameters"),
+    "two steps": (lambda path: shutil.copytree(path, path.with_name("checkpoint_4")), "checkpoint_3, checkpoint_4"),
+}
+
+
+@pytest.mark.parametrize("damage,message", T5X_DAMAGES.values(), ids=T5X_DAMAGES)
+def test_damaged_t5x_is_refused(t5x_checkpoint: pathlib.Path, damage: Callable, message: str) -> None:
+    damage(t5x_checkpoint / "checkpoint_3")
+    with pytest.raises(UserError, match=message):
+        read(t5x_checkpoint)
+
+
+def test_foreign_t5x_is_refused(shared: pathlib.Path) -> None:
+    with pytest.raises(UserError, match=r"backbone\.name.*no matrix token_embedder"):
+        convert.read_config(shared / "fixtures" / "t5x" / "tiny_t5")

@@ -1,0 +1,158 @@
+"""Token ids against Hugging Face's T5 tokenizer, on sentences and on text that tries to break them."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import shutil
+from typing import Any
+
+import numpy as np
+import pytest
+
+from infoprompt_jax.errors import UserError
+from infoprompt_jax.t5.tokenizer import SENTINELS, Tokenizer, check_vocabulary, load_tokenizer
+
+GERMAN = "translate English to German: That is good."
+GERMAN_IDS = [13959, 1566, 12, 2968, 10, 466, 19, 207, 5]
+ODD = [
+    "",
+    "   ",
+    "\n\t",
+    " leading and trailing ",
+    "two  spaces\tand\na line",
+    "no\u00a0break \u3000 wide\u200bzero",
+    "ﬁne ½ Ⅷ \uff46\uff55\uff4c\uff4c e\u0301",
+    "日本語 and Привет, naïve café",
+    "emoji 🙂 and 👩‍👩‍👧",
+    "<b>HTML</b> {curly} ~ ^ \\ `",
+    "a\x00b\x07c",
+    "x" * 300,
+    "Fill <extra_id_0> and<extra_id_1>, then <extra_id_99>",
+    "<extra_id_0>",
+    "<extra_id_100> <extra_id_-1> <extra_id_01>",
+]
+
+
+@pytest.fixture(scope="module")
+def spiece(vocabulary: pathlib.Path) -> Tokenizer:
+    return load_tokenizer(vocabulary)
+
+
+@pytest.fixture(scope="module")
+def hugging_face(vocabulary: pathlib.Path) -> Any:
+    transformers = pytest.importorskip("transformers")
+    return transformers.T5Tokenizer.from_pretrained(vocabulary.parent)
+
+
+@pytest.fixture(scope="module")
+def json_directory(hugging_face: Any, tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    path = tmp_path_factory.mktemp("tokenizer_json")
+    hugging_face.save_pretrained(path)
+    return path
+
+
+def premises(shared: pathlib.Path) -> list[str]:
+    lines = (shared / "data" / "super_glue" / "rte" / "validation.jsonl").read_text().splitlines()
+    return [json.loads(line)["premise"] for line in lines]
+
+
+def as_lists(arrays: list[np.ndarray]) -> list[list[int]]:
+    return [array.tolist() for array in arrays]
+
+
+def test_known_ids(spiece: Tokenizer) -> None:
+    (ids,) = spiece.encode([GERMAN])
+    assert ids.tolist() == GERMAN_IDS and ids.dtype == np.int32
+    assert spiece.decode([*GERMAN_IDS, 1, 0, 0]) == GERMAN
+
+
+def test_both_formats_give_hugging_faces_ids(
+    spiece: Tokenizer, hugging_face: Any, json_directory: pathlib.Path, shared: pathlib.Path
+) -> None:
+    texts = premises(shared) + ODD
+    expected = hugging_face(texts, add_special_tokens=False).input_ids
+    assert as_lists(spiece.encode(texts)) == expected
+    assert as_lists(load_tokenizer(json_directory).encode(texts)) == expected
+
+
+def test_decoding_gives_hugging_faces_text(
+    spiece: Tokenizer, hugging_face: Any, json_directory: pathlib.Path, shared: pathlib.Path
+) -> None:
+    converted = load_tokenizer(json_directory)
+    for ids in spiece.encode(premises(shared)[:20] + ODD):
+        expected = hugging_face.decode(ids, skip_special_tokens=True).strip()  # unknown tokens leave spaces at the ends
+        assert spiece.decode(ids).strip() == expected
+        assert converted.decode(ids).strip() == expected
+
+
+def test_text_cannot_spell_control_tokens(spiece: Tokenizer, json_directory: pathlib.Path) -> None:
+    texts = ["a </s> b", "</s>", "<pad><pad>", "x<unk>y", "▁</s>"]
+    encoded = as_lists(spiece.encode(texts))
+    assert not any({0, 1} & set(ids) for ids in encoded)
+    assert as_lists(load_tokenizer(json_directory).encode(texts)) == encoded
+
+
+def test_sentinels_end_at_32099(spiece: Tokenizer) -> None:
+    assert as_lists(spiece.encode(["Hello<extra_id_0>there <extra_id_99>"])) == [[8774, 32099, 132, 32000]]
+    assert (spiece.sentinels[SENTINELS[0]], spiece.vocab_size) == (32099, 32100)
+
+
+def test_pieces_are_the_real_ones_in_order(spiece: Tokenizer, json_directory: pathlib.Path) -> None:
+    assert spiece.pieces.tolist() == list(range(3, 32000))
+    assert np.array_equal(load_tokenizer(json_directory).pieces, spiece.pieces)
+    assert load_tokenizer(json_directory).vocab_size == 32100
+
+
+def test_half_a_surrogate_pair_is_replaced(spiece: Tokenizer, json_directory: pathlib.Path) -> None:
+    for tokenizer in (spiece, load_tokenizer(json_directory), load_tokenizer("bytes")):
+        assert as_lists(tokenizer.encode(["a\ud83db"])) == as_lists(tokenizer.encode(["a?b"]))
+
+
+def test_bytes_need_no_file() -> None:
+    tokenizer = load_tokenizer("bytes")
+    assert as_lists(tokenizer.encode(["A\n", "é", ""])) == [[68, 13], [0xC3 + 3, 0xA9 + 3], []]
+    assert tokenizer.decode([68, 0xC3 + 3, 0xA9 + 3, 1, 0]) == "Aé"
+    assert tokenizer.vocab_size == 259 and tokenizer.pieces.tolist() == list(range(3, 259))
+    assert tokenizer.encode(["<extra_id_0>"])[0].size == len("<extra_id_0>")
+
+
+def test_a_directory_prefers_sentencepiece_and_lists_what_to_copy(
+    spiece: Tokenizer, json_directory: pathlib.Path, vocabulary: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    shutil.copytree(json_directory, tmp_path, dirs_exist_ok=True)
+    shutil.copy(vocabulary, tmp_path / "spiece.model")
+    tokenizer = load_tokenizer(tmp_path)
+    assert {"spiece.model", "tokenizer.json", "tokenizer_config.json"} <= {file.name for file in tokenizer.files}
+    assert tokenizer.fingerprint == spiece.fingerprint != load_tokenizer(json_directory).fingerprint
+    assert len(spiece.fingerprint) == 16 and spiece.files == (vocabulary,)
+
+
+def test_a_missing_vocabulary_names_the_field(tmp_path: pathlib.Path) -> None:
+    for path in (tmp_path, tmp_path / "spiece.model"):
+        with pytest.raises(UserError, match=r"no vocabulary .*spiece.model or tokenizer.json.*backbone\.tokenizer"):
+            load_tokenizer(path)
+
+
+@pytest.mark.parametrize("name", ["spiece.model", "tokenizer.json"])
+@pytest.mark.parametrize("content", [b"", b"version https://git-lfs.github.com/spec/v1", b"{}", b"\xff" * 99])
+def test_a_broken_vocabulary_is_a_sentence(tmp_path: pathlib.Path, name: str, content: bytes) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError, match=r"not a readable vocabulary .*backbone\.name"):
+        load_tokenizer(tmp_path)
+
+
+def test_another_models_vocabulary_is_refused(json_directory: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    content = json.loads((json_directory / "tokenizer.json").read_text())
+    for token in content["added_tokens"]:
+        token["id"] = {0: 1, 1: 0}.get(token["id"], token["id"])
+    (tmp_path / "tokenizer.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match="<pad> at 1 and </s> at 0"):
+        load_tokenizer(tmp_path)
+
+
+def test_more_ids_than_rows_are_refused(spiece: Tokenizer) -> None:
+    check_vocabulary(spiece, 32128)
+    check_vocabulary(spiece, 32100)
+    with pytest.raises(UserError, match=r"wrong vocabulary: it has 32100 ids but the backbone embeds 32099"):
+        check_vocabulary(spiece, 32099)

@@ -1,0 +1,57 @@
+"""Files and directories appear whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from infoprompt_jax.files import whole
+
+
+def test_what_a_killed_process_of_this_number_left_is_no_obstacle(tmp_path: pathlib.Path) -> None:
+    for state in ("partial", "old"):
+        (tmp_path / f".x.{os.getpid()}.{state}").mkdir()
+        (tmp_path / f".x.{os.getpid()}.{state}" / "half").touch()
+    with whole(tmp_path / "x") as partial:
+        partial.mkdir()
+        (partial / "all").touch()
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]
+    assert [path.name for path in (tmp_path / "x").iterdir()] == ["all"]
+
+
+def test_all_is_on_disk_before_it_appears(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced, fsync = [], os.fsync
+
+    def recorded(descriptor: int) -> None:
+        fsync(descriptor)
+        synced.append((os.fstat(descriptor).st_ino, (tmp_path / "x").exists()))
+
+    monkeypatch.setattr(os, "fsync", recorded)
+    with whole(tmp_path / "x") as partial:
+        (partial / "deep").mkdir(parents=True)
+        (partial / "a").write_text("a")
+        (partial / "deep" / "b").write_text("b")
+    files = [tmp_path / "x" / "a", tmp_path / "x" / "deep" / "b"]
+    assert sorted(synced) == sorted((file.stat().st_ino, False) for file in files)
+
+
+def test_what_fails_leaves_what_was_there(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "x").write_text("before")
+    with pytest.raises(KeyboardInterrupt), whole(tmp_path / "x") as partial:
+        partial.write_text("half")
+        raise KeyboardInterrupt
+    assert (tmp_path / "x").read_text() == "before"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_files_are_as_readable_as_any_other(tmp_path: pathlib.Path) -> None:
+    """safetensors writes for the owner alone; a library or a backbone is often another's to read."""
+    (tmp_path / "usual").touch()
+    with whole(tmp_path / "x") as partial:
+        partial.mkdir()
+        save_file({"a": np.zeros(1)}, partial / "private.safetensors")
+    assert (tmp_path / "x" / "private.safetensors").stat().st_mode == (tmp_path / "usual").stat().st_mode

@@ -1,0 +1,94 @@
+"""The feature cache computes what the run reads, once, and hands it to the right rows."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+from types import SimpleNamespace
+
+import jax
+import numpy as np
+import pytest
+import tiny
+
+from infoprompt_jax.data.batches import Stream, train_batches
+from infoprompt_jax.data.rows import Rows, tokenize
+from infoprompt_jax.training.features import Features
+
+
+@dataclasses.dataclass(frozen=True)
+class Example:
+    input: str
+    target: str = "yes"
+    choices: tuple[str, ...] = ("yes", "no")
+    label: int = 0
+
+
+@pytest.fixture(scope="module")
+def model() -> tiny.Backbone:
+    return tiny.backbone()
+
+
+@pytest.fixture
+def rows(model: tiny.Backbone, tmp_path: pathlib.Path) -> list[Rows]:
+    sizes = {"a": 40, "b": 7}
+    return [
+        tokenize([Example(name * (i % 30 + 1)) for i in range(n)], model.tokenizer, tmp_path, name, True, 32, 8)
+        for name, n in sizes.items()
+    ]
+
+
+def test_every_visited_row_gets_its_own_features(
+    model: tiny.Backbone, rows: list[Rows], tmp_path: pathlib.Path
+) -> None:
+    program = tiny.fleet(model)
+    streams = [Stream(rows, [1.0, 1.0], 0, 4), Stream(rows[:1], [1.0], 1, 4)]
+    features = Features(tmp_path / "features", streams, 64)
+    features.fill(program, model, 3, (16, 32), 8)
+    for batch in train_batches(streams, 0, 3, (16, 32), 32, 1):
+        found = features.gather(batch["row"])
+        for m in range(2):
+            expected = program.features(model.frozen, batch["inputs"][m])
+            np.testing.assert_allclose(found[m], expected, rtol=1e-4, atol=1e-5)
+    filled = [int((~np.isnan(values[:, 0])).sum()) for values in features.values.values()]
+    assert 0 < filled[0] < 40, "rows that no step reads are left alone"
+
+
+def test_an_interrupted_fill_ends_in_the_same_bits(
+    model: tiny.Backbone, rows: list[Rows], tmp_path: pathlib.Path
+) -> None:
+    program, streams = tiny.fleet(model), [Stream(rows[:1], [1.0], 0, 4)]
+    whole = Features(tmp_path / "whole", streams, 64)
+    whole.fill(program, model, 8, (16, 32), 8)
+    calls = []
+
+    def until_killed(frozen: object, inputs: jax.Array) -> jax.Array:
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        calls.append(1)
+        return program.features(frozen, inputs)
+
+    with pytest.raises(KeyboardInterrupt):
+        Features(tmp_path / "killed", streams, 64).fill(SimpleNamespace(features=until_killed), model, 8, (16, 32), 8)
+    resumed = Features(tmp_path / "killed", streams, 64)
+    left = [np.isnan(values[:, 0]).sum() for values in resumed.values.values()]
+    resumed.fill(program, model, 8, (16, 32), 8)
+    for a, b in zip(whole.values.values(), resumed.values.values(), strict=True):
+        np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
+    assert left[0] > np.isnan(next(iter(whole.values.values()))[:, 0]).sum(), "the first attempt left rows to do"
+
+
+def test_what_is_computed_is_kept_and_a_block_written_in_part_is_not(
+    model: tiny.Backbone, rows: list[Rows], tmp_path: pathlib.Path
+) -> None:
+    program, streams = tiny.fleet(model), [Stream(rows[:1], [1.0], 0, 4)]
+    Features(tmp_path / "features", streams, 64).fill(program, model, 8, (16, 32), 8)
+    features = Features(tmp_path / "features", streams, 64)
+    (values,) = features.values.values()
+    filled = np.flatnonzero(~np.isnan(values).any(axis=1))
+    kept = np.array(values[filled])
+    assert len(kept) > 16
+    features.fill(SimpleNamespace(features=None), model, 8, (16, 32), 8)  # nothing is left to compute
+    values[filled[::2], 1:] = np.nan
+    features.fill(program, model, 8, (16, 32), 8)
+    np.testing.assert_array_equal(values[filled], kept)

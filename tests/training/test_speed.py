@@ -1,0 +1,40 @@
+"""Model FLOPs against a count by hand."""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+import pytest
+
+from infoprompt_jax.t5.model import T5Config
+from infoprompt_jax.training import speed
+from infoprompt_jax.training.speed import Speedometer, peak_flops, step_flops
+
+
+@pytest.mark.parametrize(("feed_forward", "matrices"), [("relu", 2), ("gated-gelu", 3)])
+def test_step_flops_are_four_per_weight_and_token(feed_forward: str, matrices: int) -> None:
+    config = T5Config(100, 8, 4, 16, 3, 2, 2, feed_forward=feed_forward)
+    attention, mlp = 4 * 8 * 8, matrices * 8 * 16
+    encoder = 3 * (attention + mlp) * 50
+    decoder = 2 * (attention + mlp + 2 * 8 * 8) * 5 + 2 * 2 * 8 * 8 * 50 + 100 * 8 * 5  # cross K and V read the input
+    assert step_flops(config, 50, 5) == 4 * (encoder + decoder)
+
+
+def test_a_cpus_peak_is_not_known() -> None:
+    assert peak_flops(jax.devices("cpu")[0]) is None
+
+
+def test_a_step_counts_its_tokens_positions_and_time_without_compilation(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = T5Config(100, 8, 4, 16, 3, 2, 2)
+    meter = Speedometer(config, prompt_length=5)
+    inputs, targets = np.zeros((2, 4, 10), np.int32), np.zeros((2, 4, 3), np.int32)
+    inputs[..., :6], targets[..., :2] = 7, 7
+    monkeypatch.setattr(speed.time, "monotonic", lambda: 13.0)
+    meter.compiling = 2.5
+    meter.count({"inputs": inputs, "targets": targets}, waited=0.1, since=10.0, compiling=0.5)
+    assert meter.flops == step_flops(config, 8 * (10 + 5), 8 * 3)
+    monkeypatch.setattr(speed, "peak_flops", lambda device: meter.flops)  # a chip that needs a second for the step
+    found = meter.summary()
+    assert (found["steps_per_second"], found["tokens_per_second"]) == (1.0, 8 * (6 + 2))  # 3 s, 2 of them compiling
+    assert found["input_wait_share"] == pytest.approx(0.1) and found["compile_seconds"] == 2.5
+    assert found["mfu"] == pytest.approx(1 / jax.device_count())

@@ -1,0 +1,159 @@
+"""A run's directory: it is one run's, it is claimed late, and nothing of another's is overwritten."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+from typing import Any
+
+import pytest
+
+from infoprompt_jax import settings
+from infoprompt_jax.errors import UserError
+from infoprompt_jax.training.workdir import CHANGEABLE, Workdir
+
+
+def config(**fields: Any) -> Any:
+    made = settings.defaults()
+    made.update_from_flattened_dict({name.replace("__", "."): value for name, value in fields.items()})
+    return made
+
+
+def test_nothing_is_written_before_the_claim(tmp_path: pathlib.Path) -> None:
+    directory = Workdir(tmp_path / "new" / "run", config())
+    assert directory.finished() is None and list(tmp_path.iterdir()) == []
+    with directory.claim():
+        pass
+    assert json.loads((tmp_path / "new" / "run" / "config.json").read_text()) == json.loads(config().to_json())
+
+
+def test_the_same_config_goes_on(tmp_path: pathlib.Path) -> None:
+    with Workdir(tmp_path, config(fleet__seeds=(0, 1))).claim():
+        pass
+    before = (tmp_path / "config.json").read_bytes()
+    with Workdir(tmp_path, config(fleet__seeds=(0, 1), train__save_every=7, data__threads=5)).claim():
+        pass
+    assert (tmp_path / "config.json").read_bytes() == before
+
+
+def test_two_processes_do_not_run_in_one_directory(tmp_path: pathlib.Path) -> None:
+    """`flock` knows open files: another of this process is refused as that of another process is."""
+    other = Workdir(tmp_path, config())
+    told = r"^Another process is running in the workdir .*: choose another --workdir"
+    with Workdir(tmp_path, config()).claim(), pytest.raises(UserError, match=told), other.claim():
+        pass
+    with other.claim():
+        pass
+
+
+def test_what_was_claimed_while_this_run_was_loading_is_not_taken(tmp_path: pathlib.Path) -> None:
+    late = Workdir(tmp_path, config(seed=1))
+    with Workdir(tmp_path, config()).claim():
+        pass
+    with pytest.raises(UserError, match="holds a run with seed=0, this one has 1"), late.claim():
+        pass
+
+
+def test_a_run_that_ran_out_of_memory_may_go_on_with_less(tmp_path: pathlib.Path) -> None:
+    with Workdir(tmp_path, config()).claim():
+        pass
+    less = {"train__eval_batch_size": 8, "fleet__at_once": 1, "backbone__remat": "full"}
+    Workdir(tmp_path, config(**less))
+    with pytest.raises(UserError, match=r"holds a run with train\.learning_rate=0\.3, this one has 0\.1"):
+        Workdir(tmp_path, config(**less, train__learning_rate=0.1))
+
+
+def test_a_run_that_is_older_than_a_field_has_its_default(tmp_path: pathlib.Path) -> None:
+    older = json.loads(config(seed=3).to_json())
+    del older["task"]["cap"], older["fleet"]["variants"]
+    (tmp_path / "config.json").write_text(json.dumps(older))
+    Workdir(tmp_path, config(seed=3))
+    with pytest.raises(UserError, match=r"holds a run with task\.cap=0, this one has 5"):
+        Workdir(tmp_path, config(seed=3, task__cap=5))
+
+
+def test_a_run_with_the_former_name_of_a_default_goes_on(tmp_path: pathlib.Path) -> None:
+    with Workdir(tmp_path, config(rospr__similarity="inner_product")).claim():
+        pass
+    Workdir(tmp_path, config())
+    with pytest.raises(UserError, match=r"rospr\.similarity='', this one has 'cosine'"):
+        Workdir(tmp_path, config(rospr__similarity="cosine"))
+
+
+def test_a_run_with_a_field_that_is_gone_goes_on(tmp_path: pathlib.Path) -> None:
+    with Workdir(tmp_path, config()).claim():
+        pass
+    saved = json.loads((tmp_path / "config.json").read_text())
+    saved["backbone"]["allow_pickle"] = True
+    (tmp_path / "config.json").write_text(json.dumps(saved))
+    assert Workdir(tmp_path, config()).finished() is None
+
+
+def test_of_several_hosts_one_claims(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The others neither lock nor write: they may come first, and run while the first one does."""
+    other, first = Workdir(tmp_path, config()), Workdir(tmp_path, config())
+    monkeypatch.setattr("jax.process_index", lambda: 1)
+    with other.claim():
+        assert not list(tmp_path.iterdir())
+        monkeypatch.setattr("jax.process_index", lambda: 0)
+        with first.claim():
+            assert (tmp_path / "config.json").exists()
+
+
+def test_changeable_fields_exist() -> None:
+    assert set(CHANGEABLE) <= settings.flatten(settings.defaults().to_dict()).keys()
+
+
+def test_another_config_is_refused(tmp_path: pathlib.Path) -> None:
+    with Workdir(tmp_path, config()).claim():
+        pass
+    sentence = r"holds a run with train\.learning_rate=0\.3, this one has 0\.1: choose another --workdir"
+    with pytest.raises(UserError, match=sentence):
+        Workdir(tmp_path, config(train__learning_rate=0.1))
+
+
+def test_what_is_no_run_is_left_alone(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "thesis.tex").write_text("")
+    with pytest.raises(UserError, match=r"holds files but no config\.json: choose an empty --workdir"):
+        Workdir(tmp_path, config())
+    with pytest.raises(UserError, match=r"thesis\.tex cannot be written: choose another --workdir"):
+        Workdir(tmp_path / "thesis.tex", config())
+    with pytest.raises(UserError, match=r"thesis\.tex/run cannot be written: choose another --workdir"):
+        Workdir(tmp_path / "thesis.tex" / "run", config())
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(UserError, match=r"config\.json is not valid JSON"):
+        Workdir(tmp_path, config())
+
+
+def test_what_a_process_killed_at_its_first_file_left_is_no_obstacle(tmp_path: pathlib.Path) -> None:
+    (tmp_path / ".config.json.17.partial").write_text("{")
+    with Workdir(tmp_path, config()).claim():
+        pass
+    assert (tmp_path / "config.json").is_file()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_directories_without_permission(tmp_path: pathlib.Path) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(UserError, match="cannot be written: choose another --workdir"):
+        Workdir(tmp_path / "run", config())
+
+
+def test_directories_that_cannot_be_made(tmp_path: pathlib.Path) -> None:
+    told = r"The workdir /proc/run cannot be written.*: choose another --workdir"
+    with pytest.raises(UserError, match=told), Workdir("/proc/run", config()).claim():
+        pass
+
+
+def test_a_finished_run_gives_its_summary(tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture) -> None:
+    directory = Workdir(tmp_path, config())
+    with directory.claim():
+        pass
+    (tmp_path / "summary.json").write_text('{"members": []}')
+    with caplog.at_level("INFO"):
+        assert directory.finished() == {"members": []}
+    assert f"This run is done; its results stand in {tmp_path}." in caplog.text
+    (tmp_path / "summary.json").write_bytes(b"")
+    with pytest.raises(UserError, match=r"summary\.json is not valid JSON .* delete it to have the run finished again"):
+        directory.finished()
