@@ -1,4 +1,4 @@
-"""Files on disk: written whole or not at all, locked against a second process, and as strict JSON.
+"""Files on disk: the cache's folder; files written whole or not at all, locked, and as strict JSON.
 
 A lock is `flock`'s on the file `.lock` in the directory (a file, because NFS wants what is locked open for writing). It
 ends with the process that holds it, and the file stays. Where the operating system or the file system has no such
@@ -21,7 +21,13 @@ from typing import IO, Any
 UMASK = os.umask(0)
 os.umask(UMASK)
 LOCK = ".lock"
+CACHE = "~/.cache/infoprompt_jax"
 WITHOUT_LOCKS = {errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK}  # the file system has no locks
+
+
+def cache_directory(configured: str) -> pathlib.Path:
+    """The folder of `data.cache_dir`, or the default where that is empty; it need not exist."""
+    return pathlib.Path(configured or CACHE).expanduser()
 
 
 @contextlib.contextmanager

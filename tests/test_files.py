@@ -1,4 +1,4 @@
-"""Files and directories appear whole or not at all."""
+"""The cache's folder; files and directories appear whole or not at all."""
 
 from __future__ import annotations
 
@@ -9,7 +9,15 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from infoprompt_jax.files import whole
+from infoprompt_jax.files import cache_directory, whole
+
+
+def test_the_cache_is_in_the_home_directory_unless_configured(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cache_directory("") == tmp_path / ".cache" / "infoprompt_jax"
+    assert cache_directory("~/mine") == tmp_path / "mine" and cache_directory("/a/b") == pathlib.Path("/a/b")
 
 
 def test_what_a_killed_process_of_this_number_left_is_no_obstacle(tmp_path: pathlib.Path) -> None:

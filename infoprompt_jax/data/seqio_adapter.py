@@ -10,9 +10,6 @@ from __future__ import annotations
 import functools
 import json
 import re
-import socket
-import urllib.parse
-import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -24,12 +21,12 @@ from seqio.vocabularies import Vocabulary
 
 from infoprompt_jax.data.local_files import find_files, not_found, read_rows, split_bounds, split_name
 from infoprompt_jax.errors import OfflineError, UserError
+from infoprompt_jax.network import reachable
 
 if TYPE_CHECKING:
     from infoprompt_jax.data.tasks import Task
 
-DOWNLOADS_FROM = "https://storage.googleapis.com"  # asked for an answer before TFDS is told to download
-ANSWER_WITHIN = 3.0  # seconds; TFDS itself gives up after minutes
+DOWNLOADS_FROM = "https://storage.googleapis.com"  # TFDS itself gives up after minutes
 
 # Data sets that TFDS names differently than Hugging Face, and splits; then columns, by TFDS's name.
 TFDS_NAMES = {
@@ -142,7 +139,7 @@ def _builder(dataset: str, tfds_dir: str) -> tfds.core.DatasetBuilder:
 
 def _prepare(builder: tfds.core.DatasetBuilder, dataset: str) -> None:
     elsewhere = f"prepare it on another machine and set data.tfds_dir, or set data.dir to a folder with {dataset}/"
-    if not _reachable():
+    if not reachable(DOWNLOADS_FROM):
         raise not_found(
             dataset,
             f"{dataset} is not prepared in {builder.data_path} and there is no network to download it: {elsewhere}.",
@@ -153,16 +150,6 @@ def _prepare(builder: tfds.core.DatasetBuilder, dataset: str) -> None:
     except Exception as error:  # downloads fail in as many ways as there are hosts
         reason = str(error).strip().split("\n")[0].rstrip(".")
         raise not_found(dataset, f"TFDS could not prepare {dataset} ({reason}): {elsewhere}.") from error
-
-
-def _reachable() -> bool:
-    """Whether the download host, or the proxy to it, accepts a connection."""
-    url = urllib.parse.urlsplit(urllib.request.getproxies().get("https", DOWNLOADS_FROM))
-    try:
-        socket.create_connection((url.hostname, url.port or 443), ANSWER_WITHIN).close()
-    except OSError:
-        return False
-    return True
 
 
 def _plain(value: Any) -> Any:

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from infoprompt_jax.errors import UserError
-from infoprompt_jax.files import whole
+from infoprompt_jax.files import cache_directory, whole
 from infoprompt_jax.nano import held_in, held_out
 from infoprompt_jax.nano.texts import TEXTS
 
@@ -124,7 +124,7 @@ def folder(cache_dir: str, name: str = "") -> pathlib.Path:
     dataset = name.removeprefix(PREFIX)
     if dataset and dataset not in DATASETS:
         raise UserError(f"task.name={name!r} is not one of the nano world's data sets: {', '.join(DATASETS)}.")
-    directory = pathlib.Path(cache_dir or "~/.cache/infoprompt_jax").expanduser() / f"nano-world-{VERSION}"
+    directory = cache_directory(cache_dir) / f"nano-world-{VERSION}"
     write(directory, [dataset] if dataset else DATASETS)
     return directory
 

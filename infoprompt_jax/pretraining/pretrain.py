@@ -97,12 +97,8 @@ def world_line() -> Line:
     return world.text
 
 
-def cache(config: ml_collections.ConfigDict) -> pathlib.Path:
-    return pathlib.Path(config.data.cache_dir or os.path.join("~", ".cache", "infoprompt_jax")).expanduser()
-
-
 def tokenize(task: Task, split: str, config: ml_collections.ConfigDict, tokenizer: Tokenizer) -> Rows:
-    return mixture.tokenize(task, split, tokenizer, cache(config) / "rows", config.data)
+    return mixture.tokenize(task, split, tokenizer, files.cache_directory(config.data.cache_dir) / "rows", config.data)
 
 
 def find_vocabulary(

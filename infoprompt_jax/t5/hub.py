@@ -1,4 +1,4 @@
-"""Where a backbone's files are: a local directory, the hub's cache, or the hub; and whether there is a network.
+"""Where a backbone's files are: a local directory, the hub's cache, or the hub.
 
 Of a repository on the hub one format of weights is downloaded: safetensors, else `pytorch_model.bin`, else the
 safetensors that the hub's own bot converted in an open pull request, else `flax_model.msgpack`. A cache that holds any
@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import pathlib
-import socket
-import urllib.parse
 from typing import TYPE_CHECKING
 
 from infoprompt_jax.errors import OfflineError, UserError
+from infoprompt_jax.network import reachable
 from infoprompt_jax.t5 import weight_files
 from infoprompt_jax.t5.tokenizer import has_vocabulary
 
@@ -28,18 +26,6 @@ EMBEDDED = "nano"  # the backbone that comes with the package, nano/backbone
 BESIDE = ("*.json", "spiece.model")  # what is downloaded beside the weights
 # Title and author of the pull requests in which the hub offers a repository's pickles as safetensors.
 CONVERSION = ("Adding `safetensors` variant of this model", "SFconvertbot")
-
-
-def reachable(url: str, seconds: float = 3.0) -> bool:
-    """Whether a TCP connection to the URL's host (or to the proxy set for it) opens within `seconds`."""
-    parts = urllib.parse.urlsplit(url)
-    proxy = os.environ.get(f"{parts.scheme}_proxy") or os.environ.get(f"{parts.scheme.upper()}_PROXY")
-    parts = urllib.parse.urlsplit(proxy) if proxy else parts
-    try:
-        with socket.create_connection((parts.hostname, parts.port or 443), timeout=seconds):
-            return True
-    except OSError:
-        return False
 
 
 def find(name: str, revision: str | None = None) -> pathlib.Path:

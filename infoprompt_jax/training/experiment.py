@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import os
-import pathlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,6 +22,7 @@ from infoprompt_jax.data.rows import Rows, data_fingerprint, tokenize
 from infoprompt_jax.data.tasks import Task
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.evaluation.evaluator import Evaluator, Split
+from infoprompt_jax.files import cache_directory
 from infoprompt_jax.fleet import optimizers
 from infoprompt_jax.fleet.fleet import Fleet, FleetState, inference, member_keys
 from infoprompt_jax.fleet.members import Member, data_seed, expand, hyper_parameters
@@ -154,8 +153,7 @@ class TokenizedSplits:
 
     def __init__(self, config: ml_collections.ConfigDict, backbone: Backbone) -> None:
         self.config, self.backbone = config, backbone
-        default = os.path.join("~", ".cache", "infoprompt_jax")
-        self.directory = pathlib.Path(config.data.cache_dir or default).expanduser() / "rows"
+        self.directory = cache_directory(config.data.cache_dir) / "rows"
         self.found: dict[tuple[str, str, int], Rows] = {}
         self.streams: dict[tuple[Any, ...], Stream] = {}
 

@@ -324,7 +324,8 @@ def test_without_a_network_tfds_says_so_at_once(tmp_path: pathlib.Path, monkeypa
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))  # bound, not listening: connections are refused
         monkeypatch.setattr(seqio_adapter, "DOWNLOADS_FROM", f"https://127.0.0.1:{closed.getsockname()[1]}")
-        monkeypatch.setattr(seqio_adapter.urllib.request, "getproxies", dict)
+        monkeypatch.delenv("https_proxy", raising=False)
+        monkeypatch.delenv("HTTPS_PROXY", raising=False)
         config = configure("", "super_glue/rte", template="entails")
         config.data.tfds_dir = str(tmp_path)
         with pytest.raises(UserError, match=r"not prepared in .* no network .*data.tfds_dir, or set data.dir"):

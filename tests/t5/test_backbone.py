@@ -14,7 +14,6 @@ import tiny
 from flax import nnx
 
 import infoprompt_jax as ip
-from infoprompt_jax.t5 import hub
 from infoprompt_jax.t5.model import T5
 
 
@@ -105,10 +104,6 @@ def test_a_t5x_checkpoint_loads_with_and_without_a_vocabulary(shared: pathlib.Pa
     assert switches.items() <= dataclasses.asdict(named.config).items()
     assert named.tokenizer.encode(["That is good."])[0].tolist() == [466, 19, 207, 5]
     assert named.fingerprint == bare.fingerprint
-
-
-def test_a_closed_port_is_no_network() -> None:
-    assert not hub.reachable("http://127.0.0.1:9", seconds=1)
 
 
 def test_importing_the_package_brings_neither_tensorflow_nor_seqio() -> None:

@@ -108,15 +108,6 @@ def test_the_offline_setting_is_heeded(snapshots: pathlib.Path, monkeypatch: pyt
             hub.find("org/t5")
 
 
-def test_a_hub_behind_a_proxy_is_reached_through_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("https_proxy", raising=False)
-    monkeypatch.delenv("HTTPS_PROXY", raising=False)
-    assert not hub.reachable("https://127.0.0.1:9", seconds=1)
-    with listening() as proxy:
-        monkeypatch.setenv("https_proxy", proxy)
-        assert hub.reachable("https://127.0.0.1:9", seconds=1)
-
-
 @pytest.fixture
 def online(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """An empty cache, and a client that may use the network."""
