@@ -16,7 +16,7 @@ import sys
 from typing import Any
 
 from bench import reports
-from experiments import claims_fresh, claims_report
+from experiments import claims_fresh, claims_report, rospr, summary
 from experiments.claims_report import PUBLIC, TASKS
 from infoprompt_jax.training.metrics_log import read_records, series
 
@@ -109,6 +109,7 @@ def main() -> None:
     else:
         claims_report.write(RESULTS)
         claims_fresh.write(RESULTS)
+        summary.write(RESULTS, rospr.RESULTS)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What the terms add on seeds that no other run has: docs/claims.md's first tables and README.md's, from the results.
+"""What the terms add on seeds that no other run has: docs/claims.md's tables on fresh seeds.
 
 The first seeds are those that the gains were found on; the fresh ones, of the runs `<task>-256-fresh`, are a
 replication. Both have 95 % t intervals over paired seeds, so that they differ in nothing but their seeds.
@@ -12,11 +12,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from scipy import stats
 
-from bench.pages import DOCS, fill, markdown
+from bench.pages import fill, markdown
 from experiments.claims_report import PAGE, TASKS, UNMEASURED, interval, plus_minus, ratio, read, task_of
 from experiments.paired import Estimate, Result, of_variant, pooled_spread, values
 
-README = DOCS.parent / "README.md"
 TERMS = ("head", "both")
 # What a table calls it -> field, digits, factor
 MEASURES = {
@@ -92,33 +91,13 @@ def measures_table(pairs: Pairs) -> str:
     return markdown(("mean over tasks", *columns(pairs)), [*rows, ("spread over seeds, ratio to plain", *spreads)])
 
 
-def readme_table(pairs: Pairs) -> str:
-    """What a soft prompt does, and what the terms add to it."""
-    rows = [
-        (
-            task_of(fresh),
-            f"{100 * fresh['references']['no prompt']['test']:.0f}",
-            f"{100 * values(fresh, 'plain', 'test').mean():.0f}",
-            *differences([(first, fresh)], "test", 1, 100),
-        )
-        for first, fresh in pairs
-    ]
-    rows.append((f"mean of the {len(pairs)}", "", "", *differences(pairs, "test", 1, 100)))
-    names = [name.replace(" - plain", "") for name in columns(pairs)]
-    return markdown(("task", "no prompt", "plain", *names), rows)
-
-
-def tables(directory: pathlib.Path) -> dict[pathlib.Path, dict[str, str]]:
-    """Blocks by page."""
+def blocks(directory: pathlib.Path) -> dict[str, str]:
+    """What the page's blocks hold."""
     pairs = pairs_of(read(directory))
     if not pairs:
-        return {PAGE: dict.fromkeys(("fresh", "measures"), UNMEASURED), README: {"results": UNMEASURED}}
-    return {
-        PAGE: {"fresh": fresh_table(pairs), "measures": measures_table(pairs)},
-        README: {"results": readme_table(pairs)},
-    }
+        return dict.fromkeys(("fresh", "measures"), UNMEASURED)
+    return {"fresh": fresh_table(pairs), "measures": measures_table(pairs)}
 
 
 def write(directory: pathlib.Path) -> None:
-    for page, blocks in tables(directory).items():
-        fill(page, blocks)
+    fill(PAGE, blocks(directory))

@@ -1,4 +1,7 @@
-"""docs/claims.md's tables and plots, from experiments/results/claims/*.json; experiments.paired has the statistics."""
+"""docs/claims-tables.md, and docs/claims.md's table of means, from experiments/results/claims/*.json.
+
+experiments.paired has the statistics.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ from experiments.paired import (
 )
 from infoprompt_jax.reports.report import COLOURS
 
-PAGE = DOCS / "claims.md"
+PAGE, TABLES = DOCS / "claims.md", DOCS / "claims-tables.md"
 SHOTS = ("64", "256", "full")
 TASKS = ("entailment", "inference", "causes", "endings", "pronouns", "films")  # that means are over
 PUBLIC = ("sst2", "rotten_tomatoes", "ag_news")  # real text
@@ -318,7 +321,7 @@ def of_kind(results: Mapping[str, Result], kind: str) -> dict[str, Result]:
 
 
 def write(directory: pathlib.Path) -> None:
-    """Fills in docs/claims.md and draws its plots; what has no results says so."""
+    """Fills in the pages and draws their plot; what has no results says so."""
     results = read(directory)
     terms = of_kind(results, "terms")
     every = of_kind(results, "")
@@ -348,6 +351,8 @@ def write(directory: pathlib.Path) -> None:
         "public": lambda: public_table({name: r for name, r in every.items() if split_name(name)[0] in PUBLIC}),
     }
     drawn = {name: make() for name, make in tables.items()}
-    fill(PAGE, {name: text if text.count("\n") > 1 else UNMEASURED for name, text in drawn.items()})
+    blocks = {name: text if text.count("\n") > 1 else UNMEASURED for name, text in drawn.items()}
+    fill(PAGE, {"ablation": blocks.pop("ablation")})
+    fill(TABLES, blocks)
     if of_tasks := {name: result for name, result in main.items() if split_name(name)[0] in TASKS}:
         curves(of_tasks, PAGE.with_name("claims.png"))

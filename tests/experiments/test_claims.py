@@ -11,7 +11,7 @@ import pytest
 import tiny_runs
 
 from bench import pages
-from experiments import claims, claims_fresh, claims_report, paired
+from experiments import claims, claims_fresh, claims_report, paired, rospr, summary
 from infoprompt_jax import jobs
 from infoprompt_jax.training.metrics_log import read_records
 
@@ -263,8 +263,8 @@ def test_fresh_seeds_stand_beside_the_first_ones() -> None:
                         "**-2.0 [-2.0, -2.0]** |")  # fmt: skip
     means = "**+5.00 [5.00, 5.00]** | **+2.00 [2.00, 2.00]** | +0.00 [0.00, 0.00] | **-1.00 [-1.00, -1.00]**"
     assert lines[4] == f"| mean of the 2 |  |  | {means} |"
-    (row,) = [line for line in claims_fresh.readme_table(pairs).splitlines() if line.startswith("| films")]
-    assert row.startswith("| films | 33 | 60 | **+10.0 [10.0, 10.0]** | +2.0 [-10.7, 14.7] |")
+    (row,) = [line for line in summary.infoprompt_table(pairs).splitlines() if line.startswith("| films")]
+    assert row == "| films | 33 | 60 | +2.0 [-10.7, 14.7] | **-2.0 [-2.0, -2.0]** |"
     assert claims_fresh.differences(pairs, "mean curve", 1, 100)[:2] == ["**+2.5 [2.5, 2.5]**", "**+1.0 [1.0, 1.0]**"]
 
 
@@ -275,9 +275,10 @@ def test_tasks_are_averaged_over_the_same_seeds_alone() -> None:
 
 def test_the_pages_have_what_the_results_say() -> None:
     """And the fresh runs have none of the seeds that the gains were found on, but the same rows and backbone."""
-    for page, blocks in claims_fresh.tables(claims.RESULTS).items():
-        for name, content in blocks.items():
-            assert f"<!-- {name} -->\n\n{content}\n\n<!-- end -->" in page.read_text(), (
+    blocks = {claims_report.PAGE: claims_fresh.blocks(claims.RESULTS)}
+    for page, content in (*blocks.items(), *summary.blocks(claims.RESULTS, rospr.RESULTS).items()):
+        for name, table in content.items():
+            assert f"<!-- {name} -->\n\n{table}\n\n<!-- end -->" in page.read_text(), (
                 "run python -m experiments.claims report"
             )
     pairs = claims_fresh.pairs_of(claims_report.read(claims.RESULTS))

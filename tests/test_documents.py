@@ -1,0 +1,56 @@
+"""Whatever the documents name exists: links, headings, files, modules, config fields."""
+
+from __future__ import annotations
+
+import importlib.util
+import pathlib
+import re
+
+import pytest
+
+from infoprompt_jax import settings
+
+ROOT = pathlib.Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "launch" / "README.md"]
+FIELDS = set(settings.flatten(settings.defaults().to_dict()))
+GROUPS = {field.split(".")[0] for field in FIELDS if "." in field}
+# Folders of the repository: what a page names below them is a file there.
+FOLDERS = ("infoprompt_jax", "configs", "docs", "experiments", "bench", "launch", "tests")
+
+
+def text_of(page: pathlib.Path) -> str:
+    return page.read_text(encoding="utf-8")
+
+
+def anchors(page: pathlib.Path) -> set[str]:
+    """The anchors that GitHub gives a page's headings."""
+    headings = re.findall(r"^#+ (.*)$", re.sub(r"^```.*?^```", "", text_of(page), flags=re.M | re.S), re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: pathlib.Path) -> None:
+    links = re.findall(r"\]\(([^)\s]+)\)", text_of(page))
+    for link in (link for link in links if "://" not in link):
+        file, _, anchor = link.partition("#")
+        linked = (page.parent / file).resolve() if file else page
+        assert linked.exists(), link
+        assert not anchor or anchor in anchors(linked), link
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_files_and_modules_exist(page: pathlib.Path) -> None:
+    text = text_of(page)
+    for path in re.findall(rf"(?<![\w./-])(?:{'|'.join(FOLDERS)})/[\w./-]*[\w/]", text):
+        assert (ROOT / path).exists(), path
+    for module in re.findall(r"python3? -m ([\w.]+)", text):
+        assert importlib.util.find_spec(module), module
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_config_fields_exist(page: pathlib.Path) -> None:
+    """Those of commands, `--config.task.name=...`, and those named in the text, `task.name` and `task.name=...`."""
+    text = text_of(page)
+    named = set(re.findall(r"--config\.([a-z_.]+)=", text))
+    named |= set(re.findall(rf"`((?:{'|'.join(GROUPS)})\.(?!json`)\w+)(?:=[^`]*)?`", text))
+    assert named <= FIELDS
