@@ -48,14 +48,14 @@ def world_table(records: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
-def told_table(records: Sequence[Mapping[str, Any]]) -> str:
-    """How many test rows the pretraining's text tells with an answer."""
+def stated_table(records: Sequence[Mapping[str, Any]]) -> str:
+    """The shares of test rows whose facts the pretraining text states, with the right answer and with a wrong one."""
     rows = [
         (record["subject"], percent(record["told"]), percent(record["told_wrongly"]))
         for record in records
         if record["told"] is not None
     ]
-    return markdown(("data set", "test rows told with the right answer", "with a wrong one"), rows)
+    return markdown(("data set", "test rows stated with the right answer", "with a wrong one"), rows)
 
 
 def run_block(run: Mapping[str, Any]) -> str:
@@ -102,7 +102,7 @@ def main() -> None:
     blocks = {
         "run": run_block(run),
         "world": world_table(records),
-        "told": told_table(records),
+        "stated": stated_table(records),
         "pretraining": account(pretraining),
         "validation": validation_table(validation),
     }
