@@ -4,15 +4,9 @@ from __future__ import annotations
 
 import pathlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 
 DOCS = pathlib.Path(__file__).parents[1] / "docs"
-
-
-def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def fill(page: pathlib.Path, blocks: Mapping[str, str]) -> None:

@@ -10,6 +10,8 @@ import platform
 from importlib import metadata
 from typing import Any
 
+from infoprompt_jax.reports.tables import aligned
+
 LIBRARIES = ("jax", "jaxlib", "flax", "optax", "numpy", "torch", "transformers", "peft", "faiss-cpu")
 COLUMNS = {  # title: field, unit's factor, format
     "forwards": ("forwards", 1, ".2f"),
@@ -74,12 +76,8 @@ def show(title: str, records: list[dict[str, Any]]) -> None:
     for record in records:
         print(json.dumps({"bench": title, **record}))
     columns = {t: c for t, c in COLUMNS.items() if any(r.get(c[0]) is not None for r in records)}
-    width = max(len(record["subject"]) for record in records)
-    print(f"\n{title:{width}}  " + "  ".join(columns))
-    for record in records:
-        cells = [_cell(record.get(f), k, form).rjust(len(t)) for t, (f, k, form) in columns.items()]
-        print(f"{record['subject']:{width}}  " + "  ".join(cells))
-    print(flush=True)
+    rows = [[r["subject"], *(_cell(r.get(f), k, form) for f, k, form in columns.values())] for r in records]
+    print(f"\n{aligned([title, *columns], rows)}\n", flush=True)
 
 
 def _cell(value: float | None, factor: float, form: str) -> str:

@@ -12,9 +12,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from scipy import stats
 
-from bench.pages import fill, markdown
+from bench.pages import fill
 from experiments.claims_report import PAGE, TASKS, UNMEASURED, interval, plus_minus, ratio, read, task_of
 from experiments.paired import Estimate, Result, of_variant, pooled_spread, values
+from infoprompt_jax.reports.tables import markdown
 
 TERMS = ("head", "both")
 # What a table calls it -> field, digits, factor

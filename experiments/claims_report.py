@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from bench.pages import DOCS, fill, markdown
+from bench.pages import DOCS, fill
 from experiments.paired import (
     Estimate,
     Result,
@@ -25,6 +25,7 @@ from experiments.paired import (
     values,
 )
 from infoprompt_jax.reports.report import COLOURS
+from infoprompt_jax.reports.tables import markdown
 
 PAGE, TABLES = DOCS / "claims.md", DOCS / "claims-tables.md"
 SHOTS = ("64", "256", "full")

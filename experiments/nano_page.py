@@ -11,7 +11,8 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bench.pages import DOCS, fill, markdown
+from bench.pages import DOCS, fill
+from infoprompt_jax.reports.tables import markdown
 
 RESULTS = pathlib.Path(__file__).parent / "results" / "nano"
 BACKBONE = pathlib.Path(__file__).parents[1] / "infoprompt_jax" / "nano" / "backbone"

@@ -23,10 +23,11 @@ import numpy as np
 from scipy import stats
 
 from bench import reports
-from bench.pages import DOCS, fill, markdown
+from bench.pages import DOCS, fill
 from experiments.claims_report import interval, plus_minus
 from infoprompt_jax.evaluation.metrics import summarise
 from infoprompt_jax.files import whole
+from infoprompt_jax.reports.tables import markdown
 from infoprompt_jax.rospr import results as rospr_report
 from infoprompt_jax.rospr.analysis import RELATIONS
 from infoprompt_jax.rospr.library import PromptLibrary

@@ -14,11 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from bench.pages import DOCS, fill, markdown
+from bench.pages import DOCS, fill
 from experiments import rospr
 from experiments.claims_fresh import TERMS, Pairs, gains, pairs_of, seeds_of, t_interval
 from experiments.claims_report import PAGE, TASKS, UNMEASURED, interval, of_kind, ratio, read, task_of
 from experiments.paired import Estimate, Result, bootstrap, mean, pooled, pooled_spread, values
+from infoprompt_jax.reports.tables import markdown
 
 README = DOCS.parent / "README.md"
 INFOPROMPT, ROSPR = "InfoPrompt", "RoSPr"

@@ -24,6 +24,7 @@ from bench import reports
 from infoprompt_jax import settings
 from infoprompt_jax.data.templates import load_templates
 from infoprompt_jax.nano import world
+from infoprompt_jax.reports.tables import aligned
 
 TOLD = ("causes", "endings", "pronouns", "senses")  # about what the text tells, too
 COLUMNS = ("held_out", "train", "validation", "test", "hard_prompts", "chance", "majority", "bag_of_words",
@@ -165,9 +166,8 @@ def main(arguments: list[str] | None = None) -> None:
     for name in world.DATASETS:
         records.append(record(name))
         print(json.dumps({"bench": "world", **records[-1]}), flush=True)
-    print(f"\n{'data set':16}" + "  ".join(f"{column:>12}" for column in COLUMNS))
-    for found in records:
-        print(f"{found['subject']:16}" + "  ".join(f"{_cell(found[column]):>12}" for column in COLUMNS))
+    rows = ([each["subject"], *(_cell(each[column]) for column in COLUMNS)] for each in records)
+    print(f"\n{aligned(['data set', *COLUMNS], rows)}")
     versions = {"world": world.VERSION, "scikit-learn": metadata.version("scikit-learn")}
     reports.save(given.out, "world", records, versions=versions)
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from bench import reports
 from bench.device.cases import Case
-from bench.pages import markdown
 from infoprompt_jax.files import whole
+from infoprompt_jax.reports.tables import markdown
 
 FILE = "device.json"
 TOPICS = {

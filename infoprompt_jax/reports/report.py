@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from infoprompt_jax.files import whole
+from infoprompt_jax.reports.tables import aligned
 
 QUALITY = 0.9  # of what plain prompt tuning ends with: how soon a member gets there is reported
 MOST_LINES = 8  # members that are drawn one by one
@@ -186,15 +187,14 @@ def table(summary: Mapping[str, Any]) -> str:
     """
     members = {member["name"]: member for member in [*summary.get("references", []), *summary["members"]]}
     columns = _columns(list(members.values()))
-    rows = [["member", "steps", *(TITLES.get(entry, f"{entry} {name}").replace("{}", name) for entry, name in columns)]]
+    titles = (TITLES.get(entry, f"{entry} {name}").replace("{}", name) for entry, name in columns)
+    rows = []
     for name, own in group(list(members)).items():
         found = [members[member] for member in own]
         steps = _spread([member.get("steps") for member in found], 0)
         values = [_spread([m.get(e, {}).get(n) for m in found], 0 if n == "steps" else 4) for e, n in columns]
         rows.append([_label(name, own), steps, *values])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows]
-    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
+    return aligned(["member", "steps", *titles], rows)
 
 
 def _columns(members: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:

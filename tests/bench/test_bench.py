@@ -39,8 +39,8 @@ def missing() -> Work:
 
 
 def test_subjects_take_turns_and_the_missing_one_is_named(capsys: pytest.CaptureFixture[str]) -> None:
-    subjects = [Subject(name, "test_bench:counting", {"name": name}) for name in ("a", "b")]
-    records = compare([*subjects, Subject("c", "test_bench:missing")], rounds=3, steps=2)
+    subjects = [Subject(name, f"{__name__}:counting", {"name": name}) for name in ("a", "b")]
+    records = compare([*subjects, Subject("c", f"{__name__}:missing")], rounds=3, steps=2)
     assert [(record["subject"], record["calls"]) for record in records] == [("a", 7), ("b", 7)]
     assert records[0]["ratio"] == 1.0 and "bench.ours" in records[0].pop("modules")
     assert "tensorflow" not in records[1].pop("modules")
@@ -51,7 +51,7 @@ def test_subjects_take_turns_and_the_missing_one_is_named(capsys: pytest.Capture
 
 def test_a_subject_starts_with_its_own_variables() -> None:
     name = "INFOPROMPT_BENCH_TEST"
-    build = {"build": "test_bench:variable", "arguments": {"name": name}}
+    build = {"build": f"{__name__}:variable", "arguments": {"name": name}}
     records = compare([Subject("set", **build, environment={name: "1"}), Subject("not", **build)], rounds=1, steps=1)
     assert [record["value"] for record in records] == ["1", ""] and name not in os.environ
 
