@@ -5,16 +5,25 @@
     backbone = ip.load_backbone("google/t5-base-lm-adapt")
     prompt = ip.load_prompt("runs/rte/prompts/run")
     scores_BC = backbone.score(tokens_BL, choices_BCT, prompts=prompt.value_PD)
+    summary = ip.train(config, "runs/mine")
 
-Training is a command: `python -m infoprompt_jax.main --config=configs/rte.py`.
+Training is also a command: `python -m infoprompt_jax.main --config=configs/rte.py`. A name is imported when it is first
+used, so that `import infoprompt_jax` takes no time and needs no accelerator.
 """
 
-from infoprompt_jax.errors import UserError
-from infoprompt_jax.infoprompt.estimators import mutual_information
-from infoprompt_jax.prompts.saved import Prompt, load_prompt, save_prompt
-from infoprompt_jax.rospr.keys import encode_keys
-from infoprompt_jax.rospr.library import PromptLibrary
-from infoprompt_jax.t5.backbone import Backbone, load_backbone
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from infoprompt_jax.errors import UserError
+    from infoprompt_jax.infoprompt.estimators import mutual_information
+    from infoprompt_jax.prompts.saved import Prompt, load_prompt, save_prompt
+    from infoprompt_jax.rospr.keys import encode_keys
+    from infoprompt_jax.rospr.library import PromptLibrary
+    from infoprompt_jax.t5.backbone import Backbone, load_backbone
+    from infoprompt_jax.training.train import train
 
 __all__ = [
     "Backbone",
@@ -26,4 +35,28 @@ __all__ = [
     "load_prompt",
     "mutual_information",
     "save_prompt",
+    "train",
 ]
+
+_MODULES = {
+    "Backbone": "t5.backbone",
+    "Prompt": "prompts.saved",
+    "PromptLibrary": "rospr.library",
+    "UserError": "errors",
+    "encode_keys": "rospr.keys",
+    "load_backbone": "t5.backbone",
+    "load_prompt": "prompts.saved",
+    "mutual_information": "infoprompt.estimators",
+    "save_prompt": "prompts.saved",
+    "train": "training.train",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -9,7 +9,6 @@ import pathlib
 import re
 import runpy
 import shlex
-import sys
 import traceback
 from collections.abc import Sequence
 from typing import Any
@@ -36,15 +35,12 @@ HELP = f"""\
 
 
 def parse(arguments: Sequence[str]) -> tuple[ml_collections.ConfigDict, str]:
-    """The config and the workdir of a command line (program name first); `--help` prints the help and exits.
+    """The config and the workdir of a command line (program name first).
 
     Raises:
       UserError: an unknown option or field, a value of the wrong type, or a config file that cannot be run.
     """
     options, program, *rest = _options(arguments)
-    if options["help"].value:
-        print(HELP)
-        sys.exit()
     named = options["config"].value
     if not named:
         raise UserError(f"--config is missing: {USAGE}.")
@@ -58,6 +54,11 @@ def parse(arguments: Sequence[str]) -> tuple[ml_collections.ConfigDict, str]:
     if stray := _parsed(overrides, [program, *rest])[1:]:
         raise UserError(f"The argument {stray[0]!r} was not expected: options are written --name=value.")
     return config, options["workdir"].value or default_workdir(named)
+
+
+def help_requested(arguments: Sequence[str]) -> bool:
+    """Whether `--help` or `-h` is among the arguments. Raises UserError where they cannot be read."""
+    return _options(arguments)[0]["help"].value
 
 
 def default_workdir(named: str) -> str:

@@ -1,40 +1,71 @@
-"""What a config's `job` field may name."""
+"""The jobs that a config's field `job` names, each with the function that shows its summary.
+
+A job is imported when it is requested: a command that holds a mistake does not wait for JAX.
+"""
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Callable
+from typing import Any
 
 import ml_collections
 
 from infoprompt_jax import settings
-from infoprompt_jax.errors import UserError
-from infoprompt_jax.pretraining import pretrain, validation
-from infoprompt_jax.reports import report
-from infoprompt_jax.rospr import evaluate as rospr_evaluate
-from infoprompt_jax.rospr import results, source_prompts
-from infoprompt_jax.training import evaluate, train
 
-JOBS = {  # what runs, and what shows its summary
-    "train": (train.train, report.table),
-    "evaluate": (evaluate.evaluate, report.table),
-    "pretrain": (pretrain.pretrain, validation.table),
-    "rospr_sources": (source_prompts.train_sources, source_prompts.table),
-    "rospr_eval": (rospr_evaluate.evaluate, results.table),
+Job = Callable[[ml_collections.ConfigDict, str], dict[str, Any]]
+Table = Callable[[dict[str, Any]], str]
+
+
+def train() -> tuple[Job, Table]:
+    from infoprompt_jax.reports.report import table
+    from infoprompt_jax.training.train import train
+
+    return train, table
+
+
+def evaluate() -> tuple[Job, Table]:
+    from infoprompt_jax.reports.report import table
+    from infoprompt_jax.training.evaluate import evaluate
+
+    return evaluate, table
+
+
+def pretrain() -> tuple[Job, Table]:
+    from infoprompt_jax.pretraining.pretrain import pretrain
+    from infoprompt_jax.pretraining.validation import table
+
+    return pretrain, table
+
+
+def rospr_sources() -> tuple[Job, Table]:
+    from infoprompt_jax.rospr.source_prompts import table, train_sources
+
+    return train_sources, table
+
+
+def rospr_eval() -> tuple[Job, Table]:
+    from infoprompt_jax.rospr.evaluate import evaluate
+    from infoprompt_jax.rospr.results import table
+
+    return evaluate, table
+
+
+JOBS: dict[str, Callable[[], tuple[Job, Table]]] = {
+    "train": train,
+    "evaluate": evaluate,
+    "pretrain": pretrain,
+    "rospr_sources": rospr_sources,
+    "rospr_eval": rospr_eval,
 }
 
 
 def run(config: ml_collections.ConfigDict, workdir: str) -> str:
-    """Runs the job and gives the table to print; exits with status 143 if told to stop before the end.
+    """Runs the config's job in `workdir` and returns the table to print.
 
     Raises:
-      UserError: whatever the user can fix, as one sentence.
+      UserError: a mistake that the user can correct.
+      Stopped: SIGTERM or Ctrl-C stopped the job; everything is saved, and the same call resumes.
     """
-    if config.get("job") not in JOBS:
-        raise UserError(f"job={config.get('job')!r} is unknown: choose one of {', '.join(JOBS)}.")
     settings.check(config)
-    job, table = JOBS[config.job]
-    try:
-        return table(job(config, workdir))
-    except train.Stopped as stop:
-        print(stop, file=sys.stderr)
-        sys.exit(143)
+    job, table = JOBS[config.job]()
+    return table(job(config, workdir))

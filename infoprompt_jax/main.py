@@ -1,4 +1,7 @@
-"""The one way in: `python -m infoprompt_jax.main --config=configs/rte.py [--workdir=DIR] [--config.FIELD=VALUE]`."""
+"""The one way in: `python -m infoprompt_jax.main --config=configs/rte.py [--workdir=DIR] [--config.FIELD=VALUE ...]`.
+
+Jobs return or raise; this module alone ends the process.
+"""
 
 from __future__ import annotations
 
@@ -7,34 +10,45 @@ import sys
 
 import absl.logging
 
-from infoprompt_jax.command_line import offline_command, parse
-from infoprompt_jax.errors import OfflineError, UserError
+from infoprompt_jax import jobs
+from infoprompt_jax.command_line import HELP, help_requested, offline_command, parse
+from infoprompt_jax.devices import order_collectives
+from infoprompt_jax.errors import OfflineError, Stopped, UserError
+
+MISTAKE, STOPPED = 2, 143  # exit statuses; the latter is a shell's for SIGTERM
 
 log = logging.getLogger("infoprompt_jax")
 
 
 def main() -> None:
-    """Runs the job that the config names; exit status 2 with one sentence for what a user can fix, 143 if stopped."""
+    """Runs the config's job and prints its table; an error or a stop is one sentence and an exit status."""
     logging.basicConfig(format="%(message)s")
     log.setLevel(logging.INFO)
     absl.logging.set_verbosity(absl.logging.WARNING)  # Orbax reports every step of a save
+    order_collectives()
     try:
-        config, workdir = parse(sys.argv)
-        log.info("workdir: %s", workdir)
-        from infoprompt_jax import jobs  # after the flags: a typing error should not wait for JAX
-
-        print(jobs.run(config, workdir))
+        print(HELP if help_requested(sys.argv) else run(sys.argv))
     except OfflineError as error:
         command = offline_command(sys.argv)
         refuse(f"{str(error).rstrip('.')}; without a network, this runs: {command}" if command else str(error))
     except UserError as error:
         refuse(str(error))
+    except Stopped as stop:
+        print(stop, file=sys.stderr)
+        sys.exit(STOPPED)
+
+
+def run(arguments: list[str]) -> str:
+    """The table of the job that a command line asks for."""
+    config, workdir = parse(arguments)
+    log.info("workdir: %s", workdir)
+    return jobs.run(config, workdir)
 
 
 def refuse(sentence: str) -> None:
-    """Ends the process with the sentence on one line."""
+    """Prints the sentence on one line and ends the process."""
     print("error:", *sentence.split(), file=sys.stderr)
-    sys.exit(2)
+    sys.exit(MISTAKE)
 
 
 if __name__ == "__main__":

@@ -223,6 +223,7 @@ def _pretrain() -> ml_collections.ConfigDict:
 
 
 CHOICES = {
+    "job": ("train", "evaluate", "pretrain", "rospr_sources", "rospr_eval"),
     "backbone.dtype": ("float32", "bfloat16"),
     "backbone.takes_eos": ("auto", "yes", "no"),
     "backbone.remat": ("none", "dots", "full"),

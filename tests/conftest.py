@@ -13,6 +13,10 @@ os.environ.setdefault("XLA_FLAGS", FLAGS + " --xla_llvm_disable_expensive_passes
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+from infoprompt_jax.devices import order_collectives
+
+order_collectives()
+
 import jax
 import pytest
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,8 +17,10 @@ import tiny_runs
 from flax import nnx
 
 from infoprompt_jax import jobs
+from infoprompt_jax.command_line import parse
 from infoprompt_jax.errors import UserError
-from infoprompt_jax.main import parse
+from infoprompt_jax.fleet.fleet import Fleet
+from infoprompt_jax.main import main
 from infoprompt_jax.t5 import convert
 from infoprompt_jax.t5.model import T5, T5Config
 
@@ -120,12 +123,41 @@ def test_unknown_variants(tmp_path: pathlib.Path) -> None:
         parse(["main", f"--config={tmp_path / 'plain.py'}:nope", "--workdir=w"])
 
 
-def test_help(capsys: pytest.CaptureFixture[str]) -> None:
-    for option in ("--help", "-h"):
-        with pytest.raises(SystemExit) as end:
-            parse(["main", option])
-        assert end.value.code is None
-        assert "--config.train.steps=100" in capsys.readouterr().out
+@pytest.mark.parametrize("option", ["--help", "-h"])
+def test_help(option: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", ["main", option])
+    main()
+    assert "--config.train.steps=100" in capsys.readouterr().out
+
+
+def test_a_typing_error_does_not_wait_for_jax() -> None:
+    """The flags of simulated devices are set before JAX is imported."""
+    code = f"""
+import os, sys
+from infoprompt_jax.main import main
+sys.argv = ["main", "--config={ROOT}/configs/rte.py", "--config.train.batch_size=0"]
+try:
+    main()
+except SystemExit as end:
+    print(end.code, "jax" in sys.modules, os.environ["XLA_FLAGS"])
+"""
+    simulated = "--xla_force_host_platform_device_count=2"
+    environment = os.environ | {"XLA_FLAGS": simulated}
+    ran = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert ran.stderr.splitlines()[-1] == "error: train.batch_size=0 is out of range: it must be at least 1."
+    assert ran.stdout.split() == ["2", "False", simulated, "--xla_cpu_enable_concurrency_optimized_scheduler=false"]
+
+
+def test_a_stopped_job_ends_with_the_status_of_sigterm(
+    config_file: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr(Fleet, "step", tiny_runs.before_step(0, lambda: os.kill(os.getpid(), signal.SIGTERM)))
+    monkeypatch.setattr(sys, "argv", ["main", f"--config={config_file}", f"--workdir={tmp_path / 'run'}"])
+    with pytest.raises(SystemExit) as end:
+        main()
+    shown = capsys.readouterr()
+    assert (end.value.code, shown.out) == (143, "")
+    assert shown.err.splitlines()[-1] == f"Stopped at step 1 of {tiny_runs.STEPS}; the same command resumes."
 
 
 def line(text: str) -> Callable[[pathlib.Path], None]:
@@ -147,7 +179,7 @@ INPUT = {"task__input": "{{ words }}", "task__templates_dir": ""}
 OWN = {**INPUT, "task__target": "{{ answer_choices[label] }}"}
 CHOICES = {**OWN, "task__answer_choices": "animals ||| tools"}
 MISTAKES: dict[str, tuple[dict[str, Any], Callable[[pathlib.Path], None] | None, str]] = {
-    "job": ({"job": "trian"}, None, "job='trian' is unknown: choose one of train, evaluate"),
+    "job": ({"job": "trian"}, None, "job='trian' is not supported: choose one of train, evaluate"),
     "data set": ({"task__name": "generated/wrods"}, None, "'generated/wrods' has no .* which holds generated/words"),
     "data.dir": ({"data__dir": "/nowhere"}, None, "data.dir is '/nowhere', which is not a folder"),
     "template": (

@@ -35,7 +35,7 @@ from infoprompt_jax.data import rows
 from infoprompt_jax.data.batches import Batch, prefetched
 from infoprompt_jax.data.rows import Rows
 from infoprompt_jax.data.tasks import Task
-from infoprompt_jax.errors import UserError
+from infoprompt_jax.errors import Stopped, UserError
 from infoprompt_jax.fleet import optimizers
 from infoprompt_jax.pretraining import mixture, validation, vocabulary
 from infoprompt_jax.t5 import convert, scoring
@@ -43,7 +43,7 @@ from infoprompt_jax.t5.model import PAD, T5, T5Config
 from infoprompt_jax.t5.tokenizer import SENTINELS, Tokenizer, load_tokenizer
 from infoprompt_jax.training.checkpoints import Checkpoints
 from infoprompt_jax.training.metrics_log import MetricsLog
-from infoprompt_jax.training.train import Interrupt, Stopped
+from infoprompt_jax.training.train import Interrupt
 from infoprompt_jax.training.workdir import Workdir
 
 MEMBER = "pretraining"  # under which metrics.jsonl lists the one model there is

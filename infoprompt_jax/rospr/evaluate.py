@@ -25,7 +25,7 @@ from jax.sharding import Mesh
 from infoprompt_jax import files
 from infoprompt_jax.data import p3
 from infoprompt_jax.data.families import answer_format, family, same_choices
-from infoprompt_jax.errors import UserError
+from infoprompt_jax.errors import Stopped, UserError
 from infoprompt_jax.evaluation import metrics
 from infoprompt_jax.files import whole
 from infoprompt_jax.rospr import analysis as rospr_analysis
@@ -40,7 +40,7 @@ from infoprompt_jax.rospr.zero_shot import METHODS, Instances, Mixture, Outcome,
 from infoprompt_jax.t5 import partition
 from infoprompt_jax.t5.backbone import Backbone
 from infoprompt_jax.training.experiment import TokenizedSplits, own_backbone
-from infoprompt_jax.training.train import Interrupt, Stopped
+from infoprompt_jax.training.train import Interrupt
 from infoprompt_jax.training.workdir import Workdir
 
 NEAREST = 3  # instances that are shown of the winner

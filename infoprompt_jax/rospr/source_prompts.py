@@ -24,7 +24,7 @@ import ml_collections
 
 from infoprompt_jax import files, settings
 from infoprompt_jax.data.families import answer_format, family
-from infoprompt_jax.errors import UserError
+from infoprompt_jax.errors import Stopped, UserError
 from infoprompt_jax.prompts.saved import load_prompt
 from infoprompt_jax.rospr import page, source_plan
 from infoprompt_jax.rospr.library import SIMILARITIES, PromptLibrary
@@ -34,7 +34,7 @@ from infoprompt_jax.rospr.source_keys import SourceKeys, encode_instances, is_ow
 from infoprompt_jax.rospr.source_plan import Source
 from infoprompt_jax.t5.backbone import Backbone
 from infoprompt_jax.training.experiment import own_backbone
-from infoprompt_jax.training.train import Interrupt, Stopped, train
+from infoprompt_jax.training.train import Interrupt, train
 from infoprompt_jax.training.workdir import Workdir
 
 MOST = {"members": 0, "seeds": 1, "variants": 1}  # of `fleet`: members are made of sources, one of each

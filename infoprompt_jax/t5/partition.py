@@ -8,7 +8,6 @@ device is the 1 x 1 mesh of the same code.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -32,16 +31,6 @@ T5_RULES: tuple[tuple[str, P], ...] = (
     (r"relative_bias/embedding$", P()),
     (r"norm/scale$", P()),
 )
-
-# Simulated CPU devices wait for each other inside collectives, and XLA's default CPU scheduler lets each of them take
-# independent ones in an order of its own: a deadlock. The other scheduler keeps one order. JAX reads this when it
-# starts its backend, which is after its import.
-SIMULATED, ONE_ORDER = (
-    "--xla_force_host_platform_device_count",
-    "--xla_cpu_enable_concurrency_optimized_scheduler=false",
-)
-if SIMULATED in os.environ.get("XLA_FLAGS", "") and ONE_ORDER.split("=")[0] not in os.environ["XLA_FLAGS"]:
-    os.environ["XLA_FLAGS"] += f" {ONE_ORDER}"
 
 
 def make_mesh(data: int = -1, model: int = 1, devices: Sequence[Any] | None = None) -> Mesh:

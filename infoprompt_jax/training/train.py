@@ -18,7 +18,7 @@ from infoprompt_jax import files
 from infoprompt_jax.data import counterparts
 from infoprompt_jax.data.batches import complete, train_batches
 from infoprompt_jax.data.rows import data_fingerprint
-from infoprompt_jax.errors import UserError
+from infoprompt_jax.errors import Stopped, UserError
 from infoprompt_jax.evaluation import metrics
 from infoprompt_jax.fleet import fleet
 from infoprompt_jax.reports import report
@@ -36,10 +36,6 @@ LOGGED = ("loss", "task_loss", "head_mi", "representation_mi", "kl", "gradient_n
 MOST_SHOWN = 8  # members whose metric is printed as the run goes
 
 log = logging.getLogger(__name__)
-
-
-class Stopped(Exception):  # noqa: N818
-    """The run was told to stop and has saved; the same command resumes it."""
 
 
 class Run:

@@ -17,7 +17,7 @@ from flax import nnx
 
 from infoprompt_jax import jobs, settings
 from infoprompt_jax.data import tasks
-from infoprompt_jax.errors import UserError
+from infoprompt_jax.errors import Stopped, UserError
 from infoprompt_jax.pretraining import mixture, pretrain, validation
 from infoprompt_jax.t5 import hub
 from infoprompt_jax.t5.backbone import load_backbone
@@ -130,7 +130,7 @@ def test_a_stopped_run_ends_with_the_same_weights(
         return original(*arguments)
 
     monkeypatch.setattr(pretrain, "step", stopping)
-    with pytest.raises(pretrain.Stopped, match="step 25 of 60"):
+    with pytest.raises(Stopped, match="step 25 of 60"):
         pretrain.pretrain(config(directory), tmp_path, line)
     assert not (tmp_path / "backbone").exists()
     pretrain.pretrain(config(directory), tmp_path, line)

@@ -19,7 +19,7 @@ from tiny_library import TOP, configure, make_library, prompt, random_library
 
 from infoprompt_jax import jobs
 from infoprompt_jax.command_line import read_config
-from infoprompt_jax.errors import UserError
+from infoprompt_jax.errors import Stopped, UserError
 from infoprompt_jax.evaluation import metrics
 from infoprompt_jax.prompts.saved import Prompt
 from infoprompt_jax.rospr import evaluate, keys, retrieval, targets
@@ -173,7 +173,7 @@ def test_a_stopped_run_resumes(
         return record
 
     monkeypatch.setattr(Evaluation, "__call__", then_stop)
-    with pytest.raises(SystemExit, match="143"):
+    with pytest.raises(Stopped, match="the targets that are finished are kept"):
         jobs.run(config, str(tmp_path / "stopped"))
     monkeypatch.undo()
     (kept,) = (tmp_path / "stopped" / "targets").glob("*.json")
@@ -277,7 +277,7 @@ def test_a_stop_is_heeded_within_a_target(
 
     monkeypatch.setattr(Backbone, "score", asked)
     config = configure(folder, random_library(tmp_path / "library", model, 3), train__eval_batch_size=4)
-    with pytest.raises(SystemExit, match="143"):
+    with pytest.raises(Stopped, match="the targets that are finished are kept"):
         jobs.run(config, str(tmp_path / "run"))
     assert 0 < len(calls) <= 3 and not list((tmp_path / "run").glob("targets/*"))
 

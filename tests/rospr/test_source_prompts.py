@@ -24,7 +24,7 @@ from infoprompt_jax import jobs
 from infoprompt_jax.command_line import read_config
 from infoprompt_jax.data import p3
 from infoprompt_jax.data.families import answer_format
-from infoprompt_jax.errors import UserError
+from infoprompt_jax.errors import Stopped, UserError
 from infoprompt_jax.fleet.fleet import Fleet
 from infoprompt_jax.prompts.saved import load_prompt
 from infoprompt_jax.rospr import source_keys, source_plan, source_prompts
@@ -113,11 +113,10 @@ def test_a_job_stopped_everywhere_gives_the_same_library(
     config = configure(folder)
 
     def stop(step: int) -> None:
-        with monkeypatch.context() as patch, pytest.raises(SystemExit) as end:
+        with monkeypatch.context() as patch, pytest.raises(Stopped):
             signalled = tiny_runs.before_step(step, lambda: os.kill(os.getpid(), signal.SIGTERM))
             patch.setattr(Fleet, "step", signalled)
             jobs.run(config, str(tmp_path))
-        assert end.value.code == 143
 
     def kill(where: Any, name: str) -> None:
         with monkeypatch.context() as patch, pytest.raises(Killed):
@@ -142,19 +141,17 @@ def test_a_job_stopped_everywhere_gives_the_same_library(
 
 
 def test_a_stop_in_the_last_step_of_a_group_is_heeded_before_the_next(
-    folder: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    folder: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     signalled = tiny_runs.before_step(STEPS - 1, lambda: os.kill(os.getpid(), signal.SIGTERM))
     monkeypatch.setattr(Fleet, "step", signalled)
-    with pytest.raises(SystemExit) as end:
+    with pytest.raises(Stopped, match=r"^Stopped after 1 of 2 groups; the same command resumes\.$"):
         jobs.run(configure(folder), str(tmp_path))
-    assert end.value.code == 143
-    assert capsys.readouterr().err.splitlines()[-1] == "Stopped after 1 of 2 groups; the same command resumes."
     assert len(PromptLibrary.load(tmp_path / "library")) == 2 and not (tmp_path / "groups/0001").exists()
 
 
 def test_a_stop_while_a_group_is_put_together_is_heeded_at_its_first_step(
-    folder: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    folder: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     build, before = experiment.build, signal.getsignal(signal.SIGTERM)
 
@@ -163,10 +160,9 @@ def test_a_stop_while_a_group_is_put_together_is_heeded_at_its_first_step(
         return build(*arguments)
 
     monkeypatch.setattr(train, "build", asked)
-    with pytest.raises(SystemExit) as end:
+    with pytest.raises(Stopped, match=f"^Stopped at step 0 of {STEPS}; the same command resumes\\.$"):
         jobs.run(configure(folder), str(tmp_path))
-    assert end.value.code == 143 and signal.getsignal(signal.SIGTERM) == before
-    assert capsys.readouterr().err.splitlines()[-1] == f"Stopped at step 0 of {STEPS}; the same command resumes."
+    assert signal.getsignal(signal.SIGTERM) == before
     assert train.Interrupt.entered == []
 
 

@@ -21,7 +21,7 @@ import tiny_runs
 from tiny_runs import STEPS, acting, before_step
 
 from infoprompt_jax import jobs
-from infoprompt_jax.errors import UserError
+from infoprompt_jax.errors import Stopped, UserError
 from infoprompt_jax.fleet.fleet import Fleet
 from infoprompt_jax.training.checkpoints import Checkpoints
 from infoprompt_jax.training.experiment import build
@@ -177,14 +177,13 @@ def test_sigterm_saves_and_stops(
     uninterrupted: pathlib.Path,
     tmp_path: pathlib.Path,
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
 ) -> None:
     before = signal.getsignal(signal.SIGTERM)
-    with monkeypatch.context() as patch, pytest.raises(SystemExit) as end:
+    sentence = f"^Stopped at step 5 of {STEPS}; the same command resumes\\.$"
+    with monkeypatch.context() as patch, pytest.raises(Stopped, match=sentence):
         patch.setattr(Fleet, "step", before_step(4, lambda: os.kill(os.getpid(), signal.SIGTERM)))
         jobs.run(config, str(tmp_path))
-    assert end.value.code == 143 and signal.getsignal(signal.SIGTERM) == before
-    assert capsys.readouterr().err.splitlines()[-1] == f"Stopped at step 5 of {STEPS}; the same command resumes."
+    assert signal.getsignal(signal.SIGTERM) == before
     assert (tmp_path / "checkpoints" / "5").is_dir()
     jobs.run(config, str(tmp_path))
     assert_same_run(tmp_path, uninterrupted)

@@ -1,0 +1,44 @@
+"""The public interface: its names resolve, and nothing heavy is imported before one is used."""
+
+from __future__ import annotations
+
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+import infoprompt_jax
+
+ROOT = pathlib.Path(infoprompt_jax.__file__).parents[1]
+HEAVY = ("jax", "flax", "optax", "orbax", "tensorflow", "tensorflow_datasets", "seqio", "huggingface_hub")
+
+
+def printed(code: str) -> str:
+    """What a fresh process prints."""
+    ran = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout.strip()
+
+
+def test_the_import_alone_is_light() -> None:
+    assert printed(f"import sys, infoprompt_jax; print(*[m for m in {HEAVY} if m in sys.modules])") == ""
+
+
+@pytest.mark.parametrize("statement", ["import infoprompt_jax as ip", "from infoprompt_jax import *"])
+def test_every_public_name_resolves(statement: str) -> None:
+    assert set(infoprompt_jax.__all__) <= set(dir(infoprompt_jax))
+    values = "ip.{}" if statement.startswith("import") else "{}"
+    names = ", ".join(values.format(name) for name in infoprompt_jax.__all__)
+    assert printed(f"{statement}\nprint(*[one.__name__ for one in ({names})])").split() == infoprompt_jax.__all__
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="module 'infoprompt_jax' has no attribute 'trian'"):
+        _ = infoprompt_jax.trian  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def test_no_public_name_is_a_module() -> None:
+    """Importing a module sets an attribute of the package, which would replace the public name."""
+    modules = {path.stem for path in (ROOT / "infoprompt_jax").iterdir()}
+    assert not modules & set(infoprompt_jax.__all__)
