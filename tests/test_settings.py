@@ -1,8 +1,12 @@
-"""The config: what its check lets through, what it refuses, and that its tables name fields that exist."""
+"""The config: what its check accepts and refuses; code and docs agree with the declarations."""
 
 from __future__ import annotations
 
 import math
+import pathlib
+import subprocess
+import sys
+from collections.abc import Iterable
 from typing import Any
 
 import ml_collections
@@ -12,6 +16,18 @@ from infoprompt_jax import settings, variants
 from infoprompt_jax.data import counterparts
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.evaluation.metrics import METRICS
+from infoprompt_jax.fleet.members import VARIANTS
+from infoprompt_jax.fleet.optimizers import OPTIMIZERS, SCHEDULES
+from infoprompt_jax.infoprompt.estimators import ESTIMATORS
+from infoprompt_jax.jobs import JOBS
+from infoprompt_jax.prompts.prompts import INITIALIZERS
+from infoprompt_jax.rospr.library import SIMILARITIES
+from infoprompt_jax.rospr.zero_shot import METHODS
+from infoprompt_jax.t5.backbone import DTYPES
+from infoprompt_jax.t5.model import REMAT_POLICIES
+from infoprompt_jax.t5.scoring import NORMALIZATIONS
+
+ROOT = pathlib.Path(__file__).parents[1]
 
 
 def with_field(field: str, value: Any) -> Any:
@@ -34,35 +50,75 @@ def test_the_defaults_pass() -> None:
     assert settings.check(config) is config and config.is_locked
 
 
-def test_tables_name_fields_that_exist() -> None:
-    """A misspelt name in a table would switch its check off without a word."""
-    known = settings.flatten(settings.defaults().to_dict())
-    for table in (settings.PER_MEMBER, settings.CHOICES, settings.ELEMENTS, settings.LEAST, settings.MOST):
-        assert set(table) <= known.keys()
-    for fields in (*variants.VARIANTS.values(), *counterparts.COUNTERPARTS.values()):
-        assert fields.keys() <= known.keys()
-    assert set(settings.CHOICES["task.metric"]) == {"", *METRICS}
+def test_tables_of_fields_name_fields_that_exist() -> None:
+    for fields in (*variants.VARIANTS.values(), *counterparts.COUNTERPARTS.values(), *VARIANTS.values()):
+        assert fields.keys() <= settings.FIELDS.keys()
 
 
-@pytest.mark.parametrize("field", settings.CHOICES)
-def test_choices(field: str) -> None:
-    for value in settings.CHOICES[field]:
-        settings.check(with_field(field, value))
-    assert ", ".join(filter(None, settings.CHOICES[field])) in refused(field, "nope")
+@pytest.mark.parametrize(
+    ("field", "listed"),
+    [
+        ("job", JOBS),
+        ("backbone.dtype", DTYPES),
+        ("backbone.remat", ("none", *REMAT_POLICIES)),
+        ("task.metric", ("", *METRICS)),
+        ("infoprompt.estimator", ESTIMATORS),
+        ("train.optimizer", OPTIMIZERS),
+        ("train.schedule", SCHEDULES),
+        ("fleet.variants", VARIANTS),
+        ("scoring.normalize", NORMALIZATIONS),
+        ("rospr.similarity", ("", *SIMILARITIES)),
+        ("rospr.methods", METHODS),
+    ],
+)
+def test_choices_are_those_that_the_code_has(field: str, listed: Iterable[str]) -> None:
+    assert set(settings.FIELDS[field].choices) == set(listed)
 
 
-@pytest.mark.parametrize("field", settings.LEAST)
-def test_ranges(field: str) -> None:
-    less, default = settings.LEAST[field] - 1, settings.flatten(settings.defaults().to_dict())[field]
-    assert f"at least {settings.LEAST[field]}" in refused(field, (64, less) if isinstance(default, tuple) else less)
-    if field in settings.MOST:
-        assert f"at most {settings.MOST[field]}" in refused(field, settings.MOST[field] + 1)
+def test_the_initialisers_are_named() -> None:
+    """`prompt.init` also takes a path, so that its choices are in its meaning."""
+    assert ", ".join(INITIALIZERS) in settings.FIELDS["prompt.init"].meaning
+
+
+def test_the_page_of_the_configuration_is_current() -> None:
+    """docs/configuration.md is what the command in it prints."""
+    command = [sys.executable, "-m", "infoprompt_jax.settings"]
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8", check=True)
+    assert (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8") == ran.stdout
+
+
+def test_every_field_has_a_row_of_the_page() -> None:
+    rows = [line.split(" | ") for line in settings.page().splitlines() if line.startswith("| `")]
+    cells = {name.strip("| `"): rest for name, *rest in rows}
+    assert list(cells) == list(settings.FIELDS)
+    assert cells["train.warmup"] == ["`0.0`", "0 to 1", settings.FIELDS["train.warmup"].meaning, "members |"]
+    assert cells["train.log_every"][-1] == "resumed runs |" and cells["task.metric"][0] == '`""`'
+
+
+@pytest.mark.parametrize("name", [name for name, field in settings.FIELDS.items() if field.choices])
+def test_choices(name: str) -> None:
+    field = settings.FIELDS[name]
+    several = isinstance(field.default, tuple)
+    for value in field.choices:
+        settings.check(with_field(name, (value,) if several else value))
+    assert ", ".join(filter(None, field.choices)) in refused(name, ("nope",) if several else "nope")
+
+
+@pytest.mark.parametrize("name", [name for name, field in settings.FIELDS.items() if field.least is not None])
+def test_ranges(name: str) -> None:
+    field = settings.FIELDS[name]
+    assert field.least is not None
+    less = field.least - 1
+    assert f"at least {field.least}" in refused(name, (64, less) if isinstance(field.default, tuple) else less)
+    if field.most is not None:
+        assert f"at most {field.most}" in refused(name, field.most + 1)
 
 
 def test_every_number_has_a_least_value() -> None:
-    known = settings.flatten(settings.defaults().to_dict())
-    numbers = {field for field, value in known.items() if type(value) in (int, float)} | {"data.buckets"}
-    assert numbers - settings.LEAST.keys() == {"mesh.data", "mesh.model"}, "what make_mesh checks"
+    numbers = {name: field for name, field in settings.FIELDS.items() if type(field.default) in (int, float)}
+    open_ended = {name for name, field in numbers.items() if field.least is None}
+    assert open_ended == {"mesh.data", "mesh.model"}, "what make_mesh checks"
+    assert settings.FIELDS["data.buckets"].least == 1
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])

@@ -1,9 +1,9 @@
 """From a config to the members of its fleet.
 
-A member is a name and the run's config with the member's own fields in it (`settings.PER_MEMBER`). Members are the
-product of `fleet.members` (explicit overrides), `fleet.variants` (which of InfoPrompt's terms are on) and
-`fleet.seeds`; members that differ in their variant alone share initialisation, data order and noise, so that they can
-be compared in pairs.
+A member is a name and the run's config with the fields that the member sets for itself: those that `settings.py`
+declares with `member=True`. Members are the product of `fleet.members` (explicit overrides), `fleet.variants` (which of
+InfoPrompt's terms are on) and `fleet.seeds`; members that differ in their variant alone share initialisation, data
+order and noise, so that they can be compared in pairs.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import numpy as np
 from infoprompt_jax import settings
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.fleet.optimizers import SCHEDULES
-from infoprompt_jax.settings import PER_MEMBER
 
 VARIANTS: dict[str, dict[str, float]] = {
     "run": {},
@@ -40,14 +39,13 @@ def expand(config: ml_collections.ConfigDict) -> list[Member]:
     """The fleet's members, in a fixed order.
 
     Raises:
-      UserError: an unknown variant, a field that a member cannot set for itself, or two members of one name.
+      UserError: a field out of its range, a field that a member cannot set for itself, or two members of one name.
     """
+    settings.check(config)
     fleet, members = config.fleet, []
     for own, variant, seed in itertools.product(
         fleet.members or ({},), fleet.variants or ("run",), fleet.seeds or (None,)
     ):
-        if variant not in VARIANTS:
-            raise UserError(f"fleet.variants holds {variant!r}: choose from {', '.join(VARIANTS)}.")
         own = dict(own)
         parts = [own.pop("name", None), variant if variant != "run" else None]
         overrides = {**VARIANTS[variant], **own, **({} if seed is None else {"seed": seed})}
@@ -67,10 +65,9 @@ def expand(config: ml_collections.ConfigDict) -> list[Member]:
 def _override(config: ml_collections.ConfigDict, overrides: dict) -> ml_collections.ConfigDict:
     config = config.copy_and_resolve_references()
     for field, value in overrides.items():
-        if field not in PER_MEMBER:
-            raise UserError(
-                f"fleet.members sets {field!r}, which all members share: a member may set {', '.join(PER_MEMBER)}."
-            )
+        if not (field in settings.FIELDS and settings.FIELDS[field].member):
+            allowed = ", ".join(name for name, known in settings.FIELDS.items() if known.member)
+            raise UserError(f"fleet.members sets {field!r}, which all members share: a member may set {allowed}.")
         try:
             config.update_from_flattened_dict({field: value})
         except TypeError as error:

@@ -21,29 +21,11 @@ import numpy as np
 from infoprompt_jax import files
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.prompts import saved as prompt_files
-from infoprompt_jax.settings import defaults, flatten
+from infoprompt_jax.settings import FIELDS, defaults, flatten
 from infoprompt_jax.t5.backbone import Backbone
 from infoprompt_jax.training.experiment import Experiment
 
 log = logging.getLogger(__name__)
-
-# Fields that may differ when a run is resumed: they change where it runs, how much memory it takes and how it is
-# watched; what it computes they change by rounding at most.
-CHANGEABLE = (
-    "backbone.remat",
-    "fleet.at_once",
-    "mesh.data",
-    "mesh.model",
-    "data.dir",
-    "data.tfds_dir",
-    "data.cache_dir",
-    "data.threads",
-    "rospr.library",  # where it lies; the job compares what is in it
-    "train.eval_batch_size",
-    "train.log_every",
-    "train.save_every",
-    "train.tensorboard",
-)
 
 RETIRED = ("backbone.allow_pickle",)  # fields of former versions, which mean nothing now
 
@@ -84,7 +66,8 @@ class Workdir:
                 if either.get(field) == former:
                     either[field] = default[field]
         for field in sorted(before.keys() | now.keys()):
-            if before.get(field) != now.get(field) and field not in CHANGEABLE:
+            changeable = field in FIELDS and FIELDS[field].resume
+            if before.get(field) != now.get(field) and not changeable:
                 raise UserError(
                     f"The workdir {self.path} holds a run with {field}={before.get(field)!r}, this one has "
                     f"{now.get(field)!r}: choose another --workdir, or the same value to resume."

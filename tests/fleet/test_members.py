@@ -65,7 +65,10 @@ def test_a_hard_prompt_of_a_members_own_takes_the_place_of_the_files() -> None:
 @pytest.mark.parametrize(
     ("fleet", "sentence"),
     [
-        ({"variants": ("nope",)}, "fleet.variants holds 'nope': choose from run, both, plain, head, representation"),
+        (
+            {"variants": ("nope",)},
+            r"fleet.variants=.'nope',. is not supported: choose one of run, both, plain, head, representation",
+        ),
         ({"seeds": (1, 1)}, "Two members are both named 'run-seed1'"),
         ({"members": ({"seed": 1}, {"seed": 2})}, "Two members are both named 'run': give each its name"),
         ({"members": ({"prompt.length": 3},)}, "sets 'prompt.length', which all members share: a member may set seed"),

@@ -11,7 +11,7 @@ import pytest
 
 from infoprompt_jax import settings
 from infoprompt_jax.errors import UserError
-from infoprompt_jax.training.workdir import CHANGEABLE, Workdir
+from infoprompt_jax.training.workdir import Workdir
 
 
 def config(**fields: Any) -> Any:
@@ -99,10 +99,6 @@ def test_of_several_hosts_one_claims(tmp_path: pathlib.Path, monkeypatch: pytest
         monkeypatch.setattr("jax.process_index", lambda: 0)
         with first.claim():
             assert (tmp_path / "config.json").exists()
-
-
-def test_changeable_fields_exist() -> None:
-    assert set(CHANGEABLE) <= settings.flatten(settings.defaults().to_dict()).keys()
 
 
 def test_another_config_is_refused(tmp_path: pathlib.Path) -> None:
