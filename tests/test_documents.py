@@ -54,3 +54,10 @@ def test_config_fields_exist(page: pathlib.Path) -> None:
     named = set(re.findall(r"--config\.([a-z_.]+)=", text))
     named |= set(re.findall(rf"`((?:{'|'.join(GROUPS)})\.(?!json`)\w+)(?:=[^`]*)?`", text))
     assert named <= FIELDS
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_imports_in_python_blocks_work(page: pathlib.Path) -> None:
+    for block in re.findall(r"^```python\n(.*?)^```", text_of(page), re.M | re.S):
+        imports = [line for line in block.splitlines() if re.match(r"(from|import) ", line)]
+        exec("\n".join(imports), {})
