@@ -12,6 +12,7 @@ from infoprompt_jax import settings
 
 ROOT = pathlib.Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "launch" / "README.md"]
+CHANGES = ROOT / "CHANGELOG.md"  # also names what is gone
 FIELDS = set(settings.flatten(settings.defaults().to_dict()))
 GROUPS = {field.split(".")[0] for field in FIELDS if "." in field}
 # Folders of the repository: what a page names below them is a file there.
@@ -28,7 +29,7 @@ def anchors(page: pathlib.Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [*PAGES, CHANGES], ids=lambda page: page.name)
 def test_links_lead_somewhere(page: pathlib.Path) -> None:
     links = re.findall(r"\]\(([^)\s]+)\)", text_of(page))
     for link in (link for link in links if "://" not in link):
