@@ -56,5 +56,5 @@ def get_config(task: str = "inference") -> ml_collections.ConfigDict:
     config.train.eval_batch_size = 64
     config.train.references = True
     config.fleet.seeds = (0, 1, 2, 3)
-    config.fleet.variants = ("plain", "both")
+    config.fleet.presets = ("plain", "both")
     return config

@@ -66,7 +66,7 @@ def get_config(chosen: str = "entailment,256") -> ml_collections.ConfigDict:
         real(config, task)
     config.task.shots = 0 if shots == "full" else int(shots)
     config.fleet.seeds = SEEDS
-    config.fleet.variants = VARIANTS
+    config.fleet.presets = VARIANTS
     config.train.log_every = 20
     config.train.eval_batch_size = 16
     config.fleet.at_once = 8
@@ -85,11 +85,11 @@ def real(config: ml_collections.ConfigDict, task: str) -> None:
 
 
 def pair(config: ml_collections.ConfigDict, _: str) -> None:
-    config.fleet.variants = ("plain", "both")
+    config.fleet.presets = ("plain", "both")
 
 
 def terms(config: ml_collections.ConfigDict, _: str) -> None:
-    config.fleet.variants = ("head", "representation")
+    config.fleet.presets = ("head", "representation")
 
 
 def instance(config: ml_collections.ConfigDict, _: str) -> None:
@@ -98,11 +98,11 @@ def instance(config: ml_collections.ConfigDict, _: str) -> None:
 
 def fresh(config: ml_collections.ConfigDict, _: str) -> None:
     config.fleet.seeds = FRESH
-    config.fleet.variants = ("plain", "head", "both")
+    config.fleet.presets = ("plain", "head", "both")
 
 
 def estimators(config: ml_collections.ConfigDict, _: str) -> None:
-    config.fleet.variants = ("both",)
+    config.fleet.presets = ("both",)
     config.fleet.members = tuple({"name": name, "infoprompt.estimator": name} for name in ESTIMATORS)
 
 
@@ -111,13 +111,13 @@ def initial(config: ml_collections.ConfigDict, _: str) -> None:
 
 
 def long(config: ml_collections.ConfigDict, _: str) -> None:
-    config.fleet.variants = ("plain", "head", "both")
+    config.fleet.presets = ("plain", "head", "both")
     config.train.steps *= 4
     config.train.eval_every *= 4
 
 
 def gentle(config: ml_collections.ConfigDict, _: str) -> None:
-    config.fleet.variants = ("both",)
+    config.fleet.presets = ("both",)
     config.fleet.members = tuple(
         {"name": f"{name}-x{factor:g}", "infoprompt.estimator": name, **weighted(config.infoprompt, factor)}
         for name in ESTIMATORS[:3]
@@ -131,23 +131,23 @@ def weighted(info: ml_collections.ConfigDict, factor: float) -> dict[str, float]
 
 
 def weights(config: ml_collections.ConfigDict, _: str) -> None:
-    config.fleet.variants = ("both",)
+    config.fleet.presets = ("both",)
     config.fleet.members = tuple({"name": f"x{factor:g}", **weighted(config.infoprompt, factor)} for factor in FACTORS)
 
 
 def head(config: ml_collections.ConfigDict, _: str) -> None:
-    config.fleet.variants = ("head",)
+    config.fleet.presets = ("head",)
     gamma = config.infoprompt.gamma  # a member's own beta would be in the place of the variant's 0
     config.fleet.members = tuple({"name": f"x{factor:g}", "infoprompt.gamma": factor * gamma} for factor in FACTORS)
 
 
 def critic(config: ml_collections.ConfigDict, _: str) -> None:
-    config.fleet.variants = ("both",)
+    config.fleet.presets = ("both",)
     config.infoprompt.critic = "dot"
 
 
 def rates(config: ml_collections.ConfigDict, _: str) -> None:
-    config.fleet.variants = ("plain", "both")
+    config.fleet.presets = ("plain", "both")
     rate = config.train.learning_rate
     config.fleet.members = tuple(
         {"name": f"x{factor:g}", "train.learning_rate": factor * rate} for factor in FACTORS[:2]
@@ -155,17 +155,17 @@ def rates(config: ml_collections.ConfigDict, _: str) -> None:
 
 
 def negatives(config: ml_collections.ConfigDict, _: str) -> None:
-    config.fleet.variants = ("both",)
+    config.fleet.presets = ("both",)
     config.infoprompt.negatives = "in_batch"
 
 
 def mean_encoder(config: ml_collections.ConfigDict, _: str) -> None:
-    config.fleet.variants = ("both",)
+    config.fleet.presets = ("both",)
     config.infoprompt.representation = "mean_encoder"
 
 
 def decay(config: ml_collections.ConfigDict, _: str) -> None:
-    config.fleet.variants = ("both",)
+    config.fleet.presets = ("both",)
     config.infoprompt.decay = 1.0
 
 
@@ -174,13 +174,13 @@ def released(config: ml_collections.ConfigDict, _: str) -> None:
     config.infoprompt, config.prompt = own.infoprompt, own.prompt
     for field in ("task_loss", "optimizer", "learning_rate", "schedule", "warmup", "weight_decay", "batch_size"):
         config.train[field] = own.train[field]
-    config.fleet.variants = ("plain", "both")
+    config.fleet.presets = ("plain", "both")
     config.train.steps = 320  # 10 epochs of 256 examples
     config.train.eval_every = 20
 
 
 def probe(config: ml_collections.ConfigDict, run: str) -> None:
-    config.fleet.variants = ("run",)
+    config.fleet.presets = ("run",)
     config.fleet.members = tuple(
         {"name": f"{variant}-seed{seed}", "seed": seed, "prompt.init": f"{run}/prompts/{variant}-seed{seed}"}
         for variant in VARIANTS

@@ -17,7 +17,7 @@ of two that set one field, the later counts:
 
 Four paired seeds with and without the mutual-information terms, in one run:
 
-    ... --config.fleet.seeds="(0,1,2,3)" --config.fleet.variants="('both','plain')"
+    ... --config.fleet.seeds="(0,1,2,3)" --config.fleet.presets="('both','plain')"
 """
 
 from __future__ import annotations

@@ -136,6 +136,9 @@ def _place(error: Exception, file: str) -> str:
 
 
 def _line(error: Exception) -> str:
-    """An error's message on one line; ml_collections lists all fields there are behind its first sentence."""
+    """An error's message on one line, without the list of all fields that ml_collections adds."""
     text = " ".join(str(error).split()).split(" Other fields present")[0].removeprefix("'").rstrip(".")
+    for former, name in settings.RENAMED.items():
+        if text.startswith(f'Key "{former.rpartition(".")[2]}" does not exist'):
+            text += f"; {former} is called {name} now"
     return text if isinstance(error, flags.Error) else f"{type(error).__name__}: {text}"

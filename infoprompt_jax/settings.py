@@ -207,7 +207,7 @@ FLEET = Section(
     "Many members in one run: the product of members, presets and seeds.",
     Field("seeds", (), "one member per seed; () = the run's seed", of=int),
     Field(
-        "variants",
+        "presets",
         ("run",),
         "which of InfoPrompt's terms are on, paired by seed; run = as the config has them",
         choices=("run", "both", "plain", "head", "representation"),
@@ -283,6 +283,7 @@ PRETRAIN = Section(
 
 SECTIONS = (RUN, BACKBONE, DATA, TASK, PROMPT, INFOPROMPT, TRAIN, FLEET, MESH, SCORING, ROSPR, PRETRAIN)
 FIELDS: dict[str, Field] = {name: field for section in SECTIONS for name, field in section.named()}
+RENAMED = {"fleet.variants": "fleet.presets"}  # fields of former versions
 
 
 def defaults() -> ml_collections.ConfigDict:
@@ -325,6 +326,8 @@ def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def nearest(field: str, known: Iterable[str]) -> str:
     """The end of an error about an unknown field."""
+    if field in RENAMED:
+        return f": it is called {RENAMED[field]} now."
     close = difflib.get_close_matches(field, list(known), n=1)
     return f": did you mean {close[0]}?" if close else "; infoprompt_jax/settings.py lists all fields."
 

@@ -54,6 +54,7 @@ def test_fields_are_overridden_with_values_of_their_type() -> None:
     ("argument", "sentence"),
     [
         ("--config.train.stepz=3", r"--config\.train\.stepz does not exist: did you mean train\.steps\?"),
+        ("--config.fleet.variants=('plain',)", r"variants does not exist: it is called fleet\.presets now\."),
         ("--config.zzz=3", r"--config\.zzz does not exist; infoprompt_jax/settings\.py lists all fields\."),
         ("--config.train.steps=abc", "steps=abc: invalid literal for int"),
         ("--config.train.steps=1.5", r"steps=1\.5: invalid literal for int"),
@@ -103,6 +104,10 @@ START = "from infoprompt_jax import settings\ndef get_config():\n    config = se
             r"mine\.py, line 4: AttributeError: Key \"stepz\" does not exist .*\.$",
         ),
         (START + "    config.train.steps = 'x'\n", r"mine\.py, line 4: TypeError: Could not override field 'steps'"),
+        (
+            START + "    config.fleet.variants = ('plain',)\n",
+            r"mine\.py, line 4: AttributeError: Key \"variants\" .*; fleet\.variants is called fleet\.presets now\.$",
+        ),
         (None, r"mine\.py cannot be read: No such file or directory\.$"),
     ],
 )

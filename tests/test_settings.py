@@ -16,7 +16,7 @@ from infoprompt_jax import settings, variants
 from infoprompt_jax.data import counterparts
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.evaluation.metrics import METRICS
-from infoprompt_jax.fleet.members import VARIANTS
+from infoprompt_jax.fleet.members import PRESETS
 from infoprompt_jax.fleet.optimizers import OPTIMIZERS, SCHEDULES
 from infoprompt_jax.infoprompt.estimators import ESTIMATORS
 from infoprompt_jax.jobs import JOBS
@@ -51,7 +51,7 @@ def test_the_defaults_pass() -> None:
 
 
 def test_tables_of_fields_name_fields_that_exist() -> None:
-    for fields in (*variants.VARIANTS.values(), *counterparts.COUNTERPARTS.values(), *VARIANTS.values()):
+    for fields in (*variants.VARIANTS.values(), *counterparts.COUNTERPARTS.values(), *PRESETS.values()):
         assert fields.keys() <= settings.FIELDS.keys()
 
 
@@ -65,7 +65,7 @@ def test_tables_of_fields_name_fields_that_exist() -> None:
         ("infoprompt.estimator", ESTIMATORS),
         ("train.optimizer", OPTIMIZERS),
         ("train.schedule", SCHEDULES),
-        ("fleet.variants", VARIANTS),
+        ("fleet.presets", PRESETS),
         ("scoring.normalize", NORMALIZATIONS),
         ("rospr.similarity", ("", *SIMILARITIES)),
         ("rospr.methods", METHODS),
@@ -137,7 +137,7 @@ def test_numbers_are_finite(value: float) -> None:
         ("infoprompt.variational", 1),
         ("fleet.seeds", 3),
         ("fleet.seeds", ("a",)),
-        ("fleet.variants", (1,)),
+        ("fleet.presets", (1,)),
         ("fleet.members", ("a",)),
         ("data.buckets", (32.0,)),
     ],
@@ -155,6 +155,10 @@ def test_unknown_and_missing_fields() -> None:
         settings.check(with_field("train.stepz", 3))
     with pytest.raises(UserError, match=r"sets qqq, which does not exist; infoprompt_jax/settings\.py lists"):
         settings.check(with_field("qqq", 3))
+    with pytest.raises(
+        UserError, match=r"sets fleet\.variants, which does not exist: it is called fleet\.presets now\.$"
+    ):
+        settings.check(with_field("fleet.variants", ("plain",)))
     config = settings.defaults().unlock()
     del config.train.steps
     with pytest.raises(UserError, match=r"lacks train\.steps: start from infoprompt_jax\.settings\.defaults"):

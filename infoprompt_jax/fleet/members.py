@@ -1,15 +1,16 @@
 """From a config to the members of its fleet.
 
 A member is a name and the run's config with the fields that the member sets for itself: those that `settings.py`
-declares with `member=True`. Members are the product of `fleet.members` (explicit overrides), `fleet.variants` (which of
-InfoPrompt's terms are on) and `fleet.seeds`; members that differ in their variant alone share initialisation, data
-order and noise, so that they can be compared in pairs.
+declares with `member=True`. Members are the product of `fleet.members` (explicit fields), `fleet.presets` (which of
+InfoPrompt's terms are on) and `fleet.seeds`. Members that differ in their preset alone share initialisation, data order
+and noise, so that they can be compared in pairs.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
+from typing import Any
 
 import ml_collections
 import numpy as np
@@ -18,8 +19,9 @@ from infoprompt_jax import settings
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.fleet.optimizers import SCHEDULES
 
-VARIANTS: dict[str, dict[str, float]] = {
-    "run": {},
+AS_IT_IS = "run"  # the preset that changes nothing, and the name of a member without another
+PRESETS: dict[str, dict[str, float]] = {
+    AS_IT_IS: {},
     "both": {},
     "plain": {"infoprompt.gamma": 0.0, "infoprompt.beta": 0.0, "infoprompt.kappa": 0.0},
     "head": {"infoprompt.beta": 0.0},
@@ -29,7 +31,7 @@ VARIANTS: dict[str, dict[str, float]] = {
 
 @dataclasses.dataclass(frozen=True)
 class Member:
-    """`config` is the run's config with this member's overrides applied."""
+    """`config` is the run's config with this member's fields in it."""
 
     name: str
     config: ml_collections.ConfigDict
@@ -41,17 +43,23 @@ def expand(config: ml_collections.ConfigDict) -> list[Member]:
     Raises:
       UserError: a field out of its range, a field that a member cannot set for itself, or two members of one name.
     """
-    settings.check(config)
-    fleet, members = config.fleet, []
-    for own, variant, seed in itertools.product(
-        fleet.members or ({},), fleet.variants or ("run",), fleet.seeds or (None,)
-    ):
-        own = dict(own)
-        parts = [own.pop("name", None), variant if variant != "run" else None]
-        overrides = {**VARIANTS[variant], **own, **({} if seed is None else {"seed": seed})}
-        name = "-".join(str(part) for part in parts if part) or "run"
-        members.append(Member(name if seed is None else f"{name}-seed{seed}", _override(config, overrides)))
-    names = [member.name for member in members]
+    fleet = settings.check(config).fleet
+    product = itertools.product(fleet.members or ({},), fleet.presets or (AS_IT_IS,), fleet.seeds or (None,))
+    members = [_member(config, dict(fields), preset, seed) for fields, preset, seed in product]
+    _check_names([member.name for member in members])
+    return members
+
+
+def _member(config: ml_collections.ConfigDict, fields: dict[str, Any], preset: str, seed: int | None) -> Member:
+    parts = [fields.pop("name", None), preset if preset != AS_IT_IS else None]
+    name = "-".join(str(part) for part in parts if part) or AS_IT_IS
+    fields = PRESETS[preset] | fields
+    if seed is not None:
+        name, fields = f"{name}-seed{seed}", fields | {"seed": seed}
+    return Member(name, _override(config, fields))
+
+
+def _check_names(names: list[str]) -> None:
     for name in names:
         if name.startswith(".") or not set(name).isdisjoint("/\\\0"):
             raise UserError(f"fleet.members holds the name {name!r}: choose one that can be a directory's name.")
@@ -59,12 +67,11 @@ def expand(config: ml_collections.ConfigDict) -> list[Member]:
         raise UserError(
             f"Two members are both named {max(names, key=names.count)!r}: give each its name in fleet.members."
         )
-    return members
 
 
-def _override(config: ml_collections.ConfigDict, overrides: dict) -> ml_collections.ConfigDict:
+def _override(config: ml_collections.ConfigDict, fields: dict[str, Any]) -> ml_collections.ConfigDict:
     config = config.copy_and_resolve_references()
-    for field, value in overrides.items():
+    for field, value in fields.items():
         if not (field in settings.FIELDS and settings.FIELDS[field].member):
             allowed = ", ".join(name for name, known in settings.FIELDS.items() if known.member)
             raise UserError(f"fleet.members sets {field!r}, which all members share: a member may set {allowed}.")
@@ -72,8 +79,8 @@ def _override(config: ml_collections.ConfigDict, overrides: dict) -> ml_collecti
             config.update_from_flattened_dict({field: value})
         except TypeError as error:
             raise UserError(f"fleet.members sets {field}={value!r}, which is of the wrong type: {error}.") from error
-    if overrides.keys() & {"task.input", "task.target"} and (config.task.input or config.task.target):
-        config.task.templates_dir = ""  # it is for the members without a hard prompt of their own
+    if fields.keys() & {"task.input", "task.target"} and (config.task.input or config.task.target):
+        config.task.templates_dir = ""  # it is for the members without a template of their own
     return settings.check(config)
 
 

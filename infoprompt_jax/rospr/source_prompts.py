@@ -37,7 +37,7 @@ from infoprompt_jax.training.experiment import own_backbone
 from infoprompt_jax.training.train import Interrupt, train
 from infoprompt_jax.training.workdir import Workdir
 
-MOST = {"members": 0, "seeds": 1, "variants": 1}  # of `fleet`: members are made of sources, one of each
+MOST = {"members": 0, "seeds": 1, "presets": 1}  # of `fleet`: members are made of sources, one of each
 ALONE = {  # so that a prompt is all that is trained
     "prompt.kind": ("static",),
     "train.task_loss": ("lm", "choices"),

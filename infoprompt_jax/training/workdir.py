@@ -21,7 +21,7 @@ import numpy as np
 from infoprompt_jax import files
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.prompts import saved as prompt_files
-from infoprompt_jax.settings import FIELDS, defaults, flatten
+from infoprompt_jax.settings import FIELDS, RENAMED, defaults, flatten
 from infoprompt_jax.t5.backbone import Backbone
 from infoprompt_jax.training.experiment import Experiment
 
@@ -59,8 +59,8 @@ class Workdir:
         except ValueError as error:
             raise UserError(f"{saved} is not valid JSON ({error}): choose another --workdir.") from error
         default = flatten(json.loads(defaults().to_json()))
+        before = {RENAMED.get(field, field): value for field, value in before.items() if field not in RETIRED}
         before = default | before  # a run that is older than a field has its default
-        before = {field: value for field, value in before.items() if field not in RETIRED}
         for field, former in FORMER_DEFAULTS.items():
             for either in (before, now):
                 if either.get(field) == former:

@@ -10,7 +10,7 @@ import pytest
 
 from infoprompt_jax import settings
 from infoprompt_jax.errors import UserError
-from infoprompt_jax.fleet.members import VARIANTS, expand, hyper_parameters
+from infoprompt_jax.fleet.members import PRESETS, expand, hyper_parameters
 
 
 def config(**fleet: Any) -> ml_collections.ConfigDict:
@@ -22,21 +22,21 @@ def config(**fleet: Any) -> ml_collections.ConfigDict:
 def test_a_run_without_a_fleet_is_one_member() -> None:
     (member,) = expand(config())
     assert member.name == "run" and member.config == config()
-    assert [m.name for m in expand(config(variants=()))] == ["run"]
+    assert [m.name for m in expand(config(presets=()))] == ["run"]
 
 
 def test_members_are_the_product_in_order() -> None:
-    found = expand(config(seeds=(3, 4), variants=("both", "plain"), members=({"name": "a"}, {"name": "b"})))
-    names = [f"{own}-{variant}-seed{seed}" for own in "ab" for variant in ("both", "plain") for seed in (3, 4)]
+    found = expand(config(seeds=(3, 4), presets=("both", "plain"), members=({"name": "a"}, {"name": "b"})))
+    names = [f"{own}-{preset}-seed{seed}" for own in "ab" for preset in ("both", "plain") for seed in (3, 4)]
     assert [member.name for member in found] == names
     assert [member.config.seed for member in found] == [3, 4] * 4
     assert [m.name for m in expand(config(seeds=(3, 4)))] == ["run-seed3", "run-seed4"]
-    assert [m.name for m in expand(config(variants=("run", "head")))] == ["run", "head"]
+    assert [m.name for m in expand(config(presets=("run", "head")))] == ["run", "head"]
 
 
-def test_variants_differ_in_the_terms_alone() -> None:
+def test_presets_differ_in_the_terms_alone() -> None:
     """The paired comparison: same seed, so the same initial prompt, data order and noise."""
-    members = expand(config(seeds=(5,), variants=tuple(VARIANTS)))
+    members = expand(config(seeds=(5,), presets=tuple(PRESETS)))
     weights = [(m.config.infoprompt.gamma, m.config.infoprompt.beta, m.config.infoprompt.kappa) for m in members]
     assert weights == [(0.1, 0.2, 0.1), (0.1, 0.2, 0.1), (0.0, 0.0, 0.0), (0.1, 0.0, 0.1), (0.0, 0.2, 0.1)]
     rest = [settings.flatten(member.config.to_dict()) for member in members]
@@ -66,8 +66,8 @@ def test_a_hard_prompt_of_a_members_own_takes_the_place_of_the_files() -> None:
     ("fleet", "sentence"),
     [
         (
-            {"variants": ("nope",)},
-            r"fleet.variants=.'nope',. is not supported: choose one of run, both, plain, head, representation",
+            {"presets": ("nope",)},
+            r"fleet.presets=.'nope',. is not supported: choose one of run, both, plain, head, representation",
         ),
         ({"seeds": (1, 1)}, "Two members are both named 'run-seed1'"),
         ({"members": ({"seed": 1}, {"seed": 2})}, "Two members are both named 'run': give each its name"),

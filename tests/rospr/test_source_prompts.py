@@ -230,7 +230,7 @@ def test_a_job_without_a_prompt_left_ends_with_a_sentence(folder: pathlib.Path, 
     ("fields", "said"),
     [
         ({"fleet__seeds": (0, 1)}, r"fleet\.seeds=\(0, 1\) has 2 entries, .* leave at most 1\."),
-        ({"fleet__variants": ("plain", "both")}, r"fleet\.variants=.* leave at most 1\."),
+        ({"fleet__presets": ("plain", "both")}, r"fleet\.presets=.* leave at most 1\."),
         ({"fleet__members": ({"name": "a"},)}, r"fleet\.members=.* leave at most 0\."),
         ({"prompt__kind": "instance"}, r"prompt\.kind='instance' trains more .* set it to 'static'\."),
         ({"train__task_loss": "verbalizer"}, r"train\.task_loss='verbalizer' .* 'lm' or 'choices'\."),

@@ -18,18 +18,18 @@ from infoprompt_jax.training.experiment import build
 from infoprompt_jax.training.metrics_log import read_records
 from infoprompt_jax.training.train import main_metric, prompt_norms
 
-SEEDS, VARIANTS = (0, 1, 2, 3), ("both", "plain")
-MEMBERS = [f"{variant}-seed{seed}" for variant in VARIANTS for seed in SEEDS]
+SEEDS, PRESETS = (0, 1, 2, 3), ("both", "plain")
+MEMBERS = [f"{preset}-seed{seed}" for preset in PRESETS for seed in SEEDS]
 
 
-def sst2(shared: pathlib.Path, cache: pathlib.Path, seeds: tuple[int, ...], variants: tuple[str, ...]) -> Any:
+def sst2(shared: pathlib.Path, cache: pathlib.Path, seeds: tuple[int, ...], presets: tuple[str, ...]) -> Any:
     config = settings.defaults()
     config.backbone.name = "random"
     config.data.update(dir=str(shared / "data"), cache_dir=str(cache), max_input_length=128, buckets=(128,))
     config.task.update(name="glue/sst2", template="tone", eval_limit=32)
     config.prompt.length = 4
     config.train.update(steps=4, batch_size=8, eval_batch_size=16, eval_every=2, log_every=1, save_every=0)
-    config.fleet.update(seeds=seeds, variants=variants)
+    config.fleet.update(seeds=seeds, presets=presets)
     return config
 
 
@@ -41,7 +41,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 @pytest.fixture(scope="module")
 def together(shared: pathlib.Path, cache: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     workdir = tmp_path_factory.mktemp("runs") / "eight"
-    jobs.run(sst2(shared, cache, SEEDS, VARIANTS), str(workdir))
+    jobs.run(sst2(shared, cache, SEEDS, PRESETS), str(workdir))
     return workdir
 
 
@@ -60,8 +60,8 @@ def assert_alone(together: pathlib.Path, config: ml_collections.ConfigDict, work
 def test_a_member_of_eight_trains_as_alone(
     member: str, shared: pathlib.Path, cache: pathlib.Path, together: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
-    variant, seed = member.split("-seed")
-    assert_alone(together, sst2(shared, cache, (int(seed),), (variant,)), tmp_path, member)
+    preset, seed = member.split("-seed")
+    assert_alone(together, sst2(shared, cache, (int(seed),), (preset,)), tmp_path, member)
 
 
 @pytest.mark.slow
@@ -69,8 +69,8 @@ def test_a_member_of_eight_trains_as_alone(
 def test_every_member_of_eight_trains_as_alone(
     member: str, shared: pathlib.Path, cache: pathlib.Path, together: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
-    variant, seed = member.split("-seed")
-    assert_alone(together, sst2(shared, cache, (int(seed),), (variant,)), tmp_path, member)
+    preset, seed = member.split("-seed")
+    assert_alone(together, sst2(shared, cache, (int(seed),), (preset,)), tmp_path, member)
 
 
 def test_pairs_start_alike_and_seeds_do_not(together: pathlib.Path) -> None:

@@ -66,7 +66,7 @@ def test_a_run_that_ran_out_of_memory_may_go_on_with_less(tmp_path: pathlib.Path
 
 def test_a_run_that_is_older_than_a_field_has_its_default(tmp_path: pathlib.Path) -> None:
     older = json.loads(config(seed=3).to_json())
-    del older["task"]["cap"], older["fleet"]["variants"]
+    del older["task"]["cap"], older["fleet"]["presets"]
     (tmp_path / "config.json").write_text(json.dumps(older))
     Workdir(tmp_path, config(seed=3))
     with pytest.raises(UserError, match=r"holds a run with task\.cap=0, this one has 5"):
@@ -79,6 +79,15 @@ def test_a_run_with_the_former_name_of_a_default_goes_on(tmp_path: pathlib.Path)
     Workdir(tmp_path, config())
     with pytest.raises(UserError, match=r"rospr\.similarity='', this one has 'cosine'"):
         Workdir(tmp_path, config(rospr__similarity="cosine"))
+
+
+def test_a_run_with_the_former_name_of_a_field_goes_on(tmp_path: pathlib.Path) -> None:
+    older = json.loads(config(fleet__presets=("plain", "both")).to_json())
+    older["fleet"]["variants"] = older["fleet"].pop("presets")
+    (tmp_path / "config.json").write_text(json.dumps(older))
+    Workdir(tmp_path, config(fleet__presets=("plain", "both")))
+    with pytest.raises(UserError, match=r"fleet\.presets=\['plain', 'both'\], this one has \['both'\]"):
+        Workdir(tmp_path, config(fleet__presets=("both",)))
 
 
 def test_a_run_with_a_field_that_is_gone_goes_on(tmp_path: pathlib.Path) -> None:
