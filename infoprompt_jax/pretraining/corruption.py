@@ -1,19 +1,20 @@
-"""What is left out of unlabelled text: T5's random spans (Raffel et al. 2020, section 3.1.4), or words said twice.
+"""Denoising examples from unlabelled text: T5's random spans (Raffel et al. 2020, section 3.1.4), or repeated words.
 
     text     thank you for inviting me to your party last week
     input    thank you <extra_id_0> me to your party <extra_id_1>
     target   <extra_id_0> for inviting <extra_id_1> last week
 
-As in the code of that paper, text is kept and dropped by turns, kept first and dropped last, and no sentinel ends the
-target. How many tokens and spans are dropped follows from the length alone; where they are is drawn.
+As in that paper's code, kept and dropped spans alternate, the first is kept and the last dropped, and no sentinel ends
+the target. The numbers of dropped tokens and spans depend on the length alone; their places are random.
 
-`drop_repeated` drops what the rest of the text gives back, as salient span masking does (Guu et al. 2020, section 3.4):
+`drop_repeated` drops words that occur elsewhere in the text, a kind of salient span masking (Guu et al. 2020, section
+3.4):
 
     text     anna likes tea and tom likes milk. tom likes milk.
     input    anna likes tea and tom likes <extra_id_0>. tom likes milk.
     target   <extra_id_0> milk
 
-Nearly every such token has to be read off its other place in the text, where of 15 % random spans few can be.
+The rest of the text determines nearly every such token, but few tokens of random spans.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""What the embedded backbone is pretrained on: hard prompts of all held-in tasks, and span corruption of plain text.
+"""The pretraining mixture: templates of all held-in data sets, and denoising of plain text.
 
-A batch is a pure function of (seed, step), so that a run resumes by its step alone. Data sets are drawn equally often,
-the hard prompts of one data set too, and rows of similar length share a batch (`batches.Stream`). Of plain text, every
-second row is a window of one long list of tokens, as long as fills the batch's input once its spans are dropped; the
-others are whole lines that lose words which they say twice.
+A batch is a pure function of (seed, step), so a run resumes by its step alone. All data sets are drawn equally often,
+and so are all templates of a data set. Rows of similar length share a batch (`batches.Stream`). Half of the denoising
+rows are windows of one long list of tokens, long enough to fill the batch's input after their spans are dropped. The
+others are whole lines, without words that occur twice in them.
 """
 
 from __future__ import annotations

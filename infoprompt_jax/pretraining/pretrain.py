@@ -1,9 +1,9 @@
-"""Pretrains the embedded backbone: the one place where all weights of a T5 are trained.
+"""The job `pretrain`: makes the embedded backbone. It is the one job that trains all weights of a T5.
 
-First its vocabulary, then span corruption of plain text alone, then hard prompts of the held-in tasks with a share of
-span corruption. The result is a Hugging Face directory, `<workdir>/backbone`, with `pretraining.json` on how it came
-about and `validation.json` on what it can do. Batches are a function of the step: a run that is stopped and resumed
-ends with the same weights, bit for bit.
+It trains a vocabulary, then span corruption of plain text, then templates of the held-in tasks mixed with span
+corruption. The result is a Hugging Face directory, `<workdir>/backbone`, with two reports: `pretraining.json` on the
+run and `validation.json` on the quality. Batches are a function of the step, so a run that is stopped and resumed ends
+with the same weights, bit for bit.
 
 config.json  metrics.jsonl  summary.json  vocabulary/  checkpoints/  backbone/
 """

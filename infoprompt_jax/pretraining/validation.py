@@ -1,7 +1,7 @@
-"""How well a pretrained backbone solves the tasks it was trained on, on their validation rows, with no soft prompt.
+"""Validation of a pretrained backbone: its quality on the held-in tasks' validation rows, without a soft prompt.
 
-Rank classification where a task has answer choices, exact match of a greedy continuation where it has none: per data
-set the mean over its hard prompts, beside what guessing and the most frequent answer would get.
+Tasks with answer choices are ranked; free text is generated greedily and counts by exact match. A data set's value is
+the mean over its templates, beside those of guessing and of the most frequent answer.
 """
 
 from __future__ import annotations

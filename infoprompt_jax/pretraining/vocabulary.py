@@ -1,8 +1,8 @@
-"""Trains the vocabulary of the embedded backbone: a SentencePiece unigram model, and the same for transformers.
+"""The vocabulary of the embedded backbone: a SentencePiece unigram model, for this package and for transformers.
 
-`spiece.model` is what the package itself reads. transformers would rebuild a tokeniser from it that knows no byte
-pieces, so a `tokenizer.json` that has them is written beside it, and `tokenizer_config.json` names the class that takes
-it as it is. Text is case-folded (nmt_nfkc_cf): the backbone is uncased. What no piece spells becomes its UTF-8 bytes.
+This package reads `spiece.model`. transformers would convert that file and lose its byte pieces, so `tokenizer.json`
+has them, and `tokenizer_config.json` names the class that reads it unchanged. Text is lower-cased (nmt_nfkc_cf). Text
+that no piece spells becomes UTF-8 bytes.
 """
 
 from __future__ import annotations

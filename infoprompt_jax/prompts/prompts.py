@@ -1,7 +1,7 @@
-"""Soft prompts: where their first values come from, and the two kinds.
+"""Soft prompts: their two kinds and their first values.
 
-`static`: a free matrix `value_PD`, the same for every example (Lester et al. 2021). `instance`: to the same matrix is
-added what a generator with a narrow bottleneck makes of the example's un-prompted representation h,
+`static` is a free matrix `value_PD`, the same for every example (Lester et al. 2021). `instance` adds the output of a
+generator with a narrow bottleneck, which reads the example's un-prompted representation h:
 P = value + reshape(W2 gelu(W1 h)) (InfoPrompt's released code, where `value` is the last layer's bias).
 """
 

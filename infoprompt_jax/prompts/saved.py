@@ -1,8 +1,8 @@
 """Saved soft prompts: our own directory, PEFT adapters, NumPy files and T5X checkpoints.
 
-Ours is `prompt.safetensors`, which holds `prompt/value` [P, D] and whatever was trained with it (an instance prompt's
-generator, a verbalizer, a posterior), beside `prompt.json`, the metadata: backbone, fingerprint, kind, init, tasks,
-step, metrics. What a path holds is told by its content, never by its name.
+Our directory has two files. `prompt.safetensors` holds `prompt/value` [P, D] and what was trained with it: an instance
+prompt's generator, a verbalizer, a posterior. `prompt.json` holds the metadata: backbone, fingerprint, kind, init,
+tasks, step, metrics. The format of a path is recognised by its content, never by its name.
 """
 
 from __future__ import annotations

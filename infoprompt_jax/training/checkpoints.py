@@ -1,8 +1,8 @@
-"""What a preempted run needs to go on: the fleet's state and the data position, through Orbax.
+"""Checkpoints: the fleet's state and the data position, which a preempted run needs to resume. Written by Orbax.
 
-The backbone is never saved: a checkpoint is the trainables and their optimiser state. Orbax writes to a temporary
-directory and renames it, so that a kill at any moment leaves the last whole checkpoint. Batches are a function of the
-step, so the data position is the step itself together with the fingerprint of the data it counts in.
+A checkpoint holds the trainables and their optimiser state, never the backbone. Orbax writes to a temporary directory
+and renames it, so a kill at any moment leaves the last complete checkpoint. Batches are a function of the step, so the
+data position is the step and the fingerprint of the data.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """From a config to everything a job needs: backbone, tasks, tokenised rows, members, fleet.
 
-Cheap mistakes are found first: fields, members, tasks and templates before the backbone is read, the data before
-anything compiles.
+Cheap checks come first: fields, members, tasks and templates before the backbone is read, the data before anything
+compiles.
 """
 
 from __future__ import annotations

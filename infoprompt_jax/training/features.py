@@ -1,8 +1,8 @@
-"""Un-prompted features, once per example: what the representation loss compares the prompted pass with.
+"""Un-prompted features: each example's representation without a prompt, which the representation loss compares with.
 
-The frozen backbone is deterministic, so an example's representation without a prompt never changes; computing it in
-every step, as the released code does, costs a second forward pass. Only rows that the run will visit are computed, each
-with rows of its own length bucket. They are kept in the workdir, so that a resumed run reads the same bits.
+The frozen backbone is deterministic, so these features never change. They are computed once for each example; the
+released code computes them in every step, which costs a second forward pass. Only rows that the run will visit are
+computed, in batches of one length bucket. The workdir keeps them, so a resumed run reads the same bits.
 """
 
 from __future__ import annotations

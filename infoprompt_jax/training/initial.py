@@ -1,4 +1,4 @@
-"""What a member starts from: a prompt's first value, or a saved prompt with all that was trained with it."""
+"""First values: where a member starts, from an initialiser or from a saved prompt with all that was trained with it."""
 
 from __future__ import annotations
 

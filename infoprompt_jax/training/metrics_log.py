@@ -1,7 +1,7 @@
 """`metrics.jsonl`, the log of a run: appended to while it trains, cut back to the checkpoint when it resumes.
 
-One record a line: {"step": 10, "member": "both-seed0", "name": "task_loss", "value": 0.69}. Numbers are written so that
-they read back bit for bit; what is not finite is null, so that the file is strict JSON.
+One record a line: {"step": 10, "member": "both-seed0", "name": "task_loss", "value": 0.69}. Numbers read back bit for
+bit. A value that is not finite is written as null, so the file is strict JSON.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """How fast a run is: steps and tokens a second, waiting for data, compilation, and the share of the chip's peak.
 
-Utilisation counts model FLOPs of a frozen backbone: 2 N a token forward and 2 N backward to activations, none for
-weight gradients, so 4 N (never the 6 N of full training).
+Utilisation counts the model FLOPs of a frozen backbone of N weights, 4 N a token: 2 N forward and 2 N backward to
+activations. Full training has 6 N, because it also computes the weights' gradients.
 """
 
 from __future__ import annotations

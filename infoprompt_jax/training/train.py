@@ -1,4 +1,4 @@
-"""The training loop, and what stands around it: resuming, stopping, the end of a run."""
+"""The job `train`: the loop over steps, and how a run resumes, stops and ends."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run's directory: whose it is, whether it is finished, and what is exported into it.
+"""The workdir, a run's directory: which config it belongs to, whether the run is complete, and what is exported.
 
 config.json  metrics.jsonl  summary.json  curves.png  checkpoints/  features/
 prompts/<member>/  the best prompt of each member       last_prompts/<member>/  the last
