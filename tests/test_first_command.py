@@ -211,7 +211,7 @@ def nano(name: str, *arguments: str) -> Any:
 @pytest.mark.parametrize("name", TASKS)
 def test_every_task_has_a_counterpart_with_its_metric(name: str, tmp_path: pathlib.Path) -> None:
     """Rows of a generated data set, for the metric that picks the task's best prompt."""
-    from infoprompt_jax.data.tasks import METRICS, find_tasks
+    from infoprompt_jax.data.selection import METRICS, find_tasks
 
     config = nano(name, f"--config.data.cache_dir={tmp_path}")
     resolved = counterparts.resolve(config)

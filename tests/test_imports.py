@@ -99,7 +99,6 @@ def test_arrows_between_rooms_point_one_way(package: dict[str, tuple[set[str], s
     assert not circle(ARROWS)
 
 
-@pytest.mark.xfail(strict=True, reason="data.tasks and data.seqio_adapter import each other")
 def test_no_circle_among_modules(package: dict[str, tuple[set[str], set[str]]]) -> None:
     assert not circle({module: inside for module, (inside, _) in package.items()})
 

@@ -138,6 +138,19 @@ def mixture_cycle(rates: Sequence[float], seed: int) -> tuple[np.ndarray, np.nda
     return tasks[order], draws[order], counts
 
 
+def mixing_rates(rows: Sequence[int], temperature: float = 1.0, cap: int = 0) -> list[float]:
+    """How often each task of a mixture is drawn, relative to the others: min(rows, cap) ** (1 / temperature).
+
+    The same as `seqio.mixing_rate_num_examples`; `rows` counts the tasks' training rows, cap 0 is no cap.
+
+    Raises:
+      UserError: the temperature is not positive.
+    """
+    if temperature <= 0:
+        raise UserError(f"task.temperature is {temperature}, but must be above 0.")
+    return [float(min(count, cap or count)) ** (1.0 / temperature) for count in rows]
+
+
 @dataclasses.dataclass(frozen=True)
 class Shapes:
     """What a run's batches have in common: the input lengths there are, T and C."""

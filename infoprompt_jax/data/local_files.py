@@ -1,8 +1,9 @@
-"""Rows in local files: `<folder>/<data set>/<split>.{jsonl,csv,parquet}`, one JSON object per row once read.
+"""Local data sets: what a line of JSONL, a cell of a CSV and a row of Parquet become.
 
-Columns are named as in the Hugging Face version of a data set, the one hard prompts are written for. A CSV column is
-integers if all of its values are; all other CSV values stay text. Splits may be sliced as in TFDS: train[:90%],
-train[100:200], train[-50:]. A BIG-bench task is a folder of its own format (`bigbench.py`).
+Files are `<folder>/<data set>/<split>.{jsonl,csv,parquet}`; a BIG-bench task is a folder of its own format
+(`bigbench.py`). Columns are named as in the Hugging Face version of a data set, the one that templates are written for.
+A CSV column holds integers if all of its cells are integers; the cells of every other column stay text. A row is kept
+as a JSON object in one string, which takes less memory than the object does.
 """
 
 from __future__ import annotations
@@ -14,13 +15,14 @@ import json
 import pathlib
 import re
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
 from infoprompt_jax.data import bigbench
+from infoprompt_jax.data.splits import split_bounds, split_name
 from infoprompt_jax.errors import UserError
 
-SLICE = re.compile(r"(?P<name>[\w.\-]+)(\[(?P<start>-?\d+%?)?:(?P<stop>-?\d+%?)?\])?")
 GATED = {
     "story_cloze": "story_cloze is given out by its authors, on request at https://cs.rochester.edu/nlp/rocstories: "
     "put it in data.dir as story_cloze/2016/validation.csv, with the Hugging Face version's columns.",
@@ -28,70 +30,74 @@ GATED = {
     "take the task's folder from bigbench/benchmark_tasks of https://github.com/google/BIG-bench.",
 }
 HASHED_AT_ONCE = 2**20  # bytes
-DRAW = 0  # the seed of `drawn`
 INTEGER = re.compile(r"-?(0|[1-9]\d*)")
 
 
-def split_name(split: str) -> str:
-    """`train[:90%]` -> `train`."""
-    return _slice(split)["name"]
+class LocalSource:
+    """The rows of a data set in local files.
 
-
-def split_bounds(split: str, rows: int) -> tuple[int, int]:
-    """First row and end of a slice of a split that has so many rows; a percentage is rounded to the nearest row."""
-    match = _slice(split)
-    start, stop = (_position(match[end], rows, default) for end, default in (("start", 0), ("stop", rows)))
-    if not 0 <= start < stop <= rows:
-        raise UserError(f"The split {split!r} selects no rows, or more than the {rows} there are; change its slice.")
-    return start, stop
-
-
-def drawn(rows: int, limit: int) -> np.ndarray:
-    """Which of so many rows are among the `limit` that are read, [rows]: drawn from all, for files may be sorted.
-
-    They follow from the two numbers, so that every hard prompt of a data set shows the same. All for limit 0.
+    Raises:
+      UserError: the folder is not there, or does not hold the data set.
     """
-    return np.random.default_rng(DRAW).permutation(rows) < (limit or rows)
 
+    def __init__(self, folder: str, dataset: str) -> None:
+        self.files = find_files(folder, dataset)
 
-def _slice(split: str) -> re.Match[str]:
-    match = SLICE.fullmatch(split)
-    if not match:
-        raise UserError(f"The split {split!r} was not understood: write train, train[:90%] or train[100:200].")
-    return match
+    @property
+    def splits(self) -> tuple[str, ...]:
+        return tuple(self.files)
 
+    def lines(self, split: str) -> list[str]:
+        """The rows of a split or slice, each a JSON object. Raises UserError as `read_rows` and `split_bounds` do."""
+        rows = read_rows(self.files[split_name(split)])
+        return rows[slice(*split_bounds(split, len(rows)))]
 
-def _position(text: str | None, rows: int, default: int) -> int:
-    if not text:
-        return default
-    position = round(int(text[:-1]) * rows / 100) if text.endswith("%") else int(text)
-    return position + rows if text.startswith("-") else position
+    def count(self, split: str) -> int:
+        """The number of rows in a split or slice."""
+        return len(self.lines(split))
+
+    def rows(self, split: str, kept: np.ndarray) -> Iterator[tuple[int, dict[str, Any]]]:
+        """The rows that `kept` [rows] marks, each with its number in the slice."""
+        lines = self.lines(split)
+        for number in np.flatnonzero(kept).tolist():
+            yield number, json.loads(lines[number])
+
+    def fingerprint(self, split: str) -> str:
+        """SHA-256 of the bytes of the split's file, or of a BIG-bench task's files."""
+        digest = hashlib.sha256()
+        for part in _parts(self.files[split_name(split)]):
+            with part.open("rb") as file:
+                while block := file.read(HASHED_AT_ONCE):
+                    digest.update(block)
+        return digest.hexdigest()
 
 
 def not_found(dataset: str, sentence: str, kind: type[UserError] = UserError) -> UserError:
-    """The sentence as an error, or how to get the data set where that is a way of its own."""
+    """The sentence as an error; for a data set that is obtained in another way, how to obtain it."""
     gate = GATED.get(dataset.split("/")[0])
     return UserError(gate) if gate else kind(sentence)
 
 
 def check_folder(folder: str) -> None:
+    """Raises UserError where `data.dir` is not a folder."""
     if not pathlib.Path(folder).is_dir():
         raise UserError(f"data.dir is {folder!r}, which is not a folder; leave it empty to use TFDS.")
 
 
 def holds(folder: str, dataset: str) -> bool:
-    """Whether files of the data set are in the folder; no folder ("") holds none."""
+    """Whether the folder has files of the data set; no folder ("") has none."""
     return bool(folder and _splits(pathlib.Path(folder, dataset), bigbench.is_task(dataset)))
 
 
 def find_files(folder: str, dataset: str) -> dict[str, pathlib.Path]:
     """The files of a data set by split; of a BIG-bench task, its folder.
 
-    Raises UserError, naming the data sets that are there, if there are none.
+    Raises:
+      UserError: there are none; the sentence names the data sets that are there.
     """
-    found = _splits(pathlib.Path(folder, dataset), bigbench.is_task(dataset))
-    if found:
-        return found
+    files = _splits(pathlib.Path(folder, dataset), bigbench.is_task(dataset))
+    if files:
+        return files
     check_folder(folder)
     root = pathlib.Path(folder)
     present = sorted({str(p.parent.relative_to(root)) for p in root.rglob("*") if p.suffix in READERS})
@@ -112,18 +118,12 @@ def _parts(path: pathlib.Path) -> list[pathlib.Path]:
     return bigbench.task_files(path) if path.is_dir() else [path]
 
 
-def fingerprint(path: pathlib.Path) -> str:
-    """Of what `find_files` found for a split: SHA-256 of the bytes."""
-    digest = hashlib.sha256()
-    for part in _parts(path):
-        with part.open("rb") as file:
-            while block := file.read(HASHED_AT_ONCE):
-                digest.update(block)
-    return digest.hexdigest()
-
-
 def read_rows(path: pathlib.Path) -> list[str]:
-    """Every row as a JSON object. Raises UserError, naming file and line, for what cannot be read and for no rows."""
+    """Every row of a file of `find_files`, as a JSON object.
+
+    Raises:
+      UserError: the file cannot be read, or holds no rows; the sentence names the file, and the line where one is bad.
+    """
     return _read(path, tuple(part.stat().st_mtime_ns for part in _parts(path)))
 
 
@@ -163,8 +163,8 @@ def _read_csv(path: pathlib.Path) -> Iterator[str]:
         for row in reader:
             if None in row or None in row.values():
                 raise UserError(
-                    f"{path} (in data.dir), line {reader.line_num}, has not {len(reader.fieldnames or ())} "
-                    "values, the number of columns in the first line."
+                    f"{path} (in data.dir), line {reader.line_num}, does not have {len(reader.fieldnames or ())} "
+                    "cells, the number of columns in the first line."
                 )
             rows.append(row)
         columns = reader.fieldnames or ()

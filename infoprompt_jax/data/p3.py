@@ -11,8 +11,6 @@ import collections
 import dataclasses
 import functools
 import importlib.resources
-import itertools
-import json
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -20,16 +18,9 @@ from typing import Any
 import ml_collections
 import yaml
 
-from infoprompt_jax.data import tasks
-from infoprompt_jax.data.local_files import (
-    check_folder,
-    drawn,
-    find_files,
-    not_found,
-    read_rows,
-    split_bounds,
-    split_name,
-)
+from infoprompt_jax.data.examples import rendered
+from infoprompt_jax.data.local_files import check_folder, find_files, not_found
+from infoprompt_jax.data.splits import split_name
 from infoprompt_jax.data.tasks import Task
 from infoprompt_jax.data.templates import load_templates
 from infoprompt_jax.errors import UserError
@@ -123,7 +114,7 @@ def _pairs(dataset: Dataset, config: ml_collections.ConfigDict, limit: int) -> l
         if prompt not in templates:
             return "The templates have no prompt of this name."
         task = Task(name, templates[prompt], "", folder, config.data.tfds_dir)
-        if dataset.held_out and not task.prompt.answer_choices:
+        if dataset.held_out and not task.template.answer_choices:
             return "The prompt has no answer choices to rank."
         return misfit(task, split, limit)
 
@@ -134,14 +125,14 @@ def _check_rows(dataset: Dataset, task: str, split: str, data: ml_collections.Co
     """Raises UserError where the rows of the split are not on this machine."""
     if data.dir:
         _file(task, split, data.dir)
-    elif not dataset.tfds:
+        return
+    if not dataset.tfds:
         raise not_found(task, f"TFDS does not have it as its hard prompts read it: put files in data.dir/{task}.")
-    elif not tasks.is_prepared(task, data.tfds_dir):
-        from infoprompt_jax.data.seqio_adapter import TFDS_NAMES
+    from infoprompt_jax.data import seqio_adapter
 
-        raise UserError(
-            f"TFDS has not prepared it in data.tfds_dir: `tfds build {TFDS_NAMES.get(task, task)} --data_dir=DIR` does."
-        )
+    if not seqio_adapter.is_prepared(task, data.tfds_dir):
+        name = seqio_adapter.TFDS_NAMES.get(task, task)
+        raise UserError(f"TFDS has not prepared it in data.tfds_dir: `tfds build {name} --data_dir=DIR` does.")
 
 
 def _file(task: str, split: str, folder: str) -> pathlib.Path:
@@ -158,20 +149,12 @@ def _file(task: str, split: str, folder: str) -> pathlib.Path:
 def misfit(task: Task, split: str, limit: int = 0) -> str:
     """What keeps a hard prompt from being used on a split or slice, or what is drawn from it; "" if nothing does."""
     try:
-        fits = _renders(task, split, limit)
+        if task.folder:
+            _file(task.name, split, task.folder)
+        fits = any(example is not None for example in rendered(task, split, limit))
     except UserError as error:
         return str(error)
     return "" if fits else f"The prompt leaves the input or the target of every row of {split} empty."
-
-
-def _renders(task: Task, split: str, limit: int) -> bool:
-    """Whether the hard prompt applies to a row. Raises UserError for a row before it that it cannot render."""
-    if not task.folder:
-        return next(tasks.examples(task, split, limit), None) is not None
-    rows = read_rows(_file(task.name, split, task.folder))
-    start, stop = split_bounds(split, len(rows))
-    read = itertools.compress(rows[start:stop], drawn(stop - start, limit))
-    return any(task.render(json.loads(row)) is not None for row in read)
 
 
 def table(pairs: Sequence[Pair]) -> str:

@@ -18,10 +18,11 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
+from infoprompt_jax.data.templates import Example
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.t5.tokenizer import EOS, PAD, Tokenizer
 
@@ -44,19 +45,6 @@ ARRAYS = {
     "choice_index": np.int32,  # [rows]
     "labels": np.int32,  # [rows]
 }
-
-
-class Example(Protocol):
-    """What `tokenize` reads of an example: `choices` are () and `label` is -1 for free text."""
-
-    @property
-    def input(self) -> str: ...
-    @property
-    def target(self) -> str: ...
-    @property
-    def choices(self) -> tuple[str, ...]: ...
-    @property
-    def label(self) -> int: ...
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -1,32 +1,38 @@
-"""Tasks as seqio sees them: registered `seqio.Task`s and mixtures. The one module that imports seqio and TFDS.
+"""seqio and TFDS: rows of TFDS data sets, and tasks as registered `seqio.Task`s and `seqio.Mixture`s.
 
-A task reads rows (a local file, or TFDS) and renders them with its hard prompt into the features `inputs`, `targets`
-(text), `choices` (text, rank 1) and `label`. Given a vocabulary, `inputs` and `targets` are token ids and the text is
-in `inputs_pretokenized` and `targets_pretokenized`, for use with seqio's own feature converters.
+The one module of `data` that imports TensorFlow, so others import it only when they need it. A registered task reads
+rows (local files or TFDS) and renders them with its template into the features `inputs`, `targets` (text), `choices`
+(text, rank 1) and `label`. Given a vocabulary, `inputs` and `targets` are token ids and the text is in
+`inputs_pretokenized` and `targets_pretokenized`, for use with seqio's own feature converters.
 """
 
 from __future__ import annotations
 
 import functools
 import json
+import os
 import re
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # of the notes that its start writes, most go
+
 import seqio
 import tensorflow as tf
 import tensorflow_datasets as tfds
 from seqio.vocabularies import Vocabulary
 
-from infoprompt_jax.data.local_files import find_files, not_found, read_rows, split_bounds, split_name
-from infoprompt_jax.errors import OfflineError, UserError
+from infoprompt_jax.data.local_files import LocalSource, not_found
+from infoprompt_jax.data.splits import split_bounds, split_name
+from infoprompt_jax.data.tasks import Task
+from infoprompt_jax.errors import OfflineError
 from infoprompt_jax.network import reachable
 
-if TYPE_CHECKING:
-    from infoprompt_jax.data.tasks import Task
+tf.config.set_visible_devices([], "GPU")  # it only reads data; the accelerators are JAX's
 
-DOWNLOADS_FROM = "https://storage.googleapis.com"  # TFDS itself gives up after minutes
+DOWNLOADS_FROM = "https://storage.googleapis.com"  # without a network TFDS itself gives up after minutes
 
 # Data sets that TFDS names differently than Hugging Face, and splits; then columns, by TFDS's name.
 TFDS_NAMES = {
@@ -44,8 +50,6 @@ TFDS_COLUMNS: dict[str, Callable[[dict[str, tf.Tensor]], dict[str, tf.Tensor]]] 
     "hellaswag": lambda row: {"ctx": row["context"], "label": tf.strings.as_string(row["label"])},
     "winogrande": lambda row: {"answer": tf.strings.as_string(row["label"] + 1)},
 }
-
-
 JSON_ROW = "json_row"  # the one feature of rows read from files
 
 
@@ -57,33 +61,30 @@ class Splits(tuple):
 
 
 class FileSource(seqio.FunctionDataSource):
-    """Rows of local files, each a JSON object in the feature JSON_ROW."""
+    """Rows of local files for seqio, each a JSON object in the feature JSON_ROW."""
 
     def __init__(self, folder: str, dataset: str) -> None:
-        self.files = find_files(folder, dataset)
-        super().__init__(self._dataset, splits=self.files)
+        self.source = LocalSource(folder, dataset)
+        super().__init__(self._dataset, splits=self.source.splits)
 
     @property
     def splits(self) -> Splits:
-        return Splits(self.files)
-
-    def _rows(self, split: str) -> list[str]:
-        rows = read_rows(self.files[split_name(split)])
-        start, stop = split_bounds(split, len(rows))
-        return rows[start:stop]
+        return Splits(self.source.splits)
 
     def _dataset(self, split: str, shuffle_files: bool, seed: int | None = None) -> tf.data.Dataset:
-        return tf.data.Dataset.from_tensor_slices(tf.constant(self._rows(split))).map(lambda row: {JSON_ROW: row})
+        lines = tf.constant(self.source.lines(split))
+        return tf.data.Dataset.from_tensor_slices(lines).map(lambda line: {JSON_ROW: line})
 
     def num_input_examples(self, split: str) -> int:
-        return len(self._rows(split))
+        return self.source.count(split)
 
 
 class TfdsSource(seqio.TfdsDataSource):
-    """Rows of a prepared TFDS data set, under the split names of the Hugging Face version."""
+    """Rows of a prepared TFDS data set, under the split and column names of the Hugging Face version."""
 
     def __init__(self, builder: tfds.core.DatasetBuilder, dataset: str, tfds_dir: str) -> None:
         self.renamed = TFDS_SPLITS.get(dataset, {})
+        self.columns = TFDS_COLUMNS.get(builder.name, lambda row: {})
         name = builder.get_reference().tfds_name(include_version=True)
         super().__init__(name, tfds_data_dir=tfds_dir or None)
 
@@ -96,25 +97,53 @@ class TfdsSource(seqio.TfdsDataSource):
         return self.renamed.get(name, name) + split[len(name) :]
 
     def get_dataset(self, split: str | None = None, *args: Any, **kwargs: Any) -> tf.data.Dataset:
-        return super().get_dataset(self._tfds_split(split or "train"), *args, **kwargs)
-
-    def fingerprint(self, split: str) -> str:
-        """Of the rows of a split, without reading them: TFDS data sets of one version and size are the same."""
-        info = self.tfds_dataset.info
-        return f"{info.full_name} {split} {self.num_input_examples(split)} {info.dataset_size}"
+        dataset = super().get_dataset(self._tfds_split(split or "train"), *args, **kwargs)
+        return dataset.map(lambda row: _dense(row | self.columns(row)))
 
     def num_input_examples(self, split: str) -> int:
         name = self._tfds_split(split_name(split))
         start, stop = split_bounds(split, self.tfds_dataset.info.splits[name].num_examples)
         return stop - start
 
+    def count(self, split: str) -> int:
+        """The number of rows in a split or slice."""
+        return self.num_input_examples(split)
 
-def find_source(dataset: str, folder: str, tfds_dir: str) -> seqio.DataSource:
-    """Files of `folder` if one is given, else TFDS, prepared first if it is not. Raises UserError if neither has it."""
-    return FileSource(folder, dataset) if folder else tfds_source(dataset, tfds_dir)
+    def rows(self, split: str, kept: np.ndarray) -> Iterator[tuple[int, dict[str, Any]]]:
+        """The rows that `kept` [rows] marks, each with its number in the slice."""
+        for number, row in enumerate(self.get_dataset(split, shuffle=False).as_numpy_iterator()):
+            if kept[number]:
+                yield number, _plain(row)
+
+    def fingerprint(self, split: str) -> str:
+        """Of the rows of a split, without reading them: TFDS data sets of one version and size are the same."""
+        info = self.tfds_dataset.info
+        return f"{info.full_name} {split} {self.num_input_examples(split)} {info.dataset_size}"
+
+
+def _dense(row: dict[str, Any]) -> dict[str, Any]:
+    """The columns without ragged tensors, which `tf.numpy_function` does not take."""
+    return {name: value for name, value in row.items() if all(map(tf.is_tensor, tf.nest.flatten(value)))}
+
+
+def _plain(value: Any) -> Any:
+    """A tensor's value as the Python value that a JSON file would hold."""
+    if isinstance(value, Mapping):
+        return {name: _plain(part) for name, part in value.items()}
+    if isinstance(value, np.ndarray | np.generic):
+        return _plain(value.tolist())
+    if isinstance(value, list):
+        return [_plain(part) for part in value]
+    return value.decode() if isinstance(value, bytes) else value
 
 
 def tfds_source(dataset: str, tfds_dir: str) -> TfdsSource:
+    """The rows of a TFDS data set, prepared first if it is not.
+
+    Raises:
+      OfflineError: it is not prepared, and there is no network to download it.
+      UserError: TFDS does not have it, or could not prepare it.
+    """
     builder = _builder(dataset, tfds_dir)
     if not builder.is_prepared():
         _prepare(builder, dataset)
@@ -152,73 +181,25 @@ def _prepare(builder: tfds.core.DatasetBuilder, dataset: str) -> None:
         raise not_found(dataset, f"TFDS could not prepare {dataset} ({reason}): {elsewhere}.") from error
 
 
-def _plain(value: Any) -> Any:
-    """A tensor's value as the Python value that a JSON file would hold."""
-    if isinstance(value, Mapping):
-        return {name: _plain(part) for name, part in value.items()}
-    if isinstance(value, np.ndarray | np.generic):
-        return _plain(value.tolist())
-    if isinstance(value, list):
-        return [_plain(part) for part in value]
-    return value.decode() if isinstance(value, bytes) else value
+def render(dataset: tf.data.Dataset, task: Task) -> tf.data.Dataset:
+    """The preprocessor of a registered task: rows as text, without those that the template does not apply to."""
 
-
-def _is_dense(value: Any) -> bool:
-    return all(isinstance(part, tf.Tensor) for part in tf.nest.flatten(value))  # numpy_function takes no ragged ones
-
-
-class Renderer:
-    """The preprocessor that renders rows; those that the hard prompt does not apply to are left out and counted."""
-
-    def __init__(self, task: Task) -> None:
-        self.task = task
-        self.skipped = 0
-        # Rows that cannot be rendered and why, for a caller that asks with a list: tf.data turns an exception of its
-        # functions into pages of its own. Without a list they are raised.
-        self.failures: list[tuple[int, UserError]] | None = None
-        self.kept: np.ndarray | None = None  # which rows are rendered, [rows]; None = all
-
-    def __call__(self, dataset: tf.data.Dataset) -> tf.data.Dataset:
-        types = (tf.string, tf.string, tf.string, tf.int64)
-
-        def render(index: tf.Tensor, row: dict[str, Any]) -> dict[str, tf.Tensor]:
-            row = {name: value for name, value in row.items() if _is_dense(value)}
-            text = functools.partial(self._text, row)
-            values = tf.numpy_function(text, [index, *tf.nest.flatten(row)], types)
-            shapes = ((), (), (None,), ())
-            values = [tf.ensure_shape(value, shape) for value, shape in zip(values, shapes, strict=True)]
-            return dict(zip(("inputs", "targets", "choices", "label"), values, strict=True))
-
-        dataset = dataset.enumerate()
-        if self.kept is not None:
-            kept = tf.constant(self.kept)
-            dataset = dataset.filter(lambda *numbered: kept[numbered[0]])  # (index, values)
-        return dataset.map(render).filter(lambda row: tf.strings.length(row["inputs"]) > 0)
-
-    def _text(self, structure: dict[str, Any], index: int, *values: Any) -> tuple[bytes, bytes, np.ndarray, np.int64]:
+    def as_text(structure: dict[str, Any], *values: Any) -> tuple[bytes, bytes, np.ndarray, np.int64]:
         row = _plain(tf.nest.pack_sequence_as(structure, values))
-        try:
-            example = self.task.render(json.loads(row[JSON_ROW]) if JSON_ROW in row else row)
-        except UserError as error:
-            if self.failures is None:
-                raise
-            self.failures.append((int(index), error))
-            example = None
+        example = task.render(json.loads(row[JSON_ROW]) if JSON_ROW in row else row)
         if example is None:
-            self.skipped += 1
             return b"", b"", np.array([], np.bytes_), np.int64(-1)
-        choices = np.array([_utf8(choice) for choice in example.choices], object)
-        return _utf8(example.input), _utf8(example.target), choices, np.int64(example.label)
+        choices = np.array([choice.encode() for choice in example.choices], object)
+        return example.input.encode(), example.target.encode(), choices, np.int64(example.label)
 
+    def features(row: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        types = (tf.string, tf.string, tf.string, tf.int64)
+        values = tf.numpy_function(functools.partial(as_text, row), tf.nest.flatten(row), types)
+        shapes = ((), (), (None,), ())
+        values = [tf.ensure_shape(value, shape) for value, shape in zip(values, shapes, strict=True)]
+        return dict(zip(("inputs", "targets", "choices", "label"), values, strict=True))
 
-def _utf8(text: str) -> bytes:
-    return text.encode(errors="replace")  # JSON may hold halves of surrogate pairs
-
-
-def _rename_columns(source: seqio.DataSource) -> list[Callable[[tf.data.Dataset], tf.data.Dataset]]:
-    name = source.tfds_dataset.builder.name if isinstance(source, TfdsSource) else ""
-    columns = TFDS_COLUMNS.get(name)
-    return [lambda dataset: dataset.map(lambda row: row | columns(row))] if columns else []
+    return dataset.map(features).filter(lambda row: tf.strings.length(row["inputs"]) > 0)
 
 
 def _features(vocabulary: Vocabulary | None, inputs_eos: bool) -> dict[str, Any]:
@@ -238,25 +219,29 @@ def _features(vocabulary: Vocabulary | None, inputs_eos: bool) -> dict[str, Any]
 
 def seqio_name(task: Task) -> str:
     """The name in seqio's registry, which takes no slashes or spaces: infoprompt:super_glue.rte:GPT_3_style."""
-    dataset, template = (re.sub(r"[^\w.]+", "_", text.replace("/", ".")) for text in (task.name, task.template))
+    dataset, template = (re.sub(r"[^\w.]+", "_", text.replace("/", ".")) for text in (task.name, task.template.name))
     return f"infoprompt:{dataset}:{template}"
 
 
 def seqio_task(task: Task, vocabulary: Vocabulary | None = None, inputs_eos: bool = True) -> seqio.Task:
-    """Registers the task with seqio and returns it; one registered before under its name is replaced.
+    """Registers the task with seqio and returns it; a task registered under its name before is replaced.
 
-    Without a vocabulary its features are text; with one, `inputs` (ending in </s> if `inputs_eos`) and `targets` are
-    token ids. Raises UserError if its data set is not found.
+    Args:
+      vocabulary: if given, `inputs` and `targets` are token ids of it, otherwise text.
+      inputs_eos: whether `inputs` end in </s>, given a vocabulary. `targets` always do.
+
+    Raises:
+      UserError: the data set is not found. An error of a row is TensorFlow's, once the task is read.
     """
-    source: Any = find_source(  # seqio's own sources do not match the protocol that it asks for
-        task.name, task.folder, task.tfds_dir
+    source: Any = (  # seqio's own sources do not match the protocol that it names
+        FileSource(task.folder, task.name) if task.folder else tfds_source(task.name, task.tfds_dir)
     )
     tokenize = [seqio.preprocessors.tokenize, seqio.preprocessors.append_eos] if vocabulary else []
     seqio.TaskRegistry.remove(seqio_name(task))
     return seqio.TaskRegistry.add(
         seqio_name(task),
         source=source,
-        preprocessors=[*_rename_columns(source), Renderer(task), *tokenize],
+        preprocessors=[functools.partial(render, task=task), *tokenize],
         output_features=_features(vocabulary, inputs_eos),
     )
 

@@ -12,113 +12,28 @@ Answer choices of one text are one choice, for no score can tell them apart: pub
 
 from __future__ import annotations
 
-import collections
 import dataclasses
 import difflib
 import functools
 import importlib.resources
-import json
 import pathlib
-import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from importlib.resources.abc import Traversable
 from typing import Any
 
 import jinja2
 import jinja2.meta
 import jinja2.nodes
-import jinja2.runtime
-import jinja2.sandbox
 import yaml
-from jinja2.exceptions import SecurityError, TemplateRuntimeError
-from jinja2.utils import missing
+from jinja2.exceptions import SecurityError
 
 from infoprompt_jax.data import bigbench
+from infoprompt_jax.data.sandbox import DRAWS, ENVIRONMENT, Choices, Draws
 from infoprompt_jax.errors import UserError
 
 SEPARATOR = "|||"
 PROTECTED = "3ed2dface8203c4c9dfb1a5dc58e41e0"  # stands for ||| inside a row; some public templates look for this value
 LONGEST_SOURCE = 50_000  # characters of one template's jinja
-LONGEST_REPEAT = 10_000  # items that `*` may produce from a string or list
-DRAWS = " draws"  # a name that no template can spell
-
-
-class Choices(list):
-    """The answer choices as a template sees them: files hold labels as strings too, and as 1.0 where some are missing.
-
-    One past either end is an error: -1 is the label of a row that has none, not the last choice.
-    """
-
-    def __getitem__(self, index: Any) -> Any:
-        whole = index.isdecimal() if isinstance(index, str) else isinstance(index, float) and index.is_integer()
-        position: Any = int(index) if whole else index
-        if isinstance(position, int) and position < 0:
-            raise IndexError(position)
-        return super().__getitem__(position)
-
-
-class Missing(jinja2.Undefined):
-    """A missing part of a column is empty, as in promptsource; a missing column or choice is an error."""
-
-    def __new__(
-        cls,
-        hint: str | None = None,
-        obj: Any = missing,
-        name: str | None = None,
-        exc: type[TemplateRuntimeError] = jinja2.UndefinedError,
-    ) -> jinja2.Undefined:
-        is_column = obj is missing and name is not None
-        if isinstance(obj, Choices):
-            hint = f"answer choice {name} was asked for, but there are {len(obj)}"
-        if is_column or isinstance(obj, Choices) or exc is not jinja2.UndefinedError:
-            return jinja2.StrictUndefined(hint, obj, name, exc)
-        return super().__new__(cls)
-
-
-class Sandbox(jinja2.sandbox.ImmutableSandboxedEnvironment):
-    """jinja's sandbox, without the operators that exhaust memory in one step."""
-
-    intercepted_binops = frozenset({"*", "**"})
-
-    def call_binop(self, context: jinja2.runtime.Context, operator: str, left: Any, right: Any) -> Any:
-        length = max((len(x) for x in (left, right) if isinstance(x, Sequence)), default=0)
-        times = min((x for x in (left, right) if isinstance(x, int)), default=0)
-        if operator == "**" or length * times > LONGEST_REPEAT:
-            raise SecurityError(f"`{operator}` of that size is not available in templates")
-        return super().call_binop(context, operator, left, right)
-
-
-class Draws:
-    """Random draws for one (template, row), seeded by both; seeding is put off until something is drawn."""
-
-    def __init__(self, template: str, row: Mapping[str, Any]) -> None:
-        self.template, self.row = template, row
-
-    @functools.cached_property
-    def generator(self) -> random.Random:
-        return random.Random(self.template + json.dumps(self.row, sort_keys=True, default=str))
-
-
-@jinja2.pass_context
-def choice(context: jinja2.runtime.Context, options: Iterable[Any]) -> Any:
-    return context[DRAWS].generator.choice(list(options))
-
-
-def most_frequent(items: Sequence[Any]) -> list[Any]:
-    """The items that occur most often, in order of first occurrence."""
-    counts = collections.Counter(items)
-    return [item for item, count in counts.items() if count == max(counts.values())]
-
-
-def sandbox() -> Sandbox:
-    environment = Sandbox(undefined=Missing)
-    del environment.globals["lipsum"]
-    environment.globals["zip"] = zip
-    environment.filters |= {"choice": choice, "random": choice, "most_frequent": most_frequent}
-    return environment
-
-
-ENVIRONMENT = sandbox()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,12 +46,17 @@ class Metadata:
 
 
 @dataclasses.dataclass(frozen=True)
-class Rendered:
-    """One row as text. `choices` is () for free text."""
+class Example:
+    """One row as text."""
 
     input: str
     target: str
-    choices: tuple[str, ...]
+    choices: tuple[str, ...] = ()  # () for free text
+
+    @property
+    def label(self) -> int:
+        """The index of the target among the choices; -1 for free text."""
+        return self.choices.index(self.target) if self.choices else -1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -211,7 +131,7 @@ class Template:
                 f"`{SEPARATOR}`."
             )
 
-    def render(self, row: Mapping[str, Any]) -> Rendered | None:
+    def render(self, row: Mapping[str, Any]) -> Example | None:
         """The row as text, or None when the template does not apply to it, or it has no two answer choices that differ.
 
         Raises UserError for a column that the row lacks, for an answer choice that does not exist, and for anything
@@ -229,7 +149,7 @@ class Template:
         differing = distinct(map(restore, choices))
         if len(parts) != 2 or not all(parts) or len(differing) == 1:
             return None
-        return Rendered(parts[0], parts[1], differing)
+        return Example(parts[0], parts[1], differing)
 
     def _complaint(self, error: Exception, row: Mapping[str, Any]) -> str:
         lacking, reason = sorted(self.columns - row.keys()), str(error).rstrip(".")
@@ -254,7 +174,8 @@ def protect(value: Any) -> Any:
 
 
 def restore(text: str) -> str:
-    return text.replace(PROTECTED, SEPARATOR)
+    """The text that `protect` changed, in valid Unicode: JSON can carry half a surrogate pair, which becomes a `?`."""
+    return text.replace(PROTECTED, SEPARATOR).encode(errors="replace").decode()
 
 
 class Loader(yaml.SafeLoader):

@@ -11,7 +11,6 @@ from __future__ import annotations
 import collections
 import dataclasses
 import itertools
-import json
 import logging
 import pathlib
 from collections.abc import Iterator, Sequence
@@ -19,10 +18,12 @@ from collections.abc import Iterator, Sequence
 import ml_collections
 import numpy as np
 
-from infoprompt_jax.data import local_files, rows, tasks
+from infoprompt_jax.data import rows
 from infoprompt_jax.data.batches import Batch, Stream, bucket_lengths, complete, generator
+from infoprompt_jax.data.examples import examples, source_fingerprint
 from infoprompt_jax.data.rows import Rows
-from infoprompt_jax.data.tasks import Example, Task
+from infoprompt_jax.data.selection import find_tasks
+from infoprompt_jax.data.tasks import Task
 from infoprompt_jax.data.templates import load_templates
 from infoprompt_jax.pretraining import corruption
 from infoprompt_jax.t5.model import EOS, PAD
@@ -36,28 +37,19 @@ MOST_REPEATED = 7  # words that a row of whole lines loses: with sentinels and E
 
 def training_tasks(config: ml_collections.ConfigDict) -> list[Task]:
     """Every data set that `config.task.name` lists, with every hard prompt it has: other than its own task too."""
-    data_sets = {task.name: task for task in tasks.find_tasks(config)}
+    data_sets = {task.name: task for task in find_tasks(config)}
     return [
-        dataclasses.replace(task, prompt=prompt, metric="accuracy" if prompt.answer_choices else "exact_match")
+        dataclasses.replace(task, template=prompt, metric="accuracy" if prompt.answer_choices else "exact_match")
         for name, task in data_sets.items()
         for prompt in load_templates(config.task.templates_dir, name).values()
     ]
-
-
-def examples(task: Task, split: str) -> Iterator[Example]:
-    """The examples of a split or slice, as `tasks.examples` gives them; local files are read without TensorFlow."""
-    if not task.folder:
-        return tasks.examples(task, split)
-    lines = local_files.read_rows(local_files.find_files(task.folder, task.name)[local_files.split_name(split)])
-    chosen = slice(*local_files.split_bounds(split, len(lines)))
-    return filter(None, (task.render(json.loads(line)) for line in lines[chosen]))
 
 
 def tokenize(
     task: Task, split: str, tokenizer: Tokenizer, directory: pathlib.Path, data: ml_collections.ConfigDict
 ) -> Rows:
     """The tokenised examples, kept in `directory`."""
-    fingerprint = tasks.source_fingerprint(task, split)
+    fingerprint = source_fingerprint(task, split)
     lengths = data.max_input_length, data.max_target_length
     name = f"{task.id}, {split}"
     found = rows.tokenize(examples(task, split), tokenizer, directory, fingerprint, True, *lengths, name=name)

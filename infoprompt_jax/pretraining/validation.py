@@ -78,11 +78,11 @@ def normal_form(backbone: Backbone, text: str) -> str:
 
 def data_set(parts: Sequence[tuple[Task, Rows, list[tuple[Any, Any]]]]) -> dict[str, Any]:
     """What `validate` says of one data set; hard prompts that ask for something else count only where all do."""
-    by_prompt = {task.template: metrics.find_metric(task.metric)(*_columns(pairs)) for task, _, pairs in parts}
-    own = [part for part in parts if part[0].prompt.metadata.original_task is not False] or parts
+    by_prompt = {task.template.name: metrics.find_metric(task.metric)(*_columns(pairs)) for task, _, pairs in parts}
+    own = [part for part in parts if part[0].template.metadata.original_task is not False] or parts
     return {
         "metric": own[0][0].metric,
-        "value": float(np.mean([by_prompt[task.template] for task, _, _ in own])),
+        "value": float(np.mean([by_prompt[task.template.name] for task, _, _ in own])),
         "chance": float(np.mean([chance(rows) for _, rows, _ in own])),
         "majority": float(np.mean([majority(pairs) for _, _, pairs in own])),
         "rows": max(len(pairs) for _, _, pairs in own),

@@ -248,7 +248,7 @@ class Evaluation:
             "file": target.file,
             "dataset": target.dataset,
             "task": target.task.name,
-            "template": target.task.template,
+            "template": target.task.template.name,
             "split": target.split,
             "family": family(target.task.name),
             "answer_format": answer_format(same_choices(target.task.choices, evaluated.rows, self.backbone.tokenizer)),

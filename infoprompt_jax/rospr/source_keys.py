@@ -16,7 +16,7 @@ from tqdm import tqdm
 from infoprompt_jax.data.batches import bucket_lengths, complete, subset
 from infoprompt_jax.data.families import same_choices
 from infoprompt_jax.data.rows import Rows
-from infoprompt_jax.data.tasks import find_tasks
+from infoprompt_jax.data.selection import find_tasks
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.fleet.members import data_seed
 from infoprompt_jax.rospr import keys

@@ -22,7 +22,7 @@ import ml_collections
 
 from infoprompt_jax import files
 from infoprompt_jax.data import p3
-from infoprompt_jax.data.tasks import find_tasks
+from infoprompt_jax.data.selection import find_tasks
 from infoprompt_jax.data.templates import load_templates
 from infoprompt_jax.errors import UserError
 
@@ -103,8 +103,8 @@ def _named(config: ml_collections.ConfigDict, name: str) -> Iterator[Source]:
     for task in find_tasks(own):
         for split, limit in _slices(config):
             if reason := p3.misfit(task, split, limit):
-                raise UserError(f"task.name={name!r} with the hard prompt {task.template!r} is no source: {reason}")
-        yield Source(name, name, task.template, task.choices)
+                raise UserError(f"task.name={name!r} with the template {task.template.name!r} is no source: {reason}")
+        yield Source(name, name, task.template.name, task.choices)
 
 
 def _p3(config: ml_collections.ConfigDict, skipped: dict[str, str]) -> Iterator[Source]:

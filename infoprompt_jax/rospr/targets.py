@@ -17,7 +17,8 @@ import ml_collections
 
 from infoprompt_jax.data import bigbench, p3
 from infoprompt_jax.data.local_files import not_found
-from infoprompt_jax.data.tasks import Task, find_tasks
+from infoprompt_jax.data.selection import find_tasks
+from infoprompt_jax.data.tasks import Task
 from infoprompt_jax.errors import UserError
 
 LONGEST_STEM = 80  # characters of a target's name that its files' names begin with
@@ -35,7 +36,7 @@ class Target:
 
     @property
     def name(self) -> str:
-        return f"{self.dataset}:{self.task.template}"
+        return f"{self.dataset}:{self.task.template.name}"
 
     @property
     def file(self) -> str:
@@ -82,7 +83,7 @@ def _targets(
     own.task.update(name=name or dataset, template=template or config.task.template, metric="")
     for task in find_tasks(own):
         if task.metric == "exact_match":
-            yield Skipped(f"{dataset}:{task.template}", "The prompt has no answer choices to rank.")
+            yield Skipped(f"{dataset}:{task.template.name}", "The prompt has no answer choices to rank.")
         else:
             yield Target(dataset, dataclasses.replace(task, metric=config.task.metric or task.metric), split)
 

@@ -16,9 +16,10 @@ import ml_collections
 import numpy as np
 from jax.sharding import Mesh
 
-from infoprompt_jax.data import tasks
-from infoprompt_jax.data.batches import Stream, subset
+from infoprompt_jax.data.batches import Stream, mixing_rates, subset
+from infoprompt_jax.data.examples import examples, source_fingerprint
 from infoprompt_jax.data.rows import Rows, data_fingerprint, tokenize
+from infoprompt_jax.data.selection import find_tasks
 from infoprompt_jax.data.tasks import Task
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.evaluation.evaluator import Evaluator, Split
@@ -101,7 +102,7 @@ def build(config: ml_collections.ConfigDict, backbone: Backbone | None = None) -
     members = expand(config)
     mesh = backbone.mesh if backbone else partition.make_mesh(config.mesh.data, config.mesh.model)
     check_divisible(config, mesh.shape["data"])
-    member_tasks = [tasks.find_tasks(member.config) for member in members]
+    member_tasks = [find_tasks(member.config) for member in members]
     backbone = backbone or own_backbone(config, mesh)
     tokenized = TokenizedSplits(config, backbone)
     streams = (
@@ -171,10 +172,10 @@ class TokenizedSplits:
     def _tokenize(self, task: Task, split: str, limit: int) -> Rows:
         data, tokenizer = self.config.data, self.backbone.tokenizer
         rows = tokenize(
-            tasks.examples(task, split, limit),
+            examples(task, split, limit),
             tokenizer,
             self.directory,
-            tasks.source_fingerprint(task, split, limit),
+            source_fingerprint(task, split, limit),
             self.backbone.config.takes_eos,
             data.max_input_length,
             data.max_target_length,
@@ -199,7 +200,7 @@ class TokenizedSplits:
         rows = [self.training(t) for t in member_tasks]
         shots = [subset(len(r), task.shots, seed, r.labels) for r in rows] if task.shots else None
         sizes = [len(r) for r in rows] if shots is None else [len(s) for s in shots]
-        rates = tasks.rates(member_tasks, sizes, task.temperature, task.cap)
+        rates = mixing_rates(sizes, task.temperature, task.cap)
         self.streams[key] = Stream(rows, rates, seed, self.config.train.batch_size, shots)
         return self.streams[key]
 

@@ -24,19 +24,12 @@ from infoprompt_jax.data.batches import (
     train_batches,
 )
 from infoprompt_jax.data.rows import Rows, tokenize
+from infoprompt_jax.data.templates import Example
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.t5.tokenizer import load_tokenizer
 
 BUCKETS = (8, 16, 32)
 MAX_LENGTH = 32
-
-
-@dataclasses.dataclass(frozen=True)
-class Example:
-    input: str
-    target: str
-    choices: tuple[str, ...] = ()
-    label: int = -1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +41,7 @@ class Maker:
     def __call__(self, count: int, seed: int = 0, longest: int = 28, choices: Sequence[str] = ("No", "Yes")) -> Rows:
         lengths = np.random.default_rng(seed).integers(3, longest + 1, count)
         examples = [
-            Example(f"{row:03}".ljust(length, "."), choices[row % 2], tuple(choices), row % 2)
+            Example(f"{row:03}".ljust(length, "."), choices[row % 2], tuple(choices))
             for row, length in enumerate(lengths)
         ]
         source = f"{count} {seed} {longest} {choices}"
@@ -293,7 +286,7 @@ def test_real_rows(shared: pathlib.Path, vocabulary: pathlib.Path, tmp_path: pat
     lines = (shared / "data" / "super_glue" / "rte" / "validation.jsonl").read_text().splitlines()
     found = [json.loads(line) for line in lines]
     texts = [f"{row['premise']} Question: {row['hypothesis']} True or False?" for row in found]
-    examples = [Example(t, choices[r["label"]], choices, r["label"]) for t, r in zip(texts, found, strict=True)]
+    examples = [Example(t, choices[r["label"]], choices) for t, r in zip(texts, found, strict=True)]
     rows = tokenize(examples, tokenizer, tmp_path, "rte", True, 512, 16, "super_glue/rte")
     buckets = (32, 64, 128, 256, 512)
     for batch in train_batches([Stream([rows], [1], 0, 16)], 0, 16, buckets, 512, 2):

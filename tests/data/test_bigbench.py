@@ -10,7 +10,9 @@ from typing import Any
 import ml_collections
 import pytest
 
-from infoprompt_jax.data import bigbench, local_files, tasks
+from infoprompt_jax.data import bigbench, local_files
+from infoprompt_jax.data.examples import examples, source_fingerprint
+from infoprompt_jax.data.selection import find_tasks
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.settings import defaults
 
@@ -93,11 +95,11 @@ def test_subtasks_are_one_data_set_and_several(tmp_path: pathlib.Path) -> None:
 
 def test_a_changed_file_is_read_again_and_has_another_fingerprint(tmp_path: pathlib.Path) -> None:
     write(tmp_path, [QUESTION], "metals/pure")
-    (task,) = tasks.find_tasks(configure(tmp_path, "bigbench/metals"))
-    before = tasks.source_fingerprint(task, "validation")
-    assert len(rows(tmp_path)) == 1 and before == tasks.source_fingerprint(task, "validation")
+    (task,) = find_tasks(configure(tmp_path, "bigbench/metals"))
+    before = source_fingerprint(task, "validation")
+    assert len(rows(tmp_path)) == 1 and before == source_fingerprint(task, "validation")
     write(tmp_path, [QUESTION], "metals/alloys")
-    assert len(rows(tmp_path)) == 2 and before != tasks.source_fingerprint(task, "validation")
+    assert len(rows(tmp_path)) == 2 and before != source_fingerprint(task, "validation")
 
 
 REFUSED: dict[str, tuple[Any, dict[str, Any], str]] = {
@@ -134,27 +136,27 @@ def test_training_is_refused(tmp_path: pathlib.Path) -> None:
     config = configure(tmp_path, "bigbench/metals", job="train")
     config.task.train_split = "validation[:50%]"  # another name for the same rows is no way around
     with pytest.raises(UserError, match="to be kept out of training"):
-        tasks.find_tasks(config)
+        find_tasks(config)
     config.job = "evaluate"
-    (task,) = tasks.find_tasks(config)
+    (task,) = find_tasks(config)
     with pytest.raises(UserError, match="bigbench/metals has no rows to train on"):
-        tasks.source_fingerprint(task, "train")
+        source_fingerprint(task, "train")
 
 
 @pytest.mark.parametrize("name", ["bigbench/absent", "bigbench", "bigbench/"])
 def test_absent_tasks_say_where_to_get_them(tmp_path: pathlib.Path, name: str) -> None:
     write(tmp_path, [QUESTION])
     with pytest.raises(UserError, match="bigbench/benchmark_tasks of https://github"):
-        tasks.find_tasks(configure(tmp_path, name))
+        find_tasks(configure(tmp_path, name))
 
 
-def test_a_task_goes_through_seqio(tmp_path: pathlib.Path) -> None:
+def test_a_task_becomes_text(tmp_path: pathlib.Path) -> None:
     odd = {"input": "Pipes?", "target_scores": {"a ||| b": 1, "c": 0}}
     write(tmp_path, [QUESTION, odd])
-    (task,) = tasks.find_tasks(configure(tmp_path, "bigbench/metals"))
-    first, second = tasks.examples(task, "validation")
+    (task,) = find_tasks(configure(tmp_path, "bigbench/metals"))
+    first, second = examples(task, "validation")
     assert first.input == rows(tmp_path)[0]["inputs"].strip() and first.target == "iron"
-    assert first.choices[first.label] == "iron" and task.metric == "accuracy" and task.template == "as asked"
+    assert first.choices[first.label] == "iron" and task.metric == "accuracy" and task.template.name == "as asked"
     assert sorted(second.choices) == ["a ||| b", "c"] and second.choices[second.label] == "a ||| b"
 
 
@@ -171,7 +173,7 @@ REAL = {
 
 @pytest.mark.parametrize("name", REAL)
 def test_real_tasks(shared: pathlib.Path, name: str) -> None:
-    (task,) = tasks.find_tasks(configure(shared / "data", f"bigbench/{name}"))
+    (task,) = find_tasks(configure(shared / "data", f"bigbench/{name}"))
     found = rows(shared / "data", name)
     rendered = [task.render(row) for row in found]
     assert name in bigbench.TASKS and len(found) == REAL[name]

@@ -10,7 +10,7 @@ import tiny
 from infoprompt_jax.data import p3
 from infoprompt_jax.data.families import answer_format, family, same_choices
 from infoprompt_jax.data.rows import tokenize
-from infoprompt_jax.data.tasks import Example
+from infoprompt_jax.data.templates import Example
 from infoprompt_jax.nano import world
 
 
@@ -47,10 +47,10 @@ def test_choices_that_rows_make_are_those_of_all_where_they_are_alike(tmp_path: 
     tokenizer = tiny.backbone().tokenizer
 
     def found(*lists: tuple[str, ...]) -> tuple[str, ...] | None:
-        examples = [Example("x", choices[0], choices, 0) for choices in lists]
+        examples = [Example("x", choices[0], choices) for choices in lists]
         return same_choices(None, tokenize(examples, tokenizer, tmp_path, str(lists), True, 8, 8), tokenizer)
 
     assert found(("Yes", "No"), ("No", "Yes"), ("Yes", "No")) == ("No", "Yes")
     assert found(("Yes", "No"), ("Yes", "Maybe")) is None and found(("a", "b"), ("a", "b", "c")) is None
-    rows = tokenize([Example("x", "a", ("a",), 0)], tokenizer, tmp_path, "one", True, 8, 8)
+    rows = tokenize([Example("x", "a", ("a",))], tokenizer, tmp_path, "one", True, 8, 8)
     assert same_choices(("Yes", "No"), rows, tokenizer) == ("Yes", "No") and same_choices((), rows, tokenizer) == ()

@@ -158,7 +158,7 @@ def test_table(tmp_path: pathlib.Path) -> None:
 def test_files_are_reported_on_without_tensorflow(tmp_path: pathlib.Path) -> None:
     write_rows(tmp_path, "imdb", "train", ROWS)
     code = (
-        "import sys; from infoprompt_jax import p3, settings\n"
+        "import sys; from infoprompt_jax import settings; from infoprompt_jax.data import p3\n"
         "config = settings.defaults(); config.data.dir = sys.argv[1]\n"
         "print(len(p3.report(p3.sources(), config)), {'tensorflow', 'seqio'} & set(sys.modules))"
     )

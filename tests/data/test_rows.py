@@ -14,21 +14,13 @@ import pytest
 
 from infoprompt_jax.data import rows as rows_module
 from infoprompt_jax.data.rows import Rows, combined_fingerprint, data_fingerprint, tokenize
+from infoprompt_jax.data.templates import Example
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.t5.tokenizer import Tokenizer, load_tokenizer
 
-
-@dataclasses.dataclass(frozen=True)
-class Example:
-    input: str
-    target: str
-    choices: tuple[str, ...] = ()
-    label: int = -1
-
-
 BYTES = load_tokenizer("bytes")
 YES_NO = ("No", "Yes")
-THREE = [Example("abc", "Yes", YES_NO, 1), Example("a", "No", YES_NO, 0), Example("abcdefg", "No", YES_NO, 0)]
+THREE = [Example("abc", "Yes", YES_NO), Example("a", "No", YES_NO), Example("abcdefg", "No", YES_NO)]
 
 
 def ids(text: str, eos: bool = True) -> list[int]:
@@ -55,7 +47,7 @@ def random_examples(count: int) -> list[Example]:
     for _ in range(count):
         choices = tuple(text() for _ in range(rng.integers(0, 5)))
         label = int(rng.integers(len(choices))) if choices else -1
-        examples.append(Example(text(), choices[label] if choices else text(), choices, label))
+        examples.append(Example(text(), choices[label] if choices else text(), choices))
     return examples
 
 
@@ -138,7 +130,7 @@ def test_choices_that_no_score_can_tell_apart_are_refused(
     spaces = dataclasses.replace(
         BYTES, fingerprint="spaces", encode_plain=lambda texts: BYTES.encode_plain([" ".join(t.split()) for t in texts])
     )
-    examples = [*THREE, Example("x", choices[0], choices, 0)]
+    examples = [*THREE, Example("x", choices[0], choices)]
     with pytest.raises(UserError, match=rf"^mine:p, train: the answer choices {sentence}"):
         make(tmp_path, examples, tokenizer=spaces, max_target_length=length, name="mine:p, train")
     assert os.listdir(tmp_path) == []
@@ -151,12 +143,12 @@ def test_choices_that_are_one_to_t5s_vocabulary_are_refused(
 ) -> None:
     """White space, full width, and letters that it does not have."""
     with pytest.raises(UserError, match="differ as text, but not as tokens"):
-        make(tmp_path, [Example("x", choices[0], choices, 0)], tokenizer=load_tokenizer(vocabulary))
+        make(tmp_path, [Example("x", choices[0], choices)], tokenizer=load_tokenizer(vocabulary))
 
 
 def test_which_choices_rows_share(tmp_path: pathlib.Path) -> None:
     lists = [("a", "b", "c"), ("c", "a", "b"), ("a", "b", "c"), ("b", "a"), ("a", "b", "d")]
-    rows = make(tmp_path, [Example("x", own[0], own, 0) for own in lists])
+    rows = make(tmp_path, [Example("x", own[0], own) for own in lists])
     assert rows.choice_list(1) == [tuple(ids(text)) for text in "cab"]
     shared = rows.shared_choices(np.array([1, 0, 2, 1]))
     assert shared is not None and shared.tolist() == [[0, 1, 2], [1, 2, 0], [1, 2, 0], [0, 1, 2]]
@@ -279,7 +271,6 @@ def test_real_rows(shared: pathlib.Path, vocabulary: pathlib.Path, tmp_path: pat
             f"{row['premise']} Question: {row['hypothesis']} True or False?",
             choices[row["label"]],
             choices,
-            row["label"],
         )
         for row in map(json.loads, lines)
     ]

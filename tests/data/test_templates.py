@@ -14,7 +14,7 @@ import jinja2
 import pytest
 
 from infoprompt_jax.data.columns import complete
-from infoprompt_jax.data.templates import Rendered, Template, choose, load_templates
+from infoprompt_jax.data.templates import Example, Template, choose, load_templates
 from infoprompt_jax.errors import UserError
 
 cached_templates = functools.cache(load_templates)
@@ -41,32 +41,32 @@ def own_data_sets() -> list[str]:
 @pytest.mark.parametrize(
     ("jinja", "choices", "row", "expected"),
     [
-        ("{{ a }} ||| {{ answer_choices[y] }}", " No|||Yes ", {"a": "x", "y": 1}, Rendered("x", "Yes", ("No", "Yes"))),
-        ("  {{ a }}\n|||\n b ", "", {"a": "x "}, Rendered("x", "b", ())),
-        ("{{ a }} ||| b", "", {"a": "l ||| r"}, Rendered("l ||| r", "b", ())),
+        ("{{ a }} ||| {{ answer_choices[y] }}", " No|||Yes ", {"a": "x", "y": 1}, Example("x", "Yes", ("No", "Yes"))),
+        ("  {{ a }}\n|||\n b ", "", {"a": "x "}, Example("x", "b", ())),
+        ("{{ a }} ||| b", "", {"a": "l ||| r"}, Example("l ||| r", "b", ())),
         ("{{ x }} ||| {{ answer_choices[0] }}", "{{ o | join('|||') }}", {"x": "q", "o": ["a|||b", "c"]},
-         Rendered("q", "a|||b", ("a|||b", "c"))),
+         Example("q", "a|||b", ("a|||b", "c"))),
         ("{{ a }} ||| {% if y %}b{% endif %}", "", {"a": "x", "y": 0}, None),
         ("{% if y %}{{ a }} ||| b{% endif %}", "", {"a": "x", "y": 0}, None),
         ("{{ a }} ||| b ||| c", "", {"a": "x"}, None),
         ("{{ a.nothing }} ||| b", "", {"a": {}}, None),
-        ("{{ a_b }} ||| b", "", {"a-b": "x"}, Rendered("x", "b", ())),
-        ("{% if z is defined %}z{% else %}no z{% endif %} ||| b", "", {}, Rendered("no z", "b", ())),
+        ("{{ a_b }} ||| b", "", {"a-b": "x"}, Example("x", "b", ())),
+        ("{% if z is defined %}z{% else %}no z{% endif %} ||| b", "", {}, Example("no z", "b", ())),
         ("{% for p, q in zip(a, b) %}{{ p }}{{ q }}{% endfor %} ||| b", "", {"a": [1, 2], "b": [3, 4]},
-         Rendered("1324", "b", ())),
-        ("{{ [3, 1, 3, 1, 2] | most_frequent }} ||| b", "", {}, Rendered("[3, 1]", "b", ())),
-        ("q ||| {{ answer_choices[y] }}", "No ||| Yes", {"y": "1"}, Rendered("q", "Yes", ("No", "Yes"))),
-        ("q ||| {{ answer_choices[y] }}", "No ||| Yes", {"y": 1.0}, Rendered("q", "Yes", ("No", "Yes"))),
-        ("q ||| {{ answer_choices[0] }}", "{{ a }} ||| {{ b }}", {"a": "x", "b": ""}, Rendered("q", "x", ("x", ""))),
-        ("q ||| {{ answer_choices[y] }}", "a ||| b ||| a", {"y": 2}, Rendered("q", "a", ("a", "b"))),
+         Example("1324", "b", ())),
+        ("{{ [3, 1, 3, 1, 2] | most_frequent }} ||| b", "", {}, Example("[3, 1]", "b", ())),
+        ("q ||| {{ answer_choices[y] }}", "No ||| Yes", {"y": "1"}, Example("q", "Yes", ("No", "Yes"))),
+        ("q ||| {{ answer_choices[y] }}", "No ||| Yes", {"y": 1.0}, Example("q", "Yes", ("No", "Yes"))),
+        ("q ||| {{ answer_choices[0] }}", "{{ a }} ||| {{ b }}", {"a": "x", "b": ""}, Example("q", "x", ("x", ""))),
+        ("q ||| {{ answer_choices[y] }}", "a ||| b ||| a", {"y": 2}, Example("q", "a", ("a", "b"))),
         ("q ||| {{ answer_choices[y] }}", "{{ o | join('|||') }}", {"y": 2, "o": ["a", "b ", " b"]},
-         Rendered("q", "b", ("a", "b"))),
+         Example("q", "b", ("a", "b"))),
         ("q ||| {{ answer_choices[0] }}", "{{ a }} ||| {{ b }}", {"a": "x", "b": " x "}, None),
         ("q ||| {{ answer_choices[0] }}", "{{ a }}", {"a": "x"}, None),
     ],
 )  # fmt: skip
 def test_rendering_means_what_it_means_in_promptsource(
-    jinja: str, choices: str, row: dict, expected: Rendered | None
+    jinja: str, choices: str, row: dict, expected: Example | None
 ) -> None:
     assert template(jinja, choices).render(row) == expected
 

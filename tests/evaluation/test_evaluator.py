@@ -12,8 +12,8 @@ import pytest
 import tiny
 
 from infoprompt_jax.data.rows import tokenize
-from infoprompt_jax.data.tasks import Example, Task
-from infoprompt_jax.data.templates import Template
+from infoprompt_jax.data.tasks import Task
+from infoprompt_jax.data.templates import Example, Template
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.evaluation.evaluator import Evaluator, Split
 
@@ -29,7 +29,7 @@ def split(directory: pathlib.Path, model: tiny.Backbone, *members: dict[str, lis
     """For each member, labels of its rows by hard prompt; the rows of one hard prompt are of one length."""
 
     def rows(name: str, labels: list[int]) -> Any:
-        examples = [Example(f"{name}{i}", CHOICES[label], CHOICES, label) for i, label in enumerate(labels)]
+        examples = [Example(f"{name}{i}", CHOICES[label], CHOICES) for i, label in enumerate(labels)]
         return tokenize(examples, model.tokenizer, directory, f"{name}{labels}", True, 16, 16)
 
     tasks = [[Task("data", Template(name, name, "a ||| b"), "accuracy") for name in own] for own in members]
@@ -116,7 +116,7 @@ def test_nan_is_no_answer(model: tiny.Backbone, tmp_path: pathlib.Path, caplog: 
 
 def test_free_text_is_generated_and_compared(model: tiny.Backbone, tmp_path: pathlib.Path) -> None:
     texts = ["blue", "red"]
-    examples = [Example(f"a{i}", text, (), -1) for i, text in enumerate(texts)]
+    examples = [Example(f"a{i}", text) for i, text in enumerate(texts)]
     rows = tokenize(examples, model.tokenizer, tmp_path, "free", True, 16, 16)
     data = Split([[Task("data", Template("a", "a", "a ||| b"), "exact_match")]], [[rows]])
     says_red = np.zeros((1, 4, 8), np.int32)

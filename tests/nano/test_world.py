@@ -16,7 +16,8 @@ import sys
 import pytest
 from world_rules import RULES, Row, content
 
-from infoprompt_jax.data import tasks
+from infoprompt_jax.data.examples import examples
+from infoprompt_jax.data.selection import find_tasks
 from infoprompt_jax.data.templates import Template, load_templates
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.nano import lexicon, world
@@ -267,8 +268,8 @@ def test_rows_reach_the_pipeline(tmp_path: pathlib.Path) -> None:
     config = defaults()
     config.task.update(name="nano/films", template="sentiment")
     config.data.update(dir="", cache_dir=str(tmp_path))
-    (task,) = tasks.find_tasks(config)
-    found = list(tasks.examples(task, "test"))
+    (task,) = find_tasks(config)
+    found = list(examples(task, "test"))
     rows = world.rows("films", "test", 5)
     assert [e.input for e in found] == [f"{row['text']}\nIs this review negative or positive?" for row in rows]
     assert [(e.label, e.target) for e in found] == [(r["label"], ("negative", "positive")[r["label"]]) for r in rows]

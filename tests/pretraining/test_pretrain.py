@@ -16,7 +16,6 @@ import pytest
 from flax import nnx
 
 from infoprompt_jax import jobs, settings
-from infoprompt_jax.data import tasks
 from infoprompt_jax.errors import Stopped, UserError
 from infoprompt_jax.pretraining import mixture, pretrain, validation
 from infoprompt_jax.t5 import hub
@@ -223,11 +222,6 @@ def test_the_job_shows_a_finished_run(directory: pathlib.Path, run: pathlib.Path
         ["stub/colours", "stub/copies"],
         ["stub/copies", "stub/colours"],
     )
-
-
-def test_examples_are_those_of_the_pipeline(directory: pathlib.Path) -> None:
-    for task in mixture.training_tasks(config(directory)):
-        assert list(mixture.examples(task, "train[:20]")) == list(tasks.examples(task, "train[:20]"))
 
 
 def test_a_loss_that_is_not_finite_is_refused(directory: pathlib.Path, tmp_path: pathlib.Path) -> None:

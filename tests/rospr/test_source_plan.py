@@ -12,8 +12,8 @@ import tiny_sources
 from tiny_sources import NAMES, OTHER, TEMPLATES, WORDS, configure, write_templates
 
 from infoprompt_jax.data import local_files, p3
-from infoprompt_jax.data.local_files import drawn
-from infoprompt_jax.data.tasks import find_tasks
+from infoprompt_jax.data.selection import find_tasks
+from infoprompt_jax.data.splits import drawn
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.rospr import source_plan
 from infoprompt_jax.rospr.source_keys import text
@@ -85,9 +85,7 @@ def test_a_hard_prompt_is_tried_on_every_slice_that_is_read(folder: pathlib.Path
     for reason, split in zip(reasons, ("train[:8]", "train[8:]", "train[8:]", "train[3:4]"), strict=True):
         assert reason == f"The prompt leaves the input or the target of every row of {split} empty."
     config.task.update(name="ag_news", template=prompts[1])
-    with pytest.raises(
-        UserError, match=rf"task\.name='ag_news' with the hard prompt '{prompts[1]}' .* train\[:8\] empty"
-    ):
+    with pytest.raises(UserError, match=rf"task\.name='ag_news' with the template '{prompts[1]}' .* train\[:8\] empty"):
         source_plan.find(config)
     config.task.update(name="p3", template="all", eval_split="train[:17]")
     with pytest.raises(UserError, match=r"is no source: .* is skipped"):

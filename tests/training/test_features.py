@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import pathlib
 from types import SimpleNamespace
 
@@ -13,15 +12,8 @@ import tiny
 
 from infoprompt_jax.data.batches import Stream, train_batches
 from infoprompt_jax.data.rows import Rows, tokenize
+from infoprompt_jax.data.templates import Example
 from infoprompt_jax.training.features import Features
-
-
-@dataclasses.dataclass(frozen=True)
-class Example:
-    input: str
-    target: str = "yes"
-    choices: tuple[str, ...] = ("yes", "no")
-    label: int = 0
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +25,15 @@ def model() -> tiny.Backbone:
 def rows(model: tiny.Backbone, tmp_path: pathlib.Path) -> list[Rows]:
     sizes = {"a": 40, "b": 7}
     return [
-        tokenize([Example(name * (i % 30 + 1)) for i in range(n)], model.tokenizer, tmp_path, name, True, 32, 8)
+        tokenize(
+            [Example(name * (i % 30 + 1), "yes", ("yes", "no")) for i in range(n)],
+            model.tokenizer,
+            tmp_path,
+            name,
+            True,
+            32,
+            8,
+        )
         for name, n in sizes.items()
     ]
 

@@ -1,0 +1,113 @@
+"""How rows become text: the rows of a split, in order, each rendered by its task's template.
+
+Local files are read in plain Python. TFDS data sets are read through seqio (`seqio_adapter.py`), which is imported
+only then, with TensorFlow. Both give Python rows to the same `Task.render`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Collection, Iterator
+from typing import Any, Protocol
+
+import numpy as np
+
+from infoprompt_jax.data import bigbench
+from infoprompt_jax.data.local_files import LocalSource
+from infoprompt_jax.data.splits import drawn, split_name
+from infoprompt_jax.data.tasks import Task
+from infoprompt_jax.data.templates import Example
+from infoprompt_jax.errors import UserError
+
+log = logging.getLogger(__name__)
+
+
+class Source(Protocol):
+    """Where a data set's rows are read: local files (`LocalSource`) or TFDS (`seqio_adapter.TfdsSource`)."""
+
+    @property
+    def splits(self) -> Collection[str]: ...
+    def count(self, split: str) -> int: ...
+    def rows(self, split: str, kept: np.ndarray) -> Iterator[tuple[int, dict[str, Any]]]: ...
+    def fingerprint(self, split: str) -> str: ...
+
+
+def open_source(task: Task, split: str) -> Source:
+    """The source of the task's rows.
+
+    Raises:
+      UserError: neither local files nor TFDS hold the data set, or it has no such split.
+    """
+    if task.folder:
+        source = LocalSource(task.folder, task.name)
+    else:
+        from infoprompt_jax.data import seqio_adapter
+
+        source = seqio_adapter.tfds_source(task.name, task.tfds_dir)
+    name, splits = split_name(split), tuple(source.splits)
+    if name in splits:
+        return source
+    if bigbench.is_task(task.name) and name == "train":
+        raise bigbench.evaluation_only(task.name)
+    raise UserError(
+        f"{task.name} has no split {name!r}, only {', '.join(splits)}; change task.train_split, task.eval_split or "
+        "task.test_split."
+    )
+
+
+def rendered(task: Task, split: str, limit: int = 0) -> Iterator[Example | None]:
+    """Each row of a split or slice as text, None where the template does not apply to it.
+
+    Args:
+      limit: if positive, the number of rows that are rendered, those that `drawn` picks.
+
+    Raises:
+      UserError: as `open_source`; the slice is out of range; or a row cannot be rendered. The sentence names the first
+        such row, by its number in the slice.
+    """
+    source = open_source(task, split)
+    for number, row in source.rows(split, drawn(source.count(split), limit)):
+        try:
+            yield task.render(row)
+        except UserError as error:
+            raise UserError(f"{task.name}, {split}, row {number} (from 0): {error}") from error
+
+
+def examples(task: Task, split: str, limit: int = 0) -> Iterator[Example]:
+    """The examples of a split, or of a slice such as train[:90%], in the order of the source.
+
+    Rows that the template does not apply to are left out; their number is logged.
+
+    Raises:
+      UserError: as `rendered`, or no row is left.
+    """
+    count = skipped = 0
+    for example in rendered(task, split, limit):
+        if example is None:
+            skipped += 1
+        else:
+            count += 1
+            yield example
+    if not count:
+        raise UserError(
+            f"None of the {skipped} rows of {task.name}, {split}, fits {task.template}: they have no label, or it "
+            "leaves input or target empty or gives no two answer choices that differ; change task.template, or the "
+            "split in task or rospr.query_split."
+        )
+    if repeated := task.template.repeated:
+        log.warning("%s lists %r for more than one label: it counts as one answer.", task.template, repeated[0])
+    if skipped:
+        log.info("%s, %s: %d rows, %d more that the template does not apply to", task.id, split, count, skipped)
+
+
+def source_fingerprint(task: Task, split: str, limit: int = 0) -> str:
+    """A hash of all that the examples of a split depend on: the data, the slice, the limit, the template.
+
+    Files are hashed, so that cached tokens of theirs are read without rendering a row. Raises as `open_source` does.
+    """
+    rows = open_source(task, split).fingerprint(split)
+    template = (task.template.id, task.template.jinja, task.template.answer_choices)
+    limited = (limit,) if limit else ()
+    return hashlib.sha256(json.dumps([rows, split, *template, *limited]).encode()).hexdigest()

@@ -1,0 +1,101 @@
+"""What jinja may do inside a template: its sandbox, and what promptsource adds to it.
+
+Templates come from files of other people, so they run in jinja's sandbox, without the operators that exhaust memory.
+promptsource's `choice`, `most_frequent` and `zip` are there; a random choice is the same for the same row every time.
+"""
+
+from __future__ import annotations
+
+import collections
+import functools
+import json
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import jinja2
+import jinja2.runtime
+import jinja2.sandbox
+from jinja2.exceptions import SecurityError, TemplateRuntimeError
+from jinja2.utils import missing
+
+LONGEST_REPEAT = 10_000  # items that `*` may produce from a string or list
+DRAWS = " draws"  # a name that no template can spell
+
+
+class Choices(list):
+    """The answer choices as a template sees them: files hold labels as strings too, and as 1.0 where some are missing.
+
+    One past either end is an error: -1 is the label of a row that has none, not the last choice.
+    """
+
+    def __getitem__(self, index: Any) -> Any:
+        whole = index.isdecimal() if isinstance(index, str) else isinstance(index, float) and index.is_integer()
+        position: Any = int(index) if whole else index
+        if isinstance(position, int) and position < 0:
+            raise IndexError(position)
+        return super().__getitem__(position)
+
+
+class Missing(jinja2.Undefined):
+    """A missing part of a column is empty, as in promptsource; a missing column or choice is an error."""
+
+    def __new__(
+        cls,
+        hint: str | None = None,
+        obj: Any = missing,
+        name: str | None = None,
+        exc: type[TemplateRuntimeError] = jinja2.UndefinedError,
+    ) -> jinja2.Undefined:
+        is_column = obj is missing and name is not None
+        if isinstance(obj, Choices):
+            hint = f"answer choice {name} was asked for, but there are {len(obj)}"
+        if is_column or isinstance(obj, Choices) or exc is not jinja2.UndefinedError:
+            return jinja2.StrictUndefined(hint, obj, name, exc)
+        return super().__new__(cls)
+
+
+class Sandbox(jinja2.sandbox.ImmutableSandboxedEnvironment):
+    """jinja's sandbox, without the operators that exhaust memory in one step."""
+
+    intercepted_binops = frozenset({"*", "**"})
+
+    def call_binop(self, context: jinja2.runtime.Context, operator: str, left: Any, right: Any) -> Any:
+        length = max((len(x) for x in (left, right) if isinstance(x, Sequence)), default=0)
+        times = min((x for x in (left, right) if isinstance(x, int)), default=0)
+        if operator == "**" or length * times > LONGEST_REPEAT:
+            raise SecurityError(f"`{operator}` of that size is not available in templates")
+        return super().call_binop(context, operator, left, right)
+
+
+class Draws:
+    """Random draws for one (template, row), seeded by both; seeding is put off until something is drawn."""
+
+    def __init__(self, template: str, row: Mapping[str, Any]) -> None:
+        self.template, self.row = template, row
+
+    @functools.cached_property
+    def generator(self) -> random.Random:
+        return random.Random(self.template + json.dumps(self.row, sort_keys=True, default=str))
+
+
+@jinja2.pass_context
+def choice(context: jinja2.runtime.Context, options: Iterable[Any]) -> Any:
+    return context[DRAWS].generator.choice(list(options))
+
+
+def most_frequent(items: Sequence[Any]) -> list[Any]:
+    """The items that occur most often, in order of first occurrence."""
+    counts = collections.Counter(items)
+    return [item for item, count in counts.items() if count == max(counts.values())]
+
+
+def sandbox() -> Sandbox:
+    environment = Sandbox(undefined=Missing)
+    del environment.globals["lipsum"]
+    environment.globals["zip"] = zip
+    environment.filters |= {"choice": choice, "random": choice, "most_frequent": most_frequent}
+    return environment
+
+
+ENVIRONMENT = sandbox()

@@ -1,0 +1,36 @@
+"""Local files: cells of a CSV, and the sentences for files that hold nothing or too little."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+
+import pytest
+
+from infoprompt_jax.data.local_files import find_files, read_rows
+from infoprompt_jax.errors import UserError
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "csv"])
+def test_a_file_of_no_bytes_holds_no_rows(suffix: str, tmp_path: pathlib.Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / f"train.{suffix}").touch()
+    with pytest.raises(UserError, match="holds no rows"):
+        read_rows(find_files(str(tmp_path), "mine")["train"])
+
+
+def test_a_short_csv_line_is_named(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "train.csv").write_text("text,label\na,1\nb\n")
+    with pytest.raises(UserError, match=r"train.csv \(in data.dir\), line 3, does not have 2 cells"):
+        read_rows(find_files(str(tmp_path), "mine")["train"])
+
+
+def test_a_csv_column_is_integers_if_all_of_its_cells_are(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "mine").mkdir()
+    lines = ("whole,mixed,padded,decimal,empty,text", '1,1,007,1.5,,"a, ""b"""', "-20,x,1,2.0,,d")
+    (tmp_path / "mine" / "train.csv").write_text("\n".join(lines))
+    assert [json.loads(row) for row in read_rows(find_files(str(tmp_path), "mine")["train"])] == [
+        {"whole": 1, "mixed": "1", "padded": "007", "decimal": "1.5", "empty": "", "text": 'a, "b"'},
+        {"whole": -20, "mixed": "x", "padded": "1", "decimal": "2.0", "empty": "", "text": "d"},
+    ]

@@ -1,0 +1,73 @@
+"""What a config selects: data sets, templates and metrics, and the sentences for what is not there."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import subprocess
+import sys
+
+import pytest
+from tiny_data import INLINE, ROWS, configure, one_task, write_jsonl
+
+from infoprompt_jax.data.examples import examples
+from infoprompt_jax.data.selection import find_tasks
+from infoprompt_jax.errors import UserError
+
+
+def test_choosing_tasks_needs_no_tensorflow() -> None:
+    code = "import sys, infoprompt_jax.data.selection; print({'tensorflow', 'seqio', 'pyarrow'} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "set()"
+
+
+def test_all_takes_the_original_task_prompts_of_a_public_set(shared: pathlib.Path) -> None:
+    config = configure(shared / "data", "glue/mrpc", templates_dir=str(shared / "data" / "promptsource"))
+    assert [t.template.name for t in find_tasks(config)] == [
+        "want to know", "paraphrase", "equivalent", "replace", "same thing"
+    ]  # fmt: skip
+    config.task.metric = "f1"
+    assert {t.metric for t in find_tasks(config)} == {"f1"}
+
+
+def test_repeated_choices_are_refused_inline_and_reported_of_a_file(
+    tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_jsonl(tmp_path / "mine" / "train.jsonl", ROWS)
+    with pytest.raises(
+        UserError, match=r"task\.answer_choices='bad \|\|\| good \|\|\| bad' lists 'bad' more than once"
+    ):
+        find_tasks(configure(tmp_path, "mine", **INLINE | {"answer_choices": "bad ||| good ||| bad"}))
+    (tmp_path / "templates" / "mine").mkdir(parents=True)
+    entry = {"name": "p", "jinja": "{{ text }} ||| {{ answer_choices[label] }}", "answer_choices": "a ||| b ||| a"}
+    (tmp_path / "templates" / "mine" / "templates.yaml").write_text(json.dumps({"templates": {"x": entry}}))
+    task = one_task(configure(tmp_path, "mine", templates_dir=str(tmp_path / "templates")))
+    assert task.choices == ("a", "b") and [e.label for e in examples(task, "train")] == [1, 0, 0, 1]
+    assert "templates.yaml lists 'a' for more than one label: it counts as one answer" in caplog.text
+
+
+def test_hard_prompts_come_from_one_place(tmp_path: pathlib.Path) -> None:
+    write_jsonl(tmp_path / "mine" / "train.jsonl", ROWS)
+    with pytest.raises(
+        UserError, match=r"task\.input and task\.templates_dir='T' are both set, .*own_data\.py:templates"
+    ):
+        find_tasks(configure(tmp_path, "mine", **INLINE, templates_dir="T"))
+    with pytest.raises(
+        UserError, match=r"task\.answer_choices='a \|\|\| b' belongs to task\.input and task\.target, which"
+    ):
+        find_tasks(configure(tmp_path, "mine", answer_choices="a ||| b"))
+
+
+def test_what_is_not_there_is_answered_with_what_is(tmp_path: pathlib.Path) -> None:
+    write_jsonl(tmp_path / "a" / "b" / "train.jsonl", ROWS)
+    with pytest.raises(UserError, match=r"'mine' has no <split>.jsonl.* which holds a/b; change task.name"):
+        find_tasks(configure(tmp_path, "mine", **INLINE))
+    with pytest.raises(UserError, match=r"a/b has no split 'test', only train; change task.train_split"):
+        list(examples(one_task(configure(tmp_path, "a/b", **INLINE)), "test"))
+    with pytest.raises(UserError, match="which is not a folder"):
+        find_tasks(configure(tmp_path / "nowhere", "mine", **INLINE))
+    with pytest.raises(UserError, match=r"story_cloze is given out by its authors"):
+        find_tasks(configure(tmp_path, "story_cloze/2016", **INLINE))
+    with pytest.raises(UserError, match=r"Only one of task.input and task.target"):
+        find_tasks(configure(tmp_path, "a/b", input="x"))
+    with pytest.raises(UserError, match=r"task.name is empty"):
+        find_tasks(configure(tmp_path, " , "))
