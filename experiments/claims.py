@@ -3,7 +3,7 @@
     python -m experiments.claims run [--workdir runs/claims] [NAME ...]     trains what is missing; again: resumes
     python -m experiments.claims report                                     the pages' tables and the plot
 
-A run is `configs/nano_claims.py` with the text of `RUNS` behind it; its result is results/claims/<name>.json.
+A run is `experiments/claims_config.py` with a text of `RUNS` as its variant; its result is results/claims/<name>.json.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from experiments import claims_fresh, claims_report, rospr, summary
 from experiments.claims_report import PUBLIC, TASKS
 from infoprompt_jax.training.metrics_log import read_records, series
 
+CONFIG = pathlib.Path(__file__).with_name("claims_config.py")
 RESULTS = pathlib.Path(__file__).parent / "results" / "claims"
 TRIED = ("entailment", "causes", "inference")  # where something else is tried
 LONG = ("inference", "films", "entailment")  # which still learn when the others end
@@ -54,7 +55,7 @@ def train(name: str, workdir: pathlib.Path, data: str) -> None:
     main = [sys.executable, "-m", "infoprompt_jax.main"]
     chosen = RUNS[name].format(workdir=workdir.parent)
     where = [f"--config.data.dir={data}"] if name.split("-")[0] in PUBLIC else []
-    subprocess.run([*main, f"--config=configs/nano_claims.py:{chosen}", f"--workdir={workdir}", *where], check=True)
+    subprocess.run([*main, f"--config={CONFIG}:{chosen}", f"--workdir={workdir}", *where], check=True)
 
 
 def extract(name: str, workdir: pathlib.Path) -> dict[str, Any]:

@@ -18,7 +18,6 @@ from flax import nnx
 from infoprompt_jax import jobs, settings, variants
 from infoprompt_jax.command_line import parse, read_config
 from infoprompt_jax.errors import UserError
-from infoprompt_jax.fleet.members import expand
 from infoprompt_jax.t5 import convert
 from infoprompt_jax.t5.model import T5, T5Config
 from infoprompt_jax.training.experiment import build
@@ -27,17 +26,12 @@ CONFIGS = pathlib.Path(__file__).parent.parent / "configs"
 NAMES = sorted(path.stem for path in CONFIGS.glob("*.py"))
 OWN_VARIANTS = {
     "nano": ("entailment", "inference", "causes", "endings", "pronouns", "senses", "films"),
-    "nano_claims": ("senses,64", "causes,full,instance", "endings,256,estimators", "inference,256,released_code",
-                    "entailment,64,weights", "pronouns,256,probe=runs/claims/pronouns-256", "sst2,256,pair",
-                    "films,full,rates", "causes,256,negatives", "causes,256,mean_encoder", "causes,256,decay",
-                    "causes,256,head", "causes,64,terms", "causes,256,critic", "films,full,long", "causes,256,initial",
-                    "causes,256,gentle", "inference,256,fresh"),
     "nano_pretrain": ("smoke",),
     "own_data": (*variants.VARIANTS, "templates", "templates,smoke"),
     "rospr_sources": ("p3", "nano", "nano,smoke"),
     "nano_rospr": ("sources", "siblings", "eval"),
     "rospr_eval": ("p3", "bigbench", "nano", "smoke", "nano,smoke"),
-}  # fmt: skip
+}
 VARIANTS = {name: [None, *OWN_VARIANTS.get(name, variants.VARIANTS)] for name in NAMES}
 
 pytestmark = pytest.mark.usefixtures("programs")
@@ -155,19 +149,6 @@ def test_the_embedded_default_runs(tmp_path: pathlib.Path) -> None:
     assert [m["name"] for m in summary["members"]] == ["plain-seed0", "plain-seed1", "both-seed0", "both-seed1"]
     assert [r["name"] for r in summary["references"]] == ["most frequent answer", "no prompt"]
     assert summary["training_examples"] == 16
-
-
-def test_the_head_term_is_tried_alone() -> None:
-    found = [member.config.infoprompt for member in expand(load("nano_claims", "inference,256,head"))]
-    assert len(found) == 60 and {info.beta for info in found} == {0.0}
-    assert sorted({round(info.gamma, 4) for info in found}) == [0.03, 0.3, 1.0]
-
-
-def test_gentle_weights_are_a_tenth_and_a_hundredth() -> None:
-    found = {member.name: member.config.infoprompt for member in expand(load("nano_claims", "causes,256,gentle"))}
-    assert len(found) == 120 and {info.estimator for info in found.values()} == {"nwj", "dv", "smile"}
-    info = found["dv-x0.01-both-seed19"]
-    assert (info.gamma, info.beta) == pytest.approx((0.001, 0.002))
 
 
 REVIEWS = [

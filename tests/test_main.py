@@ -82,7 +82,10 @@ def test_missing_options() -> None:
         ("rte.py", "runs/rte"),
         ("rte.py:3b", "runs/rte-3b"),
         ("rte.py:64,nano", "runs/rte-64-nano"),
-        ("nano_claims.py:causes,256,probe=runs/claims/a-256", "runs/nano_claims-causes-256-probe-runs-claims-a-256"),
+        (
+            "../experiments/claims_config.py:causes,256,probe=runs/claims/a-256",
+            "runs/claims_config-causes-256-probe-runs-claims-a-256",
+        ),
     ],
 )
 def test_the_workdir_is_named_after_config_and_variant(config: str, workdir: str) -> None:
