@@ -18,7 +18,7 @@ from typing import Any
 from bench import reports
 from experiments import claims_fresh, claims_report, rospr, summary
 from experiments.claims_report import PUBLIC, TASKS
-from infoprompt_jax.training.metrics_log import read_records, series
+from infoprompt_jax.reports.records import read_records, series
 
 CONFIG = pathlib.Path(__file__).with_name("claims_config.py")
 RESULTS = pathlib.Path(__file__).parent / "results" / "claims"

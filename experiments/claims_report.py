@@ -24,7 +24,7 @@ from experiments.paired import (
     spread,
     values,
 )
-from infoprompt_jax.reports.report import COLOURS
+from infoprompt_jax.reports.figures import COLOURS
 from infoprompt_jax.reports.tables import markdown
 
 PAGE, TABLES = DOCS / "claims.md", DOCS / "claims-tables.md"

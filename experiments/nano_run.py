@@ -12,7 +12,7 @@ import time
 
 from bench import reports
 from experiments.nano_page import RESULTS
-from infoprompt_jax.reports import report
+from infoprompt_jax.reports import final_table
 
 
 def main() -> None:
@@ -31,7 +31,7 @@ def main() -> None:
         subprocess.run(command, check=True)
         seconds = time.perf_counter() - start
         summary = json.loads(pathlib.Path(directory, "run", "summary.json").read_text())
-    record = {"subject": "make run", "seconds": seconds, "table": report.table(summary).splitlines()}
+    record = {"subject": "make run", "seconds": seconds, "table": final_table.table(summary).splitlines()}
     reports.save(given.out, "run", [record])
 
 

@@ -17,14 +17,14 @@ Table = Callable[[dict[str, Any]], str]
 
 
 def train() -> tuple[Job, Table]:
-    from infoprompt_jax.reports.report import table
+    from infoprompt_jax.reports.final_table import table
     from infoprompt_jax.training.train import train
 
     return train, table
 
 
 def evaluate() -> tuple[Job, Table]:
-    from infoprompt_jax.reports.report import table
+    from infoprompt_jax.reports.final_table import table
     from infoprompt_jax.training.evaluate import evaluate
 
     return evaluate, table

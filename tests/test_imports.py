@@ -13,7 +13,8 @@ import sys
 import pytest
 
 PACKAGE = pathlib.Path(__file__).parents[1] / "infoprompt_jax"
-BASE = {"errors", "fields", "files", "network", "settings"}  # single modules that every room may import
+# Single modules that every room may import.
+BASE = {"errors", "fields", "files", "member_names", "network", "settings"}
 ENTRY = "main"  # the other single modules: what a command line or `import infoprompt_jax` needs
 ARROWS = {
     "main": {"rospr", "pretraining", "training", "evaluation", "reports", "data", "prompts", "infoprompt", "t5"},

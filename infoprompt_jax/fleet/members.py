@@ -15,11 +15,11 @@ from typing import Any
 import ml_collections
 import numpy as np
 
-from infoprompt_jax import settings
+from infoprompt_jax import member_names, settings
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.fleet.optimizers import SCHEDULES
 
-AS_IT_IS = "run"  # the preset that changes nothing, and the name of a member without another
+AS_IT_IS = "run"  # the preset that changes nothing
 PRESETS: dict[str, dict[str, float]] = {
     AS_IT_IS: {},
     "both": {},
@@ -51,11 +51,8 @@ def expand(config: ml_collections.ConfigDict) -> list[Member]:
 
 
 def _member(config: ml_collections.ConfigDict, fields: dict[str, Any], preset: str, seed: int | None) -> Member:
-    parts = [fields.pop("name", None), preset if preset != AS_IT_IS else None]
-    name = "-".join(str(part) for part in parts if part) or AS_IT_IS
-    fields = PRESETS[preset] | fields
-    if seed is not None:
-        name, fields = f"{name}-seed{seed}", fields | {"seed": seed}
+    name = member_names.compose(fields.pop("name", None), preset if preset != AS_IT_IS else None, seed)
+    fields = PRESETS[preset] | fields | ({} if seed is None else {"seed": seed})
     return Member(name, _override(config, fields))
 
 

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 from markupsafe import Markup
 
+from infoprompt_jax.reports.figures import COLOURS
 from infoprompt_jax.reports.pages import bullets, join, tag
-from infoprompt_jax.reports.report import COLOURS
 from infoprompt_jax.rospr.library import PromptLibrary
 
 SHAPES = (  # around (0, 0), of about one area; as many as have no divisor in common with the colours

@@ -12,7 +12,7 @@ from infoprompt_jax import files
 from infoprompt_jax.data import p3
 from infoprompt_jax.evaluation import metrics
 from infoprompt_jax.files import whole
-from infoprompt_jax.reports import report
+from infoprompt_jax.reports import figures
 from infoprompt_jax.rospr.targets import Skipped
 
 TITLES = {
@@ -236,7 +236,7 @@ def plot(path: pathlib.Path, results: Mapping[str, Any], over: str = "hard promp
     for place in range(1, len(datasets), 2):
         axes.axhspan(place - 0.5, place + 0.5, color="#F5F5F5", zorder=0)
     for index, method in enumerate(methods):
-        colour = report.COLOURS[index]
+        colour = figures.COLOURS[index]
         y = np.arange(len(datasets)) + 0.75 * ((index + 0.5) / len(methods) - 0.5)
         spread = {name: [d["scores"][method][name] for d in datasets.values()] for name in ("mean", "q25", "q75")}
         axes.hlines(y, spread["q25"], spread["q75"], color=colour, linewidth=1.2, alpha=0.6)

@@ -15,11 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from infoprompt_jax.errors import UserError
 from infoprompt_jax.files import whole
-from infoprompt_jax.reports.report import Record, Records
-
-FIELDS = ("step", "member", "name", "value")
+from infoprompt_jax.reports.records import Record, Records, insert, read_records, series
 
 
 class MetricsLog:
@@ -52,7 +49,7 @@ class MetricsLog:
             number = value if math.isfinite(value) else None
             record = {"step": int(step), "member": member, "name": name, "value": number}
             self._file.write(_line(record))
-            _insert(self.records, record)
+            insert(self.records, record)
             if self._events:
                 self._events.write(int(step), member, name, value)
 
@@ -73,41 +70,6 @@ class MetricsLog:
         names = self.records.get(member, {})
         found = {name: steps[step] for name, steps in names.items() if name.startswith(prefix) and step in steps}
         return {name.removeprefix(prefix): value for name, value in found.items()}
-
-
-def read_records(path: str | pathlib.Path) -> list[Record]:
-    """The records of a log in order, without a torn last line; none where there is no file.
-
-    Raises:
-        UserError: a line before the last is not a record.
-    """
-    path = pathlib.Path(path)
-    *lines, _torn = path.read_bytes().split(b"\n") if path.exists() else [b""]
-    records = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            record = json.loads(line)
-            records.append({field: record[field] for field in FIELDS})
-        except (ValueError, KeyError, TypeError) as error:
-            if number == len(lines):
-                break  # a machine that loses power may leave anything in the last line
-            raise UserError(
-                f"{path} holds no metrics record in line {number}: remove that line, or choose another --workdir."
-            ) from error
-    return records
-
-
-def series(records: list[Record]) -> Records:
-    """Records by member, name and step, as `MetricsLog.records` has them."""
-    found: Records = {}
-    for record in records:
-        _insert(found, record)
-    return found
-
-
-def _insert(records: Records, record: Record) -> None:
-    value = math.nan if record["value"] is None else record["value"]
-    records.setdefault(record["member"], {}).setdefault(record["name"], {})[record["step"]] = value
 
 
 def _line(record: Record) -> str:

@@ -21,7 +21,7 @@ from infoprompt_jax.data.rows import data_fingerprint
 from infoprompt_jax.errors import Stopped, UserError
 from infoprompt_jax.evaluation import metrics
 from infoprompt_jax.fleet import fleet
-from infoprompt_jax.reports import report
+from infoprompt_jax.reports import curves, quality
 from infoprompt_jax.t5 import partition
 from infoprompt_jax.t5.backbone import Backbone
 from infoprompt_jax.training.checkpoints import Checkpoints
@@ -194,7 +194,7 @@ class Run:
             for i, m in enumerate(experiment.members)
         ]
         chosen = [main_metric(experiment, m) for m in range(len(members))]
-        report.add_steps_to_quality(members, self.log.records, chosen)
+        quality.add_steps_to_quality(members, self.log.records, chosen)
         summary = {
             "members": members,
             "references": self.references(),
@@ -203,7 +203,7 @@ class Run:
         }
         summary["training_examples"] = experiment.training_examples()
         summary |= {"backbone": experiment.backbone.name, "fingerprints": self.position}
-        report.curves(path / "curves.png", self.log.records, [m.name for m in experiment.members])
+        curves.draw(path / "curves.png", self.log.records, [m.name for m in experiment.members])
         files.write_json(path / "summary.json", summary)
         return summary
 

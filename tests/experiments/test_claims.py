@@ -13,7 +13,7 @@ import tiny_runs
 from bench import pages
 from experiments import claims, claims_fresh, claims_report, paired, rospr, summary
 from infoprompt_jax import jobs
-from infoprompt_jax.training.metrics_log import read_records
+from infoprompt_jax.reports.records import read_records
 
 
 def result(seeds: int = 12, gain: float = 0.05) -> dict[str, Any]:

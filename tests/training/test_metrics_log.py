@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from infoprompt_jax.errors import UserError
-from infoprompt_jax.training.metrics_log import MetricsLog, read_records, series
+from infoprompt_jax.reports.records import read_records, series
+from infoprompt_jax.training.metrics_log import MetricsLog
 
 
 def write_steps(path: pathlib.Path, *steps: int) -> MetricsLog:

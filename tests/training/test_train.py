@@ -14,8 +14,8 @@ import tiny_runs
 
 import infoprompt_jax as ip
 from infoprompt_jax import jobs, settings
+from infoprompt_jax.reports.records import read_records
 from infoprompt_jax.training.experiment import build
-from infoprompt_jax.training.metrics_log import read_records
 from infoprompt_jax.training.train import main_metric, prompt_norms
 
 SEEDS, PRESETS = (0, 1, 2, 3), ("both", "plain")
