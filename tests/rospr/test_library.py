@@ -324,7 +324,7 @@ here.PromptLibrary.load(sys.argv[1], here.tiny.one_device()).append(here.RETRIEV
 def test_an_append_killed_before_the_manifest_leaves_the_old_library(
     path: pathlib.Path, library: PromptLibrary
 ) -> None:
-    folders = [str(pathlib.Path(__file__).parent), str(pathlib.Path(__file__).parents[2])]
+    folders = [str(pathlib.Path(__file__).parents[1]), str(pathlib.Path(__file__).parents[2])]
     killed = subprocess.run([sys.executable, "-c", KILLED, str(path), *folders], capture_output=True, text=True)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert (path / "segment-00001.safetensors").exists()
