@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import sys
 from typing import Any
 
 import pytest
 
 from bench import fleet, flops, ours, reports, search, synthetic
 from bench.synthetic import Size
-from bench.turns import Subject, Work, compare
+from bench.turns import Subject, compare
 
 TINY = {"vocab_size": 300, "d_model": 64, "d_kv": 8, "d_ff": 128, "num_layers": 2, "num_decoder_layers": 2}
 SIZE = Size("tiny", batch=8, input_length=16, target_length=4, prompt_length=8)
@@ -22,25 +21,9 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(synthetic.SHAPES, "tiny", TINY | {"num_heads": 4})
 
 
-def counting(name: str) -> Work:
-    """A subject that notes how often it ran, and what its process had imported."""
-    calls: list[str] = []
-    facts = {"examples": 1, "tokens": 1, "padding_share": 0.0, "model_flops": 1.0}
-    return Work(lambda: calls.append(name), facts, lambda: {"calls": len(calls), "modules": sorted(sys.modules)})
-
-
-def variable(name: str) -> Work:
-    value = os.environ.get(name, "")
-    return Work(lambda: None, {"examples": 1, "model_flops": 1.0, "value": value}, dict)
-
-
-def missing() -> Work:
-    raise ModuleNotFoundError("No module named 'absent'", name="absent")
-
-
 def test_subjects_take_turns_and_the_missing_one_is_named(capsys: pytest.CaptureFixture[str]) -> None:
-    subjects = [Subject(name, f"{__name__}:counting", {"name": name}) for name in ("a", "b")]
-    records = compare([*subjects, Subject("c", f"{__name__}:missing")], rounds=3, steps=2)
+    subjects = [Subject(name, "bench_subjects:counting", {"name": name}) for name in ("a", "b")]
+    records = compare([*subjects, Subject("c", "bench_subjects:missing")], rounds=3, steps=2)
     assert [(record["subject"], record["calls"]) for record in records] == [("a", 7), ("b", 7)]
     assert records[0]["ratio"] == 1.0 and "bench.ours" in records[0].pop("modules")
     assert "tensorflow" not in records[1].pop("modules")
@@ -51,7 +34,7 @@ def test_subjects_take_turns_and_the_missing_one_is_named(capsys: pytest.Capture
 
 def test_a_subject_starts_with_its_own_variables() -> None:
     name = "INFOPROMPT_BENCH_TEST"
-    build = {"build": f"{__name__}:variable", "arguments": {"name": name}}
+    build = {"build": "bench_subjects:variable", "arguments": {"name": name}}
     records = compare([Subject("set", **build, environment={name: "1"}), Subject("not", **build)], rounds=1, steps=1)
     assert [record["value"] for record in records] == ["1", ""] and name not in os.environ
 

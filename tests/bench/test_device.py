@@ -9,10 +9,10 @@ import os
 import pathlib
 import subprocess
 import sys
-import threading
 from typing import Any
 
 import pytest
+from bench_subjects import CPU
 
 from bench.device import plan, rates, report, run, tables
 from bench.device.cases import Case, Group, toy
@@ -41,36 +41,14 @@ class Without:
 
 sys.meta_path[:] = [Without(finder) for finder in sys.meta_path]
 """
-CPU = {"device": "cpu", "devices": 1, "platform": "cpu"}
-
-
-def fine(case: Case) -> dict[str, Any]:
-    return {"seconds": [2.0, 1.0, 4.0], "compile_seconds": 3.0, **CPU}
-
-
-def failing(case: Case) -> dict[str, Any]:
-    raise ValueError("two\nlines")
-
-
-def exhausted(case: Case) -> dict[str, Any]:
-    raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 90 GiB.")
-
-
-def dying(case: Case) -> dict[str, Any]:
-    os._exit(3)
-
-
-def hanging(case: Case) -> dict[str, Any]:
-    threading.Event().wait()
-    return {}
 
 
 def case(function: str, name: str = "") -> Case:
-    return Case(name or function, "train", f"test_bench_device:{function}", SIZE)
+    return Case(name or function, "train", f"bench_subjects:{function}", SIZE)
 
 
 def group(*cases: Case, share: float = 1.0) -> Group:
-    return Group("group", cases, ("test_bench_device",), share=share)
+    return Group("group", cases, ("bench_subjects",), share=share)
 
 
 def records(directory: pathlib.Path) -> dict[str, dict[str, Any]]:
@@ -116,14 +94,14 @@ def test_without_time_nothing_is_run_and_nothing_breaks(tmp_path: pathlib.Path) 
 
 
 def test_what_breaks_one_case_leaves_the_others(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
-    broken = [case("failing"), case("exhausted"), case("dying"), case("missing")]
+    broken = [case("failing"), case("exhausted"), case("dying"), case("not_there")]
     measured = run.Run(tmp_path, minutes=30, least=0)
     run.measure([group(*broken, case("fine")), group(case("fine", "other"))], measured)
     found = records(tmp_path)
     assert found["failing"]["error"] == "ValueError: two lines"
     assert found["exhausted"]["error"].startswith("out of memory: RESOURCE_EXHAUSTED")
     assert found["dying"]["error"] == "its process ended with exit code 3"
-    assert found["missing"]["error"].startswith("AttributeError")
+    assert found["not_there"]["error"].startswith("AttributeError")
     assert found["fine"]["p50_seconds"] == found["other"]["p50_seconds"] == 2.0
     assert found["fine"]["examples_per_second"] == 2.0
     capsys.readouterr()

@@ -91,7 +91,7 @@ def fingerprint() -> str:
 
 def test_rows_and_text_are_the_same_in_every_process() -> None:
     code = "import test_world; print(test_world.fingerprint())"
-    places = [str(pathlib.Path(__file__).parents[1]), *filter(None, sys.path)]
+    places = [str(pathlib.Path(__file__).parent), *filter(None, sys.path)]
     environment = os.environ | {"PYTHONHASHSEED": "7", "PYTHONPATH": os.pathsep.join(places)}
     again = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert fingerprint() == again.stdout.strip()

@@ -315,7 +315,7 @@ KILLED = """
 import os, signal, sys
 sys.path[:0] = sys.argv[2:]
 import test_library as here
-from infoprompt_jax import library_files
+from infoprompt_jax.rospr import library_files
 library_files.write_manifest = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 here.PromptLibrary.load(sys.argv[1], here.tiny.one_device()).append(here.RETRIEVER, [here.source(9)])
 """
@@ -324,7 +324,8 @@ here.PromptLibrary.load(sys.argv[1], here.tiny.one_device()).append(here.RETRIEV
 def test_an_append_killed_before_the_manifest_leaves_the_old_library(
     path: pathlib.Path, library: PromptLibrary
 ) -> None:
-    folders = [str(pathlib.Path(__file__).parents[1]), str(pathlib.Path(__file__).parents[2])]
+    room = pathlib.Path(__file__).parent
+    folders = [str(room), str(room.parent), str(room.parents[1])]
     killed = subprocess.run([sys.executable, "-c", KILLED, str(path), *folders], capture_output=True, text=True)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert (path / "segment-00001.safetensors").exists()

@@ -44,7 +44,7 @@ def test_a_file_written_by_hand(tmp_path: pathlib.Path) -> None:
     program = """
         import sys
         sys.modules["torch"] = None  # makes its import fail
-        from infoprompt_jax.torch_pickle import TorchPickle
+        from infoprompt_jax.t5.torch_pickle import TorchPickle
         assert TorchPickle(sys.argv[1]).read("whole").sum() == 66
     """
     root = pathlib.Path(__file__).parents[2]
