@@ -1,10 +1,10 @@
-"""InfoPrompt on MRPC (paraphrase), scored by F1 and accuracy; all hard prompts of the data set as a mixture.
+"""InfoPrompt on MRPC (paraphrase), scored by F1 and accuracy.
 
     python -m infoprompt_jax.main --config=configs/mrpc.py
 
-Data come from TFDS, or from files under `data.dir` as glue/mrpc/{train,validation}.jsonl. All its hard prompts are
-trained on as a mixture. Variants as in `rte.py`, joined by commas: 3b, 11b, 64, 256 (few-shot), smoke, nano
-(needs no network); for example --config=configs/mrpc.py:64,smoke.
+Data come from TFDS, or from files under `data.dir` as glue/mrpc/{train,validation}.jsonl. All templates of the
+data set are trained on as a mixture. The variants are those of `rte.py`, joined by commas: 3b, 11b, 64, 256 (few-shot),
+smoke, nano (needs no network); for example --config=configs/mrpc.py:64,smoke.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from infoprompt_jax import settings, variants
 def get_config(variant: str = "") -> ml_collections.ConfigDict:
     config = settings.defaults()
     config.task.name = "glue/mrpc"
-    config.task.metric = "f1"  # of the paraphrases; accuracy is logged beside it
+    config.task.metric = "f1"  # of the paraphrases; accuracy is also logged
     config.prompt.init = "labels"  # label words, then sampled vocabulary
     config.train.steps = 4000
     return variants.apply(config, variant)

@@ -2,14 +2,14 @@
 
     python -m infoprompt_jax.main --config=configs/nano.py
 
-The backbone is `nano`, the small T5 that comes with the package (docs/nano.md). The task is natural language inference,
-a family that it was not pretrained on: without a soft prompt it always answers the same. Four prompts are trained on
-256 examples with InfoPrompt's two terms and, from the same first prompts and on the same batches, four without. The
-table says how soon and how well; runs/nano/curves.png shows it.
+The backbone is `nano`, the small T5 that comes with the package (docs/nano.md). The task is natural language inference.
+Nano was not pretrained on it: without a soft prompt, it always gives the same answer. Four prompts are trained on 256
+examples with InfoPrompt's two terms. Four more start from the same values, read the same batches and have no terms. The
+table at the end compares their speed and accuracy; runs/nano/curves.png shows the curves.
 
-    --config=configs/nano.py:TASK         entailment, causes, endings, pronouns, senses (held out, too), or films:
-                                          reviews, held in, but in answers that the backbone has never given
-    ... --config.task.shots=64            or 0 for all of the training rows
+    --config=configs/nano.py:TASK         entailment, causes, endings, pronouns, senses: not in the pretraining either;
+                                          films: reviews, in the pretraining, but with other answers
+    ... --config.task.shots=64            or 0 for all training rows
     ... --config.prompt.kind=instance     a prompt for every example
 """
 
@@ -20,7 +20,7 @@ import ml_collections
 from infoprompt_jax import settings
 from infoprompt_jax.nano import world
 
-# One hard prompt each, so that a run takes minutes.
+# One template for each task, so that a run takes minutes.
 TEMPLATES = {
     "entailment": "follows",
     "inference": "yes maybe no",
@@ -51,7 +51,7 @@ def get_config(task: str = "inference") -> ml_collections.ConfigDict:
     config.prompt.length = 8
     config.train.steps = 160
     config.train.batch_size = 8
-    config.train.learning_rate = 1.0  # of 0.3, 1 and 3, as good as any for plain prompt tuning in short trials
+    config.train.learning_rate = 1.0  # 0.3, 1 and 3 do equally well for plain prompt tuning in short trials
     config.train.eval_every = 10
     config.train.eval_batch_size = 64
     config.train.references = True

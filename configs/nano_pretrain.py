@@ -2,16 +2,16 @@
 
     python -m infoprompt_jax.main --config=configs/nano_pretrain.py
 
-No download: rows and plain text are generated, the vocabulary is trained first (WORKDIR/vocabulary). The result is
-the Hugging Face directory WORKDIR/backbone; the table printed at the end, WORKDIR/backbone/validation.json, is its
-accuracy on validation rows of the tasks it was trained on. The same command resumes a run that was stopped; the same
-seed gives the same weights on the same machine. Settings of the model and the data are in the group `pretrain`; steps,
-batch and rates are those of `train`:
+No download: rows and plain text are generated, and the vocabulary is trained first (WORKDIR/vocabulary). The result is
+the Hugging Face directory WORKDIR/backbone. The table at the end is its accuracy on validation rows of the tasks that
+it was trained on; WORKDIR/backbone/validation.json keeps it. The same command resumes a stopped run. The same seed
+gives the same weights on the same machine. The group `pretrain` has the sizes of the model and the data; the group
+`train` has steps, batch size and rates:
 
     ... --config.train.steps=30000 --config.pretrain.denoising_phase=0.3 --config.train.learning_rate=0.01
 
 Variant:
-    smoke     a few steps on a few rows: does everything work here?
+    smoke     a few steps on a few rows, to check that everything works here
 """
 
 from __future__ import annotations
@@ -21,12 +21,7 @@ import ml_collections
 from infoprompt_jax import settings, variants
 from infoprompt_jax.nano import world
 
-SMOKE = {
-    "pretrain.lines": 2000,
-    "train.steps": 20,
-    "train.log_every": 5,
-    "task.eval_limit": 8,
-}
+SMOKE = {"pretrain.lines": 2000, "train.steps": 20, "train.log_every": 5, "task.eval_limit": 8}
 
 
 def get_config(variant: str = "") -> ml_collections.ConfigDict:
@@ -48,8 +43,4 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     config.train.weight_decay = 0.0
     config.train.log_every = 100
     config.train.save_every = 1000
-    if variant == "smoke":
-        config.update_from_flattened_dict(SMOKE)
-    elif variant:
-        return variants.apply(config, variant)
-    return config
+    return variants.apply(config, variant, {"smoke": SMOKE})

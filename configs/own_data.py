@@ -4,16 +4,16 @@ Put your rows into DATA/mine/train.jsonl and DATA/mine/validation.jsonl (or .csv
 
     {"review": "Arrived late, but works.", "stars": "good"}
 
-and say how a row is shown to the model. A template is jinja2 over the row's fields:
+and write a template that shows a row to the model, in jinja2 over the row's fields:
 
     python -m infoprompt_jax.main --config=configs/own_data.py --config.data.dir=DATA
 
-`task.answer_choices` lists what the model may answer, separated by |||; `task.target` must render to one of them. With
-an integer `label` field, the target is {{ answer_choices[label] }}. Leave `answer_choices` empty for free text: it is
-generated and scored by exact match.
+`task.answer_choices` lists the answers that the model may give, separated by |||; `task.target` must render to one of
+them. With an integer `label` field, the target is {{ answer_choices[label] }}. Leave `answer_choices` empty for free
+text: the model then generates its answer, which is scored by exact match.
 
-Several hard prompts go into a file in promptsource's format instead, TEMPLATES/mine/templates.yaml (docs/data.md shows
-one), and the variant `templates` leaves the template above out:
+Several templates go into a file in promptsource's format instead, TEMPLATES/mine/templates.yaml (docs/data.md shows
+one), and the variant `templates` leaves out the template of this config:
 
     python -m infoprompt_jax.main --config=configs/own_data.py:templates --config.data.dir=DATA \
         --config.task.templates_dir=TEMPLATES

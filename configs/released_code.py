@@ -1,12 +1,13 @@
-"""InfoPrompt with the settings of the authors' released code, its defects mended (docs/infoprompt.md lists them).
+"""InfoPrompt with the settings of the authors' released code, without its defects (docs/infoprompt.md lists them).
 
     python -m infoprompt_jax.main --config=configs/released_code.py
 
-Instance-conditioned prompts of a bottleneck of 32, a trained verbalizer over the label words, the variational
-bottleneck with its KL term, AdamW at 1e-3 with 6 % linear warm-up and linear decay, weight decay 0.01, batch 8, 30
-epochs. Where the code inserts one token at each of four places of RoBERTa's input, T5 gets four tokens before its
-input; where the code reads the state of <mask>, T5's decoder state at position 0 is read. One hard prompt, as there.
-Variants as in `rte.py`: 3b, 11b, 64, 256 (few-shot), smoke, nano (needs no network).
+Instance-conditioned prompts with a bottleneck of 32, a trained verbalizer over the label words, the variational
+bottleneck with its KL term, AdamW at 1e-3 with 6 % linear warm-up and linear decay, weight decay 0.01, batch size 8, 30
+epochs, one template. Two places differ, because the code has RoBERTa and this package T5. The code inserts a token at
+each of four places of the input; here four tokens come before the input. The code reads the state of <mask>; here the
+decoder's state at position 0 is read. The variants are those of `rte.py`: 3b, 11b, 64, 256 (few-shot), smoke, nano
+(needs no network).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""InfoPrompt on RTE (textual entailment, 2,490 training examples), all hard prompts of the data set as a mixture.
+"""InfoPrompt on RTE (textual entailment, 2,490 training examples), scored by accuracy.
 
     python -m infoprompt_jax.main --config=configs/rte.py
     python -m infoprompt_jax.main --config=configs/rte.py:3b        also: 11b, 64, 256, smoke, nano
@@ -8,12 +8,12 @@ from files under `data.dir` as super_glue/rte/{train,validation}.jsonl:
 
     ... --config.data.dir=DATA --config.backbone.name=MODEL_DIRECTORY
 
-Hard prompts are the package's own; promptsource's with --config.task.templates_dir=DIR. Variants, joined by commas;
-of two that set one field, the later counts:
+All templates of the data set are trained on as a mixture: the package's own, or promptsource's with
+--config.task.templates_dir=DIR. Variants, joined by commas; if two set one field, the later counts:
     3b, 11b   the larger LM-adapted T5s, in bfloat16 with micro-batches; set mesh.model to spread the weights
-    64, 256   few-shot, with a prompt of 20 tokens as is usual there
-    nano      no network needed: the embedded backbone, real rows if data.dir has them, else generated ones
-    smoke     a few steps on a few examples: does everything work here?
+    64, 256   few-shot, with a prompt of 20 tokens, as is usual there
+    nano      needs no network: the embedded backbone, real rows if data.dir has them, else generated ones
+    smoke     a few steps on a few examples, to check that everything works here
 
 Four paired seeds with and without the mutual-information terms, in one run:
 

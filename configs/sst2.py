@@ -1,10 +1,10 @@
-"""InfoPrompt on SST-2 (sentiment of sentences), scored by accuracy; all hard prompts of the data set as a mixture.
+"""InfoPrompt on SST-2 (sentiment of sentences), scored by accuracy.
 
     python -m infoprompt_jax.main --config=configs/sst2.py
 
-Data come from TFDS, or from files under `data.dir` as glue/sst2/{train,validation}.jsonl. All its hard prompts are
-trained on as a mixture. Variants as in `rte.py`, joined by commas: 3b, 11b, 64, 256 (few-shot), smoke, nano
-(needs no network); for example --config=configs/sst2.py:64,smoke.
+Data come from TFDS, or from files under `data.dir` as glue/sst2/{train,validation}.jsonl. All templates of the
+data set are trained on as a mixture. The variants are those of `rte.py`, joined by commas: 3b, 11b, 64, 256 (few-shot),
+smoke, nano (needs no network); for example --config=configs/sst2.py:64,smoke.
 """
 
 from __future__ import annotations

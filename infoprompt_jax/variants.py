@@ -1,11 +1,12 @@
-"""The variants that the shipped configs of tasks share, `--config=configs/rte.py:NAME,NAME`.
+"""The variants of a config, `--config=configs/rte.py:NAME,NAME`, and those that the shipped tasks' configs share.
 
-`nano` needs no network: it trains on the embedded backbone, with real rows where `data.dir` holds them, else with the
-data set of the generated world that asks for the same kind of answer (docs/nano.md).
+A variant is a set of fields with a name. `nano` needs no network: it trains the embedded backbone's prompts on real
+rows if `data.dir` has them, else on the generated data set that asks for the same kind of answer (docs/nano.md).
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import ml_collections
@@ -26,15 +27,22 @@ def _large(size: str) -> dict[str, Any]:
     }
 
 
+EMBEDDED = {
+    "backbone.name": "nano",
+    "backbone.dtype": "float32",
+    "backbone.remat": "none",
+    "backbone.unroll": 4,
+}
+# The generated world's rows are short.
+GENERATED = {"data.max_input_length": 64, "data.max_target_length": 16, "data.buckets": (32, 48, 64)}
+
 VARIANTS: dict[str, dict[str, Any]] = {
     "3b": _large("xl"),
     "11b": _large("xxl"),
     "64": _few_shot(64),
     "256": _few_shot(256),
     "nano": {
-        "backbone.name": "nano",
-        "backbone.remat": "none",
-        "backbone.unroll": 4,
+        **EMBEDDED,
         "data.max_input_length": 256,
         "data.buckets": (32, 64, 128, 256),
         "task.counterpart": True,
@@ -57,18 +65,20 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 
-def apply(config: ml_collections.ConfigDict, names: str) -> ml_collections.ConfigDict:
-    """The config with the fields of these variants, separated by commas; of one field, the last that sets it counts.
+def apply(
+    config: ml_collections.ConfigDict, names: str, known: Mapping[str, dict[str, Any]] = VARIANTS
+) -> ml_collections.ConfigDict:
+    """The config with the fields of these variants, separated by commas; if several set a field, the last one counts.
 
     Raises:
-      UserError: an unknown name, or two backbones.
+      UserError: a name that is not among the `known` variants, or two backbones.
     """
     chosen = [name for name in names.split(",") if name]
     for name in chosen:
-        if name not in VARIANTS:
-            raise UserError(f"The config has no variant {name!r}: choose from {', '.join(VARIANTS)}.")
-        config.update_from_flattened_dict(VARIANTS[name])
-    backbones = [name for name in chosen if "backbone.name" in VARIANTS[name]]
+        if name not in known:
+            raise UserError(f"The config has no variant {name!r}: choose from {', '.join(known)}.")
+        config.update_from_flattened_dict(known[name])
+    backbones = [name for name in chosen if "backbone.name" in known[name]]
     if len(set(backbones)) > 1:
         raise UserError(f"The variants {' and '.join(backbones)} each set backbone.name: choose one of them.")
     return config
