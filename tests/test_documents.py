@@ -7,12 +7,14 @@ import pathlib
 import re
 
 import pytest
+import test_imports
 
 from infoprompt_jax import settings
 
 ROOT = pathlib.Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "launch" / "README.md"]
 CHANGES = ROOT / "CHANGELOG.md"  # also names what is gone
+PACKAGE = ROOT / "infoprompt_jax"
 FIELDS = set(settings.flatten(settings.defaults().to_dict()))
 GROUPS = {field.split(".")[0] for field in FIELDS if "." in field}
 # Folders of the repository: what a page names below them is a file there.
@@ -54,7 +56,8 @@ def test_config_fields_exist(page: pathlib.Path) -> None:
     text = text_of(page)
     named = set(re.findall(r"--config\.([a-z_.]+)=", text))
     named |= set(re.findall(rf"`((?:{'|'.join(GROUPS)})\.(?!json`)\w+)(?:=[^`]*)?`", text))
-    assert named <= FIELDS
+    modules = {".".join(path.relative_to(PACKAGE).with_suffix("").parts) for path in PACKAGE.glob("*/*.py")}
+    assert named <= FIELDS | modules
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -62,3 +65,17 @@ def test_imports_in_python_blocks_work(page: pathlib.Path) -> None:
     for block in re.findall(r"^```python\n(.*?)^```", text_of(page), re.M | re.S):
         imports = [line for line in block.splitlines() if re.match(r"(from|import) ", line)]
         exec("\n".join(imports), {})
+
+
+def test_the_design_lists_every_module_and_arrow() -> None:
+    page = text_of(ROOT / "docs" / "design.md")
+    section, _, singles = page.partition("## Rooms")[2].partition("## Arrows")[0].partition("Single modules")
+    rooms = re.findall(r"^\| `(\w+)` \| [^|]* \| (.*) \|$", section, re.M)
+    assert {room for room, _ in rooms} == {folder.parent.name for folder in PACKAGE.glob("*/__init__.py")}
+    for room, modules in rooms:
+        named = set(re.findall(r"`(\w+)`", modules))
+        assert named == {path.stem for path in (PACKAGE / room).glob("*.py")} - {"__init__"}, room
+    named = {name for cells in re.findall(r"^\| (`.*?) \|", singles, re.M) for name in re.findall(r"`(\w+)`", cells)}
+    assert named == {path.stem for path in PACKAGE.glob("*.py")} - {"__init__"}
+    arrows = {room: set(others.split(", ")) for room, others in re.findall(r"^(\w+) -> (.*)$", page, re.M)}
+    assert arrows == {room: others for room, others in test_imports.ARROWS.items() if others}
