@@ -26,7 +26,7 @@ def world_table(records: Sequence[Mapping[str, Any]]) -> str:
     header = (
         "data set",
         "family",
-        "hard prompts",
+        "templates",
         "rows: train",
         "validation",
         "test",
@@ -68,7 +68,7 @@ def run_block(run: Mapping[str, Any]) -> str:
 
 
 def validation_table(measured: Mapping[str, Mapping[str, Any]]) -> str:
-    header = ("data set", "metric", "backbone", "chance", "majority", "lowest hard prompt", "highest")
+    header = ("data set", "metric", "backbone", "chance", "majority", "lowest template", "highest")
     rows = []
     for name, found in measured.items():
         own = found["hard_prompts"].values()
@@ -85,7 +85,8 @@ def account(pretraining: Mapping[str, Any]) -> str:
         "steps": f"{pretraining['steps']}, the first {pretraining['denoising_steps']} of span corruption alone",
         "batch": pretraining["config"]["train"]["batch_size"],
         "examples": " and ".join(
-            f"{count:,} of {kind.replace('_', ' ')}" for kind, count in pretraining["examples"].items()
+            f"{count:,} of {kind.replace('hard_prompts', 'templates')}"
+            for kind, count in pretraining["examples"].items()
         ),
         "time": f"{pretraining['seconds'] / 60:.0f} minutes on {pretraining['device']}",
         "loss at the end, nats": ", ".join(
