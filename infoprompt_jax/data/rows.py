@@ -98,6 +98,15 @@ class Rows:
         """Input tokens of `rows`, [B, length], PAD after their end."""
         return dense(self.arrays["input_tokens"], self.arrays["input_offsets"], rows, length)
 
+    def take(self, rows: np.ndarray) -> Rows:
+        """Some of the rows, in the order given; the fingerprint and the largest lengths stay those of all rows."""
+        offsets = self.arrays["input_offsets"]
+        starts = np.cumsum([0, *self.input_lengths[rows]])
+        index = np.repeat(offsets[rows] - starts[:-1], np.diff(starts)) + np.arange(starts[-1])
+        taken = {name: self.arrays[name][rows] for name in ("target_index", "choice_index", "labels")}
+        taken |= {"input_tokens": self.arrays["input_tokens"][index], "input_offsets": starts}
+        return dataclasses.replace(self, arrays=self.arrays | taken)
+
     def target_text(self, row: int) -> str:
         """The target as it was before tokenisation."""
         start, end = self.arrays["target_byte_offsets"][self.arrays["target_index"][row] :][:2]

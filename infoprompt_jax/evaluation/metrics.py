@@ -1,4 +1,4 @@
-"""Evaluation metrics in NumPy, and what is said about several templates at once.
+"""Evaluation metrics in NumPy, and their summary over several templates.
 
 The figures are scikit-learn's: `accuracy_score`, `f1_score(pos_label=1)`, `f1_score(average="macro")` and
 `matthews_corrcoef`, with 0 where a denominator is 0. All are shares (or a correlation), never per cent.
@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 
 from infoprompt_jax.errors import UserError
 
-NO_ANSWER = -1  # the prediction where scores are NaN: wrong, whatever the label, and no class of its own
+NO_ANSWER = -1  # the prediction where a score is NaN: wrong, whatever the label, and no class of its own
 
 
 def answers(scores: np.ndarray) -> np.ndarray:
@@ -73,9 +73,14 @@ def matthews(predictions: ArrayLike, labels: ArrayLike) -> float:
 
 
 def exact_match(predictions: Sequence[str], targets: Sequence[str]) -> float:
-    """Share of the texts that equal their target but for outer white space and case, which some vocabularies fold."""
+    """Share of the texts that equal their target in `normal_form`."""
     pairs = list(zip(predictions, targets, strict=True))
-    return sum(prediction.strip().casefold() == target.strip().casefold() for prediction, target in pairs) / len(pairs)
+    return sum(normal_form(prediction) == normal_form(target) for prediction, target in pairs) / len(pairs)
+
+
+def normal_form(text: str) -> str:
+    """The text as exact match compares it: without outer white space and case, which some vocabularies fold."""
+    return text.strip().casefold()
 
 
 METRICS: dict[str, Callable[..., float]] = {

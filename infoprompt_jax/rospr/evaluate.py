@@ -27,6 +27,7 @@ from infoprompt_jax.data import p3
 from infoprompt_jax.data.families import answer_format, family, same_choices
 from infoprompt_jax.errors import Stopped, UserError
 from infoprompt_jax.evaluation import metrics
+from infoprompt_jax.evaluation.predictions import Predictor
 from infoprompt_jax.files import whole
 from infoprompt_jax.rospr import analysis as rospr_analysis
 from infoprompt_jax.rospr import keys, page, source_keys
@@ -36,7 +37,7 @@ from infoprompt_jax.rospr import targets as rospr_targets
 from infoprompt_jax.rospr.library import FIELD, PromptLibrary
 from infoprompt_jax.rospr.library_files import read_manifest
 from infoprompt_jax.rospr.targets import Skipped, Target
-from infoprompt_jax.rospr.zero_shot import METHODS, Instances, Mixture, Outcome, Scorer, ZeroShot
+from infoprompt_jax.rospr.zero_shot import METHODS, Instances, Mixture, Outcome, ZeroShot
 from infoprompt_jax.t5 import partition
 from infoprompt_jax.t5.backbone import Backbone
 from infoprompt_jax.training.experiment import TokenizedSplits, own_backbone
@@ -89,7 +90,7 @@ def evaluate_all(evaluation: Evaluation, targets: Sequence[Target]) -> tuple[lis
                 unfit.append(Skipped(target.name, str(error)))
                 log.info("%s is skipped: %s", target.name, error)
                 continue
-            records.append(evaluation(target, evaluated, queries))
+            records.append(evaluation.evaluate(target, evaluated, queries))
             shown = ", ".join(f"{method} {score:.4f}" for method, score in records[-1]["scores"].items())
             log.info("%d/%d %s: %s", number + 1, len(targets), target.name, shown)
     if not records:
@@ -156,8 +157,15 @@ class Evaluation:
         data = config.data
         size = config.train.eval_batch_size
         self.interrupt = Interrupt()
-        scorer = Scorer(self.backbone, size, data.buckets, data.max_input_length, config.scoring.normalize, self.heed)
-        self.zero_shot = ZeroShot(self.library, self.retriever, scorer, config.rospr)
+        predictor = Predictor(
+            self.backbone.tokenizer,
+            size,
+            data.buckets,
+            data.max_input_length,
+            config.scoring.normalize,
+            before_batch=self.heed,
+        )
+        self.zero_shot = ZeroShot(self.library, self.retriever, self.backbone, predictor, config.rospr)
         self.tokenized = TokenizedSplits(config, self.backbone)
         same = self.retriever is self.backbone
         self.retriever_tokenized = self.tokenized if same else TokenizedSplits(config, self.retriever)
@@ -172,7 +180,7 @@ class Evaluation:
         if self.interrupt.requested:
             raise Stopped("Stopped; the targets that are finished are kept, and the same command resumes.")
 
-    def __call__(self, target: Target, evaluated: Instances, queries: Instances) -> dict[str, Any]:
+    def evaluate(self, target: Target, evaluated: Instances, queries: Instances) -> dict[str, Any]:
         """The target's record, from its file where an earlier run has left it."""
         path = self.directory / f"{target.file}.json"
         made_by = self.made_by | {"rows": evaluated.rows.fingerprint, "queries": queries.rows.fingerprint}
@@ -180,7 +188,7 @@ class Evaluation:
             return kept
         metric = metrics.find_metric(target.task.metric)
         left_out = self.own_prompts(target)
-        outcome = self.zero_shot(evaluated, queries, metric, left_out)
+        outcome = self.zero_shot.evaluate(evaluated, queries, metric, left_out)
         scores = {m: metric(outcome.predictions[m], evaluated.labels) for m in self.config.rospr.methods}
         record = self.described(target, evaluated, queries)
         record |= {"made_by": made_by, "left_out": left_out, "scores": scores}
@@ -268,8 +276,8 @@ class Evaluation:
             return [{"name": names[o], "weight": w} for o, w in zip(mixture.owners, mixture.weights, strict=True)]
 
         chosen: dict[str, Any] = {method: parts(mixture) for method, mixture in outcome.mixtures.items()}
-        if outcome.own_B is not None:
-            rows = collections.Counter(outcome.own_B.tolist())
+        if outcome.owners_B is not None:
+            rows = collections.Counter(outcome.owners_B.tolist())
             chosen["per_query"] = [{"name": names[o], "rows": count} for o, count in rows.most_common()]
         choices = queries.rows.max_choices
         candidates = [self.candidate(outcome, place, choices) for place in range(len(outcome.votes.owners))]

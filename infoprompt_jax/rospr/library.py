@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 from jax.sharding import Mesh
-from jax.typing import ArrayLike
+from numpy.typing import ArrayLike
 
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.files import lock, whole
@@ -240,22 +240,20 @@ class PromptLibrary:
             raise UserError("Similarities of the queries with the library's keys overflow float32: scale both down.")
         return Hits(scores_QN, self.owners_K[keys_QN], keys_QN)
 
-    def retrieve(self, queries_QR: ArrayLike, top: int = 10, interpolate: int = 1, approximate: bool = False) -> Choice:
-        """One prompt for a task: the most voted for, or the mean of the `interpolate` most voted for (INTER).
-
-        Each of the queries' hits is a vote (see `rospr`, which says how equal candidates are told apart); the weights
-        are the frequencies over their sum. Fewer candidates than asked for are all taken.
+    def retrieve(
+        self,
+        queries_QR: ArrayLike,
+        top: int = 10,
+        interpolate: int = 1,
+        approximate: bool = False,
+        exclude: Sequence[int] = (),
+    ) -> Choice:
+        """One prompt for a task, of votes by the queries' hits: `retrieval.retrieve`, which has the arguments.
 
         Raises:
           UserError: as `search`, or `interpolate` is less than 1.
         """
-        if interpolate < 1:
-            raise UserError(f"interpolate={interpolate} candidates make no prompt: choose 1 or more.")
-        hits = self.search(queries_QR, top, approximate)
-        votes = retrieval.votes(hits)
-        owners = votes.owners[:interpolate]
-        weights = retrieval.interpolation_weights(votes.frequencies[:interpolate])
-        return Choice(retrieval.interpolate(self.prompts(owners), weights), owners, weights, votes, hits)
+        return retrieval.retrieve(self, queries_QR, top, interpolate, exclude, approximate)
 
     def _queries(self, queries_QR: ArrayLike) -> np.ndarray:
         queries_QR = np.asarray(queries_QR, np.float32)

@@ -1,31 +1,35 @@
-"""RoSPr's choice of a soft prompt for an unseen task: from the keys that are found to one prompt (arXiv 2210.03029).
+"""RoSPr's choice of a soft prompt for an unseen task (arXiv 2210.03029): votes, INTER and VAR.
 
-Each query instance finds its N nearest keys, and each hit votes for the source prompt that owns the key. The most
-frequent candidate is taken, or the N' most frequent are interpolated (INTER). VAR ranks candidates by frequency over
-the variance of the answers that they lead to: a prompt that always gives the same answer is biased. An answer is its
-text where all queries share one set of answer choices, and else its position (`zero_shot.counted`). Where queries
-differ in their number of answer choices, the first are chosen more often by chance too; that much is no bias. Per
-query, every instance takes the winner of its own hits.
+    search      the N nearest keys of each query, without those of excluded source prompts
+    votes       each hit is a vote for the source prompt that owns the key; the most voted for is RoSPr's choice
+    INTER       the mean of the N' most voted for, weighted by their votes
+    VAR         ranks candidates by votes / (variance of the answers + eps): a prompt that gives most queries the same
+                answer is biased
+    per query   each query takes the winner of its own hits
 
-What is equal is told apart by rules, so that a choice can be repeated: candidates of one frequency by their summed
-similarity, the larger first, and of one similarity by their number in the library, the lower first.
+Ties are broken by rules, so that a choice can be repeated. Candidates with equal votes are ordered by their summed
+similarity, the larger first; then by their number in the library, the lower first.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
+from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from infoprompt_jax.errors import UserError
+from infoprompt_jax.evaluation.metrics import NO_ANSWER
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Hits:
-    """What Q queries found, N hits each, the most similar first."""
+    """The N nearest keys of Q queries, the most similar first."""
 
-    scores_QN: np.ndarray  # float32
+    scores_QN: np.ndarray  # float32, similarities
     owners_QN: np.ndarray  # int32, the source prompt that owns the key
     keys_QN: np.ndarray  # int32, the key's number in the library
 
@@ -41,13 +45,77 @@ class Votes:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Choice:
-    """A prompt for a task, the source prompts that it is made of with their weights (sum 1), and why."""
+    """The prompt retrieved for a task, its source prompts with their weights (sum 1), and the votes behind it."""
 
     prompt_PD: np.ndarray
     owners: np.ndarray
     weights: np.ndarray
     votes: Votes
     hits: Hits
+
+
+class Library(Protocol):
+    """What retrieval reads of a `PromptLibrary`."""
+
+    @functools.cached_property
+    def owners_K(self) -> np.ndarray: ...  # noqa: N802 (axes are capitals)
+    def search(self, queries_QR: ArrayLike, top: int = 10, approximate: bool = False) -> Hits: ...
+    def prompts(self, owners: ArrayLike) -> np.ndarray: ...
+
+
+def retrieve(
+    library: Library,
+    queries_QR: ArrayLike,
+    top: int = 10,
+    interpolate: int = 1,
+    exclude: Sequence[int] = (),
+    approximate: bool = False,
+) -> Choice:
+    """One prompt for a task: the most voted for, or the mean of the `interpolate` most voted for (INTER).
+
+    Args:
+      queries_QR: from `keys.encode_keys`, with the library's retriever.
+      top: N, hits of each query; each hit is a vote.
+      interpolate: N', source prompts in the mean; all candidates where there are fewer.
+      exclude: numbers of source prompts that get no votes, for example those trained on the task itself.
+      approximate: as in `PromptLibrary.search`.
+
+    Raises:
+      UserError: as `PromptLibrary.search`, or `interpolate` is less than 1.
+    """
+    if interpolate < 1:
+        raise UserError(f"interpolate={interpolate} candidates make no prompt: choose 1 or more.")
+    hits = search(library, queries_QR, top, exclude, approximate)
+    candidates = votes(hits)
+    owners = candidates.owners[:interpolate]
+    weights = interpolation_weights(candidates.frequencies[:interpolate])
+    return Choice(interpolated(library.prompts(owners), weights), owners, weights, candidates, hits)
+
+
+def search(
+    library: Library, queries_QR: ArrayLike, top: int, exclude: Sequence[int] = (), approximate: bool = False
+) -> Hits:
+    """The `top` nearest keys of each query that excluded source prompts do not own.
+
+    The library is searched for as many more keys as the excluded prompts own. Where the others own fewer than `top`
+    keys, each query's hits are all of them.
+
+    Raises:
+      UserError: as `PromptLibrary.search`, or nothing is left to find.
+    """
+    excluded_K = np.isin(library.owners_K, exclude)
+    excluded, total = int(excluded_K.sum()), len(excluded_K)
+    if not excluded:
+        return library.search(queries_QR, top, approximate)
+    if top < 1 or excluded == total:
+        raise UserError(
+            f"top={top} of the {total - excluded} keys that {len(exclude)} excluded source prompts leave is no hit: "
+            "choose 1 or more, and leave a source prompt."
+        )
+    hits = library.search(queries_QR, min(top + excluded, total), approximate)
+    order_QN = np.argsort(np.isin(hits.owners_QN, exclude), axis=1, kind="stable")  # the excluded ones last
+    kept_QN = order_QN[:, : min(top, total - excluded)]
+    return Hits(*(np.take_along_axis(part, kept_QN, axis=1) for part in (hits.scores_QN, hits.owners_QN, hits.keys_QN)))
 
 
 def votes(hits: Hits) -> Votes:
@@ -66,15 +134,15 @@ def per_query(hits: Hits) -> np.ndarray:
 
 
 def nearest(hits: Hits, owner: int, count: int = 3) -> list[tuple[int, int, float]]:
-    """Why a candidate was voted for: its `count` most similar keys as (key, the query nearest to it, score)."""
+    """The `count` most similar keys of a candidate, each as (key, the query nearest to it, similarity)."""
     places = np.argwhere(hits.owners_QN == owner)
     scores = hits.scores_QN[tuple(places.T)]
-    found: dict[int, tuple[int, int, float]] = {}
+    by_key: dict[int, tuple[int, int, float]] = {}
     for place in np.argsort(-scores, kind="stable"):
         query, rank = places[place]
         key = int(hits.keys_QN[query, rank])
-        found.setdefault(key, (key, int(query), float(scores[place])))
-    return list(found.values())[:count]
+        by_key.setdefault(key, (key, int(query), float(scores[place])))
+    return list(by_key.values())[:count]
 
 
 def interpolation_weights(scores: ArrayLike) -> np.ndarray:
@@ -83,24 +151,41 @@ def interpolation_weights(scores: ArrayLike) -> np.ndarray:
     return scores / scores.sum()
 
 
-def interpolate(prompts_NPD: np.ndarray, weights_N: ArrayLike) -> np.ndarray:
-    """E = sum_i w_i E_i, summed in float64, as float32 [P, D]."""
+def interpolated(prompts_NPD: np.ndarray, weights_N: ArrayLike) -> np.ndarray:
+    """INTER: E = sum_i w_i E_i, summed in float64, as float32 [P, D]."""
     return np.einsum("NPD,N->PD", prompts_NPD, np.asarray(weights_N, np.float64)).astype(np.float32)
 
 
-def answer_variance(predictions: ArrayLike, choices: ArrayLike) -> np.ndarray:
-    """How unevenly answers fall on the answer choices, beyond what the queries' numbers of choices make them.
+def comparable_answers(answers_NQ: np.ndarray, shared_QC: np.ndarray | None) -> np.ndarray:
+    """Answers as VAR counts them: by their text where all queries share one set of choices, else by their position.
 
-    With C_q choices for query q, answers that fall evenly choose the c-th in a share expected_c = mean over q of
-    [c < C_q] / C_q; where all have C, that is 1 / C, the mean of the fractions, and the result is their variance.
+    Queries may have the same choices in different orders, as BIG-bench's do. A prompt that always gives one of them
+    then answers at every position, and only the text shows its bias.
+
+    Args:
+      answers_NQ: positions of the chosen answers, or `NO_ANSWER`.
+      shared_QC: `Rows.shared_choices` of the queries: the number of each choice among the first query's, or None.
+    """
+    if shared_QC is None:
+        return answers_NQ
+    number_NQ = shared_QC[np.arange(len(shared_QC)), answers_NQ]
+    return np.where(answers_NQ == NO_ANSWER, NO_ANSWER, number_NQ)
+
+
+def answer_variance(predictions: ArrayLike, choices: ArrayLike) -> np.ndarray:
+    """How far the answers to Q queries are from an even spread over the answer choices; 0 = no bias.
+
+    Where all queries have C choices, it is the variance of the C fractions of queries that chose each (RoSPr, VAR).
+    Where they differ in their numbers of choices, the first choices are chosen more often by chance. Query q then
+    expects each of its C_q choices with 1 / C_q, and deviations are taken from expected_c, the mean over the queries.
 
     Args:
       predictions: numbers of the chosen answers in [0, C_q), any leading axes and Q: [Q] or [candidates, Q].
       choices: the numbers of answer choices C_q, [Q], or one number for all.
 
     Returns:
-      The mean over the C = max C_q answers of (fraction of queries that chose it - expected)**2: 0 where all are chosen
-      as often as expected, with constant C (C - 1) / C**2 where one always is.
+      The mean over the C = max C_q answers of (fraction of queries that chose it - expected)**2. With constant C the
+      largest value is (C - 1) / C**2, where one answer is always chosen.
     """
     predictions_NQ = np.asarray(predictions)
     choices_Q1 = np.broadcast_to(choices, predictions_NQ.shape[-1:])[:, None]
@@ -111,7 +196,7 @@ def answer_variance(predictions: ArrayLike, choices: ArrayLike) -> np.ndarray:
 
 
 def variance_scores(frequencies: ArrayLike, variances: ArrayLike, eps: float) -> np.ndarray:
-    """VAR: score = frequency / (variance + eps), of candidates in the order given.
+    """The VAR score of each candidate: frequency / (variance + eps).
 
     Raises:
       UserError: eps is not positive; a candidate without any bias would divide by it.

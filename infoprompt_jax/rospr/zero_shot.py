@@ -1,39 +1,37 @@
-"""RoSPr on one target: retrieve, choose, and rank answers with every way of choosing (arXiv 2210.03029).
+"""RoSPr on one evaluation task: retrieve source prompts, and rank answers with every method (arXiv 2210.03029).
 
-Q unlabelled instances vote for source prompts. The methods are the ways to make a prompt of the votes:
+Q unlabelled queries vote for source prompts. A method makes a prompt of the votes:
 
-    none        the hard prompt alone              var        the best of the N' first candidates by votes / variance
-    rospr       the most voted for                 inter_var  those N' mixed, with these scores as weights
-    inter       the N' most voted for, mixed       per_query  for every row the prompt that its own hits vote for
-    oracle      the best of all source prompts, found by the labels: an upper bound for one prompt, no method
+    none        no soft prompt                         var        of the N' most voted for the best by VAR's score
+    rospr       the most voted for                     inter_var  those N', weighted by VAR's score
+    inter       the N' most voted for, weighted        per_query  for each row the winner of the row's own votes
+    oracle      the best source prompt by the labels: an upper bound for a single source prompt, and no method
 
-For the oracle every source prompt answers every row. These answers are kept, and whatever takes one source prompt as it
-is reads them; without it only the prompts that are needed are scored.
+With the oracle every source prompt answers every row. These answers are kept, and a method that takes a single source
+prompt reads them. Without the oracle only the prompts that a method takes are scored.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
-import jax
-import jax.numpy as jnp
 import ml_collections
 import numpy as np
 from jax.typing import ArrayLike
 
-from infoprompt_jax.data.batches import Batch, Shapes, bucket_lengths, complete
+from infoprompt_jax.data.batches import complete
 from infoprompt_jax.data.rows import Rows
-from infoprompt_jax.evaluation import metrics
+from infoprompt_jax.evaluation.predictions import Models, Predictor, Prompted
 from infoprompt_jax.rospr import retrieval, source_keys
 from infoprompt_jax.rospr.library import PromptLibrary
-from infoprompt_jax.rospr.retrieval import Hits, Votes
+from infoprompt_jax.rospr.retrieval import Choice, Hits, Votes
 from infoprompt_jax.t5.backbone import Backbone
 
 log = logging.getLogger(__name__)
 
-PromptsAt = Callable[[np.ndarray], Sequence[ArrayLike | None]]  # places in a list of rows -> N prompts for them
 METHODS = ("none", "rospr", "inter", "var", "inter_var", "per_query", "oracle")
 
 
@@ -45,27 +43,19 @@ class Instances:
     retriever_rows: Rows
     numbers: np.ndarray
 
+    @functools.cached_property
+    def taken(self) -> Rows:
+        """The rows `numbers` alone, in the backbone's tokens."""
+        return self.rows.take(self.numbers)
+
     @property
     def labels(self) -> np.ndarray:
         return self.rows.labels[self.numbers]
 
 
-def counted(answers_NQ: np.ndarray, instances: Instances) -> np.ndarray:
-    """Answers as VAR counts them: by text where all instances share one set of choices, else by position.
-
-    Rows may have the same choices in an order of their own, as BIG-bench's do; a prompt that always gives one of them
-    gives it at every position. Texts are numbered as in the first instance.
-    """
-    number_QC = instances.rows.shared_choices(instances.numbers)
-    if number_QC is None:
-        return answers_NQ
-    number_NQ = number_QC[np.arange(len(number_QC)), answers_NQ]
-    return np.where(answers_NQ == metrics.NO_ANSWER, metrics.NO_ANSWER, number_NQ)
-
-
 @dataclasses.dataclass(frozen=True)
 class Mixture:
-    """Source prompts by their numbers in the library, with weights that sum to 1; of none of them, no prompt."""
+    """Source prompts by their numbers in the library, with weights that sum to 1; empty = no prompt."""
 
     owners: tuple[int, ...] = ()
     weights: tuple[float, ...] = ()
@@ -73,12 +63,12 @@ class Mixture:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Candidates:
-    """The N' most voted for, and what they answered the queries."""
+    """The N' most voted for, with the bias of their answers to the queries; empty arrays where no method needs it."""
 
     owners: np.ndarray
-    answers_NQ: np.ndarray  # `counted`
+    answers_NQ: np.ndarray  # as `retrieval.comparable_answers` counts them
     variances: np.ndarray
-    scores: np.ndarray  # frequency / (variance + eps)
+    scores: np.ndarray  # VAR's: frequency / (variance + eps)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -90,177 +80,121 @@ class Outcome:
     hits: Hits
     votes: Votes
     candidates: Candidates
-    own_B: np.ndarray | None  # the source prompt of each row, where asked for
-    table_MB: np.ndarray | None  # every source prompt's answers, where asked for
+    owners_B: np.ndarray | None  # the source prompt of each row, with per_query
+    table_MB: np.ndarray | None  # every source prompt's answers, with the oracle
     query_keys_QR: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Scorer:
-    """Rank classification of tokenised rows, with soft prompts given by their values."""
-
-    backbone: Backbone
-    batch_size: int
-    buckets: Sequence[int]
-    max_input_length: int
-    normalize: str = "none"
-    check: Callable[[], None] = lambda: None  # called before every batch; what it raises ends the scoring
-
-    def with_each(self, rows: Rows, numbers: np.ndarray, prompts: Sequence[ArrayLike | None]) -> np.ndarray:
-        """The answers [N, B] to rows `numbers` [B] with each of N prompts [P, D], or none; NaN is `NO_ANSWER`."""
-        if not prompts:
-            return np.empty((0, len(numbers)), np.int32)
-        placed = [None if prompt is None else jnp.asarray(prompt) for prompt in prompts]  # once for all batches
-        return self._answers(rows, numbers, lambda _: placed)
-
-    def with_own(self, rows: Rows, numbers: np.ndarray, prompts: Callable[[np.ndarray], ArrayLike]) -> np.ndarray:
-        """The answers [B] to rows `numbers` [B]; `prompts` gives the values [b, P, D] of those at some places of B."""
-        return self._answers(rows, numbers, lambda places: [prompts(places)])[0]
-
-    def scores(self, rows: Rows, numbers: np.ndarray, prompts: PromptsAt) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Batch by batch, places [b] among `numbers` and log-probabilities [N, b, C] of the answer choices there."""
-        for places, batch in self._batches(rows, numbers):
-            inputs, choices = batch["inputs"], batch["choices"]
-            found = [self.backbone.score(inputs, choices, prompt, self.normalize) for prompt in prompts(places)]
-            yield places, np.stack(jax.device_get(found))
-
-    def _answers(self, rows: Rows, numbers: np.ndarray, prompts: PromptsAt) -> np.ndarray:
-        found = [(places, metrics.answers(scores_NbC)) for places, scores_NbC in self.scores(rows, numbers, prompts)]
-        order, answers = zip(*found, strict=True)
-        answers_NB = np.empty((len(answers[0]), len(numbers)), np.int32)
-        answers_NB[:, np.concatenate(order)] = np.concatenate(answers, axis=1)
-        if unanswered := np.count_nonzero(answers_NB == metrics.NO_ANSWER):
-            # One source prompt that overflows is no reason to end the evaluation of the others.
-            log.warning(
-                "%s: the scores of %d answers are NaN; they count as wrong. backbone.dtype='float32' may help.",
-                rows.name,
-                unanswered,
-            )
-        return answers_NB
-
-    def _batches(self, rows: Rows, numbers: np.ndarray) -> Iterator[tuple[np.ndarray, Batch]]:
-        """Places among `numbers`, short inputs first, with their rows; repetitions fill up the last batch."""
-        shapes = Shapes.of([rows], self.buckets, self.max_input_length)
-        order = np.argsort(rows.input_lengths[numbers], kind="stable")
-        for start in range(0, len(order), self.batch_size):
-            self.check()
-            places = np.resize(order[start : start + self.batch_size], self.batch_size)
-            longest = rows.input_lengths[numbers[places]].max()
-            length = int(bucket_lengths(longest, shapes.buckets))
-            yield places, rows.gather(numbers[places], length, shapes.target_length, shapes.choices)
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
 class ZeroShot:
-    """How targets are evaluated: the library, what finds prompts in it and what answers; `settings` is config.rospr."""
+    """How tasks are evaluated: the library, the retriever that finds prompts in it, and the backbone that answers."""
 
     library: PromptLibrary
     retriever: Backbone
-    scorer: Scorer
-    settings: ml_collections.ConfigDict
+    backbone: Backbone
+    predictor: Predictor
+    settings: ml_collections.ConfigDict  # config.rospr
 
-    def __call__(
+    def evaluate(
         self,
         evaluated: Instances,
         queries: Instances,
         metric: Callable[[np.ndarray, np.ndarray], float],
-        left_out: Sequence[int] = (),
+        exclude: Sequence[int] = (),
     ) -> Outcome:
         """Predictions of the methods in `settings.methods`.
 
         Args:
           metric: of predictions and labels, for the oracle.
-          left_out: source prompts, not all, that no method may take.
+          exclude: source prompts, not all, that no method may take.
         """
-        methods = self.settings.methods
+        methods, top = self.settings.methods, self.settings.top
         query_keys_QR = self.encode(queries)
-        hits = self.search(query_keys_QR, left_out)
-        votes = retrieval.votes(hits)
-        candidates = self.candidates(votes, queries)
-        mixtures = self.mixtures(votes, candidates)
-        table_MB = own_B = None
+        choice = retrieval.retrieve(self.library, query_keys_QR, top, self.settings.interpolate, exclude)
+        candidates = self.candidates(choice, queries)
+        mixtures = self.mixtures(choice, candidates)
+        table_MB = owners_B = None
         if "oracle" in methods:
-            every = list(self.library.prompts_MPD)
-            table_MB = self.scorer.with_each(evaluated.rows, evaluated.numbers, every)
+            table_MB = self.answers_with_each(evaluated, list(self.library.prompts_MPD))
             scores_M = np.array([metric(answers_B, evaluated.labels) for answers_B in table_MB])
-            scores_M[list(left_out)] = -np.inf
+            scores_M[list(exclude)] = -np.inf
             mixtures["oracle"] = Mixture((int(np.argmax(scores_M)),), (1.0,))
         mixtures = {method: mixtures[method] for method in methods if method in mixtures}
         predictions = self.predictions(mixtures, evaluated, table_MB)
         if "per_query" in methods:
-            own_B = retrieval.per_query(self.search(self.encode(evaluated), left_out))
-            predictions["per_query"] = self.own_predictions(own_B, evaluated, table_MB)
-        return Outcome(predictions, mixtures, hits, votes, candidates, own_B, table_MB, query_keys_QR)
-
-    def search(self, queries_QR: np.ndarray, left_out: Sequence[int]) -> Hits:
-        """The library's hits without those of some source prompts: as many more are asked for as these have keys.
-
-        Where the others have fewer than `top` keys, each query's hits are all of them.
-        """
-        top, owners_K = self.settings.top, self.library.owners_K
-        more = int(np.isin(owners_K, left_out).sum())
-        hits = self.library.search(queries_QR, min(top + more, len(owners_K)) if more else top)
-        others_first = np.argsort(np.isin(hits.owners_QN, left_out), axis=1, kind="stable")
-        kept = others_first[:, : min(top, len(owners_K) - more)]
-        return Hits(
-            *(np.take_along_axis(part, kept, axis=1) for part in (hits.scores_QN, hits.owners_QN, hits.keys_QN))
-        )
+            owners_B = retrieval.per_query(retrieval.search(self.library, self.encode(evaluated), top, exclude))
+            predictions["per_query"] = self.predictions_by_row(owners_B, evaluated, table_MB)
+        return Outcome(predictions, mixtures, choice.hits, choice.votes, candidates, owners_B, table_MB, query_keys_QR)
 
     def encode(self, instances: Instances) -> np.ndarray:
-        """Keys [B, R], by the function that has made the library's."""
+        """Keys [B, R], by the function that makes the library's keys."""
         rows = instances.retriever_rows
-        return source_keys.encode(
-            self.retriever, rows, instances.numbers, complete(self.scorer.buckets, rows.max_input_length)
-        )
+        buckets = complete(self.predictor.buckets, rows.max_input_length)
+        return source_keys.encode(self.retriever, rows, instances.numbers, buckets)
 
-    def candidates(self, votes: Votes, queries: Instances) -> Candidates:
-        """The first N' with the bias of their answers (methods: RoSPr, VAR); answered only where a method asks."""
-        owners = votes.owners[: self.settings.interpolate]
+    def answers_with_each(self, instances: Instances, prompts: Sequence[ArrayLike | None]) -> np.ndarray:
+        """The answers [N, B] of each of N prompts [P, D], or none; `metrics.NO_ANSWER` where a score is NaN."""
+        if not prompts:
+            return np.empty((0, len(instances.numbers)), np.int32)
+        return self._answers(instances, Prompted.with_each(self.backbone, prompts))
+
+    def _answers(self, instances: Instances, models: Models) -> np.ndarray:
+        predictions = [of_task for (of_task,) in self.predictor.predict(models, [[instances.taken]])]
+        if unanswered := sum(one.unanswered for one in predictions):
+            # One source prompt that overflows is no reason to end the evaluation of the others.
+            log.warning(
+                "%s: the scores of %d answers are NaN; they count as wrong. backbone.dtype='float32' may help.",
+                instances.rows.name,
+                unanswered,
+            )
+        return np.stack([one.predicted for one in predictions])
+
+    def candidates(self, choice: Choice, queries: Instances) -> Candidates:
+        """The first N' with the bias of their answers (RoSPr, VAR); scored only where a method needs it."""
+        owners = choice.owners
         if not {"var", "inter_var"} & set(self.settings.methods):
             return Candidates(owners, np.empty((0, 0), np.int32), np.empty(0), np.empty(0))
-        answers_NQ = self.scorer.with_each(queries.rows, queries.numbers, list(self.library.prompts(owners)))
-        answers_NQ = counted(answers_NQ, queries)
+        answers_NQ = self.answers_with_each(queries, list(self.library.prompts(owners)))
+        answers_NQ = retrieval.comparable_answers(answers_NQ, queries.rows.shared_choices(queries.numbers))
         variances = retrieval.answer_variance(answers_NQ, queries.rows.choice_counts(queries.numbers))
-        scores = retrieval.variance_scores(votes.frequencies[: len(owners)], variances, self.settings.eps)
+        scores = retrieval.variance_scores(choice.votes.frequencies[: len(owners)], variances, self.settings.eps)
         return Candidates(owners, answers_NQ, variances, scores)
 
-    def mixtures(self, votes: Votes, candidates: Candidates) -> dict[str, Mixture]:
+    def mixtures(self, choice: Choice, candidates: Candidates) -> dict[str, Mixture]:
         """What each method makes of the votes, for those that have one prompt for all rows."""
-        owners = tuple(candidates.owners.tolist())
-        by_votes = retrieval.interpolation_weights(votes.frequencies[: len(owners)])
-        made = {
+        owners = tuple(choice.owners.tolist())
+        by_method = {
             "none": Mixture(),
             "rospr": Mixture(owners[:1], (1.0,)),
-            "inter": Mixture(owners, tuple(by_votes.tolist())),
+            "inter": Mixture(owners, tuple(choice.weights.tolist())),
         }
         if len(candidates.scores):
             by_score = retrieval.interpolation_weights(candidates.scores)
-            made["var"] = Mixture((owners[int(np.argmax(candidates.scores))],), (1.0,))
-            made["inter_var"] = Mixture(owners, tuple(by_score.tolist()))
-        return made
+            by_method["var"] = Mixture((owners[int(np.argmax(candidates.scores))],), (1.0,))
+            by_method["inter_var"] = Mixture(owners, tuple(by_score.tolist()))
+        return by_method
 
     def prompt(self, mixture: Mixture) -> np.ndarray | None:
         """The value [P, D]."""
         if not mixture.owners:
             return None
-        return retrieval.interpolate(self.library.prompts(np.array(mixture.owners)), mixture.weights)
+        return retrieval.interpolated(self.library.prompts(np.array(mixture.owners)), mixture.weights)
 
     def predictions(
         self, mixtures: dict[str, Mixture], evaluated: Instances, table_MB: np.ndarray | None
     ) -> dict[str, np.ndarray]:
-        """The answers [B] by method; what several methods have in common is scored once."""
+        """The answers [B] by method; a mixture that several methods share is scored once."""
         answers: dict[Mixture, np.ndarray] = {}
         if table_MB is not None:
             answers = {m: table_MB[m.owners[0]] for m in mixtures.values() if len(m.owners) == 1}
-        wanted = [mixture for mixture in dict.fromkeys(mixtures.values()) if mixture not in answers]
-        found = self.scorer.with_each(evaluated.rows, evaluated.numbers, [self.prompt(m) for m in wanted])
-        answers |= dict(zip(wanted, found, strict=True))
+        missing = [mixture for mixture in dict.fromkeys(mixtures.values()) if mixture not in answers]
+        scored = self.answers_with_each(evaluated, [self.prompt(mixture) for mixture in missing])
+        answers |= dict(zip(missing, scored, strict=True))
         return {method: answers[mixture] for method, mixture in mixtures.items()}
 
-    def own_predictions(self, own_B: np.ndarray, evaluated: Instances, table_MB: np.ndarray | None) -> np.ndarray:
-        """The answers [B] of each row's own source prompt."""
+    def predictions_by_row(self, owners_B: np.ndarray, evaluated: Instances, table_MB: np.ndarray | None) -> np.ndarray:
+        """The answers [B] of rows that each have a source prompt of their own."""
         if table_MB is not None:
-            return table_MB[own_B, np.arange(len(own_B))]
-        return self.scorer.with_own(
-            evaluated.rows, evaluated.numbers, lambda places: self.library.prompts(own_B[places])
-        )
+            return table_MB[owners_B, np.arange(len(owners_B))]
+        prompts = Prompted(self.backbone, lambda places: [self.library.prompts(owners_B[places])])
+        return self._answers(evaluated, prompts)[0]

@@ -30,7 +30,7 @@ def evaluate(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str])
     trainable = fleet.inference(experiment.initial_state().trainable)
     # Before the directory is claimed: where scores are NaN, the mended config may have it.
     evaluator = experiment.evaluator
-    results = {name: evaluator(trainable, split, strict=True) for name, split in experiment.splits.items()}
+    results = {name: evaluator.evaluate(trainable, split, strict=True) for name, split in experiment.splits.items()}
     with directory.claim():
         log = MetricsLog.resume(directory.path / "metrics.jsonl", -1, config.train.tensorboard)
         for member, values in zip(experiment.members, results["eval"], strict=True):

@@ -146,7 +146,9 @@ class Run:
         if step <= self.evaluated:
             return
         started = self.active
-        results = self.experiment.evaluator(fleet.inference(self.state.trainable), self.experiment.splits["eval"])
+        results = self.experiment.evaluator.evaluate(
+            fleet.inference(self.state.trainable), self.experiment.splits["eval"]
+        )
         norms = prompt_norms(self.state.trainable)
         chosen = [main_metric(self.experiment, m) for m in range(len(results))]
         for member, active, result, norm in zip(self.experiment.members, started, results, norms, strict=True):
@@ -172,7 +174,7 @@ class Run:
         experiment, path = self.experiment, self.workdir.path
         tested = [{} for _ in experiment.members]
         if "test" in experiment.splits:
-            tested = experiment.evaluator(self.state.best, experiment.splits["test"])
+            tested = experiment.evaluator.evaluate(self.state.best, experiment.splits["test"])
         best_steps = np.asarray(self.state.best_step).tolist()
         last_steps = [self.log.last_step(member.name, "eval/") for member in experiment.members]
         best = [self.log.at(m.name, step, "eval/") for m, step in zip(experiment.members, best_steps, strict=True)]
@@ -215,7 +217,9 @@ class Run:
         unprompted, evaluator = experiment.unprompted(), experiment.evaluator
         found = {
             "most frequent answer": {name: evaluator.majority(split) for name, split in experiment.splits.items()},
-            "no prompt": {name: evaluator(unprompted, split, warn=False) for name, split in experiment.splits.items()},
+            "no prompt": {
+                name: evaluator.evaluate(unprompted, split, warn=False) for name, split in experiment.splits.items()
+            },
         }
         return [
             {"name": name, "best": metrics.mean(results["eval"])}

@@ -55,7 +55,7 @@ def test_each_member_is_judged_by_its_own_predictions_on_its_own_rows(
     model: tiny.Backbone, tmp_path: pathlib.Path
 ) -> None:
     """Five rows and one in batches of four: what fills a batch up does not count."""
-    found = evaluator(model, [NO, YES])(None, split(tmp_path, model, {"a": [0, 0, 0, 1, 1]}, {"a": [1]}))
+    found = evaluator(model, [NO, YES]).evaluate(None, split(tmp_path, model, {"a": [0, 0, 0, 1, 1]}, {"a": [1]}))
     assert [member["accuracy"] for member in found] == [0.6, 1.0]
     assert found[0]["macro_f1"] == pytest.approx(0.375)
 
@@ -70,7 +70,7 @@ def test_the_most_frequent_answer(model: tiny.Backbone, tmp_path: pathlib.Path) 
 
 def test_hard_prompts_are_averaged_and_their_spread_is_told(model: tiny.Backbone, tmp_path: pathlib.Path) -> None:
     data = split(tmp_path, model, {"a": [0, 0, 0, 0], "b": [1], "c": [1, 1, 0, 0]})
-    (found,) = evaluator(model, [NO])(None, data)
+    (found,) = evaluator(model, [NO]).evaluate(None, data)
     accuracies = {name: value for name, value in found.items() if name.startswith("accuracy")}
     spread = {"accuracy": 0.5, "accuracy_median": 0.5, "accuracy_q25": 0.25, "accuracy_q75": 0.75}
     assert accuracies == spread | {"accuracy/data:a": 1.0, "accuracy/data:b": 0.0, "accuracy/data:c": 0.5}
@@ -78,7 +78,7 @@ def test_hard_prompts_are_averaged_and_their_spread_is_told(model: tiny.Backbone
 
 
 def test_only_the_first_rows_count_under_a_limit(model: tiny.Backbone, tmp_path: pathlib.Path) -> None:
-    (found,) = evaluator(model, [NO], limit=2)(None, split(tmp_path, model, {"a": [0, 1, 1, 1]}))
+    (found,) = evaluator(model, [NO], limit=2).evaluate(None, split(tmp_path, model, {"a": [0, 1, 1, 1]}))
     assert found["accuracy"] == 0.5
 
 
@@ -87,18 +87,18 @@ def test_scores_are_normalised_once(
     normalize: str, accuracy: float, model: tiny.Backbone, tmp_path: pathlib.Path
 ) -> None:
     data = split(tmp_path, model, {"a": [0, 0]})
-    (found,) = evaluator(model, [[-3.0, -7.0]], normalize=normalize)(None, data)
+    (found,) = evaluator(model, [[-3.0, -7.0]], normalize=normalize).evaluate(None, data)
     assert found["accuracy"] == accuracy
     # A division by the length's square would prefer the long choice.
-    (found,) = evaluator(model, [[-3.0, -14.0]], normalize=normalize)(None, data)
+    (found,) = evaluator(model, [[-3.0, -14.0]], normalize=normalize).evaluate(None, data)
     assert found["accuracy"] == 1.0
 
 
 def test_a_collapse_is_told(model: tiny.Backbone, tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
-        evaluator(model, [NO])(None, split(tmp_path, model, {"a": [0, 0]}))
+        evaluator(model, [NO]).evaluate(None, split(tmp_path, model, {"a": [0, 0]}))
         assert not caplog.records
-        evaluator(model, [NO])(None, split(tmp_path, model, {"a": [0, 1], "b": [0, 0]}))
+        evaluator(model, [NO]).evaluate(None, split(tmp_path, model, {"a": [0, 1], "b": [0, 0]}))
     assert "1 of 2 evaluations predict one class alone although labels differ (data:a: always choice 0)" in caplog.text
 
 
@@ -106,12 +106,12 @@ def test_nan_is_no_answer(model: tiny.Backbone, tmp_path: pathlib.Path, caplog: 
     """Not even the first; said once, and an error where nothing else is evaluated that it would end."""
     data = split(tmp_path, model, {"a": [0, 0, 1], "b": [0]}, {"a": [0, 0, 1], "b": [0]})
     with caplog.at_level(logging.WARNING):
-        found = evaluator(model, [NAN, NO])(None, data)
+        found = evaluator(model, [NAN, NO]).evaluate(None, data)
     assert [member["accuracy"] for member in found] == [0.0, pytest.approx((2 / 3 + 1) / 2)]
     told = [record.getMessage() for record in caplog.records if "NaN" in record.getMessage()]
     assert len(told) == 1 and "scores of 4 rows are NaN (data:a and 1 more tasks); they count as wrong" in told[0]
     with pytest.raises(UserError, match=r"scores of 4 rows are NaN \(data:a .*backbone\.dtype='float32'"):
-        evaluator(model, [NAN, NO])(None, data, strict=True)
+        evaluator(model, [NAN, NO]).evaluate(None, data, strict=True)
 
 
 def test_free_text_is_generated_and_compared(model: tiny.Backbone, tmp_path: pathlib.Path) -> None:
@@ -122,4 +122,4 @@ def test_free_text_is_generated_and_compared(model: tiny.Backbone, tmp_path: pat
     says_red = np.zeros((1, 4, 8), np.int32)
     says_red[..., :4] = [*model.tokenizer.encode(["red"])[0], 1]
     program = SimpleNamespace(generate=lambda trainable, frozen, batch, max_length: says_red)
-    assert Evaluator(program, model, 4, (16,), 16)(None, data) == [{"exact_match": 0.5}]
+    assert Evaluator(program, model, 4, (16,), 16).evaluate(None, data) == [{"exact_match": 0.5}]

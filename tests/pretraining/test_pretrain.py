@@ -17,7 +17,7 @@ from flax import nnx
 
 from infoprompt_jax import jobs, settings
 from infoprompt_jax.errors import Stopped, UserError
-from infoprompt_jax.pretraining import mixture, pretrain, validation
+from infoprompt_jax.pretraining import mixture, pretrain
 from infoprompt_jax.t5 import hub
 from infoprompt_jax.t5.backbone import load_backbone
 from infoprompt_jax.t5.model import T5
@@ -213,7 +213,6 @@ def test_validation_has_what_guessing_gets(directory: pathlib.Path, run: pathlib
     assert colours["chance"] == pytest.approx(1 / 3) and colours["majority"] == pytest.approx(most)
     assert colours["value"] == pytest.approx(np.mean(list(colours["hard_prompts"].values())))
     assert (copies["metric"], copies["chance"], copies["rows"]) == ("exact_match", 0.0, 24)
-    assert validation.majority([(0, "a"), (0, "b"), (0, "a")]) == pytest.approx(2 / 3)
 
 
 def test_the_job_shows_a_finished_run(directory: pathlib.Path, run: pathlib.Path) -> None:

@@ -21,6 +21,7 @@ from infoprompt_jax import jobs
 from infoprompt_jax.command_line import read_config
 from infoprompt_jax.errors import Stopped, UserError
 from infoprompt_jax.evaluation import metrics
+from infoprompt_jax.evaluation.predictions import Prompted
 from infoprompt_jax.prompts.saved import Prompt
 from infoprompt_jax.rospr import evaluate, keys, retrieval, targets
 from infoprompt_jax.rospr.evaluate import Evaluation
@@ -51,7 +52,7 @@ def outcome(config: ml_collections.ConfigDict, directory: pathlib.Path) -> tuple
     """Of the first target, with the labels."""
     evaluation = Evaluation(config, directory)
     evaluated, queries = evaluation.instances(targets.find(config)[0][0])
-    return evaluation.zero_shot(evaluated, queries, metrics.accuracy), evaluated.labels, evaluation
+    return evaluation.zero_shot.evaluate(evaluated, queries, metrics.accuracy), evaluated.labels, evaluation
 
 
 def test_with_one_source_prompt_all_methods_are_one(
@@ -68,7 +69,7 @@ def test_each_row_has_its_own_prompt(model: tiny.Backbone, folder: pathlib.Path,
     config = configure(folder, random_library(tmp_path / "library", model, 6))
     found, _, evaluation = outcome(config, tmp_path)
     without, _, _ = outcome(configure(folder, config.rospr.library, rospr__methods=("per_query",)), tmp_path)
-    assert len(set(found.own_B.tolist())) > 1
+    assert len(set(found.owners_B.tolist())) > 1
     evaluated, _ = evaluation.instances(targets.find(config)[0][0])
     expected = []
     for row in evaluated.numbers:
@@ -93,7 +94,7 @@ def test_what_is_left_out_might_as_well_not_be_there(
     config = configure(folder, random_library(tmp_path / "library", model, 6))
     evaluation = Evaluation(config, tmp_path)
     instances = evaluation.instances(targets.find(config)[0][0])
-    found = evaluation.zero_shot(*instances, metrics.accuracy, left_out=[0, 3])
+    found = evaluation.zero_shot.evaluate(*instances, metrics.accuracy, exclude=[0, 3])
     np.testing.assert_array_equal(found.hits.owners_QN, np.array(others)[expected.hits.owners_QN])
     for method in METHODS:
         np.testing.assert_array_equal(found.predictions[method], expected.predictions[method], err_msg=method)
@@ -109,7 +110,7 @@ def test_a_target_has_no_prompts_of_its_own(model: tiny.Backbone, folder: pathli
     (target, *_), _ = targets.find(config)
     evaluation = Evaluation(config, tmp_path / "targets")
     assert evaluation.own_prompts(target) == [0, 2]
-    record = evaluation(target, *evaluation.instances(target))
+    record = evaluation.evaluate(target, *evaluation.instances(target))
     assert {candidate["owner"] for candidate in record["candidates"]} == {1}
     shutil.rmtree(path)
     PromptLibrary.create(path, keys.model(model), keys.model(model), sources[::2], mesh=model.mesh)
@@ -143,7 +144,7 @@ def test_var_prefers_what_is_not_biased(model: tiny.Backbone, folder: pathlib.Pa
     many, _, evaluation = outcome(config, tmp_path)
     _, queries = evaluation.instances(targets.find(config)[0][0])
     prompts = [prompt(m, width) for m in range(24)]
-    answers = evaluation.zero_shot.scorer.with_each(queries.rows, queries.numbers, prompts)
+    answers = evaluation.zero_shot.answers_with_each(queries, prompts)
     variances = retrieval.answer_variance(answers, 2)
     biased, even = int(np.argmax(variances)), int(np.argmin(variances))
     assert variances[biased] > variances[even] + 0.05
@@ -165,14 +166,14 @@ def test_a_stopped_run_resumes(
     config = configure(folder, random_library(tmp_path / "library", model, 3))
     table = jobs.run(config, str(tmp_path / "whole"))
     assert "generated/words" in table and "INTER+VAR" in table
-    evaluate_one = Evaluation.__call__
+    evaluate_one = Evaluation.evaluate
 
     def then_stop(self: Evaluation, *arguments: Any) -> dict[str, Any]:
         record = evaluate_one(self, *arguments)
         os.kill(os.getpid(), signal.SIGTERM)
         return record
 
-    monkeypatch.setattr(Evaluation, "__call__", then_stop)
+    monkeypatch.setattr(Evaluation, "evaluate", then_stop)
     with pytest.raises(Stopped, match="the targets that are finished are kept"):
         jobs.run(config, str(tmp_path / "stopped"))
     monkeypatch.undo()
@@ -329,10 +330,11 @@ def test_scores_are_those_of_a_forward_pass_per_choice(
     })  # fmt: skip
     evaluation = Evaluation(config, tmp_path)
     evaluated, _ = evaluation.instances(targets.find(config)[0][0])
-    prompts, rows = [None, *evaluation.library.prompts_MPD], evaluated.rows
-    ((places, scores_NBC),) = evaluation.zero_shot.scorer.scores(rows, evaluated.numbers, lambda _: prompts)
-    lengths = int(rows.input_lengths.max()), rows.max_target_length
-    batch = rows.gather(places, *lengths, rows.max_choices)
+    prompts = [None, *evaluation.library.prompts_MPD]
+    predictor = evaluation.zero_shot.predictor
+    (only,) = predictor.batches([[evaluated.taken]])
+    scores_NBC = predictor.scores(Prompted.with_each(backbone, prompts), only)
+    batch = {name: values[0] for name, values in only.items()}
     compared = 0
     for n, b, c in np.ndindex(scores_NBC.shape):
         tokens, choice = (row[row > 0][None] for row in (batch["inputs"][b], batch["choices"][b, c]))

@@ -61,14 +61,14 @@ def test_interpolation_by_hand() -> None:
     weights = retrieval.interpolation_weights([4, 3, 3])
     np.testing.assert_allclose(weights, [0.4, 0.3, 0.3], rtol=1e-15)
     prompts = np.array([[[1, 0]], [[0, 10]], [[-1, 10]]], np.float32)
-    found = retrieval.interpolate(prompts, weights)
+    found = retrieval.interpolated(prompts, weights)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, [[0.1, 6.0]], rtol=1e-6)
 
 
 def test_one_prompt_is_left_as_it_is() -> None:
     prompt = np.random.default_rng(0).standard_normal((1, 5, 8)).astype(np.float32)
-    np.testing.assert_array_equal(retrieval.interpolate(prompt, retrieval.interpolation_weights([3])), prompt[0])
+    np.testing.assert_array_equal(retrieval.interpolated(prompt, retrieval.interpolation_weights([3])), prompt[0])
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,6 @@ from tiny_library import random_library
 from infoprompt_jax.evaluation import metrics
 from infoprompt_jax.rospr import evaluate, retrieval, targets
 from infoprompt_jax.rospr.evaluate import Evaluation
-from infoprompt_jax.rospr.zero_shot import counted
 from infoprompt_jax.settings import defaults
 
 pytestmark = pytest.mark.usefixtures("programs")
@@ -52,11 +51,11 @@ def test_var_counts_each_querys_own_choices_and_nan_is_no_answer(
     config = configure(tmp_path, rows, random_library(tmp_path / "library", model, 3))
     evaluation = Evaluation(config, tmp_path)
     evaluated, queries = evaluation.instances(targets.find(config)[0][0])
-    found = evaluation.zero_shot(evaluated, queries, metrics.accuracy).candidates
+    found = evaluation.zero_shot.evaluate(evaluated, queries, metrics.accuracy).candidates
     np.testing.assert_allclose(found.variances, retrieval.answer_variance(found.answers_NQ, counts))
     assert not np.allclose(found.variances, retrieval.answer_variance(found.answers_NQ, max(counts)))
     overflowed = np.full((3, model.config.d_model), np.nan, np.float32)
-    answers_NQ = evaluation.zero_shot.scorer.with_each(queries.rows, queries.numbers, [None, overflowed])
+    answers_NQ = evaluation.zero_shot.answers_with_each(queries, [None, overflowed])
     assert (answers_NQ[0] >= 0).all() and (answers_NQ[1] == metrics.NO_ANSWER).all()
     assert "validation: the scores of 6 answers are NaN; they count as wrong" in caplog.text
     assert evaluate.answered(answers_NQ[1], 5).tolist() == [0] * 5
@@ -97,24 +96,27 @@ def test_var_counts_an_answer_by_its_text_where_only_the_order_differs(
     always_NQ = np.array([[texts.index(answer) for texts in texts_Q] for answer in answers])
     by_position = retrieval.answer_variance(always_NQ, 3)
     assert (by_position < 0.05).all()
-    by_text = counted(always_NQ, queries)
+    shared_QC = queries.rows.shared_choices(queries.numbers)
+    by_text = retrieval.comparable_answers(always_NQ, shared_QC)
     assert by_text.tolist() == [[texts_Q[0].index(answer)] * 16 for answer in answers]
     np.testing.assert_allclose(retrieval.answer_variance(by_text, 3), 2 / 9)  # the most that three answers have
 
     turns_Q = np.array([texts.index(answers[q % 3]) for q, texts in enumerate(texts_Q)])
     turns_Q[3] = metrics.NO_ANSWER  # it was "correct": 5, 5, 5 of 16 are left
-    assert counted(turns_Q[None], queries)[0, 3] == metrics.NO_ANSWER
-    np.testing.assert_allclose(retrieval.answer_variance(counted(turns_Q[None], queries), 3), (1 / 48) ** 2)
+    assert retrieval.comparable_answers(turns_Q[None], shared_QC)[0, 3] == metrics.NO_ANSWER
+    np.testing.assert_allclose(
+        retrieval.answer_variance(retrieval.comparable_answers(turns_Q[None], shared_QC), 3), (1 / 48) ** 2
+    )
 
 
 def test_the_candidates_answers_are_counted_by_text(model: tiny.Backbone, tmp_path: pathlib.Path) -> None:
     config = bigbench(tmp_path, random_library(tmp_path / "library", model, 4), ["correct", "incorrect"])
     evaluation = Evaluation(config, tmp_path)
     evaluated, queries = evaluation.instances(targets.find(config)[0][0])
-    found = evaluation.zero_shot(evaluated, queries, metrics.accuracy).candidates
-    answers_NQ = evaluation.zero_shot.scorer.with_each(
-        queries.rows, queries.numbers, list(evaluation.library.prompts(found.owners))
+    found = evaluation.zero_shot.evaluate(evaluated, queries, metrics.accuracy).candidates
+    answers_NQ = evaluation.zero_shot.answers_with_each(queries, list(evaluation.library.prompts(found.owners)))
+    np.testing.assert_array_equal(
+        found.answers_NQ, retrieval.comparable_answers(answers_NQ, queries.rows.shared_choices(queries.numbers))
     )
-    np.testing.assert_array_equal(found.answers_NQ, counted(answers_NQ, queries))
     assert not np.array_equal(found.answers_NQ, answers_NQ)
     np.testing.assert_allclose(found.variances, retrieval.answer_variance(found.answers_NQ, 2))
