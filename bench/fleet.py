@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from bench import reports
+from bench import command
 from bench.synthetic import Size
 from bench.train_step import PLAIN
 from bench.turns import Subject, compare
@@ -36,17 +36,16 @@ def measure(size: Size, rounds: int, steps: int) -> list[dict[str, Any]]:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    options = reports.parser("A fleet and one run of as many rows a step, in turn.", rounds=5, steps=2)
+    options = command.parser("A fleet and one run of as many rows a step, in turn.", rounds=5, steps=2)
     options.add_argument("--members", type=int, default=64)
     options.add_argument("--batch", type=int, default=1, help="rows of each member")
     given = options.parse_args(arguments)
     size = Size(given.shape, members=given.members, batch=given.batch)
     records = measure(size, given.rounds, given.steps)
     name = f"fleet-{given.members}x{given.batch}-{given.shape}"
-    reports.show(name, records)
+    command.finish(given.out, name, records, size=dataclasses.asdict(size), rounds=given.rounds, steps=given.steps)
     for record in records[1:]:
         print(f"{record['subject']}: {record['examples_ratio']:.3f} of the one run's examples a second", flush=True)
-    reports.save(given.out, name, records, size=dataclasses.asdict(size), rounds=given.rounds, steps=given.steps)
 
 
 if __name__ == "__main__":

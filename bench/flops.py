@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from bench import reports
+from bench import command
 from bench.synthetic import SHAPES, Size
 
 PLAIN = {"infoprompt.gamma": 0.0, "infoprompt.beta": 0.0}
@@ -63,12 +63,11 @@ def records(size: Size) -> list[dict[str, Any]]:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    given = reports.parser("FLOPs of a training step by XLA's count.").parse_args(arguments)
+    given = command.parser("FLOPs of a training step by XLA's count.").parse_args(arguments)
     size = Size(given.shape)
     name = f"flops-{given.shape}"
     counts = records(size)
-    reports.show(name, counts)
-    reports.save(given.out, name, counts, size=dataclasses.asdict(size))
+    command.finish(given.out, name, counts, size=dataclasses.asdict(size))
 
 
 if __name__ == "__main__":

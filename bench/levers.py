@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from bench import reports
+from bench import command
 from bench.synthetic import SHAPES, Size
 from bench.train_step import PLAIN
 from bench.turns import Subject, compare
@@ -57,16 +57,15 @@ LEVERS = {"scoring": scoring, "fleet": fleet, "remat": remat, "unroll": unroll, 
 
 
 def main(arguments: list[str] | None = None) -> None:
-    options = reports.parser("Single levers, each beside what it is compared with.", rounds=5, steps=2)
+    options = command.parser("Single levers, each beside what it is compared with.", rounds=5, steps=2)
     options.add_argument("levers", nargs="*", help=f"of {', '.join(LEVERS)}; all if none is given")
     given = options.parse_args(arguments)
     for lever in given.levers or LEVERS:
         subjects = LEVERS[lever](given.shape)
         records = compare(subjects, given.rounds, given.steps)
         name = f"{lever}-{given.shape}"
-        reports.show(name, records)
         sizes = {s.name: dataclasses.asdict(s.arguments["size"]) for s in subjects}
-        reports.save(given.out, name, records, sizes=sizes, rounds=given.rounds, steps=given.steps)
+        command.finish(given.out, name, records, sizes=sizes, rounds=given.rounds, steps=given.steps)
 
 
 if __name__ == "__main__":

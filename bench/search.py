@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from bench import reports
+from bench import command
 from bench.turns import Subject, Work, compare
 
 OWN_KEYS = 100  # of a centre, all of which are drawn at once
@@ -96,15 +96,14 @@ def subjects(size: Size) -> list[Subject]:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    options = reports.parser("Nearest keys, ours and FAISS's, in turn.")
+    options = command.parser("Nearest keys, ours and FAISS's, in turn.")
     for field in dataclasses.fields(Size):
         options.add_argument(f"--{field.name}", type=int, default=field.default)
     given = options.parse_args(arguments)
     size = Size(**{field.name: getattr(given, field.name) for field in dataclasses.fields(Size)})
     records = compare(subjects(size), given.rounds, given.steps)
     name = f"search-{size.keys}x{size.width}"
-    reports.show(name, records)
-    reports.save(given.out, name, records, size=dataclasses.asdict(size), rounds=given.rounds, steps=given.steps)
+    command.finish(given.out, name, records, size=dataclasses.asdict(size), rounds=given.rounds, steps=given.steps)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from bench import reports
+from bench import command
 from bench.synthetic import Size
 from bench.turns import Subject, compare
 
@@ -29,15 +29,14 @@ def subjects(size: Size, against: str) -> list[Subject]:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    options = reports.parser("A training step, ours and PEFT's, in turn.")
+    options = command.parser("A training step, ours and PEFT's, in turn.")
     options.add_argument("--batch", type=int, default=8)
     options.add_argument("--against", default="", help="directory of another checkout: compare its plain step alone")
     given = options.parse_args(arguments)
     size = Size(given.shape, batch=given.batch)
     records = compare(subjects(size, given.against), given.rounds, given.steps)
     name = f"train_step-{given.shape}" + ("-against" if given.against else "")
-    reports.show(name, records)
-    reports.save(given.out, name, records, size=dataclasses.asdict(size), rounds=given.rounds, steps=given.steps)
+    command.finish(given.out, name, records, size=dataclasses.asdict(size), rounds=given.rounds, steps=given.steps)
 
 
 if __name__ == "__main__":

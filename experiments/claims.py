@@ -15,9 +15,9 @@ import subprocess
 import sys
 from typing import Any
 
-from bench import reports
 from experiments import claims_fresh, claims_report, rospr, summary
 from experiments.claims_report import PUBLIC, TASKS
+from infoprompt_jax.reports import measurements
 from infoprompt_jax.reports.records import read_records, series
 
 CONFIG = pathlib.Path(__file__).with_name("claims_config.py")
@@ -76,7 +76,7 @@ def extract(name: str, workdir: pathlib.Path) -> dict[str, Any]:
     references = {r["name"]: {k: r[k][METRIC] for k in ("best", "test")} for r in summary["references"]}
     about = {key: summary[key] for key in ("examples", "training_examples", "fingerprints")}
     result = {"run": name, "config": RUNS[name], "quality": quality, "references": references}
-    return {**result, **about, "machine": reports.machine(), "members": members}
+    return {**result, **about, "machine": measurements.machine(), "members": members}
 
 
 def estimates(records: dict[str, dict[int, float]]) -> dict[str, float]:
@@ -95,7 +95,7 @@ def run(names: list[str], directory: pathlib.Path, data: str) -> None:
         result = RESULTS / f"{name}.json"
         if not result.exists():
             train(name, directory / name, data)
-            result.write_text(json.dumps(reports.rounded(extract(name, directory / name))) + "\n")
+            result.write_text(json.dumps(measurements.rounded(extract(name, directory / name))) + "\n")
 
 
 def main() -> None:

@@ -12,9 +12,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from scipy import stats
 
-from bench.pages import fill
-from experiments.claims_report import PAGE, TASKS, UNMEASURED, interval, plus_minus, ratio, read, task_of
+from experiments.claims_report import TASKS, interval, plus_minus, ratio, read, task_of
+from experiments.pages import CLAIMS, UNMEASURED
 from experiments.paired import Estimate, Result, of_variant, pooled_spread, values
+from infoprompt_jax.reports.documents import fill
 from infoprompt_jax.reports.tables import markdown
 
 TERMS = ("head", "both")
@@ -101,4 +102,4 @@ def blocks(directory: pathlib.Path) -> dict[str, str]:
 
 
 def write(directory: pathlib.Path) -> None:
-    fill(PAGE, blocks(directory))
+    fill(CLAIMS, blocks(directory))

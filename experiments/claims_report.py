@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from bench.pages import DOCS, fill
+from experiments.pages import CLAIMS, CLAIMS_TABLES, UNMEASURED
 from experiments.paired import (
     Estimate,
     Result,
@@ -24,16 +24,15 @@ from experiments.paired import (
     spread,
     values,
 )
+from infoprompt_jax.reports.documents import fill
 from infoprompt_jax.reports.figures import COLOURS
 from infoprompt_jax.reports.tables import markdown
 
-PAGE, TABLES = DOCS / "claims.md", DOCS / "claims-tables.md"
 SHOTS = ("64", "256", "full")
 TASKS = ("entailment", "inference", "causes", "endings", "pronouns", "films")  # that means are over
 PUBLIC = ("sst2", "rotten_tomatoes", "ag_news")  # real text
 VARIANTS = ("head", "representation", "both")
 CHANGES = ("negatives", "mean_encoder", "decay", "critic")
-UNMEASURED = "Not measured."
 WIDEST = "inference"  # the task whose spread over seeds is several times the others'
 
 
@@ -353,7 +352,7 @@ def write(directory: pathlib.Path) -> None:
     }
     drawn = {name: make() for name, make in tables.items()}
     blocks = {name: text if text.count("\n") > 1 else UNMEASURED for name, text in drawn.items()}
-    fill(PAGE, {"ablation": blocks.pop("ablation")})
-    fill(TABLES, blocks)
+    fill(CLAIMS, {"ablation": blocks.pop("ablation")})
+    fill(CLAIMS_TABLES, blocks)
     if of_tasks := {name: result for name, result in main.items() if split_name(name)[0] in TASKS}:
-        curves(of_tasks, PAGE.with_name("claims.png"))
+        curves(of_tasks, CLAIMS.with_name("claims.png"))

@@ -11,7 +11,8 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bench.pages import DOCS, fill
+from experiments.pages import NANO
+from infoprompt_jax.reports.documents import fill
 from infoprompt_jax.reports.tables import markdown
 
 RESULTS = pathlib.Path(__file__).parent / "results" / "nano"
@@ -108,7 +109,7 @@ def main() -> None:
         "pretraining": account(pretraining),
         "validation": validation_table(validation),
     }
-    fill(DOCS / "nano.md", blocks)
+    fill(NANO, blocks)
 
 
 if __name__ == "__main__":

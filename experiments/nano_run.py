@@ -10,9 +10,8 @@ import sys
 import tempfile
 import time
 
-from bench import reports
 from experiments.nano_page import RESULTS
-from infoprompt_jax.reports import final_table
+from infoprompt_jax.reports import final_table, measurements
 
 
 def main() -> None:
@@ -32,7 +31,7 @@ def main() -> None:
         seconds = time.perf_counter() - start
         summary = json.loads(pathlib.Path(directory, "run", "summary.json").read_text())
     record = {"subject": "make run", "seconds": seconds, "table": final_table.table(summary).splitlines()}
-    reports.save(given.out, "run", [record])
+    measurements.save(given.out, "run", [record])
 
 
 if __name__ == "__main__":

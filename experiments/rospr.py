@@ -22,11 +22,12 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from bench import reports
-from bench.pages import DOCS, fill
 from experiments.claims_report import interval, plus_minus
+from experiments.pages import ROSPR, UNMEASURED
 from infoprompt_jax.evaluation.metrics import summarise
 from infoprompt_jax.files import whole
+from infoprompt_jax.reports import measurements
+from infoprompt_jax.reports.documents import fill
 from infoprompt_jax.reports.tables import markdown
 from infoprompt_jax.rospr import results as rospr_report
 from infoprompt_jax.rospr.analysis import RELATIONS
@@ -35,7 +36,6 @@ from infoprompt_jax.rospr.results import TITLES, VARIED
 
 RESULTS = pathlib.Path(__file__).parent / "results" / "rospr"
 LIBRARIES = {"sources": "held-in", "both": "held-in and others"}  # directory -> what its source prompts are trained on
-PAGE = DOCS / "rospr.md"
 BELOW = ("nano/pronouns", "nano/senses")  # no prompt is some 6 points below guessing on their rows
 
 
@@ -62,7 +62,7 @@ def run(directory: pathlib.Path, seeds: int) -> None:
             job("eval", place / f"eval-{name}", seed, f"--config.rospr.library={place / name / 'library'}")
             found[name] = extract(place / f"eval-{name}")
         with whole(result) as partial:
-            partial.write_text(json.dumps(reports.rounded(found | {"machine": reports.machine()})) + "\n")
+            partial.write_text(json.dumps(measurements.rounded(found | {"machine": measurements.machine()})) + "\n")
 
 
 def extract(workdir: pathlib.Path) -> dict[str, Any]:
@@ -194,9 +194,9 @@ def report() -> None:
     tables: dict[str, Callable[[], str]] = {name: lambda name=name: main_table(found, name) for name in LIBRARIES}
     made = {"starts": starts_table, "relations": relations_table, "contrasts": contrasts_table, "varied": varied_table}
     tables |= {name: lambda make=make: make(found) for name, make in made.items()}
-    fill(PAGE, {name: make() if found else "Not measured." for name, make in tables.items()})
+    fill(ROSPR, {name: make() if found else UNMEASURED for name, make in tables.items()})
     if found:
-        draw(found, "both", PAGE.with_name("rospr.png"))
+        draw(found, "both", ROSPR.with_name("rospr.png"))
 
 
 def main() -> None:

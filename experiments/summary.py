@@ -14,14 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from bench.pages import DOCS, fill
 from experiments import rospr
 from experiments.claims_fresh import TERMS, Pairs, gains, pairs_of, seeds_of, t_interval
-from experiments.claims_report import PAGE, TASKS, UNMEASURED, interval, of_kind, ratio, read, task_of
+from experiments.claims_report import TASKS, interval, of_kind, ratio, read, task_of
+from experiments.pages import CLAIMS, README, UNMEASURED
 from experiments.paired import Estimate, Result, bootstrap, mean, pooled, pooled_spread, values
+from infoprompt_jax.reports.documents import fill
 from infoprompt_jax.reports.tables import markdown
 
-README = DOCS.parent / "README.md"
 INFOPROMPT, ROSPR = "InfoPrompt", "RoSPr"
 RATIO = "x plain"  # the unit of an effect for which 1 is "no difference"
 OTHERS = ("nwj", "dv", "smile")  # estimators whose critics diverge
@@ -178,9 +178,9 @@ def blocks(claims: pathlib.Path, retrieval: pathlib.Path) -> dict[pathlib.Path, 
     results = read(claims)
     found = [json.loads(path.read_text()) for path in sorted(retrieval.glob("*.json"))]
     if not pairs_of(results) or not found:
-        return {PAGE: {"verdicts": UNMEASURED}, README: dict.fromkeys(("results", "rospr"), UNMEASURED)}
+        return {CLAIMS: {"verdicts": UNMEASURED}, README: dict.fromkeys(("results", "rospr"), UNMEASURED)}
     return {
-        PAGE: {"verdicts": verdict_table([*infoprompt_claims(results), *rospr_claims(found)])},
+        CLAIMS: {"verdicts": verdict_table([*infoprompt_claims(results), *rospr_claims(found)])},
         README: {"results": infoprompt_table(pairs_of(results)), "rospr": rospr_table(found)},
     }
 

@@ -20,10 +20,10 @@ from collections.abc import Iterator, Sequence
 from importlib import metadata
 from typing import Any
 
-from bench import reports
 from infoprompt_jax import settings
 from infoprompt_jax.data.templates import load_templates
 from infoprompt_jax.nano import world
+from infoprompt_jax.reports import measurements
 from infoprompt_jax.reports.tables import aligned
 
 TOLD = ("causes", "endings", "pronouns", "senses")  # about what the text tells, too
@@ -169,7 +169,8 @@ def main(arguments: list[str] | None = None) -> None:
     rows = ([each["subject"], *(_cell(each[column]) for column in COLUMNS)] for each in records)
     print(f"\n{aligned(['data set', *COLUMNS], rows)}")
     versions = {"world": world.VERSION, "scikit-learn": metadata.version("scikit-learn")}
-    reports.save(given.out, "world", records, versions=versions)
+    if given.out:
+        measurements.save(given.out, "world", records, versions=versions)
 
 
 def _cell(value: Any) -> str:

@@ -10,14 +10,15 @@ import pathlib
 from typing import Any
 
 from bench.device.tables import FILE, sections
-from bench.pages import DOCS, fill
+from infoprompt_jax.reports.documents import fill
 
 RESULTS = pathlib.Path(__file__).parents[1] / "results"
+PAGE = pathlib.Path(__file__).parents[2] / "docs" / "performance.md"
 BLOCK = "accelerator"
 VERSIONS = ("python", "jax", "flax", "torch", "transformers", "peft")
 
 
-def main(page: pathlib.Path = DOCS / "performance.md", results: pathlib.Path = RESULTS) -> None:
+def main(page: pathlib.Path = PAGE, results: pathlib.Path = RESULTS) -> None:
     fill(page, {BLOCK: text(results)})
 
 

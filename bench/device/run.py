@@ -11,11 +11,11 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from bench import reports
 from bench.device import rates
 from bench.device.cases import Case, Group
 from bench.device.worker import Worker
 from infoprompt_jax.files import whole
+from infoprompt_jax.reports import measurements
 
 CASE_SECONDS = 120.0  # that no case may exceed
 LEAST_SECONDS = 15.0  # under which no case is started: about what the smallest takes to compile
@@ -50,7 +50,7 @@ class Run:
         """Writes the record and prints its line."""
         record = rates.complete(case, found) if "seconds" in found else rates.about(case) | found
         with whole(self.path(case)) as path:
-            path.write_text(json.dumps(reports.rounded(record), indent=1) + "\n")
+            path.write_text(json.dumps(measurements.rounded(record), indent=1) + "\n")
         print(f"{60 * self.minutes - self.left:6.1f} s  {case.name:40}  {outcome(record)}", flush=True)
 
 

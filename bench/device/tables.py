@@ -7,9 +7,9 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bench import reports
 from bench.device.cases import Case
 from infoprompt_jax.files import whole
+from infoprompt_jax.reports import measurements
 from infoprompt_jax.reports.tables import markdown
 
 FILE = "device.json"
@@ -35,9 +35,9 @@ def write(directory: pathlib.Path, cases: Sequence[Case], **about: Any) -> dict[
     records = [json.loads(path.read_text()) for path in paths if path.exists()]
     measured = [record for record in records if "p50_seconds" in record]
     device = next((r["device"] for r in measured if r["platform"] != "cpu"), "cpu" if measured else None)
-    content = {"device": device, "machine": reports.machine(), **about, "records": records}
+    content = {"device": device, "machine": measurements.machine(), **about, "records": records}
     with whole(directory / FILE) as path:
-        path.write_text(json.dumps(reports.rounded(content), indent=1) + "\n")
+        path.write_text(json.dumps(measurements.rounded(content), indent=1) + "\n")
     return content
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from bench import fleet, flops, ours, reports, search, synthetic
+from bench import command, fleet, flops, ours, search, synthetic
 from bench.synthetic import Size
 from bench.turns import Subject, compare
 
@@ -28,7 +28,7 @@ def test_subjects_take_turns_and_the_missing_one_is_named(capsys: pytest.Capture
     assert records[0]["ratio"] == 1.0 and "bench.ours" in records[0].pop("modules")
     assert "tensorflow" not in records[1].pop("modules")
     assert "c: skipped, absent is not installed." in capsys.readouterr().out
-    reports.show("counting", records)
+    command.finish(None, "counting", records)
     assert "CPU ratio" in capsys.readouterr().out
 
 

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 import tiny_runs
 
-from bench import pages
-from experiments import claims, claims_fresh, claims_report, paired, rospr, summary
+from experiments import claims, claims_fresh, claims_report, pages, paired, rospr, summary
 from infoprompt_jax import jobs
 from infoprompt_jax.reports.records import read_records
 
@@ -79,18 +78,6 @@ def test_pooling_counts_runs_and_keeps_seeds_together() -> None:
     assert pooled[0] == pytest.approx(0.025)
     assert claims_report.verdicts([good, none], "both", "test", 1) == "1 better, 0 worse of 2"
     assert claims_report.verdicts([good, none], "both", "test", -1) == "0 better, 1 worse of 2"
-
-
-def test_a_page_is_filled_in_and_its_words_stay(tmp_path: pathlib.Path) -> None:
-    page = tmp_path / "page.md"
-    page.write_text("# Words\n\n<!-- main -->\nold\n<!-- end -->\n\nMore <!-- other -->\n<!-- end -->\n")
-    pages.fill(page, {"main": "new \\1", "other": "x"})
-    assert (
-        page.read_text()
-        == "# Words\n\n<!-- main -->\n\nnew \\1\n\n<!-- end -->\n\nMore <!-- other -->\n\nx\n\n<!-- end -->\n"
-    )
-    with pytest.raises(SystemExit, match="0 blocks named absent"):
-        pages.fill(page, {"absent": ""})
 
 
 def test_the_main_table_has_a_line_a_run() -> None:
@@ -275,7 +262,7 @@ def test_tasks_are_averaged_over_the_same_seeds_alone() -> None:
 
 def test_the_pages_have_what_the_results_say() -> None:
     """And the fresh runs have none of the seeds that the gains were found on, but the same rows and backbone."""
-    blocks = {claims_report.PAGE: claims_fresh.blocks(claims.RESULTS)}
+    blocks = {pages.CLAIMS: claims_fresh.blocks(claims.RESULTS)}
     for page, content in (*blocks.items(), *summary.blocks(claims.RESULTS, rospr.RESULTS).items()):
         for name, table in content.items():
             assert f"<!-- {name} -->\n\n{table}\n\n<!-- end -->" in page.read_text(), (

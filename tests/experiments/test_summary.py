@@ -6,7 +6,7 @@ import pathlib
 
 import pytest
 
-from experiments import claims, rospr, summary
+from experiments import claims, pages, rospr, summary
 from experiments.claims_report import read
 
 
@@ -32,9 +32,9 @@ def test_a_verdict_follows_from_the_interval(
 
 def test_the_verdicts_repeat_the_pages_tables() -> None:
     """The effects stand in docs/rospr.md too, where another function computes them."""
-    table = summary.blocks(claims.RESULTS, rospr.RESULTS)[summary.PAGE]["verdicts"].splitlines()[2:]
+    table = summary.blocks(claims.RESULTS, rospr.RESULTS)[pages.CLAIMS]["verdicts"].splitlines()[2:]
     effects = {tuple(line.split(" | ")[1:3]): line.split(" | ")[4].removesuffix(" points") for line in table}
-    rows = [line for line in rospr.PAGE.read_text().splitlines() if line.startswith("| minus ")]
+    rows = [line for line in pages.ROSPR.read_text().splitlines() if line.startswith("| minus ")]
     for claim in (
         ("retrieved prompts help unseen tasks", "RoSPr - no prompt, six tasks; held-in and others"),
         ("INTER helps", "minus RoSPr, six tasks; held-in and others"),
@@ -51,4 +51,4 @@ def test_an_estimator_is_compared_with_infonce() -> None:
 
 def test_what_has_no_results_is_not_measured(tmp_path: pathlib.Path) -> None:
     blocks = summary.blocks(tmp_path, tmp_path)
-    assert {text for content in blocks.values() for text in content.values()} == {summary.UNMEASURED}
+    assert {text for content in blocks.values() for text in content.values()} == {pages.UNMEASURED}

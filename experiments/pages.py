@@ -1,0 +1,12 @@
+"""The documents whose tables and figures the experiments write."""
+
+from __future__ import annotations
+
+import pathlib
+
+ROOT = pathlib.Path(__file__).parents[1]
+README = ROOT / "README.md"
+CLAIMS, CLAIMS_TABLES = ROOT / "docs" / "claims.md", ROOT / "docs" / "claims-tables.md"
+ROSPR = ROOT / "docs" / "rospr.md"
+NANO = ROOT / "docs" / "nano.md"
+UNMEASURED = "Not measured."  # stands in a block without results
