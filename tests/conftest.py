@@ -7,9 +7,10 @@ import pathlib
 from collections.abc import Iterator
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# Eight devices to test sharding on; tests compile much and run little, so that optimised code is not worth its wait.
+# Eight devices to test sharding on. Tests compile much and run little: code is compiled fast, not to run fast.
 FLAGS = "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
-os.environ.setdefault("XLA_FLAGS", FLAGS + " --xla_llvm_disable_expensive_passes=true")
+FLAGS += " --xla_llvm_disable_expensive_passes=true --xla_cpu_use_fusion_emitters=false"
+os.environ.setdefault("XLA_FLAGS", FLAGS + " --xla_cpu_parallel_codegen_split_count=1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
