@@ -19,6 +19,7 @@ import pathlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from infoprompt_jax.data.datasets import Dataset
 from infoprompt_jax.errors import UserError
 
 TASKS = (  # of RoSPr's evaluation
@@ -42,6 +43,12 @@ FILE = "task.json"
 ORDER_SEED = 0  # another one would put every row's choices in another order
 
 
+def evaluation_tasks() -> tuple[Dataset, ...]:
+    """The 14 tasks of RoSPr's evaluation as data sets."""
+    names = (f"bigbench/{task}" for task in TASKS)
+    return tuple(Dataset(name, name, SPLIT) for name in names)
+
+
 def is_task(dataset: str) -> bool:
     """Whether a data set's name is that of a BIG-bench task, `bigbench/<task>`, or of one of its sub-tasks."""
     parts = pathlib.PurePosixPath(dataset).parts
@@ -49,7 +56,7 @@ def is_task(dataset: str) -> bool:
 
 
 def evaluation_only(dataset: str) -> UserError:
-    """What whoever trains on a task is told."""
+    """The error for a job that trains on a task."""
     return UserError(
         f"{dataset} has no rows to train on: BIG-bench asks, by a canary in its files, to be kept out of training, so "
         f"that it has the split {SPLIT!r} alone; change task.name, or set job=evaluate."
@@ -58,8 +65,8 @@ def evaluation_only(dataset: str) -> UserError:
 
 def task_files(folder: pathlib.Path) -> list[pathlib.Path]:
     """The task's file, or those of its sub-tasks in order of name; [] if there is none."""
-    own = folder / FILE
-    return [own] if own.is_file() else sorted(folder.glob(f"*/{FILE}"))
+    file = folder / FILE
+    return [file] if file.is_file() else sorted(folder.glob(f"*/{FILE}"))
 
 
 def read_task(folder: pathlib.Path) -> Iterator[str]:

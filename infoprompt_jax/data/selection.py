@@ -1,13 +1,22 @@
-"""What a config selects: the tasks, each a data set that `task.name` lists with a template of `task.template`."""
+"""What a config selects: tasks, each a data set that `task.name` lists with a template that `task.template` selects.
+
+A data set that is listed by its own name must be there. A word such as `p3` may stand for a collection of data sets:
+of these, what is not on this machine, or does not fit, is skipped with the reason.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import ml_collections
 
 from infoprompt_jax.data import bigbench
-from infoprompt_jax.data.local_files import find_files
+from infoprompt_jax.data.datasets import Dataset
+from infoprompt_jax.data.examples import rendered
+from infoprompt_jax.data.local_files import check_folder, find_files, not_found
+from infoprompt_jax.data.splits import split_name
 from infoprompt_jax.data.tasks import Task
 from infoprompt_jax.data.templates import SEPARATOR, Template, choose, load_templates
 from infoprompt_jax.errors import UserError
@@ -19,29 +28,215 @@ METRICS = {
     "super_glue/cb": "macro_f1",
     "sem_eval_2010_task_8": "macro_f1",
 }
+TRAINING_JOBS = ("train", "pretrain", "rospr_sources")
+NOT_RANKED = "The template has no answer choices to rank."
 
 
-def find_tasks(config: ml_collections.ConfigDict) -> tuple[Task, ...]:
-    """The tasks that `config.task` names: each of its data sets with each of the hard prompts asked for.
+@dataclasses.dataclass(frozen=True)
+class Selected:
+    """A task, and the split that it is evaluated on."""
 
-    Raises UserError for an unknown data set in `data.dir` (TFDS is asked once examples are read) or hard prompt, and
-    for a data set to train on that is there to evaluate on.
+    dataset: str  # the name in results; that of a collection's data set may differ from `task.name`
+    task: Task
+    split: str
+    requested: bool = True  # listed by its own name, so it must not be skipped
+    beyond_t0: bool = False  # one of P3's templates that T0's own evaluation leaves out
+
+    @property
+    def name(self) -> str:
+        return f"{self.dataset}:{self.task.template.name}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Skipped:
+    """A task that is left out, or a data set with all of its templates (`template` is "")."""
+
+    dataset: str
+    template: str
+    reason: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.dataset}:{self.template}" if self.template else self.dataset
+
+
+@dataclasses.dataclass(frozen=True)
+class Selection:
+    """What a config selects, in the order in which it lists data sets."""
+
+    selected: tuple[Selected, ...]
+    skipped: tuple[Skipped, ...]
+
+
+def find_tasks(config: ml_collections.ConfigDict, every_template: bool = False) -> tuple[Task, ...]:
+    """The tasks that `config.task` lists by name; all must be there. Arguments and errors are those of `select`."""
+    return tuple(one.task for one in select(config, every_template=every_template).selected)
+
+
+def select(
+    config: ml_collections.ConfigDict,
+    collections: Mapping[str, Sequence[Dataset]] | None = None,
+    slices: Sequence[tuple[str, int]] = (),
+    ranked: bool = False,
+    every_template: bool = False,
+) -> Selection:
+    """The tasks that `config.task` selects, and what is skipped.
+
+    Args:
+      collections: by word, the data sets that it stands for in `task.name`.
+      slices: (split, limit) of all rows that a job reads, as `examples` takes them. Each template must apply to a row
+        of each. Without them a collection's data sets are checked on their own split, and others once they are read.
+      ranked: skips templates without answer choices.
+      every_template: `task.template="all"` includes the templates that do not ask for the data set's original task.
+
+    Raises:
+      UserError: a data set or template that is listed by name is not there or does not fit, is there to evaluate on
+        but the job trains on it, or nothing is selected.
     """
     names = [name.strip() for name in config.task.name.split(",") if name.strip()]
     if not names:
         raise UserError("task.name is empty; give it a data set such as super_glue/rte.")
+    selector = _Selector(config, slices, ranked, every_template)
+    entries: dict[str, Selected | Skipped] = {}
     for name in names:
-        if config.job == "train" and bigbench.is_task(name):
+        collection = (collections or {}).get(name)
+        made = selector.named(name) if collection is None else selector.collected(collection)
+        entries |= {entry.name: entry for entry in made}
+    selection = _sorted(entries.values())
+    if not selection.selected:
+        first = next(iter(selection.skipped), None)
+        why = f": {first.name} is skipped because: {first.reason}" if first else "."
+        raise UserError(
+            f"task.name={config.task.name!r} with task.template={config.task.template!r} selects no task{why}"
+        )
+    return selection
+
+
+def available(
+    collection: Sequence[Dataset],
+    config: ml_collections.ConfigDict,
+    slices: Sequence[tuple[str, int]] = (),
+    ranked: bool = False,
+) -> Selection:
+    """The tasks of a collection that can be used under a config, and what is skipped; either may be empty.
+
+    Arguments are those of `select`. Raises UserError where `data.dir` is no folder.
+    """
+    return _sorted(_Selector(config, slices, ranked, every_template=False).collected(collection))
+
+
+def _sorted(entries: Iterable[Selected | Skipped]) -> Selection:
+    entries = tuple(entries)
+    return Selection(
+        tuple(entry for entry in entries if isinstance(entry, Selected)),
+        tuple(entry for entry in entries if isinstance(entry, Skipped)),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Selector:
+    """`select` for one data set at a time."""
+
+    config: ml_collections.ConfigDict
+    slices: Sequence[tuple[str, int]]
+    ranked: bool
+    every_template: bool
+
+    def named(self, name: str) -> Iterator[Selected | Skipped]:
+        """The tasks of a data set that is listed by its own name."""
+        if self.config.job in TRAINING_JOBS and bigbench.is_task(name):
             raise bigbench.evaluation_only(name)
-    folders = {name: _folder(config.data, name) for name in names}
-    for name, folder in folders.items():
+        folder = _folder(self.config.data, name)
         if folder:
             find_files(folder, name)
-    return tuple(
-        Task(name, prompt, _metric(config, name, prompt), folder, config.data.tfds_dir)
-        for name, folder in folders.items()
-        for prompt in _prompts(config, name)
-    )
+        for template in _templates(self.config, name, self.every_template):
+            if self.ranked and not template.answer_choices:
+                yield Skipped(name, template.name, NOT_RANKED)
+                continue
+            task = self._task(name, template, folder)
+            try:
+                check_fit(task, self.slices)
+            except UserError as error:
+                raise UserError(
+                    f"task.name={name!r} with the template {template.name!r} cannot be used: {error}"
+                ) from error
+            yield Selected(name, task, self.config.task.eval_split)
+
+    def collected(self, collection: Sequence[Dataset]) -> Iterator[Selected | Skipped]:
+        """The tasks of a collection's data sets."""
+        if self.config.data.dir:
+            check_folder(self.config.data.dir)
+        for dataset in collection:
+            yield from self._dataset(dataset)
+
+    def _dataset(self, dataset: Dataset) -> Iterator[Selected | Skipped]:
+        data, word = self.config.data, self.config.task.template
+        name, split = dataset.place(data.dir)
+        wanted = [template for template in dataset.templates if word in ("all", template)]
+        slices = self.slices or [(split, 0)]
+        if dataset.templates and not wanted:
+            return
+        try:
+            for sliced, _ in slices:
+                _check_rows(dataset, name, sliced, data)
+            templates = self._templates_of(dataset, name)
+        except UserError as error:
+            yield from (Skipped(dataset.name, template, str(error)) for template in wanted or [""])
+            return
+        for template in wanted or templates:
+            try:
+                task = self._collected_task(name, templates.get(template))
+                check_fit(task, slices)
+            except UserError as error:
+                yield Skipped(dataset.name, template, str(error))
+            else:
+                beyond = template in dataset.beyond_t0
+                yield Selected(dataset.name, task, split, requested=False, beyond_t0=beyond)
+
+    def _templates_of(self, dataset: Dataset, name: str) -> dict[str, Template]:
+        if dataset.templates:
+            return load_templates(self.config.task.templates_dir, name)
+        return {template.name: template for template in _templates(self.config, name)}
+
+    def _collected_task(self, name: str, template: Template | None) -> Task:
+        if template is None:
+            raise UserError("There is no template of this name.")
+        if self.ranked and not template.answer_choices:
+            raise UserError(NOT_RANKED)
+        return self._task(name, template, self.config.data.dir)
+
+    def _task(self, name: str, template: Template, folder: str) -> Task:
+        return Task(name, template, _metric(self.config, name, template), folder, self.config.data.tfds_dir)
+
+
+def check_fit(task: Task, slices: Sequence[tuple[str, int]]) -> None:
+    """Raises UserError for a slice (split, limit) whose rows the template does not apply to, or cannot be rendered."""
+    for split, limit in slices:
+        if all(example is None for example in rendered(task, split, limit)):
+            raise UserError(f"The template leaves the input or the target empty in every row of {split}.")
+
+
+def _check_rows(dataset: Dataset, task: str, split: str, data: ml_collections.ConfigDict) -> None:
+    """Raises UserError where the rows of the split are not on this machine."""
+    if data.dir:
+        _check_file(task, split_name(split), data.dir)
+        return
+    if not dataset.tfds:
+        raise not_found(task, f"TFDS does not have it with the columns of its templates: put files in data.dir/{task}.")
+    from infoprompt_jax.data import seqio_adapter
+
+    if not seqio_adapter.is_prepared(task, data.tfds_dir):
+        name = seqio_adapter.TFDS_NAMES.get(task, task)
+        raise UserError(f"TFDS has not prepared it in data.tfds_dir: `tfds build {name} --data_dir=DIR` does.")
+
+
+def _check_file(task: str, split: str, folder: str) -> None:
+    try:
+        files = find_files(folder, task)
+    except UserError as error:
+        raise not_found(task, f"There is no {task}/{split}.jsonl, .csv or .parquet in data.dir.") from error
+    if split not in files:
+        raise UserError(f"{task} has no split {split} in data.dir, only {', '.join(files)}.")
 
 
 def _folder(data: ml_collections.ConfigDict, name: str) -> str:
@@ -49,16 +244,16 @@ def _folder(data: ml_collections.ConfigDict, name: str) -> str:
     return str(world.folder(data.cache_dir, name)) if name.startswith(world.PREFIX) and not data.dir else data.dir
 
 
-def _metric(config: ml_collections.ConfigDict, name: str, prompt: Template) -> str:
-    free = not prompt.answer_choices
+def _metric(config: ml_collections.ConfigDict, name: str, template: Template) -> str:
+    free = not template.answer_choices
     metric = config.task.metric or ("exact_match" if free else METRICS.get(name, "accuracy"))
     if free != (metric == "exact_match"):
         has = "free text as its answer" if free else "answer choices"
-        raise UserError(f"task.metric={metric!r} does not fit {name}, {prompt}, which has {has}: leave it empty.")
+        raise UserError(f"task.metric={metric!r} does not fit {name}, {template}, which has {has}: leave it empty.")
     return metric
 
 
-def _prompts(config: ml_collections.ConfigDict, name: str) -> list[Template]:
+def _templates(config: ml_collections.ConfigDict, name: str, every: bool = False) -> list[Template]:
     task = config.task
     if not (task.input or task.target):
         if task.answer_choices:
@@ -66,12 +261,13 @@ def _prompts(config: ml_collections.ConfigDict, name: str) -> list[Template]:
                 f"task.answer_choices={task.answer_choices!r} belongs to task.input and task.target, which are empty: "
                 "set these too, or leave it to the templates."
             )
-        return choose(load_templates(task.templates_dir, name), task.template)
+        templates = load_templates(task.templates_dir, name)
+        return list(templates.values()) if every and task.template == "all" else choose(templates, task.template)
     if not (task.input and task.target):
         raise UserError("Only one of task.input and task.target is set; own data needs both, such as {{ text }}.")
     if task.templates_dir:
         raise UserError(
-            f"task.input and task.templates_dir={task.templates_dir!r} are both set, but hard prompts come from "
+            f"task.input and task.templates_dir={task.templates_dir!r} are both set, but templates come from "
             "one of them: leave task.templates_dir empty, or task.input, task.target and task.answer_choices "
             "(as configs/own_data.py:templates does)."
         )

@@ -22,9 +22,7 @@ from infoprompt_jax.data import rows
 from infoprompt_jax.data.batches import Batch, Stream, bucket_lengths, complete, generator
 from infoprompt_jax.data.examples import examples, source_fingerprint
 from infoprompt_jax.data.rows import Rows
-from infoprompt_jax.data.selection import find_tasks
 from infoprompt_jax.data.tasks import Task
-from infoprompt_jax.data.templates import load_templates
 from infoprompt_jax.pretraining import corruption
 from infoprompt_jax.t5.model import EOS, PAD
 from infoprompt_jax.t5.tokenizer import SENTINELS, Tokenizer
@@ -33,16 +31,6 @@ log = logging.getLogger(__name__)
 
 DENOISING = 4  # what a random number is for, beside the purposes of `batches`
 MOST_REPEATED = 7  # words that a row of whole lines loses: with sentinels and EOS, 15 tokens of target
-
-
-def training_tasks(config: ml_collections.ConfigDict) -> list[Task]:
-    """Every data set that `config.task.name` lists, with every hard prompt it has: other than its own task too."""
-    data_sets = {task.name: task for task in find_tasks(config)}
-    return [
-        dataclasses.replace(task, template=prompt, metric="accuracy" if prompt.answer_choices else "exact_match")
-        for name, task in data_sets.items()
-        for prompt in load_templates(config.task.templates_dir, name).values()
-    ]
 
 
 def tokenize(

@@ -34,6 +34,7 @@ from infoprompt_jax import files
 from infoprompt_jax.data import rows
 from infoprompt_jax.data.batches import Batch, prefetched
 from infoprompt_jax.data.rows import Rows
+from infoprompt_jax.data.selection import find_tasks
 from infoprompt_jax.data.tasks import Task
 from infoprompt_jax.errors import Stopped, UserError
 from infoprompt_jax.fleet import optimizers
@@ -72,7 +73,7 @@ def pretrain(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str],
     summary = directory.finished()
     if summary is not None:
         return summary
-    own = mixture.training_tasks(config)
+    own = find_tasks(config, every_template=True)
     with directory.claim():
         draw = random.Random(config.seed)
         lines = [(line or world_line())(draw) for _ in range(config.pretrain.lines)]

@@ -25,6 +25,7 @@ from jax.sharding import Mesh
 from infoprompt_jax import files
 from infoprompt_jax.data import p3
 from infoprompt_jax.data.families import answer_format, family, same_choices
+from infoprompt_jax.data.selection import Skipped
 from infoprompt_jax.errors import Stopped, UserError
 from infoprompt_jax.evaluation import metrics
 from infoprompt_jax.evaluation.predictions import Predictor
@@ -36,7 +37,7 @@ from infoprompt_jax.rospr import retrieval as rospr
 from infoprompt_jax.rospr import targets as rospr_targets
 from infoprompt_jax.rospr.library import FIELD, PromptLibrary
 from infoprompt_jax.rospr.library_files import read_manifest
-from infoprompt_jax.rospr.targets import Skipped, Target
+from infoprompt_jax.rospr.targets import Target
 from infoprompt_jax.rospr.zero_shot import METHODS, Instances, Mixture, Outcome, ZeroShot
 from infoprompt_jax.t5 import partition
 from infoprompt_jax.t5.backbone import Backbone
@@ -67,7 +68,7 @@ def evaluate(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str])
     evaluation = Evaluation(config, directory.path / "targets")
     for target in targets:  # before the directory is claimed, so that the mended config may have it
         evaluation.own_prompts(target)
-        if target.asked:
+        if target.requested:
             evaluation.instances(target)
     with directory.claim():
         records, unfit = evaluate_all(evaluation, targets)
@@ -85,9 +86,9 @@ def evaluate_all(evaluation: Evaluation, targets: Sequence[Target]) -> tuple[lis
             try:
                 evaluated, queries = evaluation.instances(target)
             except UserError as error:
-                if target.asked:
+                if target.requested:
                     raise
-                unfit.append(Skipped(target.name, str(error)))
+                unfit.append(Skipped(target.dataset, target.task.template.name, str(error)))
                 log.info("%s is skipped: %s", target.name, error)
                 continue
             records.append(evaluation.evaluate(target, evaluated, queries))

@@ -10,10 +10,10 @@ import numpy as np
 
 from infoprompt_jax import files
 from infoprompt_jax.data import p3
+from infoprompt_jax.data.selection import Skipped
 from infoprompt_jax.evaluation import metrics
 from infoprompt_jax.files import whole
 from infoprompt_jax.reports import figures
-from infoprompt_jax.rospr.targets import Skipped
 
 TITLES = {
     "none": "no prompt",

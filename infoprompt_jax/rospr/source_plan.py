@@ -1,8 +1,8 @@
 """Which source prompts are trained: one for every pair of a data set and one of its hard prompts (RoSPr).
 
-`task.name` lists data sets, `task.template` is a hard prompt or all. The word `p3` stands for P3's 36 source data sets
-with their 296 hard prompts: of these, what is not on this machine, or does not apply to a row of every slice that is
-read, is skipped with the reason, while a data set that is asked for by its own name must be there.
+`task.name` lists data sets, `task.template` is a template or all. The word `p3` stands for P3's 36 source data sets
+with their 296 templates: of these, what is not on this machine, or does not apply to a row of every slice that is
+read, is skipped with the reason, while a data set that is listed by its own name must be there.
 
 The hard prompts of a data set stand together. Those without answer choices come last: their answers are generated, for
 all members of a group that holds one.
@@ -10,8 +10,8 @@ all members of a group that holds one.
 
 from __future__ import annotations
 
+import collections
 import dataclasses
-import itertools
 import json
 import logging
 import pathlib
@@ -22,9 +22,9 @@ import ml_collections
 
 from infoprompt_jax import files
 from infoprompt_jax.data import p3
-from infoprompt_jax.data.selection import find_tasks
-from infoprompt_jax.data.templates import load_templates
+from infoprompt_jax.data.selection import Selection, select
 from infoprompt_jax.errors import UserError
+from infoprompt_jax.reports.tables import aligned
 
 LONGEST_DIRECTORY = 100  # characters of a member's name
 
@@ -78,65 +78,47 @@ def read(path: pathlib.Path) -> Plan:
 
 
 def find(config: ml_collections.ConfigDict) -> Plan:
-    """The plan for `config.task`, as far as the data are there; a table of P3's is logged.
+    """The plan for `config.task`, as far as the data are there; what is there of P3 is logged.
 
     Raises:
-      UserError: a data set or hard prompt asked for by name is not there, or applies to no row of a slice that is
+      UserError: a data set or template that is listed by name is not there, or applies to no row of a slice that is
         read; or nothing is left to train.
     """
-    found: dict[str, Source] = {}
-    skipped: dict[str, str] = {}
-    for name in filter(None, map(str.strip, config.task.name.split(","))):
-        made = _p3(config, skipped) if name == "p3" else _named(config, name)
-        found |= {source.name: source for source in made}
-    if not found:
-        why = next((f": {name} is skipped because: {reason}" for name, reason in skipped.items()), ".")
-        raise UserError(f"task.name={config.task.name!r} with task.template={config.task.template!r} is no source{why}")
-    ordered = sorted(found.values(), key=lambda source: source.choices == ())
-    return Plan(tuple(_with_members(ordered)), skipped)
-
-
-def _named(config: ml_collections.ConfigDict, name: str) -> Iterator[Source]:
-    own = config.copy_and_resolve_references()
-    own.job = "train"  # BIG-bench is refused
-    own.task.name = name
-    for task in find_tasks(own):
-        for split, limit in _slices(config):
-            if reason := p3.misfit(task, split, limit):
-                raise UserError(f"task.name={name!r} with the template {task.template.name!r} is no source: {reason}")
-        yield Source(name, name, task.template.name, task.choices)
-
-
-def _p3(config: ml_collections.ConfigDict, skipped: dict[str, str]) -> Iterator[Source]:
-    """P3's sources that are there; adds the others to `skipped`."""
-    pairs = [pair for dataset in p3.sources() for pair in _pairs(config, dataset)]
-    chosen = [pair for pair in pairs if config.task.template in ("all", pair.prompt)]
-    log.info("%s", p3.table(chosen))
-    skipped |= {f"{pair.dataset.name}:{pair.prompt}": pair.reason for pair in chosen if not pair.present}
-    present = filter(lambda pair: pair.present, chosen)
-    for task, own in itertools.groupby(present, key=lambda pair: pair.task):
-        templates = load_templates(config.task.templates_dir, task)
-        for pair in own:
-            yield Source(pair.dataset.name, task, pair.prompt, templates[pair.prompt].fixed_choices, asked=False)
+    selection = select(config, {"p3": p3.sources()}, slices=_slices(config))
+    if overview := _overview(selection):
+        log.info("%s", overview)
+    sources = [
+        Source(one.dataset, one.task.name, one.task.template.name, one.task.choices, asked=one.requested)
+        for one in selection.selected
+    ]
+    ordered = sorted(sources, key=lambda source: source.choices == ())
+    return Plan(tuple(_with_members(ordered)), {one.name: one.reason for one in selection.skipped})
 
 
 def _slices(config: ml_collections.ConfigDict) -> list[tuple[str, int]]:
     """Every slice that a member reads, with how many of its rows are drawn; 0 = all."""
     task = config.task
-    found = [(task.train_split, task.train_limit), (task.eval_split, 0), (task.test_split, 0)]
-    return [(split, limit) for split, limit in dict.fromkeys(found) if split]
+    slices = [(task.train_split, task.train_limit), (task.eval_split, 0), (task.test_split, 0)]
+    return [(split, limit) for split, limit in dict.fromkeys(slices) if split]
 
 
-def _pairs(config: ml_collections.ConfigDict, dataset: p3.Dataset) -> list[p3.Pair]:
-    """Each hard prompt as `p3.report` has it on the first slice that it does not fit, or on the first of all.
-
-    All slices of a data set before the next: its files are then still in memory.
-    """
-    reports = []
-    for split, limit in _slices(config):
-        sliced = dataclasses.replace(dataset, split=split, tfds=dataset.tfds and (dataset.tfds[0], split))
-        reports.append(p3.report([sliced], config, limit))
-    return [next((pair for pair in same if not pair.present), same[0]) for same in zip(*reports, strict=True)]
+def _overview(selection: Selection) -> str:
+    """A table of P3's data sets, and below it why templates are skipped; "" where P3 is not selected."""
+    selected = collections.Counter(one.dataset for one in selection.selected if not one.requested)
+    skipped: dict[str, dict[str, list[str]]] = collections.defaultdict(lambda: collections.defaultdict(list))
+    for one in selection.skipped:
+        skipped[one.dataset][one.reason].append(one.template)
+    rows, reasons = [], []
+    for dataset in p3.sources():
+        missing = sum(map(len, skipped[dataset.name].values()))
+        if total := selected[dataset.name] + missing:
+            rows.append((dataset.name, dataset.origin, total, selected[dataset.name]))
+        for reason, templates in skipped[dataset.name].items():
+            which = "" if len(templates) == total else f" ({', '.join(templates)})"
+            reasons.append(f"{dataset.name}{which} is skipped: {reason}")
+    total = (f"{len(rows)} data sets", "", *(sum(row[column] for row in rows) for column in (2, 3)))
+    table = aligned(("data set", "rows from", "templates", "present"), [*rows, total], text_columns=2)
+    return "\n".join([table, *reasons]) if rows else ""
 
 
 def _with_members(sources: list[Source]) -> Iterator[Source]:

@@ -10,8 +10,9 @@ import sys
 import pytest
 from tiny_data import INLINE, ROWS, configure, one_task, write_jsonl
 
+from infoprompt_jax.data.datasets import Dataset
 from infoprompt_jax.data.examples import examples
-from infoprompt_jax.data.selection import find_tasks
+from infoprompt_jax.data.selection import find_tasks, select
 from infoprompt_jax.errors import UserError
 
 
@@ -71,3 +72,38 @@ def test_what_is_not_there_is_answered_with_what_is(tmp_path: pathlib.Path) -> N
         find_tasks(configure(tmp_path, "a/b", input="x"))
     with pytest.raises(UserError, match=r"task.name is empty"):
         find_tasks(configure(tmp_path, " , "))
+
+
+def test_every_template_includes_those_of_other_tasks(tmp_path: pathlib.Path) -> None:
+    write_jsonl(tmp_path / "mine" / "train.jsonl", ROWS)
+    entries = {
+        name: {"name": name, "jinja": "{{ text }} ||| x", "metadata": {"original_task": name == "original"}}
+        for name in ("original", "other")
+    }
+    (tmp_path / "mine" / "templates.yaml").write_text(json.dumps({"templates": entries}))
+    config = configure(tmp_path, "mine", templates_dir=str(tmp_path))
+    assert [task.template.name for task in find_tasks(config)] == ["original"]
+    assert [task.template.name for task in find_tasks(config, every_template=True)] == ["original", "other"]
+
+
+def test_a_word_stands_for_a_collection_of_which_absent_data_sets_are_skipped(tmp_path: pathlib.Path) -> None:
+    write_jsonl(tmp_path / "mine" / "validation.jsonl", ROWS)
+    mine = [Dataset("shown", "mine", "validation"), Dataset("absent", "absent", "validation")]
+    selection = select(configure(tmp_path, "all of mine,mine", **INLINE), {"all of mine": mine})
+    assert [(one.dataset, one.task.name, one.requested) for one in selection.selected] == [
+        ("shown", "mine", False),
+        ("mine", "mine", True),
+    ]
+    assert [(one.dataset, one.reason) for one in selection.skipped] == [
+        ("absent", "There is no absent/validation.jsonl, .csv or .parquet in data.dir.")
+    ]
+    with pytest.raises(UserError, match=r"'all of mine' with .* selects no task: absent is skipped because: There is"):
+        select(configure(tmp_path, "all of mine", **INLINE), {"all of mine": mine[1:]})
+
+
+def test_a_template_must_apply_to_every_slice(tmp_path: pathlib.Path) -> None:
+    write_jsonl(tmp_path / "mine" / "train.jsonl", ROWS)
+    config = configure(tmp_path, "mine", input="{% if label %}{{ text }}{% endif %}", target="x")
+    assert len(select(config, slices=[("train[:2]", 0), ("train[2:]", 0)]).selected) == 1
+    with pytest.raises(UserError, match=r"cannot be used: The template leaves .* empty in every row of train\[1:3\]\."):
+        select(config, slices=[("train", 0), ("train[1:3]", 0)])

@@ -16,6 +16,7 @@ import pytest
 from flax import nnx
 
 from infoprompt_jax import jobs, settings
+from infoprompt_jax.data.selection import find_tasks
 from infoprompt_jax.errors import Stopped, UserError
 from infoprompt_jax.pretraining import mixture, pretrain
 from infoprompt_jax.t5 import hub
@@ -89,7 +90,7 @@ def run(directory: pathlib.Path, programs: dict[str, str]) -> pathlib.Path:
 @pytest.fixture(scope="module")
 def batches(directory: pathlib.Path, run: pathlib.Path) -> mixture.Mixture:
     made, tokenizer = config(directory), load_tokenizer(run / "vocabulary")
-    own = mixture.training_tasks(made)
+    own = find_tasks(made, every_template=True)
     rows = [pretrain.tokenize(task, "train", made, tokenizer) for task in own]
     draw = random.Random(0)
     return mixture.mixture(made, own, rows, [line(draw) for _ in range(200)], tokenizer)
@@ -173,9 +174,9 @@ def test_whole_lines_fill_the_room(batches: mixture.Mixture, room: int) -> None:
 
 
 def test_data_sets_are_drawn_equally_often(directory: pathlib.Path, batches: mixture.Mixture) -> None:
-    own = [task.name for task in mixture.training_tasks(config(directory))]
+    own = [task.name for task in find_tasks(config(directory), every_template=True)]
     assert own == ["stub/colours"] * 2 + ["stub/copies"]
-    assert mixture.equal_rates(mixture.training_tasks(config(directory))) == [0.5, 0.5, 1.0]
+    assert mixture.equal_rates(find_tasks(config(directory), every_template=True)) == [0.5, 0.5, 1.0]
     drawn = np.concatenate([batches.stream.indices(step)[0] for step in range(32)])
     assert np.bincount(drawn) / len(drawn) == pytest.approx([0.25, 0.25, 0.5], abs=0.01)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import pathlib
 
 import numpy as np
@@ -62,7 +63,7 @@ def test_a_plan_is_read_as_it_was_written(tmp_path: pathlib.Path) -> None:
 
 def write_news(folder: pathlib.Path, conditions: tuple[str, ...]) -> list[str]:
     """Sixteen rows and a hard prompt for each condition under which it applies to a row; the prompts' names."""
-    prompts = next(dataset.prompts for dataset in p3.sources() if dataset.name == "ag_news")[: len(conditions)]
+    prompts = next(dataset.templates for dataset in p3.sources() if dataset.name == "ag_news")[: len(conditions)]
     rows = (json.dumps({"words": f"words {n}", "n": n, "label": n % 2}) for n in range(16))
     (folder / "data" / "ag_news").mkdir(parents=True)
     (folder / "data" / "ag_news" / "train.jsonl").write_text("\n".join(rows))
@@ -83,13 +84,27 @@ def test_a_hard_prompt_is_tried_on_every_slice_that_is_read(folder: pathlib.Path
     assert [source.template for source in plan.sources] == prompts[:1]
     reasons = [plan.skipped[f"ag_news:{prompt}"] for prompt in prompts[1:]]
     for reason, split in zip(reasons, ("train[:8]", "train[8:]", "train[8:]", "train[3:4]"), strict=True):
-        assert reason == f"The prompt leaves the input or the target of every row of {split} empty."
+        assert reason == f"The template leaves the input or the target empty in every row of {split}."
     config.task.update(name="ag_news", template=prompts[1])
-    with pytest.raises(UserError, match=rf"task\.name='ag_news' with the template '{prompts[1]}' .* train\[:8\] empty"):
+    with pytest.raises(UserError, match=rf"task\.name='ag_news' with the template '{prompts[1]}' .* train\[:8\]\."):
         source_plan.find(config)
     config.task.update(name="p3", template="all", eval_split="train[:17]")
-    with pytest.raises(UserError, match=r"is no source: .* is skipped"):
+    with pytest.raises(UserError, match=r"selects no task: .* is skipped"):
         source_plan.find(config)
+
+
+def test_what_is_there_of_p3_is_logged(
+    folder: pathlib.Path, tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    prompts = write_news(tmp_path, ("true", "n < 8"))
+    places = {"data__dir": str(tmp_path / "data"), "task__templates_dir": str(tmp_path / "templates")}
+    slices = {"task__train_split": "train[8:]", "task__eval_split": "train[8:]"}
+    with caplog.at_level(logging.INFO):
+        source_plan.find(configure(folder, **places, **slices, task__name="p3"))
+    rows = [line.split() for line in caplog.messages[0].splitlines()]
+    assert ["ag_news", "TFDS", "or", "files", "7", "1"] in rows and ["36", "data", "sets", "296", "1"] in rows
+    assert f"ag_news ({prompts[1]}) is skipped: The template leaves the input" in caplog.text
+    assert "imdb is skipped: There is no imdb/train.jsonl" in caplog.text
 
 
 def test_files_are_read_once_for_all_slices(folder: pathlib.Path, tmp_path: pathlib.Path) -> None:
@@ -100,7 +115,9 @@ def test_files_are_read_once_for_all_slices(folder: pathlib.Path, tmp_path: path
         (tmp_path / "data" / dataset.task).mkdir(parents=True)
         rows = (json.dumps({"words": f"words {n}", "label": 0}) + "\n" for n in range(8))
         (tmp_path / "data" / dataset.task / "train.jsonl").write_text("".join(rows))
-        write_templates(tmp_path / "templates", dataset.task, {prompt: TEMPLATES["free"] for prompt in dataset.prompts})
+        write_templates(
+            tmp_path / "templates", dataset.task, {prompt: TEMPLATES["free"] for prompt in dataset.templates}
+        )
     places = {"data__dir": str(tmp_path / "data"), "task__templates_dir": str(tmp_path / "templates")}
     slices = {"task__train_split": "train[4:]", "task__eval_split": "train[:4]"}
     local_files._read.cache_clear()
@@ -110,5 +127,5 @@ def test_files_are_read_once_for_all_slices(folder: pathlib.Path, tmp_path: path
 
 
 def test_a_split_that_is_not_there_is_a_sentence(folder: pathlib.Path) -> None:
-    with pytest.raises(UserError, match=r"generated/words has no split test in data\.dir, only train, validation"):
+    with pytest.raises(UserError, match=r"generated/words has no split 'test', only train, validation"):
         source_plan.find(configure(folder, task__test_split="test"))

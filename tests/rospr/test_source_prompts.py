@@ -237,7 +237,10 @@ def test_a_job_without_a_prompt_left_ends_with_a_sentence(folder: pathlib.Path, 
         ({"prompt__length": 0}, r"prompt\.length=0 leaves nothing to train"),
         ({"task__name": "generated/absent"}, r"'generated/absent' has no <split>\.jsonl"),
         ({"task__template": "absent"}, r"'absent' is not a template of"),
-        ({"task__name": "p3"}, r"is no source: adversarial_qa:generate_question is skipped because: There is no adv"),
+        (
+            {"task__name": "p3"},
+            r"selects no task: adversarial_qa:generate_question is skipped because: There is no adv",
+        ),
         ({"rospr__retriever": "/absent"}, r"/absent"),
     ],
 )
@@ -297,7 +300,7 @@ def test_a_row_that_one_of_p3s_prompts_cannot_render_costs_that_prompt_alone(
     folder: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
     """The row is the 301st of its split: the plan has seen that the prompt renders the first."""
-    prompts = next(dataset.prompts for dataset in p3.sources() if dataset.name == "ag_news")[:2]
+    prompts = next(dataset.templates for dataset in p3.sources() if dataset.name == "ag_news")[:2]
     lines = (folder / "data" / WORDS / "train.jsonl").read_text().splitlines()
     rows = [json.loads(line) | {"extra": "more"} for line in lines]
     del rows[300]["extra"]
@@ -331,7 +334,7 @@ def test_the_plan_stands_although_data_come_and_go(folder: pathlib.Path, tmp_pat
     data, templates = tmp_path / "data", tmp_path / "templates"
     for name in ("ag_news", "imdb"):
         shutil.copytree(folder / "data" / WORDS, data / name)
-        prompts = next(dataset.prompts for dataset in p3.sources() if dataset.name == name)
+        prompts = next(dataset.templates for dataset in p3.sources() if dataset.name == name)
         write_templates(templates, name, {prompt: TEMPLATES["bare"] for prompt in prompts[:2]})
     (data / "imdb").rename(tmp_path / "imdb")
     fields = {"task__name": "p3", "data__dir": str(data), "task__templates_dir": str(templates)}
@@ -340,7 +343,7 @@ def test_the_plan_stands_although_data_come_and_go(folder: pathlib.Path, tmp_pat
     assert [source.name for source in plan.sources] == [
         "ag_news:classify_question_first", "ag_news:classify_with_choices_question_first"
     ]  # fmt: skip
-    assert len(plan.skipped) == 294 and "no prompt of this name" in plan.skipped["ag_news:recommend"]
+    assert len(plan.skipped) == 294 and "no template of this name" in plan.skipped["ag_news:recommend"]
     jobs.run(config, str(tmp_path / "run"))
     (tmp_path / "run" / "summary.json").unlink()
     (tmp_path / "imdb").rename(data / "imdb")
