@@ -16,12 +16,11 @@ import sys
 from typing import Any
 
 from experiments import claims_fresh, claims_report, rospr, summary
-from experiments.claims_report import PUBLIC, TASKS
+from experiments.claims_results import PUBLIC, RESULTS, TASKS
 from infoprompt_jax.reports import measurements
 from infoprompt_jax.reports.records import read_records, series
 
 CONFIG = pathlib.Path(__file__).with_name("claims_config.py")
-RESULTS = pathlib.Path(__file__).parent / "results" / "claims"
 TRIED = ("entailment", "causes", "inference")  # where something else is tried
 LONG = ("inference", "films", "entailment")  # which still learn when the others end
 AGAIN = ("inference", "entailment", "causes", "endings", "pronouns", "films")  # on fresh seeds, the widest first

@@ -1,7 +1,7 @@
-"""What the terms add on seeds that no other run has: docs/claims.md's tables on fresh seeds.
+"""The gains on fresh seeds, which no other run has: docs/claims.md's tables on fresh seeds.
 
-The first seeds are those that the gains were found on; the fresh ones, of the runs `<task>-256-fresh`, are a
-replication. Both have 95 % t intervals over paired seeds, so that they differ in nothing but their seeds.
+The gains were first seen on the first seeds. The runs `<task>-256-fresh` are a replication on fresh ones. Both columns
+have t intervals over paired seeds, so that they differ in their seeds alone.
 """
 
 from __future__ import annotations
@@ -10,11 +10,12 @@ import pathlib
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from scipy import stats
 
-from experiments.claims_report import TASKS, interval, plus_minus, ratio, read, task_of
+from experiments.claims_results import TASKS, Result, read, task_of
+from experiments.estimates import interval, plus_minus, ratio, student
 from experiments.pages import CLAIMS, UNMEASURED
-from experiments.paired import Estimate, Result, of_variant, pooled_spread, values
+from experiments.paired import gains, of_preset, pooled_spread, values
+from infoprompt_jax import member_names
 from infoprompt_jax.reports.documents import fill
 from infoprompt_jax.reports.tables import markdown
 
@@ -29,26 +30,20 @@ MEASURES = {
 Pairs = Sequence[tuple[Result, Result]]  # a task's run on the first seeds and its run on fresh ones
 
 
-def t_interval(samples: np.ndarray) -> Estimate:
-    """The mean of `samples` [seeds] and its 95 % t interval."""
-    half = stats.t.ppf(0.975, len(samples) - 1) * samples.std(ddof=1) / np.sqrt(len(samples))
-    value = float(samples.mean())
-    return value, value - float(half), value + float(half)
-
-
-def gains(results: Sequence[Result], variant: str, field: str) -> np.ndarray:
-    """[seeds]: the variant minus plain prompt tuning, each seed's mean over the runs."""
-    return np.mean([values(result, variant, field) - values(result, "plain", field) for result in results], axis=0)
+def mean_gains(results: Sequence[Result], preset: str, field: str) -> np.ndarray:
+    """[seeds]: the preset minus plain prompt tuning, each seed's mean over the runs."""
+    return np.mean([gains(result, preset, field) for result in results], axis=0)
 
 
 def seeds_of(results: Sequence[Result]) -> str:
-    """`20-49`.
+    """The seeds that all runs have, as `20-49`.
 
-    Raises ValueError unless all of the runs have the same seeds, without a gap: means over tasks are seed by seed.
+    Raises:
+      ValueError: the runs have different seeds, or seeds with a gap. Means over tasks are seed by seed.
     """
-    found = {tuple(sorted({int(name.rsplit("seed", 1)[-1]) for name in result["members"]})) for result in results}
-    seeds = min(found)
-    if len(found) > 1 or seeds != tuple(range(seeds[0], seeds[-1] + 1)):
+    seeds_of_runs = {tuple(sorted({member_names.seed(name) or 0 for name in r["members"]})) for r in results}
+    seeds = min(seeds_of_runs)
+    if len(seeds_of_runs) > 1 or seeds != tuple(range(seeds[0], seeds[-1] + 1)):
         raise ValueError(f"{', '.join(r['run'] for r in results)}: expected runs of the same consecutive seeds.")
     return f"{seeds[0]}-{seeds[-1]}"
 
@@ -60,23 +55,23 @@ def pairs_of(results: Mapping[str, Result]) -> Pairs:
 
 
 def columns(pairs: Pairs) -> list[str]:
-    """Headers: each variant on the first seeds and on the fresh ones."""
+    """Headers: each preset on the first seeds and on the fresh ones."""
     sides = [seeds_of(side) for side in zip(*pairs, strict=True)]
-    return [f"{variant} - plain, seeds {seeds}" for variant in TERMS for seeds in sides]
+    return [f"{preset} - plain, seeds {seeds}" for preset in TERMS for seeds in sides]
 
 
 def differences(pairs: Pairs, field: str, digits: int, factor: float) -> list[str]:
     """Cells below `columns`: means over the tasks."""
     sides = list(zip(*pairs, strict=True))
-    return [interval(t_interval(gains(side, v, field)), digits, factor) for v in TERMS for side in sides]
+    return [interval(student(mean_gains(side, preset, field)), digits, factor) for preset in TERMS for side in sides]
 
 
 def fresh_table(pairs: Pairs) -> str:
     """Accuracy, one line a task."""
     rows = [
         (
-            task_of(fresh),
-            str(len(of_variant(fresh, "plain"))),
+            task_of(fresh["run"]),
+            str(len(of_preset(fresh, "plain"))),
             plus_minus(values(fresh, "plain", "test")),
             *differences([(first, fresh)], "test", 1, 100),
         )
@@ -89,7 +84,7 @@ def fresh_table(pairs: Pairs) -> str:
 def measures_table(pairs: Pairs) -> str:
     """All that the terms are claimed to change; the ratio of spreads alone has a bootstrapped interval."""
     rows = [(name, *differences(pairs, *about)) for name, about in MEASURES.items()]
-    spreads = [ratio(pooled_spread(side, v, "test")) for v in TERMS for side in zip(*pairs, strict=True)]
+    spreads = [ratio(pooled_spread(side, preset, "test")) for preset in TERMS for side in zip(*pairs, strict=True)]
     return markdown(("mean over tasks", *columns(pairs)), [*rows, ("spread over seeds, ratio to plain", *spreads)])
 
 

@@ -20,9 +20,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
-from experiments.claims_report import interval, plus_minus
+from experiments.estimates import interval, plus_minus, student
 from experiments.pages import ROSPR, UNMEASURED
 from infoprompt_jax.evaluation.metrics import summarise
 from infoprompt_jax.files import whole
@@ -122,12 +121,6 @@ def gain(found: Sequence[dict[str, Any]], name: str, dataset: str, method: str, 
     """The mean of the differences between two methods, seed by seed, with its interval."""
     differences = scores(found, name, dataset, method) - scores(found, name, dataset, base)
     return interval(student(differences), 1, 100)
-
-
-def student(samples: np.ndarray) -> tuple[float, float, float]:
-    """The mean and its 95 % interval by Student's t: of five seeds a bootstrap's would be too narrow."""
-    half = stats.t.ppf(0.975, len(samples) - 1) * samples.std(ddof=1) / len(samples) ** 0.5
-    return float(samples.mean()), float(samples.mean() - half), float(samples.mean() + half)
 
 
 def relations_table(found: Sequence[dict[str, Any]]) -> str:

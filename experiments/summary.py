@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 
 from experiments import rospr
-from experiments.claims_fresh import TERMS, Pairs, gains, pairs_of, seeds_of, t_interval
-from experiments.claims_report import TASKS, interval, of_kind, ratio, read, task_of
+from experiments.claims_fresh import TERMS, Pairs, mean_gains, pairs_of, seeds_of
+from experiments.claims_results import TASKS, Result, of_kind, read, task_of
+from experiments.estimates import Estimate, bootstrap, interval, mean, ratio, student
 from experiments.pages import CLAIMS, README, UNMEASURED
-from experiments.paired import Estimate, Result, bootstrap, mean, pooled, pooled_spread, values
+from experiments.paired import pooled, pooled_spread, values
 from infoprompt_jax.reports.documents import fill
 from infoprompt_jax.reports.tables import markdown
 
@@ -67,8 +68,8 @@ def infoprompt_claims(results: Mapping[str, Result]) -> list[Claim]:
     first = [results[f"{task}-256"] for task in TASKS]
     initial, probes = (list(of_kind(results, kind).values()) for kind in ("initial", "probe"))
 
-    def gain(variant: str, field: str, factor: float = 100.0) -> Estimate:
-        return t_interval(factor * gains(fresh, variant, field))
+    def gain(preset: str, field: str, factor: float = 100.0) -> Estimate:
+        return student(factor * mean_gains(fresh, preset, field))
 
     tables, more = "[fresh seeds](#fresh-seeds)", "claims-tables.md"
     replicated = [
@@ -105,7 +106,7 @@ def scaled(effect: Estimate) -> Estimate:
 def estimators(results: Mapping[str, Result], first: Sequence[Result], names: Sequence[str]) -> Estimate:
     """Both terms by these estimators minus both by InfoNCE: the mean over tasks, in points."""
     differences = [
-        values(results[f"{task_of(base)}-256-estimators"], f"{name}-both", "test") - values(base, "both", "test")
+        values(results[f"{task_of(base['run'])}-256-estimators"], f"{name}-both", "test") - values(base, "both", "test")
         for base in first
         for name in names
     ]
@@ -120,7 +121,7 @@ def rospr_claims(found: Sequence[Mapping[str, Any]]) -> list[Claim]:
         differences = [
             rospr.scores(found, library, name, method) - rospr.scores(found, library, name, base) for name in datasets
         ]
-        return rospr.student(100 * np.mean(differences, axis=0))
+        return student(100 * np.mean(differences, axis=0))
 
     rows = []
     for library, title in rospr.LIBRARIES.items():
@@ -138,7 +139,7 @@ def rospr_claims(found: Sequence[Mapping[str, Any]]) -> list[Claim]:
     relations = [result["both"]["relations"]["every"] for result in found]
     formats = np.array([of["format alone"]["gain"] - of["family alone"]["gain"] for of in relations])
     measured = "source prompts of the same format alone - of the same family alone"
-    rows.append(("answer format matters more than family", measured, rospr.student(100 * formats), sharing))
+    rows.append(("answer format matters more than family", measured, student(100 * formats), sharing))
     return [Claim(ROSPR, *row) for row in rows]
 
 
@@ -147,16 +148,16 @@ def infoprompt_table(pairs: Pairs) -> str:
     fresh = [again for _, again in pairs]
     rows = [
         (
-            task_of(result),
+            task_of(result["run"]),
             f"{100 * result['references']['no prompt']['test']:.0f}",
             f"{100 * values(result, 'plain', 'test').mean():.0f}",
-            *(interval(t_interval(gains([result], variant, "test")), 1, 100) for variant in TERMS),
+            *(interval(student(mean_gains([result], preset, "test")), 1, 100) for preset in TERMS),
         )
         for result in fresh
     ]
-    means = (interval(t_interval(gains(fresh, variant, "test")), 1, 100) for variant in TERMS)
+    means = (interval(student(mean_gains(fresh, preset, "test")), 1, 100) for preset in TERMS)
     rows.append((f"mean of the {len(fresh)}", "", "", *means))
-    return markdown(("task", "no prompt", "plain", *(f"{variant} - plain" for variant in TERMS)), rows)
+    return markdown(("task", "no prompt", "plain", *(f"{preset} - plain" for preset in TERMS)), rows)
 
 
 def rospr_table(found: Sequence[Mapping[str, Any]]) -> str:

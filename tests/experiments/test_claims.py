@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tiny_runs
 
-from experiments import claims, claims_fresh, claims_report, pages, paired, rospr, summary
+from experiments import claims, claims_fresh, claims_report, claims_results, estimates, pages, paired, rospr, summary
 from infoprompt_jax import jobs
 from infoprompt_jax.reports.records import read_records
 
@@ -19,11 +19,11 @@ def result(seeds: int = 12, gain: float = 0.05) -> dict[str, Any]:
     """Seed s ends at 0.6 + s / 100, with the terms at `gain` more; odd seeds never reach the quality."""
     members = {}
     for s in range(seeds):
-        for variant, more in (("plain", 0.0), ("both", gain), ("head", 0.0), ("representation", 0.0)):
+        for preset, more in (("plain", 0.0), ("both", gain), ("head", 0.0), ("representation", 0.0)):
             test = 0.6 + s / 100 + more
             reached = None if s % 2 else 40
             curve = [[0, 0.5], [20, test], [40, test]]
-            members[f"{variant}-seed{s}"] = {"test": test, "steps_to_quality": reached, "curve": curve}
+            members[f"{preset}-seed{s}"] = {"test": test, "steps_to_quality": reached, "curve": curve}
     references = {"no prompt": {"best": 0.5, "test": 0.51}}
     about = {"run": "films-64", "quality": 0.6, "training_examples": 64, "fingerprints": {"backbone": "b"}}
     return {"members": members, "references": references, **about}
@@ -45,7 +45,7 @@ def test_a_member_that_never_got_there_counts_with_the_next_evaluation() -> None
 def test_intervals_are_those_of_the_mean() -> None:
     """Of 400 standard normal differences: 1.96 / 20 on each side, to a tenth of it."""
     samples = np.random.default_rng(1).normal(size=400)
-    value, low, high = paired.bootstrap(samples, lambda x: x.mean(axis=-1))
+    value, low, high = estimates.bootstrap(samples, lambda x: x.mean(axis=-1))
     assert value == pytest.approx(samples.mean())
     assert high - low == pytest.approx(2 * 1.96 * samples.std() / 20, rel=0.1)
 
@@ -61,15 +61,13 @@ def test_there_is_no_ratio_to_no_spread() -> None:
     made = result()
     for s in range(12):
         made["members"][f"plain-seed{s}"]["test"] = 1.0
-    assert claims_report.ratio(paired.spread(made, "both", "test")) == "-"
+    assert estimates.ratio(paired.spread(made, "both", "test")) == "-"
 
 
 def test_bold_is_what_leaves_zero_out() -> None:
-    assert claims_report.interval((0.02, 0.01, 0.03), 1, 100) == "**+2.0 [1.0, 3.0]**"
-    assert claims_report.interval((0.02, -0.01, 0.05), 1, 100) == "+2.0 [-1.0, 5.0]"
-    assert claims_report.ratio((0.5, 0.4, 0.6)).startswith("**") and not claims_report.ratio(
-        (0.9, 0.8, 1.1)
-    ).startswith("*")
+    assert estimates.interval((0.02, 0.01, 0.03), 1, 100) == "**+2.0 [1.0, 3.0]**"
+    assert estimates.interval((0.02, -0.01, 0.05), 1, 100) == "+2.0 [-1.0, 5.0]"
+    assert estimates.ratio((0.5, 0.4, 0.6)).startswith("**") and not estimates.ratio((0.9, 0.8, 1.1)).startswith("*")
 
 
 def test_pooling_counts_runs_and_keeps_seeds_together() -> None:
@@ -90,11 +88,11 @@ def test_the_main_table_has_a_line_a_run() -> None:
 def test_every_run_is_a_config() -> None:
     """And the ones that matter most come first."""
     names = list(claims.RUNS)
-    assert names[:6] == [f"{task}-256" for task in claims.TASKS]
+    assert names[:6] == [f"{task}-256" for task in claims_results.TASKS]
     assert claims.RUNS["films-256-probe"].format(workdir="w") == "films,256,probe=w/films-256"
 
 
-def test_a_variant_is_of_the_runs_that_have_it() -> None:
+def test_a_preset_is_of_the_runs_that_have_it() -> None:
     pair = result()
     pair["members"] = {name: m for name, m in pair["members"].items() if name.split("-")[0] in ("plain", "both")}
     lines = claims_report.ablation_table({"static, 64": [result(), pair], "none": []}).splitlines()[2:]
@@ -150,7 +148,7 @@ def test_a_change_of_other_rows_or_of_another_backbone_is_refused(tmp_path: path
     for name, backbone in (("a", "b"), ("b", "c")):
         (tmp_path / f"{name}.json").write_text(json.dumps(result() | {"fingerprints": {"backbone": backbone}}))
     with pytest.raises(ValueError, match="several backbones: b, c"):
-        claims_report.read(tmp_path)
+        claims_results.read(tmp_path)
 
 
 def test_last_evaluations_and_members_that_never_got_there() -> None:
@@ -221,19 +219,19 @@ def test_what_is_kept_of_a_run(tmp_path: pathlib.Path, monkeypatch: pytest.Monke
 
 def test_a_t_interval_worked_by_hand() -> None:
     """Of 1, 2, 3 and 6: mean 3, deviation sqrt(14 / 3); with 3 degrees of freedom, t's 97.5 % point is 3.1824."""
-    found = claims_fresh.t_interval(np.array([1.0, 2.0, 3.0, 6.0]))
+    found = estimates.student(np.array([1.0, 2.0, 3.0, 6.0]))
     half = 3.1824 * (14 / 3) ** 0.5 / 2
     assert found == pytest.approx((3, 3 - half, 3 + half), abs=1e-3)
     assert found == pytest.approx((3, -0.437, 6.437), abs=1e-3)
 
 
 def two_seeds(task: str, first: int, head: tuple[float, float], both: tuple[float, float]) -> dict[str, Any]:
-    """Plain members end at 0.5 and 0.7, the variants' at so much more."""
+    """Plain members end at 0.5 and 0.7, the presets' at so much more."""
     members = {}
-    for variant, gains in (("plain", (0.0, 0.0)), ("head", head), ("both", both)):
+    for preset, gains in (("plain", (0.0, 0.0)), ("head", head), ("both", both)):
         for s, test in enumerate((0.5 + gains[0], 0.7 + gains[1])):
             member = {"test": test, "steps_to_quality": 20, "curve": [[0, 0.5], [20, test]]}
-            members[f"{variant}-seed{first + s}"] = member
+            members[f"{preset}-seed{first + s}"] = member
     return {"run": f"{task}-256", "members": members, "references": {"no prompt": {"test": 0.333}}}
 
 
@@ -262,13 +260,13 @@ def test_tasks_are_averaged_over_the_same_seeds_alone() -> None:
 
 def test_the_pages_have_what_the_results_say() -> None:
     """And the fresh runs have none of the seeds that the gains were found on, but the same rows and backbone."""
-    blocks = {pages.CLAIMS: claims_fresh.blocks(claims.RESULTS)}
-    for page, content in (*blocks.items(), *summary.blocks(claims.RESULTS, rospr.RESULTS).items()):
+    blocks = {pages.CLAIMS: claims_fresh.blocks(claims_results.RESULTS)}
+    for page, content in (*blocks.items(), *summary.blocks(claims_results.RESULTS, rospr.RESULTS).items()):
         for name, table in content.items():
             assert f"<!-- {name} -->\n\n{table}\n\n<!-- end -->" in page.read_text(), (
                 "run python -m experiments.claims report"
             )
-    pairs = claims_fresh.pairs_of(claims_report.read(claims.RESULTS))
+    pairs = claims_fresh.pairs_of(claims_results.read(claims_results.RESULTS))
     for first, fresh in pairs:
         assert not set(first["members"]) & set(fresh["members"])
         assert first["fingerprints"] == fresh["fingerprints"] and first["training_examples"] == 256

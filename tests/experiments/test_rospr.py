@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from experiments import rospr
+from experiments.estimates import student
 from infoprompt_jax.rospr.results import VARIED
 
 
@@ -74,7 +75,7 @@ def test_contrasts_are_paired_by_seed() -> None:
 
 def test_intervals_of_few_seeds_are_students() -> None:
     """Of 1 ... 5: 2.776 standard deviations of the mean, which is 0.7071, on each side."""
-    mean, low, high = rospr.student(np.arange(1.0, 6.0))
+    mean, low, high = student(np.arange(1.0, 6.0))
     assert (mean, low, high) == pytest.approx((3, 3 - 1.963, 3 + 1.963), abs=1e-3)
 
 

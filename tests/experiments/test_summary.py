@@ -6,8 +6,8 @@ import pathlib
 
 import pytest
 
-from experiments import claims, pages, rospr, summary
-from experiments.claims_report import read
+from experiments import pages, rospr, summary
+from experiments.claims_results import RESULTS, read
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,7 @@ def test_a_verdict_follows_from_the_interval(
 
 def test_the_verdicts_repeat_the_pages_tables() -> None:
     """The effects stand in docs/rospr.md too, where another function computes them."""
-    table = summary.blocks(claims.RESULTS, rospr.RESULTS)[pages.CLAIMS]["verdicts"].splitlines()[2:]
+    table = summary.blocks(RESULTS, rospr.RESULTS)[pages.CLAIMS]["verdicts"].splitlines()[2:]
     effects = {tuple(line.split(" | ")[1:3]): line.split(" | ")[4].removesuffix(" points") for line in table}
     rows = [line for line in pages.ROSPR.read_text().splitlines() if line.startswith("| minus ")]
     for claim in (
@@ -45,7 +45,7 @@ def test_the_verdicts_repeat_the_pages_tables() -> None:
 
 def test_an_estimator_is_compared_with_infonce() -> None:
     """On causes, docs/claims-tables.md has +0.6 for js and +0.7 for InfoNCE, both beside plain prompt tuning."""
-    results = read(claims.RESULTS)
+    results = read(RESULTS)
     assert summary.estimators(results, [results["causes-256"]], ("js",))[0] == pytest.approx(-0.1, abs=0.1)
 
 
