@@ -1,6 +1,6 @@
 """From the command line to a config: the config file is run, then single fields are overridden.
 
-Whatever is wrong, with the line or inside the user's own config file, becomes one sentence.
+A mistake on the line or inside the user's config file becomes one sentence.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from infoprompt_jax.errors import UserError
 from infoprompt_jax.t5 import hub
 
 USAGE = "python -m infoprompt_jax.main --config=FILE.py[:VARIANT,...] [--workdir=DIR] [--config.FIELD=VALUE ...]"
-OFFLINE = "nano"  # the variant of a task's config that needs no network
+OFFLINE = "nano"  # the variant of the tasks' configs that needs no network
 HELP = f"""\
 {USAGE}
 
   --config        a file in configs/, or your own; its docstring is its manual
-  --workdir       where the run's files go, else runs/FILE[-VARIANT]; the same command again resumes
-  --config.FIELD  overrides one field; infoprompt_jax/settings.py lists all, for example
+  --workdir       directory of the run's files; without it runs/FILE[-VARIANT]. The same command again resumes
+  --config.FIELD  overrides one field; infoprompt_jax/settings.py lists all fields. Examples:
                   --config.train.steps=100 --config.backbone.name=DIR "--config.fleet.seeds=(0,1,2)"
 """
 
@@ -68,7 +68,7 @@ def default_workdir(named: str) -> str:
 
 
 def offline_command(arguments: Sequence[str]) -> str | None:
-    """The command that does the same without a network; None where the config has no such variant."""
+    """The command that does the same without a network; None if the config has no such variant."""
     options, program, *rest = _options(arguments)
     named = f"--config={options['config'].value.partition(':')[0]}:{OFFLINE}"
     kept = [argument for argument in rest if not argument.lstrip("-").startswith("config.backbone.")]
@@ -83,7 +83,7 @@ def offline_command(arguments: Sequence[str]) -> str | None:
 
 
 def _options(arguments: Sequence[str]) -> tuple[Any, ...]:
-    """The flags of the command itself, the program's name and the arguments that are left."""
+    """The command's flags, the program's name and the arguments that are left."""
     options = flags.FlagValues()
     for name in ("config", "workdir"):
         flags.DEFINE_string(name, None, "", flag_values=options)
@@ -92,10 +92,10 @@ def _options(arguments: Sequence[str]) -> tuple[Any, ...]:
 
 
 def read_config(path: str) -> ml_collections.ConfigDict:
-    """What `get_config` of a file returns, called with VARIANT where the path is FILE:VARIANT.
+    """What `get_config` of a file returns; it is called with VARIANT if the path is FILE:VARIANT.
 
     Raises:
-      UserError: the file cannot be read or run (with the line that failed), or gives no config.
+      UserError: the file cannot be read or run (with the line that failed), or returns no config.
     """
     file, *variant = path.split(":", 1)
     try:

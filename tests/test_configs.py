@@ -188,19 +188,21 @@ def own_data(write: Write, tiny_t5: str, directory: pathlib.Path, **fields: Any)
 
 
 def test_own_data_in_three_formats(tiny_t5: str, tmp_path: pathlib.Path) -> None:
-    found = [own_data(write, tiny_t5, tmp_path / write.__name__) for write in (write_jsonl, write_csv, write_parquet)]
-    assert found[0]["members"] == found[1]["members"] == found[2]["members"]
-    assert found[0]["members"][0]["best"].keys() == {"accuracy", "macro_f1"}
-    assert found[0]["examples"] == {"validation": 4}
+    summaries = [
+        own_data(write, tiny_t5, tmp_path / write.__name__) for write in (write_jsonl, write_csv, write_parquet)
+    ]
+    assert summaries[0]["members"] == summaries[1]["members"] == summaries[2]["members"]
+    assert summaries[0]["members"][0]["best"].keys() == {"accuracy", "macro_f1"}
+    assert summaries[0]["examples"] == {"validation": 4}
 
 
 def test_own_data_with_free_text_answers(tiny_t5: str, tmp_path: pathlib.Path) -> None:
-    found = own_data(write_jsonl, tiny_t5, tmp_path, **{"task.answer_choices": "", "scoring.max_length": 4})
-    assert found["members"][0]["best"].keys() == {"exact_match"}
+    summary = own_data(write_jsonl, tiny_t5, tmp_path, **{"task.answer_choices": "", "scoring.max_length": 4})
+    assert summary["members"][0]["best"].keys() == {"exact_match"}
 
 
 def test_own_data_with_several_hard_prompts_by_the_commands_of_the_manual(tmp_path: pathlib.Path) -> None:
-    """Word for word, with the file of docs/data.md; the templates beside the variant's own are refused."""
+    """Word for word, with the file of docs/data.md; templates in files beside the config's template are refused."""
     (tmp_path / "DATA" / "mine").mkdir(parents=True)
     (tmp_path / "TEMPLATES" / "mine").mkdir(parents=True)
     write_jsonl(tmp_path / "DATA" / "mine" / "train", REVIEWS)

@@ -233,12 +233,12 @@ def test_the_advice_keeps_what_was_typed(tmp_path: pathlib.Path) -> None:
     """All but the backbone, which needs the network; and there is none where it would not run."""
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "train.jsonl").write_text("{}")
-    own = f"--config={ROOT / 'configs' / 'own_data.py'}"
+    config = f"--config={ROOT / 'configs' / 'own_data.py'}"
     typed = ["--config.task.target={{ a }}", "--config.train.steps=7"]
     kept = [*typed, f"--config.data.dir={tmp_path}"]
-    advised = offline_command(["main", own, *kept, "--config.backbone.dtype=bfloat16", "--workdir=w"])
-    assert advised and shlex.split(advised) == ["python", "-m", "infoprompt_jax.main", f"{own}:nano", *kept]
-    assert offline_command(["main", own, *typed]) is None
+    advised = offline_command(["main", config, *kept, "--config.backbone.dtype=bfloat16", "--workdir=w"])
+    assert advised and shlex.split(advised) == ["python", "-m", "infoprompt_jax.main", f"{config}:nano", *kept]
+    assert offline_command(["main", config, *typed]) is None
 
 
 def variant_config(*arguments: str) -> Any:

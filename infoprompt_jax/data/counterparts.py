@@ -1,6 +1,7 @@
-"""The generated world's counterparts of real data sets, for `task.counterpart` where `data.dir` lacks the real one.
+"""The generated world's counterparts of real data sets, which take their place if `data.dir` lacks them.
 
-A counterpart asks for the same kind of answer (docs/nano.md), so that a shipped config runs without a network.
+A counterpart asks for the same kind of answer (docs/nano.md), so that a shipped config runs without a network. The
+field `task.counterpart` switches this on.
 """
 
 from __future__ import annotations
@@ -17,16 +18,17 @@ log = logging.getLogger(__name__)
 
 
 def _generated(name: str, template: str = "all", **inline: str) -> dict[str, Any]:
-    """The fields of `task` for a data set of the generated world, none of which is left to the real one."""
-    own = {f"task.{field}": inline.get(field, "") for field in ("input", "target", "answer_choices", "templates_dir")}
-    return {"task.name": f"nano/{name}", "task.template": template, **own}
+    """The fields of `task` for a generated data set; all those that a real data set's config may have set."""
+    fields = {f"task.{field}": inline.get(field, "") for field in TEMPLATE_FIELDS}
+    return {"task.name": f"nano/{name}", "task.template": template, **fields}
 
 
 def _reworded(name: str, text: str, choices: str) -> dict[str, Any]:
-    """A data set of the backbone's pretraining, without its question or with other answers: there is more to learn."""
+    """A data set of the backbone's pretraining without its question or with other answers: a prompt can still learn."""
     return _generated(name, input=text, target="{{ answer_choices[label] }}", answer_choices=choices)
 
 
+TEMPLATE_FIELDS = ("input", "target", "answer_choices", "templates_dir")
 RELATIONS = "whole ||| container ||| cause ||| maker ||| place ||| group"
 
 # By data set: the fields of `task` that name its counterpart in the generated world.
@@ -46,7 +48,7 @@ COUNTERPARTS: dict[str, dict[str, Any]] = {
 
 
 def resolve(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
-    """What `counterpart` gives, and a line in the log if that is another data set. Raises as it does."""
+    """What `counterpart` returns; another data set is logged. Raises as it does."""
     resolved = counterpart(config)
     if resolved is not config:
         log.info(
@@ -59,11 +61,11 @@ def resolve(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
 
 
 def counterpart(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
-    """The config, its data set replaced by the counterpart if `task.counterpart` and `data.dir` lacks the data set.
+    """The config; with its counterpart as the data set if `task.counterpart` is set and `data.dir` lacks the data set.
 
     Raises:
-      UserError: the data set has no counterpart, `data.dir` is no folder, or the config has what a counterpart cannot
-        take over: hard prompts of its own, or members with other tasks.
+      UserError: the data set has no counterpart, `data.dir` is not a folder, or the config has fields that fit the real
+        data set only: templates, or members with other tasks.
     """
     task, folder = config.task, config.data.dir
     if not task.counterpart:
@@ -78,18 +80,18 @@ def counterpart(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     if len(names) > 1 or names[0] not in COUNTERPARTS:
         raise UserError(
             f"data.dir ({folder or 'empty'}) has no files of {', '.join(missing)}, and the generated world has "
-            f"counterparts of single data sets alone, {', '.join(COUNTERPARTS)}: set data.dir to a folder with the "
+            f"counterparts of single data sets only, {', '.join(COUNTERPARTS)}: set data.dir to a folder with the "
             "files."
         )
-    own = [f"task.{field}" for field in ("input", "target", "answer_choices", "templates_dir") if task[field]]
-    own += [
+    unfit = [f"task.{field}" for field in TEMPLATE_FIELDS if task[field]]
+    unfit += [
         f"fleet.members' {field}" for member in config.fleet.members for field in member if field.startswith("task.")
     ]
     resolved = config.copy_and_resolve_references()
     resolved.update_from_flattened_dict({**COUNTERPARTS[names[0]], "data.dir": ""})
-    if own:
+    if unfit:
         raise UserError(
             f"data.dir ({folder or 'empty'}) has no files of {names[0]}, and its counterpart {resolved.task.name} "
-            f"cannot take {own[0]}: leave it out, or set data.dir to a folder with the files."
+            f"cannot take {unfit[0]}: leave it out, or set data.dir to a folder with the files."
         )
     return resolved

@@ -27,9 +27,8 @@ from infoprompt_jax.training.experiment import Experiment
 
 log = logging.getLogger(__name__)
 
-RETIRED = ("backbone.allow_pickle",)  # fields of former versions, which mean nothing now
-
-# What a field's default was called before, where "" took its place: such a run may go on.
+# What former versions wrote into config.json: fields without effect now, and defaults that are "" now.
+RETIRED = ("backbone.allow_pickle",)
 FORMER_DEFAULTS = {"rospr.similarity": "inner_product"}
 
 
@@ -50,21 +49,14 @@ class Workdir:
     def _check_same_run(self) -> None:
         saved = self.path / "config.json"
         if not saved.exists():
-            # A name with a dot: what a process killed at its very first file left behind.
+            # A process that is killed while it writes its first file leaves one whose name starts with a dot.
             if self.path.is_dir() and any(not file.name.startswith(".") for file in self.path.iterdir()):
                 raise UserError(f"The workdir {self.path} holds files but no config.json: choose an empty --workdir.")
             return
         try:
-            before, now = flatten(json.loads(saved.read_text())), flatten(self.config)
+            before, now = current(json.loads(saved.read_text())), current(self.config)
         except ValueError as error:
             raise UserError(f"{saved} is not valid JSON ({error}): choose another --workdir.") from error
-        default = flatten(json.loads(defaults().to_json()))
-        before = {RENAMED.get(field, field): value for field, value in before.items() if field not in RETIRED}
-        before = default | before  # a run that is older than a field has its default
-        for field, former in FORMER_DEFAULTS.items():
-            for either in (before, now):
-                if either.get(field) == former:
-                    either[field] = default[field]
         for field in sorted(before.keys() | now.keys()):
             changeable = field in FIELDS and FIELDS[field].resume
             if before.get(field) != now.get(field) and not changeable:
@@ -79,18 +71,18 @@ class Workdir:
         if not summary.exists():
             return None
         try:
-            found = json.loads(summary.read_text(encoding="utf-8"))
+            content = json.loads(summary.read_text(encoding="utf-8"))
         except ValueError as error:
             raise UserError(
                 f"{summary} is not valid JSON ({error}): delete it to have the run finished again, or choose another "
                 "--workdir."
             ) from error
         log.info("This run is done; its results stand in %s.", self.path)
-        return found
+        return content
 
     @contextlib.contextmanager
     def claim(self) -> Iterator[None]:
-        """Makes the directory this run's, and for as long as the block lasts nobody else's.
+        """Makes the directory this run's and locks it against other processes for the length of the block.
 
         Raises:
           UserError: another process is running in it, or it cannot be written.
@@ -113,6 +105,14 @@ class Workdir:
                     f"The workdir {self.path} cannot be written ({reason}): choose another --workdir."
                 ) from error
             yield
+
+
+def current(saved: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a config.json as this version writes them; a field that the file is older than has its default."""
+    default = flatten(json.loads(defaults().to_json()))
+    fields = {RENAMED.get(field, field): value for field, value in flatten(saved).items() if field not in RETIRED}
+    former = {field: default[field] for field, value in FORMER_DEFAULTS.items() if fields.get(field) == value}
+    return default | fields | former
 
 
 def export_prompts(

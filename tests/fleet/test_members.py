@@ -26,10 +26,10 @@ def test_a_run_without_a_fleet_is_one_member() -> None:
 
 
 def test_members_are_the_product_in_order() -> None:
-    found = expand(config(seeds=(3, 4), presets=("both", "plain"), members=({"name": "a"}, {"name": "b"})))
-    names = [f"{own}-{preset}-seed{seed}" for own in "ab" for preset in ("both", "plain") for seed in (3, 4)]
-    assert [member.name for member in found] == names
-    assert [member.config.seed for member in found] == [3, 4] * 4
+    members = expand(config(seeds=(3, 4), presets=("both", "plain"), members=({"name": "a"}, {"name": "b"})))
+    names = [f"{name}-{preset}-seed{seed}" for name in "ab" for preset in ("both", "plain") for seed in (3, 4)]
+    assert [member.name for member in members] == names
+    assert [member.config.seed for member in members] == [3, 4] * 4
     assert [m.name for m in expand(config(seeds=(3, 4)))] == ["run-seed3", "run-seed4"]
     assert [m.name for m in expand(config(presets=("run", "head")))] == ["run", "head"]
 
@@ -47,8 +47,8 @@ def test_presets_differ_in_the_terms_alone() -> None:
 
 
 def test_members_set_their_own_fields() -> None:
-    own = ({"name": "a", "task.name": "glue/sst2", "train.learning_rate": 1}, {"name": "b", "seed": 7})
-    a, b = expand(config(members=own))
+    fields = ({"name": "a", "task.name": "glue/sst2", "train.learning_rate": 1}, {"name": "b", "seed": 7})
+    a, b = expand(config(members=fields))
     assert (a.config.task.name, a.config.train.learning_rate, a.config.seed) == ("glue/sst2", 1.0, 0)
     assert (b.config.task.name, b.config.train.learning_rate, b.config.seed) == ("super_glue/rte", 0.3, 7)
     (named,) = expand(config(members=({"name": "a", "seed": 9},), seeds=(3,)))
@@ -56,8 +56,8 @@ def test_members_set_their_own_fields() -> None:
 
 
 def test_a_hard_prompt_of_a_members_own_takes_the_place_of_the_files() -> None:
-    own = {"name": "a", "task.input": "{{ x }}", "task.target": "{{ y }}"}
-    made = config(members=(own, {"name": "b"}))
+    fields = {"name": "a", "task.input": "{{ x }}", "task.target": "{{ y }}"}
+    made = config(members=(fields, {"name": "b"}))
     made.task.templates_dir = "T"
     assert [member.config.task.templates_dir for member in expand(made)] == ["", "T"]
 
@@ -94,19 +94,22 @@ def test_refusals(fleet: dict[str, Any], sentence: str) -> None:
 
 
 def test_hyper_parameters_are_columns() -> None:
-    own = ({"name": "a", "train.schedule": "cosine"}, {"name": "b", "infoprompt.estimator": "nwj", "train.warmup": 0.5})
-    members = expand(config(members=own))
-    found = hyper_parameters(members, ("infonce", "nwj"))
-    assert found["schedule"].tolist() == [2, 0] and found["estimator"].tolist() == [0, 1]
-    np.testing.assert_array_equal(found["warmup"], np.float32([0.0, 0.5]))
-    np.testing.assert_array_equal(found["learning_rate"], np.float32([0.3, 0.3]))
-    assert {array.shape for array in found.values()} == {(2,)}
+    fields = (
+        {"name": "a", "train.schedule": "cosine"},
+        {"name": "b", "infoprompt.estimator": "nwj", "train.warmup": 0.5},
+    )
+    members = expand(config(members=fields))
+    hyper = hyper_parameters(members, ("infonce", "nwj"))
+    assert hyper["schedule"].tolist() == [2, 0] and hyper["estimator"].tolist() == [0, 1]
+    np.testing.assert_array_equal(hyper["warmup"], np.float32([0.0, 0.5]))
+    np.testing.assert_array_equal(hyper["learning_rate"], np.float32([0.3, 0.3]))
+    assert {array.shape for array in hyper.values()} == {(2,)}
 
 
 def test_each_hyper_parameter_is_its_own_field() -> None:
     made = config()
     made.infoprompt.update(beta=1.0, gamma=2.0, kappa=3.0, decay=0.25)
     made.train.update(learning_rate=5.0, critic_learning_rate=6.0, warmup=0.5)
-    found = hyper_parameters(expand(made), ("infonce",))
+    hyper = hyper_parameters(expand(made), ("infonce",))
     names = ("beta", "gamma", "kappa", "decay", "learning_rate", "critic_learning_rate", "warmup")
-    assert [found[name].item() for name in names] == [1, 2, 3, 0.25, 5, 6, 0.5]
+    assert [hyper[name].item() for name in names] == [1, 2, 3, 0.25, 5, 6, 0.5]

@@ -40,8 +40,8 @@ def test_the_same_config_goes_on(tmp_path: pathlib.Path) -> None:
 def test_two_processes_do_not_run_in_one_directory(tmp_path: pathlib.Path) -> None:
     """`flock` knows open files: another of this process is refused as that of another process is."""
     other = Workdir(tmp_path, config())
-    told = r"^Another process is running in the workdir .*: choose another --workdir"
-    with Workdir(tmp_path, config()).claim(), pytest.raises(UserError, match=told), other.claim():
+    sentence = r"^Another process is running in the workdir .*: choose another --workdir"
+    with Workdir(tmp_path, config()).claim(), pytest.raises(UserError, match=sentence), other.claim():
         pass
     with other.claim():
         pass
@@ -146,8 +146,8 @@ def test_directories_without_permission(tmp_path: pathlib.Path) -> None:
 
 
 def test_directories_that_cannot_be_made(tmp_path: pathlib.Path) -> None:
-    told = r"The workdir /proc/run cannot be written.*: choose another --workdir"
-    with pytest.raises(UserError, match=told), Workdir("/proc/run", config()).claim():
+    sentence = r"The workdir /proc/run cannot be written.*: choose another --workdir"
+    with pytest.raises(UserError, match=sentence), Workdir("/proc/run", config()).claim():
         pass
 
 
