@@ -4,8 +4,8 @@
     python -m experiments.rospr report                                     docs/rospr.md's tables
 
 Per seed: source prompts on the held-in data sets and on the held-out ones (`configs/nano_rospr.py`), and two
-evaluations: with the library of the former, as in the paper, and with both in one library, where a target's own data
-set is left out. What the page needs of them is kept as experiments/results/rospr/<seed>.json.
+evaluations: with the library of the former, as in the paper, and with both in one library, without the source
+prompts of the evaluated data set. What the page needs of them is kept as experiments/results/rospr/<seed>.json.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from infoprompt_jax.files import whole
 from infoprompt_jax.reports import measurements
 from infoprompt_jax.reports.documents import fill
 from infoprompt_jax.reports.tables import markdown
-from infoprompt_jax.rospr import results as rospr_report
+from infoprompt_jax.rospr import plots
 from infoprompt_jax.rospr.analysis import RELATIONS
 from infoprompt_jax.rospr.library import PromptLibrary
-from infoprompt_jax.rospr.results import TITLES, VARIED
+from infoprompt_jax.rospr.results import NAME, TITLES, VARIED, Results
 
 RESULTS = pathlib.Path(__file__).parent / "results" / "rospr"
 LIBRARIES = {"sources": "held-in", "both": "held-in and others"}  # directory -> what its source prompts are trained on
@@ -56,60 +56,61 @@ def run(directory: pathlib.Path, seeds: int) -> None:
         if not both.exists():
             parts = [PromptLibrary.load(place / variant / "library") for variant in ("sources", "siblings")]
             PromptLibrary.merge(both, parts)
-        found = {}
+        by_library = {}
         for name in LIBRARIES:
             job("eval", place / f"eval-{name}", seed, f"--config.rospr.library={place / name / 'library'}")
-            found[name] = extract(place / f"eval-{name}")
+            by_library[name] = extract(place / f"eval-{name}")
         with whole(result) as partial:
-            partial.write_text(json.dumps(measurements.rounded(found | {"machine": measurements.machine()})) + "\n")
+            partial.write_text(
+                json.dumps(measurements.rounded(by_library | {"machine": measurements.machine()})) + "\n"
+            )
 
 
 def extract(workdir: pathlib.Path) -> dict[str, Any]:
     """What the page reads of a finished evaluation."""
-    results = json.loads((workdir / "results.json").read_text())
+    of_run = Results.from_json(json.loads((workdir / NAME).read_text()))
     datasets = {
-        name: {method: spread["mean"] for method, spread in dataset["scores"].items()}
-        for name, dataset in results["datasets"].items()
+        name: {method: spread["mean"] for method, spread in dataset.scores.items()}
+        for name, dataset in of_run.datasets.items()
     }
-    analysis = {name: results["analysis"][name] for name in ("relations", "varied")}
-    return {"datasets": datasets, **analysis}
+    return {"datasets": datasets, **{name: of_run.analysis[name] for name in ("relations", "varied")}}
 
 
-def scores(found: Sequence[dict[str, Any]], name: str, dataset: str, method: str) -> np.ndarray:
+def scores(results: Sequence[dict[str, Any]], name: str, dataset: str, method: str) -> np.ndarray:
     """[seeds], of one data set or, for the dataset "mean", of the mean over all of them."""
-    own = [result[name]["datasets"] for result in found]
+    runs = [result[name]["datasets"] for result in results]
     if dataset == "mean":
-        return np.array([np.mean([scored[method] for scored in of.values()]) for of in own])
-    return np.array([of[dataset][method] for of in own])
+        return np.array([np.mean([scored[method] for scored in of.values()]) for of in runs])
+    return np.array([of[dataset][method] for of in runs])
 
 
-def main_table(found: Sequence[dict[str, Any]], name: str) -> str:
+def main_table(results: Sequence[dict[str, Any]], name: str) -> str:
     """Accuracy, and under it the difference to no prompt, by data set and method; last the mean's to RoSPr."""
-    datasets = list(found[0][name]["datasets"])
-    methods = list(found[0][name]["datasets"][datasets[0]])
+    datasets = list(results[0][name]["datasets"])
+    methods = list(results[0][name]["datasets"][datasets[0]])
     rows = []
     for dataset in (*datasets, "mean"):
-        cells = [plus_minus(scores(found, name, dataset, method)) for method in methods]
+        cells = [plus_minus(scores(results, name, dataset, method)) for method in methods]
         rows.append((dataset.removeprefix("nano/"), *cells))
-        rows.append(("minus no prompt", "", *(gain(found, name, dataset, m, "none") for m in methods[1:])))
-    rows.append(("minus RoSPr", "", "", *(gain(found, name, "mean", m, "rospr") for m in methods[2:])))
-    return markdown((f"data set, {len(found)} seeds", *(TITLES[method] for method in methods)), rows)
+        rows.append(("minus no prompt", "", *(gain(results, name, dataset, m, "none") for m in methods[1:])))
+    rows.append(("minus RoSPr", "", "", *(gain(results, name, "mean", m, "rospr") for m in methods[2:])))
+    return markdown((f"data set, {len(results)} seeds", *(TITLES[method] for method in methods)), rows)
 
 
-def starts_table(found: Sequence[dict[str, Any]]) -> str:
+def starts_table(results: Sequence[dict[str, Any]]) -> str:
     """The mean gain over no prompt by library and method, of the data sets that start below guessing and the others."""
     rows = []
     for name, title in LIBRARIES.items():
-        datasets = found[0][name]["datasets"]
+        datasets = results[0][name]["datasets"]
         groups = {
             "start below guessing": [dataset for dataset in datasets if dataset in BELOW],
             "the others": [dataset for dataset in datasets if dataset not in BELOW],
         }
         methods = [method for method in next(iter(datasets.values())) if method != "none"]
-        for group, own in groups.items():
-            names = ", ".join(dataset.removeprefix("nano/") for dataset in own)
+        for group, members in groups.items():
+            names = ", ".join(dataset.removeprefix("nano/") for dataset in members)
             gains = (
-                np.mean([scores(found, name, d, m) - scores(found, name, d, "none") for d in own], axis=0)
+                np.mean([scores(results, name, d, m) - scores(results, name, d, "none") for d in members], axis=0)
                 for m in methods
             )
             rows.append((title, f"{group}: {names}", *(interval(student(of), 2, 100) for of in gains)))
@@ -117,37 +118,37 @@ def starts_table(found: Sequence[dict[str, Any]]) -> str:
     return markdown(("library", "data sets", *titles), rows)
 
 
-def gain(found: Sequence[dict[str, Any]], name: str, dataset: str, method: str, base: str) -> str:
+def gain(results: Sequence[dict[str, Any]], name: str, dataset: str, method: str, base: str) -> str:
     """The mean of the differences between two methods, seed by seed, with its interval."""
-    differences = scores(found, name, dataset, method) - scores(found, name, dataset, base)
+    differences = scores(results, name, dataset, method) - scores(results, name, dataset, base)
     return interval(student(differences), 1, 100)
 
 
-def relations_table(found: Sequence[dict[str, Any]]) -> str:
+def relations_table(results: Sequence[dict[str, Any]]) -> str:
     """Mean gain over no prompt by what source and target share."""
     rows = []
     for name, title in LIBRARIES.items():
         for which in ("every", "retrieved"):
-            kinds = {kind for result in found for kind in result[name]["relations"][which]}
+            kinds = {kind for result in results for kind in result[name]["relations"][which]}
             for kind in sorted(kinds):
-                own = [
+                entries = [
                     result[name]["relations"][which][kind]
-                    for result in found
+                    for result in results
                     if kind in result[name]["relations"][which]
                 ]
-                gains = np.array([of["gain"] for of in own])
+                gains = np.array([of["gain"] for of in entries])
                 mean = interval(student(gains), 1, 100)
-                pairs = np.mean([of["pairs"] for of in own])
-                better = np.mean([of["better"] for of in own])
+                pairs = np.mean([of["pairs"] for of in entries])
+                better = np.mean([of["better"] for of in entries])
                 rows.append((title, which, kind, f"{pairs:.0f}", mean, f"{100 * better:.0f}"))
     return markdown(("library", "source prompts", "in common", "pairs", "gain", "better, %"), rows)
 
 
-def contrasts_table(found: Sequence[dict[str, Any]]) -> str:
+def contrasts_table(results: Sequence[dict[str, Any]]) -> str:
     """How much more source prompts gain that share one thing with the target than those that share another."""
     rows = []
     for name, title in LIBRARIES.items():
-        relations = [result[name]["relations"]["every"] for result in found]
+        relations = [result[name]["relations"]["every"] for result in results]
         kinds = [kind for kind in RELATIONS if all(kind in of for of in relations)]
         for more, less in itertools.combinations(kinds, 2):
             differences = np.array([of[more]["gain"] - of[less]["gain"] for of in relations])
@@ -155,41 +156,37 @@ def contrasts_table(found: Sequence[dict[str, Any]]) -> str:
     return markdown(("library", "in common", "less those with in common", "difference in gain"), rows)
 
 
-def varied_table(found: Sequence[dict[str, Any]]) -> str:
+def varied_table(results: Sequence[dict[str, Any]]) -> str:
     """Accuracy of the most voted for against what is varied, a column a library."""
     rows = []
     for what, known in VARIED.items():
         cells: dict[int, dict[str, str]] = {}
         for name in LIBRARIES:
-            for place, entry in enumerate(found[0][name]["varied"][what]):
-                means = np.array([result[name]["varied"][what][place]["mean"] for result in found])
+            for place, entry in enumerate(results[0][name]["varied"][what]):
+                means = np.array([result[name]["varied"][what][place]["mean"] for result in results])
                 cells.setdefault(entry["value"], {})[name] = plus_minus(means)
         rows += [(known, str(value), *(cells[value].get(name, "") for name in LIBRARIES)) for value in sorted(cells)]
     return markdown(("varied", "value", *LIBRARIES.values()), rows)
 
 
-def draw(found: Sequence[dict[str, Any]], name: str, path: pathlib.Path) -> None:
-    """What each method reaches on each data set."""
-    datasets = {
-        dataset.removeprefix("nano/"): {
-            "metric": "accuracy",
-            "scores": {method: summarise(scores(found, name, dataset, method).tolist()) for method in means},
-        }
-        for dataset, means in found[0][name]["datasets"].items()
+def draw(results: Sequence[dict[str, Any]], name: str, path: pathlib.Path) -> None:
+    """Each method's accuracy on each data set."""
+    spreads = {
+        dataset.removeprefix("nano/"): {m: summarise(scores(results, name, dataset, m).tolist()) for m in means}
+        for dataset, means in results[0][name]["datasets"].items()
     }
-    methods = next(iter(datasets.values()))["scores"]
-    rospr_report.plot(path, {"mean": methods, "datasets": datasets}, over="seeds")
+    plots.plot_methods(path, spreads, "accuracy", over="seeds")
 
 
 def report() -> None:
     """Fills docs/rospr.md in; what has no results says so."""
-    found = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]
-    tables: dict[str, Callable[[], str]] = {name: lambda name=name: main_table(found, name) for name in LIBRARIES}
+    results = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]
+    tables: dict[str, Callable[[], str]] = {name: lambda name=name: main_table(results, name) for name in LIBRARIES}
     made = {"starts": starts_table, "relations": relations_table, "contrasts": contrasts_table, "varied": varied_table}
-    tables |= {name: lambda make=make: make(found) for name, make in made.items()}
-    fill(ROSPR, {name: make() if found else UNMEASURED for name, make in tables.items()})
-    if found:
-        draw(found, "both", ROSPR.with_name("rospr.png"))
+    tables |= {name: lambda make=make: make(results) for name, make in made.items()}
+    fill(ROSPR, {name: make() if results else UNMEASURED for name, make in tables.items()})
+    if results:
+        draw(results, "both", ROSPR.with_name("rospr.png"))
 
 
 def main() -> None:

@@ -45,7 +45,7 @@ def rospr_sources() -> tuple[Job, Table]:
 
 def rospr_eval() -> tuple[Job, Table]:
     from infoprompt_jax.rospr.evaluate import evaluate
-    from infoprompt_jax.rospr.results import table
+    from infoprompt_jax.rospr.tables import table
 
     return evaluate, table
 

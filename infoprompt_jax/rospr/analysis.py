@@ -1,9 +1,11 @@
 """What decides how well retrieval does: library, instances, queries, hits; answer format and family (RoSPr, analysis).
 
-All of it is computed in NumPy from the targets' files, where every source prompt's answers to every row stand (they are
-written when `rospr.methods` holds the oracle): the quality of a choice that was never made is looked up. Averages are
-over a data set's hard prompts first and then over data sets, but for `relations`, where all pairs of a source prompt
-and a target count alike. Without these files only the retrieval frequencies are known.
+It is computed in NumPy from the evaluation tasks' tables, which hold every source prompt's answers to every row; they
+are written when `rospr.methods` has the oracle. The quality of any other choice is then looked up. Without tables only
+the shares of votes are known.
+
+Averages are over a data set's templates first and then over data sets. `relations` differs: each pair of a source
+prompt and an evaluation task counts once.
 """
 
 from __future__ import annotations
@@ -17,28 +19,26 @@ import ml_collections
 import numpy as np
 
 from infoprompt_jax.evaluation import metrics
-from infoprompt_jax.rospr import retrieval as rospr
-from infoprompt_jax.rospr import search
+from infoprompt_jax.rospr import retrieval, search
 from infoprompt_jax.rospr.library import PromptLibrary
 from infoprompt_jax.rospr.library_files import Entry
+from infoprompt_jax.rospr.records import TargetRecord
 from infoprompt_jax.rospr.retrieval import Hits
 
 SEEDS = 5  # random subsets of everything that is varied
 COUNTS = (1, 2, 4, 8, 16, 32, 64, 128)  # instances, queries, hits and source prompts; the run's own number comes last
 RELATIONS = ("format and family", "format alone", "family alone", "neither")
 
-Record = Mapping[str, Any]
-
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Searched:
-    """One target: all keys by similarity to each query, and how well every source prompt does."""
+    """One evaluation task: all keys by similarity to each query, and the quality of every source prompt."""
 
     dataset: str
     order_QK: np.ndarray  # key numbers, the most similar first; of equal ones the lower number
     scores_QK: np.ndarray  # similarities in this order
-    quality_M: np.ndarray  # the target's metric with each source prompt
-    left_out: Sequence[int]  # source prompts of the target's own data set
+    quality_M: np.ndarray  # the task's metric with each source prompt
+    left_out: Sequence[int]  # source prompts of the task's own data set
 
     def top1(self, owners_K: np.ndarray, kept_K: np.ndarray, queries: np.ndarray, top: int) -> float:
         """The metric with the most voted for, had there only been the keys `kept_K` and these queries."""
@@ -48,11 +48,11 @@ class Searched:
         hit_QK = kept_QK & (np.cumsum(kept_QK, axis=1) <= top)
         keys_QN = order_QK[hit_QK].reshape(len(queries), top)
         scores_QN = self.scores_QK[queries][hit_QK].reshape(len(queries), top)
-        return float(self.quality_M[rospr.votes(Hits(scores_QN, owners_K[keys_QN], keys_QN)).owners[0]])
+        return float(self.quality_M[retrieval.votes(Hits(scores_QN, owners_K[keys_QN], keys_QN)).owners[0]])
 
 
 def analyse(
-    records: Sequence[Record],
+    records: Sequence[TargetRecord],
     directory: pathlib.Path,
     library: PromptLibrary,
     settings: ml_collections.ConfigDict,
@@ -61,25 +61,27 @@ def analyse(
     """All tables: `retrieval`, and with the oracle's files `relations` (with `unknown_family`) and `varied`.
 
     Args:
-      records: the contents of the targets' JSON files, which are in `directory` with their tables.
+      records: of the evaluation tasks.
+      directory: of the records' files and tables.
       settings: `config.rospr` of the run.
       seed: of the random subsets.
     """
-    found: dict[str, Any] = {"retrieval": retrieval(records)}
-    tables = {record["target"]: directory / f"{record['file']}.safetensors" for record in records}
-    if not all(path.exists() for path in tables.values()):
-        return found
+    tables: dict[str, Any] = {"retrieval": vote_shares(records)}
+    paths = {record.target: directory / f"{record.file}.safetensors" for record in records}
+    if not all(path.exists() for path in paths.values()):
+        return tables
     similarity = library.manifest.similarity
     keys_KR = search.comparable(library.keys_KR, similarity)
-    searched = [_searched(record, tables[record["target"]], keys_KR, similarity) for record in records]
-    if all("none" in record["scores"] for record in records):
-        found["relations"], found["unknown_family"] = relations(records, [one.quality_M for one in searched], library)
-    found["varied"] = varied(searched, library.owners_K, settings.top, seed)
-    return found
+    searched = [_searched(record, paths[record.target], keys_KR, similarity) for record in records]
+    if all("none" in record.scores for record in records):
+        qualities = [one.quality_M for one in searched]
+        tables["relations"], tables["unknown_family"] = relations(records, qualities, library)
+    tables["varied"] = varied(searched, library.owners_K, settings.top, seed)
+    return tables
 
 
 def read_table(path: pathlib.Path) -> dict[str, np.ndarray]:
-    """A target's answers [M, B] of every source prompt, with labels, query rows and query keys.
+    """A task's table: answers [M, B] of every source prompt, labels, query rows and query keys.
 
     Raises:
       ValueError, OSError: it is damaged, or not there.
@@ -93,56 +95,55 @@ def read_table(path: pathlib.Path) -> dict[str, np.ndarray]:
         raise ValueError(f"{path} is no safetensors file: {error}") from error
 
 
-def _searched(record: Record, path: pathlib.Path, keys_KR: np.ndarray, similarity: str) -> Searched:
+def _searched(record: TargetRecord, path: pathlib.Path, keys_KR: np.ndarray, similarity: str) -> Searched:
     table = read_table(path)
     queries_QR = search.comparable(table["query_keys"], similarity)
     scores_QK = queries_QR @ keys_KR.T
     order_QK = np.argsort(-scores_QK, axis=1, kind="stable").astype(np.int32)
-    metric = metrics.find_metric(record["metric"])
+    metric = metrics.find_metric(record.metric)
     quality_M = np.array([metric(answers_B, table["labels"]) for answers_B in table["predictions"]])
     scores_QK = np.take_along_axis(scores_QK, order_QK, axis=1)
-    return Searched(record["dataset"], order_QK, scores_QK, quality_M, record["left_out"])
+    return Searched(record.dataset, order_QK, scores_QK, quality_M, record.left_out)
 
 
-def retrieval(records: Sequence[Record]) -> dict[str, Any]:
-    """`share[i][j]`: which part of the votes of target data set j fell on source data set i; columns sum to 1."""
-    targets = list(dict.fromkeys(record["dataset"] for record in records))
-    sources = sorted({candidate["dataset"] for record in records for candidate in record["candidates"]})
+def vote_shares(records: Sequence[TargetRecord]) -> dict[str, Any]:
+    """`share[i][j]`: which part of the votes of evaluated data set j fell on source data set i; columns sum to 1."""
+    targets = list(dict.fromkeys(record.dataset for record in records))
+    sources = sorted({candidate.dataset for record in records for candidate in record.candidates})
     share = np.zeros((len(sources), len(targets)))
     for record in records:
-        total = sum(candidate["votes"] for candidate in record["candidates"])
-        prompts = sum(other["dataset"] == record["dataset"] for other in records)
-        for candidate in record["candidates"]:
-            place = sources.index(candidate["dataset"]), targets.index(record["dataset"])
-            share[place] += candidate["votes"] / total / prompts
+        total = sum(candidate.votes for candidate in record.candidates)
+        templates = sum(other.dataset == record.dataset for other in records)
+        for candidate in record.candidates:
+            place = sources.index(candidate.dataset), targets.index(record.dataset)
+            share[place] += candidate.votes / total / templates
     return {"sources": sources, "targets": targets, "share": share.tolist()}
 
 
 def relations(
-    records: Sequence[Record], qualities: Sequence[np.ndarray], library: PromptLibrary
+    records: Sequence[TargetRecord], qualities: Sequence[np.ndarray], library: PromptLibrary
 ) -> tuple[dict[str, dict[str, dict[str, float]]], dict[str, int]]:
-    """The mean gain over no prompt by what source and target have in common.
+    """The mean gain over no prompt by what a source prompt and an evaluation task have in common.
 
-    `every`: of every source prompt on every target. `retrieved`: of the most voted for alone. Each by relation with
-    `pairs` of a source prompt and a target, their mean `gain`, and the share that is `better` than no prompt.
+    `every`: of every source prompt on every task. `retrieved`: of the most voted for alone. Each relation has the
+    number of `pairs`, their mean `gain`, and the share that is `better` than no prompt.
 
-    Pairs of which one has no known family, BIG-bench's tasks for one, are in no relation: the second result is how many
-    there are, of `every` pair and of the `retrieved`.
+    Pairs of which one has no known family, for example BIG-bench's tasks, are in no relation. The second result is
+    their number, among `every` pair and among the `retrieved`.
     """
     gains: dict[str, dict[str, list[float]]] = {
         which: {relation: [] for relation in RELATIONS} for which in ("every", "retrieved")
     }
     unknown = dict.fromkeys(gains, 0)
     for record, quality_M in zip(records, qualities, strict=True):
-        winner = record["candidates"][0]["owner"]
+        winner = record.candidates[0].owner
         for owner, entry in enumerate(library.entries):
-            if owner in record["left_out"]:
+            if owner in record.left_out:
                 continue
-            whiches = ("every", "retrieved") if owner == winner else ("every",)
             relation = _relation(entry, record)
-            for which in whiches:
+            for which in ("every", "retrieved") if owner == winner else ("every",):
                 if relation:
-                    gains[which][relation].append(float(quality_M[owner]) - record["scores"]["none"])
+                    gains[which][relation].append(float(quality_M[owner]) - record.scores["none"])
                 else:
                     unknown[which] += 1
     tables = {
@@ -156,19 +157,20 @@ def relations(
     return tables, unknown
 
 
-def _relation(entry: Entry, record: Record) -> str:
-    """What a source prompt and a target have in common, one of `RELATIONS`; "" if the family of either is not known."""
-    if not (entry.family and record["family"]):
+def _relation(entry: Entry, record: TargetRecord) -> str:
+    """What a source prompt and a task have in common, one of `RELATIONS`; "" if the family of either is not known."""
+    if not (entry.family and record.family):
         return ""
-    same_format = bool(entry.answer_format) and entry.answer_format == record["answer_format"]
-    return RELATIONS[2 * (not same_format) + (entry.family != record["family"])]
+    same_format = bool(entry.answer_format) and entry.answer_format == record.answer_format
+    return RELATIONS[2 * (not same_format) + (entry.family != record.family)]
 
 
 def varied(searched: Sequence[Searched], owners_K: np.ndarray, top: int, seed: int) -> dict[str, list[dict]]:
     """The quality of the most voted for against `instances` a source prompt, `queries`, hits (`top`), `prompts`.
 
-    One of them is varied, all else is as in the run. Each row: the `value`, the `mean` over random subsets (data sets
-    count alike) and their `spread`, the standard deviation over subsets. Hits are not drawn: they have no spread.
+    One of them is varied, the others are as in the run. Each row has the `value`, the `mean` over random subsets (all
+    data sets count the same) and their `spread`, the standard deviation over subsets. Hits are not drawn and have no
+    spread.
     """
     most_instances = int(np.bincount(owners_K).max())
     queries = max(len(one.order_QK) for one in searched)
@@ -182,11 +184,11 @@ def varied(searched: Sequence[Searched], owners_K: np.ndarray, top: int, seed: i
         spread = float(np.std(means, ddof=1)) if len(means) > 1 else 0.0
         return {"value": value, "mean": float(np.mean(means)), "spread": spread}
 
-    found = {}
+    tables = {}
     for name, most in {"instances": most_instances, "queries": queries, "prompts": prompts}.items():
-        found[name] = [row(value, SEEDS if value < most else 1, **{name: value}) for value in _counts(most)]
-    found["top"] = [row(value, 1, top=value) for value in sorted({*_counts(min(max(COUNTS), len(owners_K))), top})]
-    return found
+        tables[name] = [row(value, SEEDS if value < most else 1, **{name: value}) for value in _counts(most)]
+    tables["top"] = [row(value, 1, top=value) for value in sorted({*_counts(min(max(COUNTS), len(owners_K))), top})]
+    return tables
 
 
 def _counts(most: int) -> list[int]:
@@ -196,7 +198,7 @@ def _counts(most: int) -> list[int]:
 def kept_keys(
     owners_K: np.ndarray, prompts: int, instances: int, left_out: Sequence[int], generator: np.random.Generator
 ) -> np.ndarray:
-    """A mask [K]: so many source prompts, and of each so many instances (all where it has fewer), drawn at random."""
+    """A mask [K] of random keys: `instances` of each of `prompts` source prompts, all where it has fewer."""
     order = generator.permutation(len(owners_K))
     by_owner = order[np.argsort(owners_K[order], kind="stable")]
     counts = np.bincount(owners_K)
@@ -215,7 +217,7 @@ def _mean_over_datasets(
 ) -> float:
     by_dataset: dict[str, list[float]] = {}
     for one in searched:
-        generator = np.random.default_rng(seed)  # the same keys and queries for every target, but for those left out
+        generator = np.random.default_rng(seed)  # the same keys and queries for every task, but for excluded keys
         kept_K = kept_keys(owners_K, setting["prompts"], setting["instances"], one.left_out, generator)
         queries = generator.permutation(len(one.order_QK))[: setting["queries"]]
         by_dataset.setdefault(one.dataset, []).append(one.top1(owners_K, kept_K, queries, setting["top"]))

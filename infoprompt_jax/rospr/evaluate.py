@@ -1,16 +1,15 @@
-"""The job `rospr_eval`: unseen tasks with prompts from a Source Prompt Library, by rank classification, untrained.
+"""The job `rospr_eval`: zero-shot evaluation of unseen tasks with prompts from a Source Prompt Library.
 
-Every target (`rospr_targets`) is evaluated with every method of `rospr.methods` (`zero_shot`) and written as one file,
-with all that explains the choice: candidates with votes, similarity, variance, score and weights, and the instances
-that the winner was found by. A target whose file is there is not evaluated again.
+Every evaluation task (`targets`) is scored with every method of `rospr.methods` (`zero_shot`). Its record (`records`)
+is one file; a task whose file is there is not evaluated again. Results, tables, plots and a page follow at the end.
 
-config.json  targets/<target>.json  targets/<target>.safetensors (with the oracle: every source prompt's answers)
+config.json  targets/<task>.json  targets/<task>.safetensors (with the oracle: every source prompt's answers)
 results.json  results.md  results.png  analysis.png  report.html  summary.json
 """
 
 from __future__ import annotations
 
-import collections
+import dataclasses
 import json
 import logging
 import os
@@ -30,15 +29,13 @@ from infoprompt_jax.errors import Stopped, UserError
 from infoprompt_jax.evaluation import metrics
 from infoprompt_jax.evaluation.predictions import Predictor
 from infoprompt_jax.files import whole
-from infoprompt_jax.rospr import analysis as rospr_analysis
-from infoprompt_jax.rospr import keys, page, source_keys
-from infoprompt_jax.rospr import results as rospr_report
-from infoprompt_jax.rospr import retrieval as rospr
-from infoprompt_jax.rospr import targets as rospr_targets
+from infoprompt_jax.rospr import analysis, keys, page, plots, records, results, retrieval, source_keys, tables, targets
 from infoprompt_jax.rospr.library import FIELD, PromptLibrary
 from infoprompt_jax.rospr.library_files import read_manifest
+from infoprompt_jax.rospr.records import Nearest, TargetRecord
+from infoprompt_jax.rospr.results import LibrarySize, Results, SkippedTask
 from infoprompt_jax.rospr.targets import Target
-from infoprompt_jax.rospr.zero_shot import METHODS, Instances, Mixture, Outcome, ZeroShot
+from infoprompt_jax.rospr.zero_shot import METHODS, Instances, Outcome, ZeroShot
 from infoprompt_jax.t5 import partition
 from infoprompt_jax.t5.backbone import Backbone
 from infoprompt_jax.training.experiment import TokenizedSplits, own_backbone
@@ -51,38 +48,39 @@ log = logging.getLogger(__name__)
 
 
 def evaluate(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str]) -> dict[str, Any]:
-    """Evaluates all targets that the config names, into `workdir`; the summary, also of a run finished before.
+    """Evaluates every task that the config names, into `workdir`; the summary, also of a run finished before.
 
     Raises:
-      UserError: a target, the library, the backbone, the retriever or the workdir do not fit.
-      Stopped: the process was told to stop; finished targets are kept.
+      UserError: an evaluation task, the library, the backbone, the retriever or the workdir do not fit.
+      Stopped: the process received a stop signal; finished tasks are kept.
     """
     directory = Workdir(workdir, config)
     if (summary := directory.finished()) is not None:
         check_library_of(summary, directory, config.rospr.library)
         return summary
     check_methods(config)
-    targets, skipped = rospr_targets.find(config)
+    unseen, skipped = targets.find(config)
     for one in skipped:
         log.info("%s is skipped: %s", one.name, one.reason)
     evaluation = Evaluation(config, directory.path / "targets")
-    for target in targets:  # before the directory is claimed, so that the mended config may have it
-        evaluation.own_prompts(target)
+    for target in unseen:  # before the directory is claimed, so that a corrected config can use it
+        evaluation.excluded(target)
         if target.requested:
             evaluation.instances(target)
     with directory.claim():
-        records, unfit = evaluate_all(evaluation, targets)
-        return conclude(directory.path, evaluation, records, [*skipped, *unfit])
+        done, unfit = evaluate_all(evaluation, unseen)
+        return conclude(directory.path, evaluation, done, [*skipped, *unfit])
 
 
-def evaluate_all(evaluation: Evaluation, targets: Sequence[Target]) -> tuple[list[dict[str, Any]], list[Skipped]]:
-    """The records of the targets, and which of them cannot be read.
+def evaluate_all(evaluation: Evaluation, unseen: Sequence[Target]) -> tuple[list[TargetRecord], list[Skipped]]:
+    """The records of the evaluation tasks, and the tasks that cannot be read.
 
-    Raises UserError for one of these that was asked for by its own name, and where none is left.
+    Raises:
+      UserError: a task that was requested by its own name cannot be read, or none can.
     """
-    records, unfit = [], []
+    done, unfit = [], []
     with Interrupt() as evaluation.interrupt:
-        for number, target in enumerate(targets):
+        for number, target in enumerate(unseen):
             try:
                 evaluated, queries = evaluation.instances(target)
             except UserError as error:
@@ -91,35 +89,42 @@ def evaluate_all(evaluation: Evaluation, targets: Sequence[Target]) -> tuple[lis
                 unfit.append(Skipped(target.dataset, target.task.template.name, str(error)))
                 log.info("%s is skipped: %s", target.name, error)
                 continue
-            records.append(evaluation.evaluate(target, evaluated, queries))
-            shown = ", ".join(f"{method} {score:.4f}" for method, score in records[-1]["scores"].items())
-            log.info("%d/%d %s: %s", number + 1, len(targets), target.name, shown)
-    if not records:
+            done.append(evaluation.evaluate(target, evaluated, queries))
+            shown = ", ".join(f"{method} {score:.4f}" for method, score in done[-1].scores.items())
+            log.info("%d/%d %s: %s", number + 1, len(unseen), target.name, shown)
+    if not done:
         name = evaluation.config.task.name
-        raise UserError(f"No target of task.name={name!r} can be evaluated: {unfit[-1].reason}")
-    return records, unfit
+        raise UserError(f"No evaluation task of task.name={name!r} can be read: {unfit[-1].reason}")
+    return done, unfit
 
 
 def conclude(
-    directory: pathlib.Path, evaluation: Evaluation, records: Sequence[dict[str, Any]], skipped: Sequence[Skipped]
+    directory: pathlib.Path, evaluation: Evaluation, done: Sequence[TargetRecord], skipped: Sequence[Skipped]
 ) -> dict[str, Any]:
-    """Writes the results and all that shows them; the summary."""
-    # Before the analysis, which takes time and memory of its own: the scores are there whatever becomes of it.
-    retrieval = {"retrieval": rospr_analysis.retrieval(records)}
+    """Writes the results with their tables, plots and page; the summary."""
     config, library = evaluation.config, evaluation.library
-    about = {"path": str(library.path), "prompts": len(library), "keys": len(library.owners_K)}
-    files.write_json(directory / "results.json", rospr_report.results(records, skipped, retrieval, about))
-    analysis = rospr_analysis.analyse(records, evaluation.directory, library, config.rospr, config.seed)
-    results = rospr_report.results(records, skipped, analysis, about)
-    rospr_report.write(directory, results)
-    page.write(directory / page.NAME, library, results, records)
-    summary = rospr_report.summary(results) | {"backbone": evaluation.backbone.name, "fingerprints": evaluation.made_by}
+    size = LibrarySize(str(library.path), len(library), len(library.owners_K))
+    missing = [SkippedTask(one.name, one.reason) for one in skipped]
+    of_run = Results.of(done, missing, size, {"retrieval": analysis.vote_shares(done)})
+    # Before the analysis, which takes time and memory of its own: the scores are there even if it fails.
+    files.write_json(directory / results.NAME, of_run.to_json())
+    analysed = analysis.analyse(done, evaluation.directory, library, config.rospr, config.seed)
+    of_run = dataclasses.replace(of_run, analysis=analysed)
+    files.write_json(directory / results.NAME, of_run.to_json())
+    with whole(directory / "results.md") as partial:
+        partial.write_text(tables.page(of_run), encoding="utf-8")
+    metric = ", ".join(sorted({dataset.metric.replace("_", " ") for dataset in of_run.datasets.values()}))
+    scores = {name: dataset.scores for name, dataset in of_run.datasets.items()}
+    plots.plot_methods(directory / "results.png", scores, metric)
+    plots.heat_map(directory / "analysis.png", of_run.analysis["retrieval"])
+    page.write(directory / page.NAME, library, of_run, done)
+    summary = of_run.summary() | {"backbone": evaluation.backbone.name, "fingerprints": evaluation.made_by}
     files.write_json(directory / "summary.json", summary)
     return summary
 
 
 def check_library_of(summary: Mapping[str, Any], directory: Workdir, path: str) -> None:
-    """Raises UserError where a finished run is asked for with the path of another library: the same may have moved."""
+    """Raises UserError where a finished run used another library than the path holds; the same one may have moved."""
     before = json.loads((directory.path / "config.json").read_text(encoding="utf-8"))
     if path == before["rospr"]["library"]:
         return
@@ -131,11 +136,6 @@ def check_library_of(summary: Mapping[str, Any], directory: Workdir, path: str) 
         )
 
 
-def answered(answers_Q: np.ndarray, choices: int) -> np.ndarray:
-    """How many queries chose each answer, [choices]."""
-    return np.bincount(answers_Q[answers_Q != metrics.NO_ANSWER], minlength=choices)
-
-
 def check_methods(config: ml_collections.ConfigDict) -> None:
     unknown = [method for method in config.rospr.methods if method not in METHODS]
     if unknown or not config.rospr.methods:
@@ -145,7 +145,7 @@ def check_methods(config: ml_collections.ConfigDict) -> None:
 
 
 class Evaluation:
-    """All that targets share: the models, the library, tokenised rows, and where the results go."""
+    """What all evaluation tasks share: the models, the library, tokenised rows, and where the results go."""
 
     def __init__(self, config: ml_collections.ConfigDict, directory: pathlib.Path) -> None:
         """Raises UserError unless the library is whole, made with this backbone and retriever, and fits `rospr`."""
@@ -177,70 +177,66 @@ class Evaluation:
         }
 
     def heed(self) -> None:
-        """Between two batches: raises Stopped if the process was told to stop."""
+        """Raises Stopped, between two batches, if the process received a stop signal."""
         if self.interrupt.requested:
-            raise Stopped("Stopped; the targets that are finished are kept, and the same command resumes.")
+            raise Stopped("Stopped; the evaluation tasks that are finished are kept, and the same command resumes.")
 
-    def evaluate(self, target: Target, evaluated: Instances, queries: Instances) -> dict[str, Any]:
-        """The target's record, from its file where an earlier run has left it."""
+    def evaluate(self, target: Target, evaluated: Instances, queries: Instances) -> TargetRecord:
+        """The task's record, read from its file where an earlier run wrote it."""
         path = self.directory / f"{target.file}.json"
         made_by = self.made_by | {"rows": evaluated.rows.fingerprint, "queries": queries.rows.fingerprint}
         if (kept := self.kept(path, made_by)) is not None:
             return kept
         metric = metrics.find_metric(target.task.metric)
-        left_out = self.own_prompts(target)
-        outcome = self.zero_shot.evaluate(evaluated, queries, metric, left_out)
+        outcome = self.zero_shot.evaluate(evaluated, queries, metric, self.excluded(target))
         scores = {m: metric(outcome.predictions[m], evaluated.labels) for m in self.config.rospr.methods}
-        record = self.described(target, evaluated, queries)
-        record |= {"made_by": made_by, "left_out": left_out, "scores": scores}
-        record |= self.explained(outcome, queries)
+        record = self.record(target, evaluated, queries, outcome, scores, made_by)
         if outcome.table_MB is not None:
             self.save_table(self.directory / f"{target.file}.safetensors", outcome, evaluated, queries)
-        files.write_json(path, record)  # last: a target is finished when this file is there
-        return json.loads(path.read_text(encoding="utf-8"))
+        files.write_json(path, record.to_json())  # last: a task is finished when this file is there
+        return records.read_record(path)
 
-    def own_prompts(self, target: Target) -> list[int]:
-        """The source prompts of the target's own data set: a task is unseen only without them.
+    def excluded(self, target: Target) -> list[int]:
+        """The source prompts trained on the task's own data set: a task is unseen only without them.
 
         Raises UserError where the library holds no others.
         """
         names = p3.aliases(target.dataset) | p3.aliases(target.task.name)
-        own = [owner for owner, entry in enumerate(self.library.entries) if entry.dataset in names]
-        if len(own) == len(self.library):
+        excluded = [owner for owner, entry in enumerate(self.library.entries) if entry.dataset in names]
+        if len(excluded) == len(self.library):
             raise UserError(
                 f"All source prompts of {FIELD}={str(self.library.path)!r} were trained on {target.dataset}, the "
-                "target itself: choose other data sets in task.name, or another library."
+                "data set to evaluate: choose other data sets in task.name, or another library."
             )
-        return own
+        return excluded
 
-    def kept(self, path: pathlib.Path, made_by: Mapping[str, str]) -> dict[str, Any] | None:
-        """What an earlier run has left; None where there is nothing, or a file that cannot be read.
+    def kept(self, path: pathlib.Path, made_by: Mapping[str, str]) -> TargetRecord | None:
+        """The record of an earlier run; None where there is none, or its files cannot be read.
 
-        Raises UserError where it was made of something else.
+        Raises UserError where it was made from something else.
         """
         if not path.exists():
             return None
         try:
-            record = json.loads(path.read_text(encoding="utf-8"))
-            made_before = dict(record["made_by"])
+            record = records.read_record(path)
             if "oracle" in self.config.rospr.methods:
-                rospr_analysis.read_table(path.with_suffix(".safetensors"))
-        except (ValueError, KeyError, TypeError, OSError) as error:
-            log.warning("%s or its table cannot be read (%s): the target is evaluated again.", path, error)
+                analysis.read_table(path.with_suffix(".safetensors"))
+        except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+            log.warning("%s or its table cannot be read (%s): the task is evaluated again.", path, error)
             return None
         for what, fingerprint in made_by.items():
-            if (found := made_before.get(what)) != fingerprint:
+            if (before := record.made_by.get(what)) != fingerprint:
                 raise UserError(
-                    f"{path} was made when the fingerprint of the {what} was {found}, but it is {fingerprint} now: "
+                    f"{path} was made when the fingerprint of the {what} was {before}, but it is {fingerprint} now: "
                     "choose another --workdir."
                 )
         return record
 
     def instances(self, target: Target) -> tuple[Instances, Instances]:
-        """The rows to evaluate, and those that vote, drawn by the run's seed; read and tokenised once.
+        """The rows to evaluate, and the queries, drawn by the run's seed; read and tokenised once.
 
-        They are the same for all hard prompts of a data set that apply to as many of its rows. Raises UserError where
-        they cannot be read.
+        They are the same for all templates of a data set that apply to the same number of its rows. Raises UserError
+        where they cannot be read.
         """
         task, limit = target.task, self.config.task.eval_limit
         query_split = self.config.rospr.query_split or target.split
@@ -251,70 +247,47 @@ class Evaluation:
             Instances(queries, self.retriever_tokenized(task, query_split), np.sort(drawn)),
         )
 
-    def described(self, target: Target, evaluated: Instances, queries: Instances) -> dict[str, Any]:
-        return {
-            "target": target.name,
-            "file": target.file,
-            "dataset": target.dataset,
-            "task": target.task.name,
-            "template": target.task.template.name,
-            "split": target.split,
-            "family": family(target.task.name),
-            "answer_format": answer_format(same_choices(target.task.choices, evaluated.rows, self.backbone.tokenizer)),
-            "beyond_t0": target.beyond_t0,
-            "metric": target.task.metric,
-            "rows": len(evaluated.numbers),
-            "cut_inputs_of_split": evaluated.rows.truncated_inputs,
-            "query_split": self.config.rospr.query_split or target.split,
-            "query_rows": queries.numbers,
-        }
+    def record(
+        self,
+        target: Target,
+        evaluated: Instances,
+        queries: Instances,
+        outcome: Outcome,
+        scores: dict[str, float],
+        made_by: dict[str, str],
+    ) -> TargetRecord:
+        entries = self.library.entries
+        choices = same_choices(target.task.choices, evaluated.rows, self.backbone.tokenizer)
+        return TargetRecord(
+            target=target.name,
+            file=target.file,
+            dataset=target.dataset,
+            task=target.task.name,
+            template=target.task.template.name,
+            split=target.split,
+            family=family(target.task.name),
+            answer_format=answer_format(choices),
+            beyond_t0=target.beyond_t0,
+            metric=target.task.metric,
+            rows=len(evaluated.numbers),
+            cut_inputs_of_split=evaluated.rows.truncated_inputs,
+            query_split=self.config.rospr.query_split or target.split,
+            query_rows=queries.numbers.tolist(),
+            made_by=made_by,
+            left_out=self.excluded(target),
+            scores=scores,
+            chosen=records.chosen(outcome, entries),
+            candidates=records.candidates(outcome, entries, queries.rows.max_choices),
+            nearest=self.nearest(outcome, queries),
+        )
 
-    def explained(self, outcome: Outcome, queries: Instances) -> dict[str, Any]:
-        """Which prompts each method has taken, every candidate's figures, and the winner's nearest instances."""
-        names = [entry.name for entry in self.library.entries]
-
-        def parts(mixture: Mixture) -> list[dict[str, Any]]:
-            return [{"name": names[o], "weight": w} for o, w in zip(mixture.owners, mixture.weights, strict=True)]
-
-        chosen: dict[str, Any] = {method: parts(mixture) for method, mixture in outcome.mixtures.items()}
-        if outcome.owners_B is not None:
-            rows = collections.Counter(outcome.owners_B.tolist())
-            chosen["per_query"] = [{"name": names[o], "rows": count} for o, count in rows.most_common()]
-        choices = queries.rows.max_choices
-        candidates = [self.candidate(outcome, place, choices) for place in range(len(outcome.votes.owners))]
-        return {"chosen": chosen, "candidates": candidates, "nearest": self.nearest(outcome, queries)}
-
-    def candidate(self, outcome: Outcome, place: int, choices: int) -> dict[str, Any]:
-        """`similarity` is the mean over the candidate's hits; what only the first N' have is None for the others."""
-        votes, first = outcome.votes, outcome.candidates
-        owner, count = int(votes.owners[place]), int(votes.frequencies[place])
-        entry = self.library.entries[owner]
-        weights = {m: dict(zip(x.owners, x.weights, strict=True)) for m, x in outcome.mixtures.items() if m != "oracle"}
-        asked = place < len(first.scores)
-        return {
-            "owner": owner,
-            "name": entry.name,
-            "dataset": entry.dataset,
-            "template": entry.template,
-            "family": entry.family,
-            "answer_format": entry.answer_format,
-            "votes": count,
-            "similarity": votes.similarities[place] / count,
-            "answers": answered(first.answers_NQ[place], choices) if asked else None,
-            "variance": first.variances[place] if asked else None,
-            "score": first.scores[place] if asked else None,
-            "weights": {method: of[owner] for method, of in weights.items() if owner in of},
-        }
-
-    def nearest(self, outcome: Outcome, queries: Instances) -> list[dict[str, Any]]:
+    def nearest(self, outcome: Outcome, queries: Instances) -> list[Nearest]:
         """The instances of the most voted for that were most similar to queries, and these queries, as text."""
-        winner = int(outcome.votes.owners[0])
         shown = []
-        for key, query, similarity in rospr.nearest(outcome.hits, winner, NEAREST):
+        for key, query, similarity in retrieval.nearest(outcome.hits, int(outcome.votes.owners[0]), NEAREST):
             row = int(queries.numbers[query])
             text = source_keys.text(self.retriever, queries.retriever_rows, row)
-            found = {"key": key, "text": self.library.text(key), "similarity": similarity}
-            shown.append(found | {"query_row": row, "query": text})
+            shown.append(Nearest(key, self.library.text(key), similarity, row, text))
         return shown
 
     @staticmethod
@@ -352,12 +325,12 @@ def _check_settings(library: PromptLibrary, settings: ml_collections.ConfigDict)
 
 def _check_same(library: PromptLibrary, backbone: Backbone, retriever: Backbone) -> None:
     manifest = library.manifest
-    for what, field, made_with, found in (
+    for what, field, made_with, model in (
         ("prompts", "backbone.name", manifest.backbone, keys.model(backbone)),
         ("keys", "rospr.retriever", manifest.retriever, keys.model(retriever)),
     ):
-        if made_with != found:
+        if made_with != model:
             raise UserError(
-                f"The {what} of the library {str(library.path)!r} were made with {made_with}, not with {found}: set "
+                f"The {what} of the library {str(library.path)!r} were made with {made_with}, not with {model}: set "
                 f"{field} to the former, or {FIELD} to another library."
             )

@@ -64,11 +64,11 @@ def maps(library: PromptLibrary) -> list[Markup]:
 
 
 def describe(library: PromptLibrary, owner: int) -> str:
-    """A source prompt in lines: name, data set, hard prompt, kinds, metrics."""
+    """A source prompt in lines: name, data set, template, kinds, metrics."""
     entry = library.entries[owner]
     facts = {
         "data set": entry.dataset,
-        "hard prompt": entry.template,
+        "template": entry.template,
         "family": entry.family,
         "answers": entry.answer_format,
         **{name: f"{value:.4f}" for name, value in entry.metrics.items()},

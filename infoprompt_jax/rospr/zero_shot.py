@@ -16,7 +16,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import ml_collections
 import numpy as np
@@ -59,6 +59,10 @@ class Mixture:
 
     owners: tuple[int, ...] = ()
     weights: tuple[float, ...] = ()
+
+    def __iter__(self) -> Iterator[tuple[int, float]]:
+        """Each source prompt with its weight."""
+        return zip(self.owners, self.weights, strict=True)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -81,9 +81,9 @@ def test_intervals_of_few_seeds_are_students() -> None:
 
 def test_the_plot_is_of_all_methods(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shown: list[dict[str, Any]] = []
-    plot = rospr.rospr_report.plot
-    monkeypatch.setattr(rospr.rospr_report, "plot", lambda *a, **k: (shown.append(a[1]), plot(*a, **k)))
+    plot = rospr.plots.plot_methods
+    monkeypatch.setattr(rospr.plots, "plot_methods", lambda *a, **k: (shown.append(a[1]), plot(*a, **k)))
     rospr.draw([result(seed) for seed in range(3)], "both", tmp_path / "plot.png")
-    assert list(shown[0]["mean"]) == ["none", "rospr", "oracle"] and list(shown[0]["datasets"]) == ["a", "b"]
-    assert shown[0]["datasets"]["a"]["scores"]["rospr"]["mean"] == pytest.approx(0.61)
+    assert list(shown[0]) == ["a", "b"] and list(shown[0]["a"]) == ["none", "rospr", "oracle"]
+    assert shown[0]["a"]["rospr"]["mean"] == pytest.approx(0.61)
     assert (tmp_path / "plot.png").stat().st_size > 10_000

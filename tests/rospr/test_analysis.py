@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
-from typing import Any
 
 import numpy as np
 import tiny
@@ -11,10 +11,11 @@ from safetensors.numpy import save_file
 
 from infoprompt_jax.prompts.saved import Prompt
 from infoprompt_jax.rospr import analysis as rospr_analysis
-from infoprompt_jax.rospr import page, results
+from infoprompt_jax.rospr import page, tables
 from infoprompt_jax.rospr.library import PromptLibrary
 from infoprompt_jax.rospr.library_files import Entry, Model
 from infoprompt_jax.rospr.library_sources import SourcePrompt
+from infoprompt_jax.rospr.records import Candidate, TargetRecord
 from infoprompt_jax.settings import defaults
 
 P = 3
@@ -22,17 +23,24 @@ P = 3
 KEYS = {0: [[1.0, 0.0], [0.9, 0.0]], 1: [[0.0, 1.0], [0.8, 0.0]]}
 
 
-def by_hand(directory: pathlib.Path) -> tuple[list[dict[str, Any]], PromptLibrary]:
+def candidate(owner: int, entry: Entry, votes: int) -> Candidate:
+    known = entry.name, entry.dataset, entry.template, entry.family, entry.answer_format
+    return Candidate(owner, *known, votes, 1.0, None, None, None, {})
+
+
+def by_hand(directory: pathlib.Path) -> tuple[list[TargetRecord], PromptLibrary]:
     """A target whose labels are all 1, with queries along the first axis; prompt 0 is right on 3 of 4 rows, 1 on 1."""
     entries = [Entry("a", "one", "t", "sentiment", "yes/no"), Entry("b", "two", "t", "inference", "options")]
     value = Prompt(np.ones((P, 4), np.float32), {"backbone": "b", "fingerprint": "0b"})
     sources = [SourcePrompt(e, value, np.array(KEYS[m], np.float32)) for m, e in enumerate(entries)]
     models = Model("r", "0a", 2), Model("b", "0b", 4)
     library = PromptLibrary.create(directory / "library", *models, sources, mesh=tiny.one_device())
-    record = {"target": "x:t", "file": "x", "dataset": "x", "family": "inference", "answer_format": "yes/no"}
-    record |= {"metric": "accuracy", "scores": {"none": 0.5, "rospr": 0.75}}
-    record["left_out"] = []
-    record["candidates"] = [{"owner": 0, "dataset": "one", "votes": 3}, {"owner": 1, "dataset": "two", "votes": 1}]
+    record = TargetRecord(
+        target="x:t", file="x", dataset="x", task="x", template="t", split="test", family="inference",
+        answer_format="yes/no", beyond_t0=False, metric="accuracy", rows=4, cut_inputs_of_split=0, query_split="test",
+        query_rows=[0, 1], made_by={}, left_out=[], scores={"none": 0.5, "rospr": 0.75}, chosen={"none": []},
+        candidates=[candidate(0, entries[0], 3), candidate(1, entries[1], 1)], nearest=[],
+    )  # fmt: skip
     predictions = np.array([[1, 1, 1, 0], [0, 0, 0, 1]], np.int32)
     table = {"predictions": predictions, "labels": np.ones(4, np.int32)}
     save_file(table | {"query_keys": np.array([[1, 0], [0, 1]], np.float32)}, directory / "x.safetensors")
@@ -58,9 +66,9 @@ def test_the_analysis_by_hand(tmp_path: pathlib.Path) -> None:
 
 
 def test_an_unknown_family_is_not_another_one(tmp_path: pathlib.Path) -> None:
-    """Of a target as BIG-bench's, in no pair; the count is told above each table."""
+    """Of a target as BIG-bench's, in no pair; the count is above each table."""
     (record,), library = by_hand(tmp_path)
-    unknown = record | {"family": ""}
+    unknown = dataclasses.replace(record, family="")
     qualities = [np.array([0.75, 0.25])] * 2
     found, count = rospr_analysis.relations([record, unknown], qualities, library)
     assert found == rospr_analysis.relations([record], qualities[:1], library)[0]
@@ -68,10 +76,10 @@ def test_an_unknown_family_is_not_another_one(tmp_path: pathlib.Path) -> None:
     found, count = rospr_analysis.relations([unknown], qualities[:1], library)
     assert found == {"every": {}, "retrieved": {}} and count == {"every": 2, "retrieved": 1}
     analysis = {"relations": found, "unknown_family": count}
-    assert "there are 2 of them" in results.unknown_family(analysis, "every")[0]
-    assert results.unknown_family({"relations": found}, "every") == []
+    assert "Left out are 2 pairs" in tables.unknown_family(analysis, "every")[0]
+    assert tables.unknown_family({"relations": found}, "every") == []
     shown = str(page.analysis(analysis)[0][1])
-    assert "there are 2 of them" in shown and "there are 1 of them" in shown and "<table" not in shown
+    assert "Left out are 2 pairs" in shown and "Left out are 1 pairs" in shown and "<table" not in shown
 
 
 def test_the_choice_of_a_smaller_library_by_hand() -> None:

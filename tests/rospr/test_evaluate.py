@@ -28,6 +28,7 @@ from infoprompt_jax.rospr.evaluate import Evaluation
 from infoprompt_jax.rospr.library import PromptLibrary
 from infoprompt_jax.rospr.library_files import Entry, Model
 from infoprompt_jax.rospr.library_sources import SourcePrompt
+from infoprompt_jax.rospr.records import TargetRecord
 from infoprompt_jax.rospr.zero_shot import METHODS, Outcome
 from infoprompt_jax.settings import defaults
 from infoprompt_jax.t5.backbone import Backbone, load_backbone
@@ -109,12 +110,12 @@ def test_a_target_has_no_prompts_of_its_own(model: tiny.Backbone, folder: pathli
     PromptLibrary.create(path, keys.model(model), keys.model(model), sources, mesh=model.mesh)
     (target, *_), _ = targets.find(config)
     evaluation = Evaluation(config, tmp_path / "targets")
-    assert evaluation.own_prompts(target) == [0, 2]
+    assert evaluation.excluded(target) == [0, 2]
     record = evaluation.evaluate(target, *evaluation.instances(target))
-    assert {candidate["owner"] for candidate in record["candidates"]} == {1}
+    assert {candidate.owner for candidate in record.candidates} == {1}
     shutil.rmtree(path)
     PromptLibrary.create(path, keys.model(model), keys.model(model), sources[::2], mesh=model.mesh)
-    with pytest.raises(UserError, match="trained on generated/words, the target itself"):
+    with pytest.raises(UserError, match="trained on generated/words, the data set to evaluate"):
         jobs.run(config, str(tmp_path / "run"))
     assert not (tmp_path / "run").exists()
 
@@ -168,13 +169,13 @@ def test_a_stopped_run_resumes(
     assert "generated/words" in table and "INTER+VAR" in table
     evaluate_one = Evaluation.evaluate
 
-    def then_stop(self: Evaluation, *arguments: Any) -> dict[str, Any]:
+    def then_stop(self: Evaluation, *arguments: Any) -> TargetRecord:
         record = evaluate_one(self, *arguments)
         os.kill(os.getpid(), signal.SIGTERM)
         return record
 
     monkeypatch.setattr(Evaluation, "evaluate", then_stop)
-    with pytest.raises(Stopped, match="the targets that are finished are kept"):
+    with pytest.raises(Stopped, match="the evaluation tasks that are finished are kept"):
         jobs.run(config, str(tmp_path / "stopped"))
     monkeypatch.undo()
     (kept,) = (tmp_path / "stopped" / "targets").glob("*.json")
@@ -278,7 +279,7 @@ def test_a_stop_is_heeded_within_a_target(
 
     monkeypatch.setattr(Backbone, "score", asked)
     config = configure(folder, random_library(tmp_path / "library", model, 3), train__eval_batch_size=4)
-    with pytest.raises(Stopped, match="the targets that are finished are kept"):
+    with pytest.raises(Stopped, match="the evaluation tasks that are finished are kept"):
         jobs.run(config, str(tmp_path / "run"))
     assert 0 < len(calls) <= 3 and not list((tmp_path / "run").glob("targets/*"))
 

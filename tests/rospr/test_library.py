@@ -209,6 +209,19 @@ def test_retrieval_votes_and_interpolates(library: PromptLibrary) -> None:
     assert set(library.retrieve(queries, interpolate=9).owners) == set(np.flatnonzero(frequencies))
 
 
+def test_excluded_source_prompts_get_no_votes(library: PromptLibrary) -> None:
+    """As if the library did not hold them; where the others have too few keys, all of these are hits."""
+    queries = np.random.default_rng(3).standard_normal((8, R))
+    kept = np.flatnonzero(~np.isin(OWNERS, [0, 3]))
+    _, numbers = stable(queries.astype(np.float32), KEYS[kept], 4)
+    choice = library.retrieve(queries, top=4, interpolate=2, exclude=[0, 3])
+    np.testing.assert_array_equal(choice.hits.keys_QN, kept[numbers])
+    frequencies = np.bincount(OWNERS[kept[numbers]].ravel(), minlength=5)
+    assert choice.votes.frequencies.tolist() == sorted(frequencies[frequencies > 0], reverse=True)
+    few = library.retrieve(queries, top=20, exclude=[0, 1, 2, 3])
+    assert few.owners.tolist() == [4] and few.hits.keys_QN.shape == (8, (OWNERS == 4).sum())
+
+
 def test_prompts_of_a_mixed_batch(library: PromptLibrary) -> None:
     found = library.prompts([[4, 0], [4, 2]])
     assert found.shape == (2, 2, P, D)
@@ -227,6 +240,7 @@ UNFIT_SEARCH: dict[str, tuple[Callable[[PromptLibrary], Any], str]] = {
     "top": (lambda library: library.search(np.zeros((1, R)), top=26), "top=26 is not between 1 and 25"),
     "no top": (lambda library: library.search(np.zeros((1, R)), top=0), "top=0 is not between"),
     "interpolate": (lambda library: library.retrieve(np.zeros((1, R)), interpolate=0), "interpolate=0"),
+    "all excluded": (lambda library: library.retrieve(np.zeros((1, R)), exclude=range(5)), "leave a source prompt"),
 }
 
 

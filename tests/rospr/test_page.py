@@ -247,7 +247,7 @@ def test_marks_tell_kinds_apart() -> None:
 
 def test_the_heat_map_by_hand() -> None:
     found = {"sources": ["a", "b"], "targets": ["x", "y"], "share": [[1.0, 0.5], [0.0, 0.5]]}
-    cells = [(a["style"], "".join(t)) for tag, a, t in Elements("".join(page.retrieval(found))).found if "style" in a]
+    cells = [(a["style"], "".join(t)) for tag, a, t in Elements("".join(page.vote_shares(found))).found if "style" in a]
     half = "background:#80b8d8;color:#1a1a1a"
     assert cells == [
         ("background:#0072b2;color:#fff", "1.00"),

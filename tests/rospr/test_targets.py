@@ -15,7 +15,7 @@ from infoprompt_jax.command_line import read_config
 from infoprompt_jax.data import p3
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.prompts.saved import Prompt
-from infoprompt_jax.rospr import keys, results
+from infoprompt_jax.rospr import keys
 from infoprompt_jax.rospr import targets as rospr_targets
 from infoprompt_jax.rospr.library import PromptLibrary
 from infoprompt_jax.rospr.library_files import Entry
@@ -104,22 +104,3 @@ def test_a_data_set_is_known_by_all_of_its_names() -> None:
     assert {"mrpc", "glue/mrpc"} <= p3.aliases("mrpc") and p3.aliases("glue/mrpc") == p3.aliases("mrpc")
     assert "anli/r2" in p3.aliases("anli_r2") and not {"anli_r1", "anli/r1"} & p3.aliases("anli_r2")
     assert p3.aliases("mine") == {"mine"}
-
-
-LIBRARY = {"path": "runs/library", "prompts": 3, "keys": 24}
-
-
-def test_the_mean_of_t0s_own_prompts_is_told_apart() -> None:
-    """HellaSwag with 0.5 and, of a prompt beyond T0's, 0.9 on part of its rows; ANLI with 0.3; another data set."""
-    records = [
-        {"target": f"{dataset}:{n}", "dataset": dataset, "metric": "accuracy", "rows": rows, "beyond_t0": beyond,
-         "scores": {"none": score}, "chosen": {}}
-        for n, (dataset, rows, score, beyond) in enumerate(
-            [("hellaswag", 8, 0.5, False), ("hellaswag", 4, 0.9, True), ("anli_r1", 8, 0.3, False), ("a", 8, 0, False)])
-    ]  # fmt: skip
-    found = results.results(records, [], {}, LIBRARY)
-    assert found["mean"]["none"] == pytest.approx(1 / 3) and found["mean_of_t0"]["none"] == pytest.approx(0.4)
-    shown = results.table(results.summary(found))
-    assert "4-8" in shown and "of T0's" in shown and "3 source prompts with 24 keys, runs/library" in shown
-    without = results.results([record | {"beyond_t0": False} for record in records], [], {}, LIBRARY)
-    assert "mean_of_t0" not in without

@@ -13,7 +13,7 @@ import tiny
 from tiny_library import random_library
 
 from infoprompt_jax.evaluation import metrics
-from infoprompt_jax.rospr import evaluate, retrieval, targets
+from infoprompt_jax.rospr import records, retrieval, targets
 from infoprompt_jax.rospr.evaluate import Evaluation
 from infoprompt_jax.settings import defaults
 
@@ -58,7 +58,7 @@ def test_var_counts_each_querys_own_choices_and_nan_is_no_answer(
     answers_NQ = evaluation.zero_shot.answers_with_each(queries, [None, overflowed])
     assert (answers_NQ[0] >= 0).all() and (answers_NQ[1] == metrics.NO_ANSWER).all()
     assert "validation: the scores of 6 answers are NaN; they count as wrong" in caplog.text
-    assert evaluate.answered(answers_NQ[1], 5).tolist() == [0] * 5
+    assert records.answer_counts(answers_NQ[1], 5).tolist() == [0] * 5
 
 
 def bigbench(directory: pathlib.Path, library: str, answers: list[str]) -> ml_collections.ConfigDict:
