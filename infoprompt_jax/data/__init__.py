@@ -1,1 +1,1 @@
-"""Data: rows of data sets, templates that make text of them, tokenised rows, batches."""
+"""Data: data sets and the templates that turn their rows into text; tokenised rows; batches."""

@@ -1,8 +1,8 @@
 """Which rows make up a batch, as a pure function of the step number, and the batches themselves.
 
-A run resumes by its step number alone: no iterator has a state to save. Rows of similar length share a batch, and
-inputs are padded to one of a few bucket lengths, so that at most so many programs are compiled. Targets and choices
-have one length for the whole run. Members and hosts agree on the shapes of every step without talking to each other.
+A run resumes by its step number alone: no iterator has a state to save. Rows of similar length share a batch. Inputs
+are padded to one of a few bucket lengths, which bounds the number of compiled programs. Targets and choices have one
+length for the whole run. Members and hosts compute the shapes of a step without communication.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from infoprompt_jax.errors import UserError
 
 Batch = dict[str, np.ndarray]
 Item = TypeVar("Item")
-WINDOW = 16  # batches that are sorted by length together
+WINDOW = 16  # batches whose rows are sorted by length together
 RESOLUTION = 1024  # draws per task in one cycle of a mixture
 SHOTS, CYCLE, EPOCH, ORDER = range(4)  # what a random number is for
 
@@ -29,9 +29,9 @@ def generator(purpose: int, seed: int, *numbers: int) -> np.random.Generator:
 
 
 def subset(n_rows: int, shots: int, seed: int, labels: np.ndarray) -> np.ndarray:
-    """Sorted numbers of `shots` of the rows (all where there are fewer), as equally many per label as there are."""
+    """Sorted numbers of `shots` rows (all rows if there are fewer), balanced over the labels as far as possible."""
     order = generator(SHOTS, seed).permutation(n_rows)
-    rank = np.empty(n_rows, np.int64)  # how many rows of the same label come before, in this order
+    rank = np.empty(n_rows, np.int64)  # rows of the same label that come before, in this order
     for label in np.unique(labels):
         same = labels[order] == label
         rank[same] = np.arange(same.sum())
@@ -39,7 +39,7 @@ def subset(n_rows: int, shots: int, seed: int, labels: np.ndarray) -> np.ndarray
 
 
 class Pool:
-    """One member's tasks as one list of rows, numbered through: row r of task t is number offsets[t] + r."""
+    """One member's tasks as one list of rows: row r of task t has the number offsets[t] + r."""
 
     def __init__(self, rows: Sequence[Rows]) -> None:
         self.rows = tuple(rows)
@@ -61,8 +61,8 @@ class Pool:
         batch: Batch = {}
         for task in np.unique(task_B):
             of_task = task_B == task
-            found = self.rows[task].gather(row_B[of_task], length, shapes.target_length, shapes.choices)
-            for name, values in found.items():
+            gathered = self.rows[task].gather(row_B[of_task], length, shapes.target_length, shapes.choices)
+            for name, values in gathered.items():
                 batch.setdefault(name, np.empty((len(number_B), *values.shape[1:]), values.dtype))[of_task] = values
         return batch
 
@@ -70,9 +70,9 @@ class Pool:
 class Stream:
     """The training batches of one member: step number -> rows, the same in every process and after every restart.
 
-    Every task is shuffled anew in each of its epochs, which holds each row once. Tasks are mixed by `rates` in a cycle
-    that spreads them evenly. Windows of 16 batches are then sorted by length and cut into batches; their order within
-    the window is random but the same for all members, so that a fleet's short batches meet.
+    Each epoch of a task holds each row once, in a new order. Tasks are mixed by `rates` in a cycle that spreads them
+    evenly. Windows of 16 batches are then sorted by length and cut into batches. The order of batches in a window is
+    random but the same for all members, so that their short batches fall on the same steps.
 
     Args:
       rows: one per task.
@@ -128,7 +128,7 @@ class Stream:
 
 
 def mixture_cycle(rates: Sequence[float], seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A cycle of draws that repeats: task [Z], which of the task's draws it is [Z], and draws per task [tasks]."""
+    """A repeating cycle of Z draws: each one's task [Z] and number in that task [Z]; draws per task [tasks]."""
     shares = np.asarray(rates, np.float64) / np.sum(rates)
     counts = np.maximum(1, np.rint(shares * RESOLUTION * len(shares))).astype(np.int64)
     tasks = np.repeat(np.arange(len(counts)), counts)
@@ -153,7 +153,7 @@ def mixing_rates(rows: Sequence[int], temperature: float = 1.0, cap: int = 0) ->
 
 @dataclasses.dataclass(frozen=True)
 class Shapes:
-    """What a run's batches have in common: the input lengths there are, T and C."""
+    """What all batches of a run share: the possible input lengths, T and C."""
 
     buckets: tuple[int, ...]
     target_length: int
@@ -168,7 +168,7 @@ class Shapes:
 
 
 def complete(buckets: Sequence[int], max_input_length: int) -> tuple[int, ...]:
-    """The bucket lengths in order, with one that holds the longest input there may be."""
+    """The bucket lengths in order; one is added if none holds the longest input."""
     return tuple(sorted({*buckets} if max(buckets, default=0) >= max_input_length else {*buckets, max_input_length}))
 
 
@@ -188,10 +188,10 @@ def train_batches(
     process_index: int = 0,
     process_count: int = 1,
 ) -> Iterator[Batch]:
-    """The batches of steps `start` ... `stop` - 1, one stream per member, made ahead by `threads` threads.
+    """The batches of steps `start` ... `stop` - 1, one stream per member, prefetched by `threads` threads.
 
     Yields inputs [M, B, L], targets [M, B, T], choices [M, B, C, T], label, row [M, B] int32 and weight [M, B] float32;
-    `row` is the number in the member's pool. With several processes B is this one's consecutive share of the batch. A
+    `row` is the number in the member's pool. With several processes, B is the consecutive share of this one. A
     stream that several members share is gathered once.
 
     Raises:
@@ -221,7 +221,7 @@ def eval_batches(
     """Every row of every member's tasks once (the first `limit` of each task, if positive), short inputs first.
 
     Yields what `train_batches` does, but `task` [M, B] is the number of the task among the member's and `row` [M, B]
-    the row in that task. A batch is filled up with the member's shortest row, at weight 0.
+    the row in that task. The last batch is filled up with the member's shortest row, at weight 0.
     """
     share = host_share(batch_size, process_index, process_count, "train.eval_batch_size")
     shapes = Shapes.of((part for rows in members for part in rows), buckets, max_input_length)
@@ -257,15 +257,15 @@ def stacked(
     """One batch [M, B, ...]: member m reads rows `numbers` [B] of pool `member[m]`, and that pool's `fields` [B]."""
     longest = max(pool.input_lengths[number_B].max() for pool, number_B in zip(pools, numbers, strict=True))
     length = int(bucket_lengths(longest, shapes.buckets))  # of the whole batch, so that all hosts agree
-    found = [
+    parts = [
         pool.gather(number_B[share], length, shapes) | {name: values[share] for name, values in field.items()}
         for pool, number_B, field in zip(pools, numbers, fields, strict=True)
     ]
-    return {name: np.stack([found[index][name] for index in member]) for name in found[0]}
+    return {name: np.stack([parts[index][name] for index in member]) for name in parts[0]}
 
 
 def distinct(items: Sequence[Item], keys: Iterable[Hashable]) -> tuple[list[Item], list[int]]:
-    """The first item of every key, and for each item the place of its key among them."""
+    """The first item of every key, and the place of each item's key among them."""
     places: dict[Hashable, int] = {}
     index = [places.setdefault(key, len(places)) for key in keys]
     return [items[index.index(place)] for place in places.values()], index
@@ -280,7 +280,7 @@ def host_share(batch_size: int, process_index: int, process_count: int, field: s
 
 
 def prefetched(batch: Callable[[int], Batch], start: int, stop: int, threads: int) -> Iterator[Batch]:
-    """`batch(start)` ... `batch(stop - 1)` in order, computed ahead."""
+    """`batch(start)` ... `batch(stop - 1)` in order, computed ahead in threads."""
     import grain
 
     if start >= stop:

@@ -2,12 +2,12 @@
 
 A row has the columns `idx` (position in its file), `subtask` ("" without sub-tasks), `input` (the question alone),
 `inputs` (the question as BIG-bench shows it: prefixes, options, and where the answer goes), `choices`, `targets` (the
-right answer) and `label` (its index). Choices are put in an order that depends on the row alone, here and in `inputs`,
+right answer) and `label` (its index). The order of the choices, here and in `inputs`, depends on the row alone,
 because many tasks list the right answer first. Where several answers share the best score, the first one listed is the
 right one and the others are left out, so that no right answer counts as wrong.
 
-The files carry a canary and are there to be evaluated on: their one split is called `validation`, the name that
-`task.eval_split` has by default, and training on it is refused.
+The files carry a canary, a string that marks them as evaluation data. Their one split is called `validation`, the
+default of `task.eval_split`; training on it is refused.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ TASKS = (  # of RoSPr's evaluation
 )
 SPLIT = "validation"
 FILE = "task.json"
-ORDER_SEED = 0  # another one would put every row's choices in another order
+ORDER_SEED = 0  # determines the order of every row's choices
 
 
 def evaluation_tasks() -> tuple[Dataset, ...]:
@@ -58,8 +58,8 @@ def is_task(dataset: str) -> bool:
 def evaluation_only(dataset: str) -> UserError:
     """The error for a job that trains on a task."""
     return UserError(
-        f"{dataset} has no rows to train on: BIG-bench asks, by a canary in its files, to be kept out of training, so "
-        f"that it has the split {SPLIT!r} alone; change task.name, or set job=evaluate."
+        f"{dataset} has no rows to train on: the canary in its files keeps BIG-bench out of training data, so "
+        f"its only split is {SPLIT!r}; change task.name, or set job=evaluate."
     )
 
 
@@ -70,7 +70,11 @@ def task_files(folder: pathlib.Path) -> list[pathlib.Path]:
 
 
 def read_task(folder: pathlib.Path) -> Iterator[str]:
-    """Every row as a JSON object. Raises UserError, naming file and example, for what is not multiple choice."""
+    """Every row as a JSON object.
+
+    Raises:
+      UserError: an example is not multiple choice; the sentence names the file and the example.
+    """
     for file in task_files(folder):
         content = _content(file)
         layout = _layout(content, file)
@@ -107,7 +111,7 @@ class Layout:
 
 def _layout(content: Mapping[str, Any], file: pathlib.Path) -> Layout:
     given: dict[str, Any] = {f.name: content[f.name] for f in dataclasses.fields(Layout) if f.name in content}
-    # logic_grid_puzzle says "false", a text, which BIG-bench itself takes for true: its published inputs show options.
+    # logic_grid_puzzle has the text "false", which BIG-bench itself takes as true: its published inputs show options.
     given["append_choices_to_input"] = bool(given.get("append_choices_to_input", True))
     for name, value in given.items():
         if not isinstance(value, str) and name != "append_choices_to_input":
@@ -131,10 +135,7 @@ def _question(example: Any, place: str) -> tuple[str, dict[str, float]]:
         raise UserError(f"{place} has no `input` text; see task.name.")
     scores = example.get("target_scores")
     if not isinstance(scores, dict) or not scores:
-        raise UserError(
-            f"{place} has no `target_scores`: tasks answered in free text are not read, only multiple choice; see "
-            "task.name."
-        )
+        raise UserError(f"{place} has no `target_scores`: only multiple choice is read, not free text; see task.name.")
     wrong = next((score for score in scores.values() if not isinstance(score, int | float)), None)
     if wrong is not None:
         raise UserError(f"{place} has the score {wrong!r} in `target_scores`, but numbers were expected.")

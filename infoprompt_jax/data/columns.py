@@ -1,4 +1,4 @@
-"""Columns that hard prompts read and that some releases of a data set leave out, derived from the ones they have."""
+"""Columns that templates read but some releases of a data set lack, derived from the columns they have."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-# The last sentence end that something follows: what comes after it is unfinished.
+# The last end of a sentence that is followed by text; that text is unfinished.
 UNFINISHED = re.compile(r"(?P<before>.*[.!?]['\")]*)\s+(?P<phrase>\S.*)", re.DOTALL)
 FINISHED = re.compile(r"[.!?]['\")]*\s*$")
 
@@ -14,10 +14,10 @@ FINISHED = re.compile(r"[.!?]['\")]*\s*$")
 def hellaswag_context(row: Mapping[str, Any]) -> dict[str, str]:
     """`ctx_a` and `ctx_b` of a row of HellaSwag, from its `ctx`.
 
-    By the data set's description (data/README.md of its repository), `ctx_b` is the unfinished noun phrase that a
-    context of ActivityNet ends in and `ctx` is `ctx_a`, a space, `ctx_b`; contexts of WikiHow end in a whole sentence,
-    and their `ctx_b` is empty. So a context that ends like a sentence is `ctx_a` alone, and any other is divided after
-    its last sentence. TFDS and some files have `ctx` only.
+    The data set's description (data/README.md of its repository) says: `ctx` is `ctx_a`, a space, `ctx_b`. A context
+    from ActivityNet ends in an unfinished noun phrase, its `ctx_b`. A context from WikiHow ends in a whole sentence;
+    its `ctx_b` is empty. So a context that ends like a sentence is `ctx_a` alone, and any other is divided after its
+    last sentence. TFDS and some files have `ctx` only.
     """
     context = row.get("ctx")
     if not isinstance(context, str):
@@ -30,5 +30,5 @@ DERIVED: dict[str, Callable[[Mapping[str, Any]], dict[str, str]]] = {"hellaswag"
 
 
 def complete(dataset: str, row: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The row with its data set's derived columns; columns that it has stay as they are."""
+    """The row with its data set's derived columns; a column that the row has keeps its value."""
     return {**DERIVED[dataset](row), **row} if dataset in DERIVED else row

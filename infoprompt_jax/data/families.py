@@ -1,8 +1,8 @@
-"""What kind of task a data set with a hard prompt is: its family, and the format of its answers.
+"""Families of tasks, such as sentiment, and formats of answers, such as yes/no.
 
-RoSPr finds that source prompts whose answer choices have the format of the target's help more than those of its family
-(arXiv 2210.03029). Families are those of T0 (arXiv 2110.08207) and of the nano world, which has the same names for
-them. Formats are told by the answer choices alone:
+In RoSPr (arXiv 2210.03029), a source prompt helps more if its answer choices have the evaluation task's format than if
+the two tasks are of one family. Families are those of T0 (arXiv 2110.08207) and of the nano world, under the same
+names. The format follows from the answer choices alone:
 
     free text      none: the answer is generated       yes/no       Yes and No are among them, perhaps with Maybe
     options        they differ from row to row         true/false   so are True and False
@@ -46,10 +46,10 @@ def family(dataset: str) -> str:
 
 
 def same_choices(fixed: tuple[str, ...] | None, rows: Rows, tokenizer: Tokenizer) -> tuple[str, ...] | None:
-    """The answer choices of all rows: those that the hard prompt fixes, `Task.choices`, or else the rows' own.
+    """The answer choices that all rows share, in any order; None where rows differ.
 
-    A list that the hard prompt makes of every row may be the same for all, in whatever order a row has it. None where
-    rows differ.
+    Args:
+      fixed: `Task.choices`, the choices that the template fixes; None if it makes them from each row.
     """
     if fixed is not None:
         return fixed
@@ -58,7 +58,7 @@ def same_choices(fixed: tuple[str, ...] | None, rows: Rows, tokenizer: Tokenizer
 
 
 def answer_format(choices: tuple[str, ...] | None) -> str:
-    """The format of a hard prompt's answer choices: () if it has none, None if they differ by row (`same_choices`)."""
+    """The format of a template's answer choices: () if it has none, None if they differ by row (`same_choices`)."""
     if choices is None:
         return "options"
     if not choices:
@@ -71,6 +71,6 @@ def answer_format(choices: tuple[str, ...] | None) -> str:
 
 
 def _counts(choices: list[str]) -> bool:
-    """Whether the choices are alike but for a last letter or digit, which counts them."""
+    """Whether the choices differ only in a last letter or digit, which numbers them."""
     ends = "".join(sorted(choice[-1:] for choice in choices))
     return len({choice[:-1] for choice in choices}) == 1 and any(counted.startswith(ends) for counted in COUNTED)

@@ -1,6 +1,7 @@
 """P3, the data sets and templates of T0: 36 sources with 296 templates, 11 held-out sets with 120.
 
-`hard_prompts/p3.yaml` lists them; their rows and templates are the user's (`selection.py` reports what is missing).
+`template_files/p3.yaml` lists them. The package has neither their rows nor their templates; `selection.available`
+reports which of them a config can use.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from infoprompt_jax.data.datasets import Dataset
 
 @functools.cache
 def _content() -> dict[str, Any]:
-    file = importlib.resources.files("infoprompt_jax.data") / "hard_prompts" / "p3.yaml"
+    file = importlib.resources.files("infoprompt_jax.data") / "template_files" / "p3.yaml"
     return yaml.safe_load(file.read_text(encoding="utf-8"))
 
 

@@ -1,8 +1,8 @@
-"""One tokenised (task, split), as flat arrays on disk.
+"""Tokenised rows of one (task, split), as flat arrays on disk.
 
-Texts are tokenised once and kept in a folder named by the fingerprint of everything they depend on, so that a later run
+Texts are tokenised once and kept in a folder named by the fingerprint of everything they depend on, so a later run
 opens them at once. Ragged lists are stored flat: item i of `values` is values[offsets[i] : offsets[i + 1]]. Targets and
-lists of answer choices repeat from row to row and are stored once each; a row holds the number of its own.
+lists of answer choices repeat from row to row: each is stored once, and a row holds its number.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from infoprompt_jax.errors import UserError
 from infoprompt_jax.t5.tokenizer import EOS, PAD, Tokenizer
 
 FORMAT = 1  # of the files; part of the fingerprint
-RULES = 1  # of what rows may hold; files written under others are made again, and are the same data
+RULES = 1  # of what rows may hold; files written under other rules are written again, and are the same data
 SHOWN = 200  # characters of an answer choice in a message
 CHUNK = 8192  # examples per call of the tokenizer, which spreads them over its threads
 MAPPED_BYTES = 2**26  # larger arrays are memory-mapped; smaller ones are read, as a map holds a file open
@@ -82,17 +82,14 @@ class Rows:
         return [tuple(tokens[offsets[c] : offsets[c + 1]].tolist()) for c in range(first, last)]
 
     def shared_choices(self, rows: np.ndarray) -> np.ndarray | None:
-        """Where `rows` all have the same answer choices, in any order: which of the first row's each one is, [B, C].
-
-        None where they have not.
-        """
+        """The places [B, C] of each row's choices among the first row's; None unless rows differ in order alone."""
         index_B = self.arrays["choice_index"][rows]
         lists, inverse = np.unique(index_B, return_inverse=True)
         choices = [self.choice_list(one) for one in lists.tolist()]
         number = {choice: c for c, choice in enumerate(self.choice_list(int(index_B[0])))}
-        if any(len(own) != len(number) or set(own) != number.keys() for own in choices):
+        if any(len(listed) != len(number) or set(listed) != number.keys() for listed in choices):
             return None
-        return np.array([[number[choice] for choice in own] for own in choices], np.int32)[inverse]
+        return np.array([[number[choice] for choice in listed] for listed in choices], np.int32)[inverse]
 
     def inputs(self, rows: np.ndarray, length: int) -> np.ndarray:
         """Input tokens of `rows`, [B, length], PAD after their end."""
@@ -108,14 +105,15 @@ class Rows:
         return dataclasses.replace(self, arrays=self.arrays | taken)
 
     def target_text(self, row: int) -> str:
-        """The target as it was before tokenisation."""
+        """The target before tokenisation."""
         start, end = self.arrays["target_byte_offsets"][self.arrays["target_index"][row] :][:2]
         return self.arrays["target_bytes"][start:end].tobytes().decode("utf-8", "surrogatepass")
 
     def gather(self, rows: np.ndarray, length: int, target_length: int, choices: int) -> dict[str, np.ndarray]:
         """The rows' arrays, int32: inputs [B, L], targets [B, T], choices [B, C, T] and label [B].
 
-        What is longer than asked for is cut; a choice that does not exist is all PAD.
+        Inputs longer than `length`, and targets and choices longer than `target_length`, are cut. A choice that does
+        not exist is all PAD.
         """
         arrays = self.arrays
         targets = dense(arrays["target_tokens"], arrays["target_offsets"], arrays["target_index"][rows], target_length)
@@ -153,13 +151,12 @@ def tokenize(
     max_target_length: int,
     name: str = "the data",
 ) -> Rows:
-    """The rows of `examples`, from `directory` where an earlier call left them; only otherwise are examples read.
+    """The tokenised rows of `examples`; if `directory` has them from an earlier call, no example is read.
 
     Args:
-      fingerprint: of what the examples come from, `combined_fingerprint(source content, template text)`; vocabulary,
-        lengths and `takes_eos` are added here.
-      takes_eos: whether inputs end in EOS, also when cut. Targets and choices always do; an input without any token
-        is EOS alone, so that a mean over an input's tokens exists.
+      fingerprint: `source_fingerprint` of the examples; vocabulary, lengths and `takes_eos` are added here.
+      takes_eos: whether inputs end in EOS, also when cut. Targets and choices always do. An input without tokens is
+        EOS alone, so that the mean over an input's tokens exists.
       name: of the data, for messages.
 
     Raises:
@@ -175,9 +172,9 @@ def tokenize(
     with partial_folder(Path(directory)) as partial:
         rows = tokenized(examples, tokenizer, fingerprint, takes_eos, max_input_length, max_target_length, name)
         write(rows, partial / fingerprint)
-        if opened(path) is None:  # absent or damaged, unless another process has been faster
+        if opened(path) is None:  # absent or damaged, unless another process was faster
             shutil.rmtree(path, ignore_errors=True)
-            with contextlib.suppress(OSError):  # it has been, just now
+            with contextlib.suppress(OSError):  # it was, just now
                 os.rename(partial / fingerprint, path)
     return opened(path) or rows
 
@@ -251,7 +248,7 @@ def check_choices(
     length: int,
     name: str,
 ) -> None:
-    """Raises UserError for two choices of one list of which the same tokens are kept.
+    """Raises UserError for two choices of one list whose kept tokens are the same.
 
     Args:
       whole: the tokens of all lists' choices, end to end.
@@ -269,8 +266,8 @@ def check_choices(
             same = common_prefix(whole[other], whole[here])
             if same == max(len(whole[other]), len(whole[here])):
                 raise UserError(
-                    f"{name}: the answer choices {pair} differ as text, but not as tokens, so that no score can tell "
-                    "them apart: write one of them in other words, or choose a backbone of another vocabulary."
+                    f"{name}: the answer choices {pair} differ as text, but not as tokens, so no score "
+                    "distinguishes them: write one of them in other words, or choose a backbone of another vocabulary."
                 )
             raise UserError(
                 f"{name}: the answer choices {pair} are the same once they are cut to data.max_target_length={length} "
@@ -287,7 +284,7 @@ def common_prefix(a: np.ndarray, b: np.ndarray) -> int:
 
 
 def cut(items: Sequence[np.ndarray], length: int, ends_in_eos: bool) -> tuple[list[np.ndarray], np.ndarray]:
-    """Each item with at most `length` tokens, its EOS included, and which of them lost some."""
+    """Each item cut to `length` tokens, its EOS included, and which items were cut."""
     end = np.array([EOS], np.int32)
     kept = [item[: length - ends_in_eos] for item in items]
     shorter = np.array([len(a) < len(b) for a, b in zip(kept, items, strict=True)], bool)
@@ -301,7 +298,7 @@ def ragged(items: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
 
 @contextlib.contextmanager
 def partial_folder(directory: Path) -> Iterator[Path]:
-    """A folder inside `directory`, removed at the end: what is to stay is renamed out of it when it is whole."""
+    """A folder inside `directory` that is removed at the end; whole files are renamed out of it before."""
     try:
         directory.mkdir(parents=True, exist_ok=True)
         folder = tempfile.TemporaryDirectory(prefix=".partial-", dir=directory)
@@ -324,7 +321,7 @@ def write(rows: Rows, path: Path) -> None:
 
 
 def opened(path: Path) -> Rows | None:
-    """The rows that `write` left at `path`; None where they are absent, cut short, of other rules or another shape."""
+    """The rows that `write` saved at `path`; None if they are absent or damaged, or of other rules."""
     try:
         manifest = json.loads((path / "manifest.json").read_text())
         arrays = {key: read_array(path / f"{key}.npy") for key in ARRAYS}

@@ -24,9 +24,9 @@ DRAWS = " draws"  # a name that no template can spell
 
 
 class Choices(list):
-    """The answer choices as a template sees them: files hold labels as strings too, and as 1.0 where some are missing.
+    """The answer choices inside a template. An index may be 1, "1" or 1.0, as labels in files are.
 
-    One past either end is an error: -1 is the label of a row that has none, not the last choice.
+    An index out of range is an error, -1 included: it is the label of a row without one, not the last choice.
     """
 
     def __getitem__(self, index: Any) -> Any:
@@ -49,14 +49,14 @@ class Missing(jinja2.Undefined):
     ) -> jinja2.Undefined:
         is_column = obj is missing and name is not None
         if isinstance(obj, Choices):
-            hint = f"answer choice {name} was asked for, but there are {len(obj)}"
+            hint = f"answer choice {name} (from 0) does not exist; there are {len(obj)}"
         if is_column or isinstance(obj, Choices) or exc is not jinja2.UndefinedError:
             return jinja2.StrictUndefined(hint, obj, name, exc)
         return super().__new__(cls)
 
 
 class Sandbox(jinja2.sandbox.ImmutableSandboxedEnvironment):
-    """jinja's sandbox, without the operators that exhaust memory in one step."""
+    """jinja's sandbox, without operators that exhaust memory in one step."""
 
     intercepted_binops = frozenset({"*", "**"})
 
@@ -69,7 +69,7 @@ class Sandbox(jinja2.sandbox.ImmutableSandboxedEnvironment):
 
 
 class Draws:
-    """Random draws for one (template, row), seeded by both; seeding is put off until something is drawn."""
+    """Random draws for one template and row, seeded by both, once something is drawn."""
 
     def __init__(self, template: str, row: Mapping[str, Any]) -> None:
         self.template, self.row = template, row

@@ -254,15 +254,21 @@ def _metric(config: ml_collections.ConfigDict, name: str, template: Template) ->
 
 
 def _templates(config: ml_collections.ConfigDict, name: str, every: bool = False) -> list[Template]:
+    """The templates of a data set that the config selects; `every` is the `every_template` of `select`."""
     task = config.task
-    if not (task.input or task.target):
-        if task.answer_choices:
-            raise UserError(
-                f"task.answer_choices={task.answer_choices!r} belongs to task.input and task.target, which are empty: "
-                "set these too, or leave it to the templates."
-            )
-        templates = load_templates(task.templates_dir, name)
-        return list(templates.values()) if every and task.template == "all" else choose(templates, task.template)
+    if task.input or task.target:
+        return [_inline_template(task)]
+    if task.answer_choices:
+        raise UserError(
+            f"task.answer_choices={task.answer_choices!r} belongs to task.input and task.target, which are empty: "
+            "set these too, or leave it to the templates."
+        )
+    templates = load_templates(task.templates_dir, name)
+    return list(templates.values()) if every and task.template == "all" else choose(templates, task.template)
+
+
+def _inline_template(task: ml_collections.ConfigDict) -> Template:
+    """The template of `task.input`, `task.target` and `task.answer_choices`."""
     if not (task.input and task.target):
         raise UserError("Only one of task.input and task.target is set; own data needs both, such as {{ text }}.")
     if task.templates_dir:
@@ -279,4 +285,4 @@ def _templates(config: ml_collections.ConfigDict, name: str, every: bool = False
             f"task.answer_choices={task.answer_choices!r} lists {template.repeated[0]!r} more than once: write each "
             "answer once; task.target may give it for several labels."
         )
-    return [template]
+    return template

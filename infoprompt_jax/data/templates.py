@@ -1,13 +1,12 @@
-"""Hard prompts: text templates that turn a row of a data set into an input, a target and answer choices.
+"""Templates (hard prompts): they turn a row of a data set into an input, a target and answer choices.
 
-The format is promptsource's: files `<directory>/<data set>/templates.yaml`, each template a piece of jinja whose `|||`
-separates input from target, and `answer_choices`, jinja as well, whose `|||` separates the choices. So is the meaning:
-parts are stripped, `|||` inside a row is text, and a row whose input or target comes out empty is one that the template
-does not apply to.
+Format and meaning are promptsource's. A file `<directory>/<data set>/templates.yaml` holds templates in jinja, where
+`|||` separates input from target, and their `answer_choices`, also jinja, where `|||` separates the choices. Parts are
+stripped, `|||` inside a row is text, and a template does not apply to a row whose input or target renders to nothing.
 
-Four things differ on purpose. Templates run in jinja's sandbox. A column that the row lacks is an error instead of an
-empty string. Filters that draw at random (`choice`) draw by template and row, so that rendering twice gives the same.
-Answer choices of one text are one choice, for no score can tell them apart: public data list some options twice.
+Four things differ from promptsource. Templates run in jinja's sandbox (`sandbox.py`). A column that the row lacks is an
+error, not an empty string. Random filters (`choice`) draw by template and row, so a row always renders to the same
+text. Answer choices of equal text count as one choice, because no score distinguishes them; public data has such rows.
 """
 
 from __future__ import annotations
@@ -38,9 +37,9 @@ LONGEST_SOURCE = 50_000  # characters of one template's jinja
 
 @dataclasses.dataclass(frozen=True)
 class Metadata:
-    """What promptsource records of a template; None where its author did not say."""
+    """Facts about a template from promptsource; None where its author left them out."""
 
-    original_task: bool | None = None  # asks for what the data set was made for
+    original_task: bool | None = None  # the task that the data set was made for
     choices_in_prompt: bool | None = None
     metrics: tuple[str, ...] = ()
 
@@ -61,7 +60,7 @@ class Example:
 
 @dataclasses.dataclass(frozen=True)
 class Template:
-    """One hard prompt. `origin` says in messages where it was read: a file, or the config fields."""
+    """One template. `origin`, a file or a config field, is where messages say that it comes from."""
 
     name: str
     id: str
@@ -102,13 +101,13 @@ class Template:
 
     @functools.cached_property
     def written_choices(self) -> tuple[str, ...]:
-        """The answer choices as they are written out; () where jinja makes them, and for free text."""
+        """The answer choices that are written out; () where jinja makes them, and for free text."""
         written = self.answer_choices.strip()
         return () if not written or "{" in written else tuple(map(str.strip, written.split(SEPARATOR)))
 
     @property
     def repeated(self) -> tuple[str, ...]:
-        """Those of the choices written out that are listed more than once."""
+        """The written choices that are listed more than once."""
         return distinct(choice for choice in self.written_choices if self.written_choices.count(choice) > 1)
 
     @functools.cached_property
@@ -116,12 +115,12 @@ class Template:
         return ENVIRONMENT.from_string(self.jinja), ENVIRONMENT.from_string(self.answer_choices)
 
     def render_choices(self, row: Mapping[str, Any]) -> tuple[str, ...]:
-        """The answer choices of a row whose text is protected, as listed; the choices still are."""
+        """The answer choices of a row, as listed. The row's text is `protect`ed, and so are the choices."""
         text = self._compiled[1].render(row).strip()
         return tuple(choice.strip() for choice in text.split(SEPARATOR)) if text else ()
 
     def _check_choices(self) -> None:
-        """Refuses choices written out of which one is empty, or not two differ; a row's own text may be such."""
+        """Raises UserError for written choices if one is empty or all are equal; a row's text may be either."""
         choices, written = self.written_choices, self.answer_choices.strip()
         if not all(choices):
             raise UserError(f"{self} has an empty answer choice in {written!r}: write `{SEPARATOR}` only between two.")
@@ -132,10 +131,11 @@ class Template:
             )
 
     def render(self, row: Mapping[str, Any]) -> Example | None:
-        """The row as text, or None when the template does not apply to it, or it has no two answer choices that differ.
+        """The row as text; None if the template does not apply to it, or gives it no two answer choices that differ.
 
-        Raises UserError for a column that the row lacks, for an answer choice that does not exist, and for anything
-        else that goes wrong inside the template, what the sandbox forbids included.
+        Raises:
+          UserError: the row lacks a column, an answer choice does not exist, the sandbox forbids an operation, or
+            anything else fails inside the template.
         """
         row = {name.replace("-", "_"): value for name, value in row.items()}
         used = {name: protect(row[name]) for name in self.columns & row.keys()}
@@ -143,7 +143,7 @@ class Template:
         try:
             choices = self.render_choices(used)
             text = self._compiled[0].render(used, answer_choices=Choices(choices))
-        except Exception as error:  # templates are data: whatever they raise is a fault of theirs
+        except Exception as error:  # templates are data, so any exception is their fault
             raise UserError(self._complaint(error, row)) from error
         parts = [restore(part.strip()) for part in text.split(SEPARATOR)]
         differing = distinct(map(restore, choices))
@@ -166,6 +166,7 @@ def distinct(choices: Iterable[str]) -> tuple[str, ...]:
 
 
 def protect(value: Any) -> Any:
+    """A row's value in which `|||` cannot be taken for a separator."""
     if isinstance(value, str):
         return value.replace(SEPARATOR, PROTECTED)
     if isinstance(value, Mapping):
@@ -183,7 +184,7 @@ class Loader(yaml.SafeLoader):
 
 
 def _mapping(loader: Loader, node: Any) -> dict[Any, Any]:
-    """Refuses equal keys, of which YAML's own loader keeps the last."""
+    """A mapping; equal keys are an error, where YAML's loader silently keeps the last."""
     if isinstance(node, yaml.MappingNode):
         names = [(key.tag, str(key.value)) for key, _ in node.value]
         if twice := [name for name in names if names.count(name) > 1]:
@@ -197,11 +198,11 @@ Loader.add_constructor("!TemplateMetadata", _mapping)
 
 
 def _root(directory: str | None) -> Traversable:
-    return pathlib.Path(directory) if directory else importlib.resources.files("infoprompt_jax.data") / "hard_prompts"
+    return pathlib.Path(directory) if directory else importlib.resources.files("infoprompt_jax.data") / "template_files"
 
 
 def _file(directory: str | None, dataset: str) -> Traversable:
-    """The data set's own file, or the nearest one above it: anli/r1 is served by anli/templates.yaml."""
+    """The data set's file, or the nearest one above it: anli/r1 uses anli/templates.yaml."""
     parts = pathlib.PurePosixPath(dataset).parts
     for depth in range(len(parts), 0, -1):
         file = _root(directory).joinpath(*parts[:depth], "templates.yaml")
@@ -210,8 +211,8 @@ def _file(directory: str | None, dataset: str) -> Traversable:
     if directory and bigbench.is_task(dataset):
         return _file(None, dataset)  # promptsource has none for them
     raise UserError(
-        f"There are no hard prompts for {dataset} in {_root(directory)}: give task.templates_dir a folder that holds "
-        f"{dataset}/templates.yaml, or write the prompt in task.input and task.target."
+        f"There are no templates for {dataset} in {_root(directory)}: give task.templates_dir a folder that holds "
+        f"{dataset}/templates.yaml, or write a template in task.input and task.target."
     )
 
 
@@ -220,10 +221,12 @@ def _template(entry: Any, origin: str) -> Template:
         raise UserError(f"A template of {origin} lacks `name` or `jinja`.")
     metadata, choices = entry.get("metadata") or {}, entry.get("answer_choices") or ""
     if not isinstance(metadata, Mapping):
-        raise UserError(f"Template {entry['name']!r} of {origin} has metadata={metadata!r}, but they are a mapping.")
+        raise UserError(
+            f"Template {entry['name']!r} of {origin} has metadata={metadata!r}, but a mapping was expected."
+        )
     if not isinstance(choices, str):
         raise UserError(
-            f"Template {entry['name']!r} of {origin} has answer_choices={choices!r}, but they are one text: write "
+            f"Template {entry['name']!r} of {origin} has answer_choices={choices!r}, but one text was expected: write "
             f"'first {SEPARATOR} second'."
         )
     return Template(
@@ -239,9 +242,10 @@ def _template(entry: Any, origin: str) -> Template:
 
 
 def load_templates(directory: str | None, dataset: str) -> dict[str, Template]:
-    """The hard prompts of a data set by name, in file order; `directory=None` (or "") = the ones of this package.
+    """The templates of a data set by name, in file order, from `directory`, or from this package if that is empty.
 
-    Raises UserError if there is no file, it is not YAML, or one of its templates is not valid jinja.
+    Raises:
+      UserError: there is no file, it is not YAML, or one of its templates is not valid jinja.
     """
     file = _file(directory, dataset)
     try:
@@ -260,7 +264,7 @@ def load_templates(directory: str | None, dataset: str) -> dict[str, Template]:
 
 
 def choose(templates: Mapping[str, Template], name: str) -> list[Template]:
-    """The template of that name; for `all` those that ask for the original task, or every one if none says so."""
+    """The template of that name; for `all`, those of the data set's original task, or every one if none is marked."""
     if name == "all":
         return [t for t in templates.values() if t.metadata.original_task] or list(templates.values())
     if name in templates:

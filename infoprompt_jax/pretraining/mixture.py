@@ -29,7 +29,7 @@ from infoprompt_jax.t5.tokenizer import SENTINELS, Tokenizer
 
 log = logging.getLogger(__name__)
 
-DENOISING = 4  # what a random number is for, beside the purposes of `batches`
+DENOISING = 4  # what a random number is for; `batches` has purposes 0 to 3
 MOST_REPEATED = 7  # words that a row of whole lines loses: with sentinels and EOS, 15 tokens of target
 
 
@@ -40,16 +40,16 @@ def tokenize(
     fingerprint = source_fingerprint(task, split)
     lengths = data.max_input_length, data.max_target_length
     name = f"{task.id}, {split}"
-    found = rows.tokenize(examples(task, split), tokenizer, directory, fingerprint, True, *lengths, name=name)
-    if cut := found.truncated_inputs + found.truncated_targets:
-        log.warning("%s: %d inputs or targets of %d were cut.", name, cut, len(found))
-    return found
+    tokenized = rows.tokenize(examples(task, split), tokenizer, directory, fingerprint, True, *lengths, name=name)
+    if cut := tokenized.truncated_inputs + tokenized.truncated_targets:
+        log.warning("%s: %d inputs or targets of %d were cut.", name, cut, len(tokenized))
+    return tokenized
 
 
-def equal_rates(own: Sequence[Task]) -> list[float]:
-    """Rates at which every data set is drawn equally often, and so are the hard prompts of one."""
-    prompts = collections.Counter(task.name for task in own)
-    return [1 / prompts[task.name] for task in own]
+def equal_rates(tasks: Sequence[Task]) -> list[float]:
+    """Rates that draw all data sets equally often, and all templates of a data set."""
+    templates = collections.Counter(task.name for task in tasks)
+    return [1 / templates[task.name] for task in tasks]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,12 +57,12 @@ class Mixture:
     """The batches of a pretraining run.
 
     Attributes:
-      stream: of the rows that are hard prompts; its batch size is theirs in a batch.
+      stream: of the templates' rows; its batch size is their number in a batch.
       text: tokens of the plain text, [tokens].
       lines: where each of its lines starts, and the end of the last, [lines + 1].
       sentinels: ids of <extra_id_0>, ...
-      batch_size: rows of a batch, of both kinds.
-      first: the step from which on batches hold hard prompts.
+      batch_size: the rows of a batch, denoising included.
+      first: the first step whose batch has rows of templates.
       buckets: input lengths, in order.
     """
 
@@ -77,16 +77,16 @@ class Mixture:
 
     def batch(self, step: int) -> Batch:
         """inputs [B, L], targets [B, T] (T a multiple of 8), both int32, and denoising [B], bool."""
-        found: list[tuple[np.ndarray, np.ndarray]] = []
+        pairs: list[tuple[np.ndarray, np.ndarray]] = []
         random = generator(DENOISING, self.seed, step)
         length = int(random.choice(self.buckets))
         if step >= self.first:
             numbers = self.stream.numbers_of(step - self.first)
             length = int(bucket_lengths(self.stream.pool.input_lengths[numbers].max(), self.buckets))
-            found = list(self.prompted(numbers))
-        prompted = len(found)
-        found += self.denoising(self.batch_size - prompted, length, random)
-        inputs, targets = zip(*found, strict=True)
+            pairs = list(self.prompted(numbers))
+        prompted = len(pairs)
+        pairs += self.denoising(self.batch_size - prompted, length, random)
+        inputs, targets = zip(*pairs, strict=True)
         return {
             "inputs": padded(inputs, length),
             "targets": padded(targets, -(-max(map(len, targets)) // 8) * 8),
@@ -105,16 +105,16 @@ class Mixture:
         size = min(corruption.longest_text(length), len(self.text))
         starts = random.integers(len(self.text) - size + 1, size=count // 2)
         windows = self.text[starts[:, None] + np.arange(size)[None]]
-        found = list(zip(*corruption.corrupt(windows, random, self.sentinels), strict=True))
-        for start in random.integers(len(self.lines) - 1, size=count - len(found)):
+        pairs = list(zip(*corruption.corrupt(windows, random, self.sentinels), strict=True))
+        for start in random.integers(len(self.lines) - 1, size=count - len(pairs)):
             lines = self.whole_lines(int(start), length - 1)
-            found.append(corruption.drop_repeated(lines, random, self.sentinels, MOST_REPEATED))
-        for parts in found:
-            given, target = (np.append(part, EOS) for part in parts)
-            yield given, target
+            pairs.append(corruption.drop_repeated(lines, random, self.sentinels, MOST_REPEATED))
+        for pair in pairs:
+            corrupted, target = (np.append(part, EOS) for part in pair)
+            yield corrupted, target
 
     def whole_lines(self, start: int, room: int) -> list[np.ndarray]:
-        """As many lines from `start` on as fit into so many tokens; of a first one that does not, its beginning."""
+        """The lines from `start` on that fit into `room` tokens; the beginning of the first line if it does not fit."""
         bounds = self.lines[start:][: room + 2]
         count = max(1, int(np.searchsorted(bounds, bounds[0] + room, side="right")) - 1)
         return [self.text[a:b][:room] for a, b in itertools.pairwise(bounds[: count + 1])]
@@ -136,16 +136,16 @@ def padded(items: Sequence[np.ndarray], length: int) -> np.ndarray:
 
 def mixture(
     config: ml_collections.ConfigDict,
-    own: Sequence[Task],
-    found: Sequence[Rows],
+    tasks: Sequence[Task],
+    tokenized: Sequence[Rows],
     lines: Sequence[str],
     tokenizer: Tokenizer,
 ) -> Mixture:
-    """The batches that the config asks for, of tasks and their rows, and of plain text."""
+    """The batches of a config: of tasks with their tokenised rows, and of plain text."""
     size, pretrain = config.train.batch_size, config.pretrain
     tokens = tokenizer.encode(lines)
     return Mixture(
-        Stream(found, equal_rates(own), config.seed, max(1, size - round(size * pretrain.denoising_share))),
+        Stream(tokenized, equal_rates(tasks), config.seed, max(1, size - round(size * pretrain.denoising_share))),
         np.concatenate(tokens),
         np.cumsum([0, *map(len, tokens)]),
         [tokenizer.sentinels[name] for name in SENTINELS],

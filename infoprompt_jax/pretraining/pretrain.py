@@ -105,12 +105,12 @@ def tokenize(task: Task, split: str, config: ml_collections.ConfigDict, tokenize
 def find_vocabulary(
     directory: pathlib.Path, config: ml_collections.ConfigDict, own: Sequence[Task], lines: Sequence[str]
 ) -> Tokenizer:
-    """The run's vocabulary, trained on plain text, rendered tasks and hard prompts if it is not there."""
+    """The run's vocabulary, trained on plain text, rendered tasks and templates if it is not there."""
     if not directory.exists():
         log.info("Training the vocabulary.")
         few = (itertools.islice(mixture.examples(task, config.task.train_split), VOCABULARY_ROWS) for task in own)
         rendered = (f"{example.input} {example.target}" for example in itertools.chain(*few))
-        text = itertools.chain(lines[:VOCABULARY_LINES], rendered, vocabulary.hard_prompt_lines())
+        text = itertools.chain(lines[:VOCABULARY_LINES], rendered, vocabulary.template_lines())
         vocabulary.train(text, directory, config.pretrain.pieces)
     return load_tokenizer(directory)
 

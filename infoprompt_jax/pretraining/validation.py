@@ -99,7 +99,7 @@ def most_frequent(rows: Rows, limit: int) -> float:
 def table(summary: Mapping[str, Any]) -> str:
     """The data sets of a pretraining run's summary as aligned text, worst margin over the majority first."""
     measured = summary["validation"]
-    header = ["data set", "hard prompts", "rows", "value", "chance", "majority"]
+    header = ["data set", "templates", "rows", "value", "chance", "majority"]
     order = sorted(measured, key=lambda name: measured[name]["value"] - measured[name]["majority"])
     lines = [header]
     for name in order:

@@ -60,13 +60,13 @@ def train(lines: Iterable[str], directory: pathlib.Path, pieces: int = 1948) -> 
         (partial / "tokenizer_config.json").write_text(json.dumps(tokenizer_config(), indent=2) + "\n")
 
 
-def hard_prompt_lines() -> Iterator[str]:
-    """What the hard prompts that come with the package say, without their jinja."""
-    root = importlib.resources.files("infoprompt_jax.data") / "hard_prompts"
+def template_lines() -> Iterator[str]:
+    """The text of the package's templates, without their jinja."""
+    root = importlib.resources.files("infoprompt_jax.data") / "template_files"
     with importlib.resources.as_file(root) as folder:
         for file in sorted(folder.rglob("templates.yaml")):
-            for prompt in load_templates(None, file.parent.relative_to(folder).as_posix()).values():
-                text = JINJA.sub("\n", f"{prompt.jinja}\n{prompt.answer_choices}")
+            for template in load_templates(None, file.parent.relative_to(folder).as_posix()).values():
+                text = JINJA.sub("\n", f"{template.jinja}\n{template.answer_choices}")
                 yield from filter(None, map(str.strip, text.splitlines()))
 
 

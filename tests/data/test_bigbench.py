@@ -103,7 +103,7 @@ def test_a_changed_file_is_read_again_and_has_another_fingerprint(tmp_path: path
 
 
 REFUSED: dict[str, tuple[Any, dict[str, Any], str]] = {
-    "free text": ([{"input": "2 + 2?", "target": ["4"]}], {}, r"example 0 \(from 0\), has no `target_scores`: tasks"),
+    "free text": ([{"input": "2 + 2?", "target": ["4"]}], {}, r"example 0 \(from 0\), has no `target_scores`: only"),
     "no question": ([QUESTION, {"target_scores": {"a": 1}}], {}, r"example 1 \(from 0\), has no `input` text"),
     "no wrong answer": ([{"input": "?", "target_scores": {"a": 1, "b": 1}}], {}, "the score of every choice is 1"),
     "score": ([{"input": "?", "target_scores": {"a": "1", "b": 0}}], {}, "has the score '1' in `target_scores`"),
@@ -135,7 +135,7 @@ def test_training_is_refused(tmp_path: pathlib.Path) -> None:
     write(tmp_path, [QUESTION])
     config = configure(tmp_path, "bigbench/metals", job="train")
     config.task.train_split = "validation[:50%]"  # another name for the same rows is no way around
-    with pytest.raises(UserError, match="to be kept out of training"):
+    with pytest.raises(UserError, match="keeps BIG-bench out of training data"):
         find_tasks(config)
     config.job = "evaluate"
     (task,) = find_tasks(config)

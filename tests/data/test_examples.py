@@ -94,7 +94,7 @@ def test_a_slice_of_a_file(tmp_path: pathlib.Path) -> None:
         ([ROWS[0], "\n", "[1]\n"], "line 3, holds list, but a row is an object"),
         (
             [ROWS[0], {"text": "x", "label": 2}, {"label": 1}],
-            r"mine, train, row 1 \(from 0\): .*answer choice 2 was asked for",
+            r"mine, train, row 1 \(from 0\): .*answer choice 2 .*does not exist",
         ),
         ([{"label": 1}], r"row 0 \(from 0\): .*column 'text', but the columns are label"),
         ([{"text": "a", "label": -1}], "None of the 1 rows of mine, train, fits .*no label.* rospr.query_split"),
@@ -144,7 +144,7 @@ def test_public_data_with_options_listed_twice(shared: pathlib.Path) -> None:
 def test_a_limit_draws_rows_of_the_slice_before_they_are_rendered(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """From all of a file that is sorted by label, and the same rows for another hard prompt."""
+    """From all of a file that is sorted by label, and the same rows for another template."""
     write_jsonl(tmp_path / "mine" / "train.jsonl", [{"text": f"{n}", "label": n // 50} for n in range(100)])
     task = one_task(configure(tmp_path, "mine", **INLINE))
     every, rendered, render = list(examples(task, "train[10:]")), [], Task.render

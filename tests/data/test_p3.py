@@ -111,7 +111,7 @@ def test_selection_without_the_real_templates(shared: pathlib.Path) -> None:
     assert set(why.values()) == {"There is no template of this name."}
     other = dataclasses.replace(SOURCES["sciq"], split="validation")
     skipped = available([other], configure(shared / "data")).skipped
-    assert len(skipped) == 5 and all("no hard prompts for sciq" in one.reason for one in skipped)
+    assert len(skipped) == 5 and all("no templates for sciq" in one.reason for one in skipped)
 
 
 def test_reasons_that_depend_on_the_prompt(tmp_path: pathlib.Path) -> None:

@@ -46,7 +46,7 @@ def test_repeated_choices_are_refused_inline_and_reported_of_a_file(
     assert "templates.yaml lists 'a' for more than one label: it counts as one answer" in caplog.text
 
 
-def test_hard_prompts_come_from_one_place(tmp_path: pathlib.Path) -> None:
+def test_templates_come_from_one_place(tmp_path: pathlib.Path) -> None:
     write_jsonl(tmp_path / "mine" / "train.jsonl", ROWS)
     with pytest.raises(
         UserError, match=r"task\.input and task\.templates_dir='T' are both set, .*own_data\.py:templates"

@@ -1,4 +1,4 @@
-"""Hard prompts: promptsource's meaning, its evaluation prompts on real rows, the sandbox, and our own prompts."""
+"""Templates: promptsource's meaning, its evaluation templates on real rows, the sandbox, and the shipped templates."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def rows(path: pathlib.Path, limit: int | None = None) -> list[dict]:
 
 
 def own_data_sets() -> list[str]:
-    root = importlib.resources.files("infoprompt_jax.data") / "hard_prompts"
+    root = importlib.resources.files("infoprompt_jax.data") / "template_files"
     with importlib.resources.as_file(root) as path:
         return sorted(str(p.parent.relative_to(path)) for p in path.rglob("templates.yaml"))
 
@@ -85,10 +85,10 @@ def test_rendering_means_what_it_means_in_promptsource(
         ("{% for i in range(100000000) %}a{% endfor %} ||| b", "Range too big"),
         ("{% include '/etc/passwd' %} ||| b", "no loader"),
         ("{{ nothing }} ||| b", "the column 'nothing', but the columns are a, l; see task.template"),
-        ("a ||| {{ answer_choices[2] }}", "answer choice 2 was asked for, but there are 2"),
-        ("a ||| {{ answer_choices[0.5] }}", "answer choice 0.5 was asked for, but there are 2"),
-        ("a ||| {{ answer_choices[-1] }}", "answer choice -1 was asked for, but there are 2"),
-        ("a ||| {{ answer_choices['' | int - 1] }}", "answer choice -1 was asked for, but there are 2"),
+        ("a ||| {{ answer_choices[2] }}", "answer choice 2 (from 0) does not exist; there are 2"),
+        ("a ||| {{ answer_choices[0.5] }}", "answer choice 0.5 (from 0) does not exist; there are 2"),
+        ("a ||| {{ answer_choices[-1] }}", "answer choice -1 (from 0) does not exist; there are 2"),
+        ("a ||| {{ answer_choices['' | int - 1] }}", "answer choice -1 (from 0) does not exist; there are 2"),
         ("{{ a + 1 }} ||| b", "cannot be rendered"),
     ],
 )
@@ -176,13 +176,13 @@ ONE = "templates:\n  a:\n    name: n\n    jinja: x ||| y\n    {}"
         ("templates:\n  a: !Template {name: n, jinja: x ||| y, name: m}", "key 'name' is there twice"),
         (
             ONE.format("answer_choices: [No, Yes]"),
-            r"'n' of .* has answer_choices=\[False, True\], but they are one text",
+            r"'n' of .* has answer_choices=\[False, True\], but one text was expected",
         ),
         (ONE.format("answer_choices: bad ||| good |||"), r"'n' of .*empty answer choice in 'bad \|\|\| good \|\|\|'"),
-        (ONE.format("metadata: [a]"), r"'n' of .* has metadata=\['a'\], but they are a mapping"),
+        (ONE.format("metadata: [a]"), r"'n' of .* has metadata=\['a'\], but a mapping was expected"),
     ],
 )
-def test_a_file_that_is_not_hard_prompts_is_named(tmp_path: pathlib.Path, text: str, sentence: str) -> None:
+def test_a_file_without_templates_is_named(tmp_path: pathlib.Path, text: str, sentence: str) -> None:
     with pytest.raises(UserError, match=sentence) as error:
         load_templates(write(tmp_path, text), "mine")
     assert str(tmp_path / "mine" / "templates.yaml") in str(error.value)
@@ -191,7 +191,7 @@ def test_a_file_that_is_not_hard_prompts_is_named(tmp_path: pathlib.Path, text: 
 def test_unknown_names_are_answered_with_the_nearest() -> None:
     with pytest.raises(UserError, match=r"'entail' is not a template of .*nearest are \['entails'.*task.template"):
         choose(load_templates(None, "super_glue/rte"), "entail")
-    with pytest.raises(UserError, match=r"no hard prompts for nowhere .*task.templates_dir"):
+    with pytest.raises(UserError, match=r"no templates for nowhere .*task.templates_dir"):
         load_templates(None, "nowhere")
 
 

@@ -86,7 +86,7 @@ def test_training_again_gives_the_same_files(directory: pathlib.Path, tmp_path: 
         assert (tmp_path / "again" / name).read_bytes() == (directory / name).read_bytes()
 
 
-def test_hard_prompts_are_read_without_their_jinja() -> None:
-    lines = list(vocabulary.hard_prompt_lines())
+def test_templates_are_read_without_their_jinja() -> None:
+    lines = list(vocabulary.template_lines())
     assert "Is this review negative or positive?" in lines
     assert not any(mark in line for line in lines for mark in ("{{", "{%", "|||"))
