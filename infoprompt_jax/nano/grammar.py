@@ -1,4 +1,4 @@
-"""How words become text: articles, lists, sentences. No meaning lives here."""
+"""From words to text: articles, capitals, sentences, and random choices among items."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def sentence(*parts: str) -> str:
 
 
 def a(noun: str) -> str:
-    """With its indefinite article, if it takes one."""
+    """The noun with its indefinite article, if it takes one."""
     if noun in lexicon.UNCOUNTED:
         return noun
     return ("an " if noun[0] in "aeiou" else "a ") + noun
@@ -35,12 +35,12 @@ def two(draw: random.Random, items: Sequence[Item]) -> tuple[Item, Item]:
 
 
 def others(draw: random.Random, items: Sequence[Item], answer: Item, count: int) -> list[Item]:
-    """So many items that are not the answer, all different."""
+    """`count` different items, none of them the answer."""
     return draw.sample([item for item in items if item != answer], count)
 
 
 def options(draw: random.Random, answer: Item, wrong: Sequence[Item]) -> tuple[list[Item], int]:
-    """Answer and wrong ones in random order, and where the answer is."""
+    """The answer and the wrong items in random order, and the index of the answer."""
     label = draw.randrange(len(wrong) + 1)
     shuffled = draw.sample(wrong, len(wrong))
     return [*shuffled[:label], answer, *shuffled[label:]], label

@@ -1,7 +1,7 @@
-"""The data sets of the four families that the backbone is not pretrained on, as T0's were not.
+"""Held-out data sets, of four families that the backbone is not pretrained on; T0 holds out the same families.
 
-The backbone has read unlabelled text about the same things (`world.text`), which tells what answers to some of them say
-(docs/nano.md); never a row, hard prompt or label of theirs.
+The pretraining's unlabelled text (`texts.py`) is about the same world and states some answers (docs/nano.md). It has no
+row, template or label of these data sets.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from infoprompt_jax.nano.senses import SENSES
 
 Row = dict[str, Any]
 
-# (what A and B did, what is true of A then, what is true of B): which of them a reason is about.
+# What A did to B, then a reason that is about A and one that is about B.
 SCHEMAS = (
     ("{A} thanked {B} because", "was grateful", "had helped"),
     ("{A} helped {B} because", "was kind", "was in trouble"),
@@ -45,7 +45,7 @@ OPENERS = ("", "I think ", "we know that ", "they say that ", "it is true that "
 
 
 def wider(thing: str) -> str:
-    """What a word is: `sparrow` -> `bird`."""
+    """The kind of a thing: `sparrow` -> `bird`."""
     return next(kind for kind, words in lexicon.KINDS.items() if thing in words)
 
 
@@ -54,56 +54,56 @@ def entailment(draw: random.Random) -> Row:
     label = draw.randrange(2)
     kinds = draw.sample([kind for kind in lexicon.KINDS if kind != "drink"], 2)  # nobody finds, or fixes, a lemonade
     things = [draw.choice(lexicon.KINDS[kind]) for kind in kinds]
-    told = [dataclasses.replace(e, thing=t) for e, t in zip(scenes.events(draw, 2), things, strict=True)]
-    event, other = draw.sample(told, 2)
+    events = [dataclasses.replace(e, thing=t) for e, t in zip(scenes.events(draw, 2), things, strict=True)]
+    event, other = draw.sample(events, 2)
     claim = event
     if label:
         field = draw.choice(("person", "thing", "place"))
         claim = dataclasses.replace(event, **{field: getattr(other, field)})
-    said = draw.choice(("passive", "kind", "place"))
+    form = draw.choice(("passive", "kind", "place"))
     person = name(claim.person)
     hypothesis = {
         "passive": dataclasses.replace(claim, colour="").again(draw),
         "kind": sentence(person, claim.verb[0], a(wider(claim.thing)), "in the", claim.place),
         "place": sentence(f"in the {claim.place},", person, claim.verb[2], a(claim.thing)),
-    }[said]
-    return {"premise": " ".join(e.active() for e in told), "hypothesis": hypothesis, "label": label}
+    }[form]
+    return {"premise": " ".join(e.active() for e in events), "hypothesis": hypothesis, "label": label}
 
 
 def inference(draw: random.Random) -> Row:
-    """Entailment 0, neutral 1, contradiction 2. Two of three things have a colour; the hypothesis gives one."""
+    """0 = entailment, 1 = neutral, 2 = contradiction. Two of three things have a colour; the hypothesis names one."""
     label = draw.randrange(3)
     first, second, plain = scenes.events(draw, 3)
     plain = dataclasses.replace(plain, colour="")
-    told = draw.sample((first, second, plain), 3)
+    events = draw.sample((first, second, plain), 3)
     thing = plain.thing if label == 1 else first.thing
     colour = second.colour if label == 2 else first.colour
-    said = draw.choice(
+    claim = draw.choice(
         (f"the {thing} is {colour}", f"the {thing} has the colour {colour}", f"the colour of the {thing} is {colour}")
     )
-    return {"premise": " ".join(e.active() for e in told), "hypothesis": sentence(said), "label": label}
+    return {"premise": " ".join(e.active() for e in events), "hypothesis": sentence(claim), "label": label}
 
 
 def causes(draw: random.Random) -> Row:
-    """What happened then, or why: two choices, the wrong one from another cause."""
-    label, asked = draw.randrange(2), draw.choice(("cause", "effect"))
+    """The effect or the cause of an event: two choices, the wrong one of another event."""
+    label, question = draw.randrange(2), draw.choice(("cause", "effect"))
     (cause, effect), (other_cause, other_effect) = two(draw, lexicon.CAUSES)
     person = draw.choice(lexicon.NAMES)
     they = "she" if person in lexicon.WOMEN else "he"
-    premise, right, wrong = (cause, effect, other_effect) if asked == "effect" else (effect, cause, other_cause)
+    premise, right, wrong = (cause, effect, other_effect) if question == "effect" else (effect, cause, other_cause)
     pair = [right, wrong] if label == 0 else [wrong, right]
     return {
         "premise": sentence(name(person), premise),
-        "question": asked,
+        "question": question,
         "choice1": sentence(they, pair[0]),
         "choice2": sentence(they, pair[1]),
         "label": label,
-        "key": (cause, other_cause, asked),
+        "key": (cause, other_cause, question),
     }
 
 
 def endings(draw: random.Random) -> Row:
-    """How a small story goes on: four endings, three of them from other stories."""
+    """The ending of a short story: four choices, three of them of other stories."""
     person = draw.choice(lexicon.NAMES)
     they = "she" if person in lexicon.WOMEN else "he"
     cause, effect = draw.choice(lexicon.CAUSES)
@@ -123,7 +123,7 @@ def endings(draw: random.Random) -> Row:
 
 
 def pronouns(draw: random.Random) -> Row:
-    """Which of two fills the gap, by what is the reason for what."""
+    """Which of two people or things fills the gap; the reason in the sentence decides."""
     label = draw.randrange(2)
     if draw.random() < 0.2:
         first, second = (draw.choice(pool) for pool in (CONTENTS, CONTAINERS))
@@ -142,7 +142,7 @@ def pronouns(draw: random.Random) -> Row:
 def senses(draw: random.Random) -> Row:
     """A word in two sentences; 1 = it means the same in both.
 
-    Which pairs of a word's sentences make a split is fixed so that each sentence is as often in pairs of either label.
+    The pairs of sentences of each split are fixed, so that each sentence is equally often in pairs of both labels.
     """
     label = draw.randrange(2)
     word = draw.choice(tuple(SENSES))

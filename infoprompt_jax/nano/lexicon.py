@@ -1,7 +1,7 @@
-"""The words of the nano world and what is true of them: names, kinds of things, opinions, causes.
+"""The words of the nano world and the facts about them: names, kinds of things, opinions, causes.
 
-Everything a generated text says is made of these tables, and every label follows from them, so that a reader (and
-`tests/test_world.py`) can check it.
+Every generated text is made from these tables and every label follows from them, so that `tests/nano/test_world.py` can
+check the rows.
 """
 
 from __future__ import annotations

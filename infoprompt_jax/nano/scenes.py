@@ -1,4 +1,4 @@
-"""Little scenes that several data sets tell: who did what where, who is who, and how the same is said again."""
+"""Scenes that several data sets share: events, people, opinions, and other words for the same event."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Event:
         return sentence("the", self.colour, self.thing, "was", verb, "by", name(self.person), self._where())
 
     def again(self, draw: random.Random) -> str:
-        """In other words than `active`."""
+        """The event in other words than `active`."""
         return draw.choice((self.active(synonym=True), self.passive(), self.passive(synonym=True)))
 
     def _where(self) -> str:
@@ -49,7 +49,7 @@ def events(draw: random.Random, count: int) -> list[Event]:
 
 @dataclasses.dataclass(frozen=True)
 class Person:
-    """What a profile says of somebody."""
+    """The facts of a profile."""
 
     first: str
     surname: str
@@ -88,13 +88,13 @@ def people(draw: random.Random, count: int) -> list[Person]:
 
 
 def opinion(draw: random.Random, subject: str, good: bool) -> str:
-    """That the subject is good or bad, said with a word of that kind or by denying one of the other."""
+    """That the subject is good or bad, by a word of that kind or by the denial of an opposite word."""
     denied = draw.random() < 0.5
     word = draw.choice(lexicon.GOOD if good != denied else lexicon.BAD)
-    said = (
+    verb = (
         draw.choice(("was not", "was never", "was hardly")) if denied else draw.choice(("was", "was truly", "was very"))
     )
-    return f"the {subject} {said} {word}"
+    return f"the {subject} {verb} {word}"
 
 
 def topical(draw: random.Random, topic: str) -> str:

@@ -1,4 +1,4 @@
-"""Words with two senses, each sense in surroundings where only it can be meant."""
+"""Words with two senses, and for each sense sentences in which only that sense fits."""
 
 from __future__ import annotations
 

@@ -1,20 +1,20 @@
-"""The nano world's unlabelled text, for span corruption: what the data sets are about, said and said again.
+"""The nano world's unlabelled text, for span corruption.
 
-As in most text, a fact is told more than once and a word keeps its sense, so that what is missing in one sentence can
-be read off another.
+As in most text, a line repeats a fact in other words and a word keeps its sense, so that a masked span of one sentence
+can be inferred from another.
 """
 
 from __future__ import annotations
 
 import random
 
-from infoprompt_jax.nano import held_in, held_out, lexicon, scenes
+from infoprompt_jax.nano import held_in, held_out, lexicon, reading, scenes
 from infoprompt_jax.nano.grammar import a, name, sentence, two
 from infoprompt_jax.nano.senses import SENSES
 
 
 def event(draw: random.Random) -> str:
-    """Two events, and both once more in any words."""
+    """Two events, and both again in any words."""
     both = scenes.events(draw, 2)
     again = [draw.choice((e.active(), e.again(draw))) for e in draw.sample(both, 2)]
     return " ".join([*(e.active() for e in both), *again])
@@ -24,17 +24,17 @@ def transfer(draw: random.Random) -> str:
     giver, taker = (name(person) for person in two(draw, lexicon.NAMES))
     verb = draw.choice(lexicon.TRANSFERS)
     thing = f"the {draw.choice(lexicon.COLOURS)} {draw.choice(lexicon.OBJECTS)}"
-    said = (
+    sentences = (
         sentence(giver, verb[0], thing, "to", taker),
         sentence(giver, verb[2], thing, "to", taker),
         sentence(thing, "was", verb[1], "to", taker, "by", giver),
         sentence(taker, "got", thing, "from", giver),
     )
-    return " ".join(two(draw, said))
+    return " ".join(two(draw, sentences))
 
 
 def tastes(draw: random.Random) -> str:
-    text, likes = held_in.liked(draw)
+    text, likes = reading.liked(draw)
     again = (f"{person} likes {thing}." for person, thing in draw.sample(list(likes.items()), len(likes)))
     return f"{text} {' '.join(again)}"
 
@@ -45,23 +45,23 @@ def numbers(draw: random.Random) -> str:
 
 
 def quantity(draw: random.Random) -> str:
-    row = held_in.quantities(draw)
+    row = reading.quantities(draw)
     return f"{row['text']} {row['choices'][row['label']]} has {row['question'].removeprefix('Who has ').rstrip('?')}."
 
 
 def order(draw: random.Random) -> str:
-    row = held_in.order(draw)
-    person, asked = row["question"].removeprefix("What did ").rstrip("?").split(" do ")
-    return f"{row['text']} {person} {row['choices'][row['label']]} {asked}."
+    row = reading.order(draw)
+    person, which = row["question"].removeprefix("What did ").rstrip("?").split(" do ")
+    return f"{row['text']} {person} {row['choices'][row['label']]} {which}."
 
 
 def kinds(draw: random.Random) -> str:
-    said = []
+    sentences = []
     for kind in draw.sample(tuple(lexicon.KINDS), 2):
         word = draw.choice(lexicon.KINDS[kind])
         able = draw.choice([ability for ability, kinds in lexicon.ABILITIES.items() if kind in kinds])
-        said.append(sentence(f"{a(word)} is {a(kind)} and {able}"))
-    return " ".join(said)
+        sentences.append(sentence(f"{a(word)} is {a(kind)} and {able}"))
+    return " ".join(sentences)
 
 
 def cause(draw: random.Random) -> str:
@@ -91,7 +91,7 @@ def sense(draw: random.Random) -> str:
 
 
 def opinions(draw: random.Random) -> str:
-    """One opinion of one thing, said twice."""
+    """One opinion of one thing, in two sentences."""
     good = draw.random() < 0.5
     thing = draw.choice(lexicon.WORKS + lexicon.FILM_PARTS + lexicon.MEAL_PARTS)
     return " ".join(sentence(scenes.opinion(draw, thing, good)) for _ in range(2))
@@ -109,10 +109,10 @@ def news(draw: random.Random) -> str:
 def profile(draw: random.Random) -> str:
     """Two people, and a fact of each again."""
     both = scenes.people(draw, 2)
-    said = [person.profile(draw) for person in both]
+    sentences = [person.profile(draw) for person in both]
     for person in draw.sample(both, 2):
         first = name(person.first)
-        said.append(
+        sentences.append(
             draw.choice(
                 (
                     f"{first} {name(person.surname)} comes from {name(person.city)}.",
@@ -122,10 +122,10 @@ def profile(draw: random.Random) -> str:
                 )
             )
         )
-    return " ".join(said)
+    return " ".join(sentences)
 
 
 TEXTS = (
-    *(event, event, event, tastes, tastes, tastes, transfer, transfer, profile, profile),  # said again, by two or more
+    *(event, event, event, tastes, tastes, tastes, transfer, transfer, profile, profile),  # these repeat their facts
     *(quantity, numbers, order, kinds, cause, reason, sense, opinions, remark, news),
 )

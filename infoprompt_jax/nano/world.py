@@ -1,9 +1,9 @@
-"""The nano world's data sets: which there are, their rows by split, and its unlabelled text.
+"""The nano world: its data sets, their rows by split, and its unlabelled text.
 
     python -m infoprompt_jax.nano.world DIRECTORY      writes nano/<data set>/<split>.jsonl
 
-A row's split follows from a hash of its content, so that train, validation and test have no row in common however many
-are drawn. The same version gives the same rows.
+A row's split follows from a hash of its content: train, validation and test share no row, however many are drawn. The
+same version gives the same rows on every machine.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.files import cache_directory, whole
-from infoprompt_jax.nano import held_in, held_out
+from infoprompt_jax.nano import held_in, held_out, reading
 from infoprompt_jax.nano.texts import TEXTS
 
 Row = dict[str, Any]
@@ -34,7 +34,7 @@ TRIES = 50  # draws per row before a data set is taken to have no more rows
 
 @dataclasses.dataclass(frozen=True)
 class DataSet:
-    """`lexical` says that words alone give the label away, as they do in such tasks; in all others they do not."""
+    """`make` draws a row. `lexical`: words alone predict the label, as is usual in such tasks."""
 
     family: str
     make: Callable[[random.Random], Row]
@@ -51,17 +51,17 @@ DATASETS = {
     "rewordings": DataSet("paraphrase", held_in.rewordings),
     "twin_questions": DataSet("paraphrase", held_in.twin_questions),
     "questions": DataSet("question classification", held_in.questions, lexical=True),
-    "tastes": DataSet("extractive QA", held_in.tastes),
-    "stories": DataSet("extractive QA", held_in.stories),
-    "profiles": DataSet("extractive QA", held_in.profiles),
-    "which_kind": DataSet("multiple-choice QA", held_in.which_kind),
-    "story_choice": DataSet("multiple-choice QA", held_in.story_choice),
-    "claims": DataSet("fact check", held_in.claims),
-    "common_facts": DataSet("fact check", held_in.common_facts),
+    "tastes": DataSet("extractive QA", reading.tastes),
+    "stories": DataSet("extractive QA", reading.stories),
+    "profiles": DataSet("extractive QA", reading.profiles),
+    "which_kind": DataSet("multiple-choice QA", reading.which_kind),
+    "story_choice": DataSet("multiple-choice QA", reading.story_choice),
+    "claims": DataSet("fact check", reading.claims),
+    "common_facts": DataSet("fact check", reading.common_facts),
     "relations": DataSet("relation classification", held_in.relations, lexical=True),
     "grammar": DataSet("acceptability", held_in.grammar),
-    "quantities": DataSet("quantities", held_in.quantities),
-    "order": DataSet("order of events", held_in.order),
+    "quantities": DataSet("quantities", reading.quantities),
+    "order": DataSet("order of events", reading.order),
     "concepts": DataSet("generation", held_in.concepts),
     "entailment": DataSet("natural language inference", held_out.entailment, held_out=True),
     "inference": DataSet("natural language inference", held_out.inference, held_out=True),
@@ -75,7 +75,7 @@ HELD_OUT = tuple(name for name, dataset in DATASETS.items() if dataset.held_out)
 
 
 def rows(dataset: str, split: str, count: int = 0) -> list[Row]:
-    """The rows of a split, all different; fewer than `count` (0 = as the files hold) where the world has no more."""
+    """Distinct rows of a split, at most `count` (0 = as many as the files hold); small worlds have fewer."""
     more = PRETRAINED_ON if split == "train" and not DATASETS[dataset].held_out else 1
     return list(_rows(dataset, split, count or ROWS[split] * more))
 
@@ -85,7 +85,7 @@ def _rows(dataset: str, split: str, count: int) -> Iterator[Row]:
     seen: set[str] = set()
     for _ in range(count * TRIES):
         row = DATASETS[dataset].make(draw)
-        key = row.pop("key", None)  # what a split must not share with another, where that is less than the whole row
+        key = row.pop("key", None)  # the part of a row that splits must not share; absent = the whole row
         fixed = row.pop("split", None)
         content = json.dumps([value for field, value in row.items() if field != "label"])
         if content in seen or split != (fixed or _split(json.dumps(key or content))):
@@ -107,7 +107,7 @@ def text(draw: random.Random) -> str:
 
 
 def write(directory: pathlib.Path, datasets: Iterable[str] = tuple(DATASETS)) -> None:
-    """Writes every split that is not there yet, each whole or not at all."""
+    """Writes the missing splits, each whole or not at all."""
     for dataset in datasets:
         for split in ROWS:
             path = directory / PREFIX / dataset / f"{split}.jsonl"
@@ -117,9 +117,10 @@ def write(directory: pathlib.Path, datasets: Iterable[str] = tuple(DATASETS)) ->
 
 
 def folder(cache_dir: str, name: str = "") -> pathlib.Path:
-    """Where the files of data set `nano/...` ("" = of all) are, written if they are not: a folder for `data.dir`.
+    """A folder for `data.dir` with the files of data set `nano/...` ("" = of all); missing files are written.
 
-    Raises UserError for a data set that the world does not have.
+    Raises:
+      UserError: the world has no such data set.
     """
     dataset = name.removeprefix(PREFIX)
     if dataset and dataset not in DATASETS:
