@@ -1,8 +1,8 @@
-"""Saved soft prompts: our own directory, PEFT adapters, NumPy files and T5X checkpoints.
+"""Saved soft prompts in four formats: this project's directory, PEFT adapters, NumPy files and T5X checkpoints.
 
-Our directory has two files. `prompt.safetensors` holds `prompt/value` [P, D] and what was trained with it: an instance
-prompt's generator, a verbalizer, a posterior. `prompt.json` holds the metadata: backbone, fingerprint, kind, init,
-tasks, step, metrics. The format of a path is recognised by its content, never by its name.
+This project's directory has two files. `prompt.safetensors` holds `prompt/value` [P, D] and the tensors trained with
+it: the generator of an instance prompt, the verbalizer, the posterior. `prompt.json` holds the metadata: backbone,
+fingerprint, kind, init, tasks, step, metrics. The format is recognised by content, never by file name.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from infoprompt_jax.t5.torch_pickle import TorchPickle, TorchPickleError
 
 log = logging.getLogger(__name__)
 
-VALUE, GENERATOR = "prompt/value", "generator/"  # a tensor's name, and how those of an instance prompt begin
+VALUE, GENERATOR = "prompt/value", "generator/"  # a name, and the prefix of an instance prompt's tensors
 NUMPY_MAGIC = b"\x93NUMPY"
 FILES = {
     "infoprompt": {"prompt.json", "prompt.safetensors"},
@@ -34,9 +34,9 @@ FILES = {
 
 @dataclasses.dataclass(eq=False)
 class Prompt:
-    """A soft prompt: `value_PD`, float32 [P, D], and in `tensors`, by name, what was trained with it.
+    """A soft prompt: `value_PD`, float32 [P, D], and by name the `tensors` that were trained with it.
 
-    An instance-conditioned prompt has the tensors generator/down and generator/up; its value is what they add to.
+    An instance-conditioned prompt has the tensors generator/down and generator/up, whose output is added to the value.
     """
 
     value_PD: np.ndarray
@@ -45,10 +45,12 @@ class Prompt:
 
     @property
     def width(self) -> int:
+        """D of the backbone that the prompt is for."""
         return self.value_PD.shape[-1]
 
     @property
     def kind(self) -> str:
+        """ "instance" or "static"."""
         return "instance" if any(name.startswith(GENERATOR) for name in self.tensors) else "static"
 
 
@@ -56,12 +58,12 @@ def load_prompt(path: str | pathlib.Path, field: str = "prompt.init") -> Prompt:
     """Reads a saved prompt of any supported format.
 
     Args:
-      path: our directory; a PEFT adapter's directory; a NumPy file [P, D]; a T5X checkpoint with one prompt parameter,
-        or the zarr directory of that parameter.
+      path: a directory that `save_prompt` wrote; a PEFT adapter's directory; a NumPy file [P, D]; a T5X checkpoint with
+        one prompt parameter, or the zarr directory of that parameter.
       field: the config field that errors name.
 
     Raises:
-      UserError: nothing is there, or no prompt, or one that is damaged or not finite.
+      UserError: the path does not exist, is not a prompt, is damaged, or holds NaN or infinity.
     """
     path = pathlib.Path(path).expanduser()
     prompt = _reader(path, field)(path, field)
@@ -72,15 +74,15 @@ def load_prompt(path: str | pathlib.Path, field: str = "prompt.init") -> Prompt:
 
 
 def save_prompt(path: str | pathlib.Path, prompt: Prompt, format: str = "infoprompt") -> None:
-    """Writes a prompt, whole or not at all; an older one of the same format is replaced.
+    """Writes a prompt, whole or not at all; an older prompt of the same format is replaced.
 
     Args:
       path: of the directory ("infoprompt", "peft") or file ("npy").
-      prompt: "peft" and "npy" hold its value alone, without `tensors`; "npy" drops the metadata too.
+      prompt: "peft" and "npy" keep its value and drop `tensors`; "npy" drops the metadata too.
       format: "infoprompt", "peft" or "npy".
 
     Raises:
-      UserError: the format cannot hold this prompt, or something else stands at the path.
+      UserError: the format cannot hold this prompt, or the path has something else.
     """
     path = pathlib.Path(path).expanduser()
     if format not in (*FILES, "npy"):
@@ -97,18 +99,18 @@ def save_prompt(path: str | pathlib.Path, prompt: Prompt, format: str = "infopro
 
 
 def check_prompt(prompt: Prompt, width: int, fingerprint: str, field: str) -> None:
-    """Refuses a prompt that was made for another backbone than the one of this width and fingerprint.
+    """Checks that a prompt was trained on the backbone of this width and fingerprint.
 
     Raises:
-      UserError: naming `field`, the config field that the prompt comes from.
+      UserError: it was trained on another backbone; the message names `field`, the prompt's config field.
     """
     if prompt.width != width:
         raise UserError(f"{field}: the prompt has width {prompt.width}, but the backbone's is {width}.")
-    made_for = prompt.metadata.get("fingerprint")
-    if made_for not in (None, fingerprint):
+    trained_on = prompt.metadata.get("fingerprint")
+    if trained_on not in (None, fingerprint):
         name = prompt.metadata.get("backbone", "another backbone")
         raise UserError(
-            f"{field}: the prompt was trained on {name} with fingerprint {made_for}, but this backbone's is "
+            f"{field}: the prompt was trained on {name} with fingerprint {trained_on}, but this backbone's is "
             f"{fingerprint}: set backbone.name to the former."
         )
 
@@ -136,7 +138,7 @@ def _write_infoprompt(path: pathlib.Path, prompt: Prompt) -> None:
 
 
 def _write_peft(path: pathlib.Path, prompt: Prompt) -> None:
-    """One matrix [P, D] for the encoder: PEFT's default for such models, [2P, D], uses only half of its rows."""
+    """One matrix [P, D], for the encoder; PEFT's default for such models, [2P, D], has P unused rows."""
     from safetensors.numpy import save_file
 
     value = np.ascontiguousarray(prompt.value_PD, np.float32)
@@ -188,9 +190,9 @@ def _reader(path: pathlib.Path, field: str) -> Callable[[pathlib.Path, str], Pro
 def _matrix(value: np.ndarray, path: pathlib.Path, field: str) -> np.ndarray:
     """The value as float32 [P, D]."""
     if value.ndim != 2 or not jnp.issubdtype(value.dtype, jnp.floating):
-        found = f"{value.dtype} of shape {list(value.shape)}"
-        raise _refusal(path, field, f"holds {found}, but a matrix [P, D] of floats was expected")
-    with np.errstate(over="ignore"):  # float64 beyond float32 is infinite, which is refused next
+        content = f"{value.dtype} of shape {list(value.shape)}"
+        raise _refusal(path, field, f"holds {content}, but a matrix [P, D] of floats was expected")
+    with np.errstate(over="ignore"):  # values beyond float32 become infinite, which is refused next
         value = value.astype(np.float32)
     _check_finite("the prompt", value, path, field)
     return value
@@ -243,8 +245,8 @@ def _read_peft(path: pathlib.Path, field: str) -> Prompt:
         value = _matrix(value, path, field)
     length = config.get("num_virtual_tokens")
     if value is None or not isinstance(length, int) or len(value) not in (length, 2 * length):
-        found = "no prompt_embeddings" if value is None else f"{len(value)} rows of prompt_embeddings"
-        raise _refusal(path, field, f"holds {found} for num_virtual_tokens={length}")
+        content = "no prompt_embeddings" if value is None else f"{len(value)} rows of prompt_embeddings"
+        raise _refusal(path, field, f"holds {content} for num_virtual_tokens={length}")
     metadata = {"kind": "static", "format": "peft", "backbone": config.get("base_model_name_or_path")}
     if len(value) == 2 * length:
         note = f"rows {length} to {2 * length - 1} of prompt_embeddings were dropped: PEFT never uses the second half"
@@ -269,6 +271,5 @@ def _read_t5x(path: pathlib.Path, field: str) -> Prompt:
     checkpoint = t5x.Checkpoint(t5x.find(path, field) or path, field)
     names = sorted(name for name in checkpoint.parameters if name.split(".")[-1] == "prompt")
     if len(names) != 1:
-        found = ", ".join(names) or "none"
-        raise checkpoint.refusal(f"should hold one parameter named prompt, but holds {found}")
+        raise checkpoint.refusal(f"should hold one parameter named prompt, but holds {', '.join(names) or 'none'}")
     return Prompt(checkpoint.read(names[0]), {"kind": "static", "format": "t5x", "parameter": names[0]})

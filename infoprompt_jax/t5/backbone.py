@@ -1,8 +1,8 @@
-"""A loaded, frozen, sharded T5 and what can be asked of it: embed, encode, logits, score, generate.
+"""The backbone: a frozen T5 on a device mesh, with the methods embed, encode, logits, score and generate.
 
-The weights are one pytree, `frozen`, placed on a mesh by the rules of `partition`; no gradient is ever taken with
-respect to it, and nothing writes to it. Every verb takes prompts as None, [P, D] (one for all rows) or [B, P, D] (each
-row its own), so that a batch may mix prompts.
+The weights are one pytree, `frozen`, sharded by the rules of `partition`. No gradient is taken with respect to it and
+nothing writes to it. Prompts are None, [P, D] (one for all rows) or [B, P, D] (one for each row), so that a batch may
+mix prompts.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ DTYPES = ("float32", "bfloat16")
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Backbone:
-    """A frozen T5 on a mesh. `graph` and `frozen` are the two halves of the NNX module; `nnx.merge` joins them."""
+    """A frozen T5 on a mesh. `nnx.merge(graph, frozen)` is the module `t5.model.T5`."""
 
     name: str
     config: T5Config
@@ -43,7 +43,7 @@ class Backbone:
     fingerprint: str
 
     def __repr__(self) -> str:
-        """Three lines: which checkpoint, of what sizes, and where it is."""
+        """Three lines: the checkpoint, its sizes, its vocabulary and mesh."""
         c, weights = self.config, sum(leaf.size for leaf in jax.tree.leaves(self.frozen))
         axes = ", ".join(f"{name}={size}" for name, size in self.mesh.shape.items())
         vocabulary = f"vocabulary of {self.vocabulary.vocab_size}" if self.vocabulary else "no vocabulary"
@@ -57,7 +57,11 @@ class Backbone:
 
     @property
     def tokenizer(self) -> Tokenizer:
-        """Text to ids and back; UserError for a T5X checkpoint that was loaded without a vocabulary."""
+        """The vocabulary.
+
+        Raises:
+          UserError: a T5X checkpoint was loaded without a vocabulary.
+        """
         if self.vocabulary is None:
             raise UserError(
                 f"{self.name!r} has no vocabulary: set backbone.tokenizer to a spiece.model or its directory."
@@ -69,11 +73,11 @@ class Backbone:
         return _embed(self.graph, self.frozen, self._rows(tokens_BL))
 
     def head_rows(self, tokens: ArrayLike) -> jax.Array:
-        """Rows of the LM head (of the embeddings, where they are tied), with the axes of `tokens` and D."""
+        """Rows of the LM head, with the axes of `tokens` and D; rows of the embeddings if they are tied."""
         return nnx.merge(self.graph, self.frozen).head_rows(jnp.asarray(tokens, jnp.int32))
 
     def encode(self, tokens_BL: ArrayLike, prompts: ArrayLike | None = None) -> jax.Array:
-        """Encoder states [B, S, D]: prompt positions first, then the tokens."""
+        """Encoder states [B, S, D]: the prompt's positions, then the tokens'."""
         return _encode(self.graph, self.frozen, self._rows(tokens_BL), self._prompts(prompts))
 
     def logits(self, tokens_BL: ArrayLike, targets_BT: ArrayLike, prompts: ArrayLike | None = None) -> jax.Array:
@@ -88,10 +92,10 @@ class Backbone:
         prompts: ArrayLike | None = None,
         normalize: str = "none",
     ) -> jax.Array:
-        """Log-probability [B, C] of each answer choice (EOS included where the choice holds it), in nats.
+        """Log-probability [B, C] of each answer choice, in nats; an EOS that a choice ends in counts.
 
-        One encoder pass for all choices. A choice that is all padding scores -inf. `normalize` divides by the number
-        of "tokens" or "characters" of the choice.
+        The input is encoded once for all its choices. A choice of padding alone scores -inf. `normalize` is "none", or
+        "tokens" or "characters": what the score is divided by the number of.
         """
         rows = self._rows(tokens_BL), self._rows(choices_BCT)
         scores_BC = _score(self.graph, self.frozen, *rows, self._prompts(prompts))
@@ -100,11 +104,11 @@ class Backbone:
         )
 
     def generate(self, tokens_BL: ArrayLike, max_length: int = 16, prompts: ArrayLike | None = None) -> jax.Array:
-        """Greedy continuation [B, max_length]; PAD after EOS."""
+        """Greedy decoding: tokens [B, max_length], PAD after EOS."""
         return _generate(self.graph, self.frozen, self._rows(tokens_BL), self._prompts(prompts), max_length)
 
     def _rows(self, rows: ArrayLike) -> jax.Array:
-        """Splits the rows over the mesh where they divide evenly; otherwise every device takes them all."""
+        """Splits the rows over the mesh if they divide evenly; otherwise every device has all of them."""
         rows = jnp.asarray(rows, jnp.int32)
         if rows.shape[0] % self.mesh.shape["data"]:
             return rows
@@ -160,7 +164,11 @@ def _generate(
 def place(
     config: T5Config, leaves: Iterable[tuple[str, np.ndarray]], mesh: Mesh
 ) -> tuple[nnx.GraphDef, nnx.State, str]:
-    """Streams (path, array) leaves onto the mesh, one in host memory at a time; also their fingerprint."""
+    """Places (path, array) leaves on the mesh, one at a time, so that host memory holds one leaf.
+
+    Returns:
+      The graph and the state of the NNX module, and the fingerprint of the weights.
+    """
     graph, abstract = nnx.split(nnx.eval_shape(lambda: T5(config, nnx.Rngs(0))))
     variables = {"/".join(map(str, path)): variable for path, variable in nnx.to_flat_state(abstract)}
     targets = partition.shardings({path: v.shape for path, v in variables.items()}, mesh)
@@ -190,18 +198,19 @@ def load_backbone(
     """Loads and freezes a T5.
 
     Args:
-      name: hub id, local directory (Hugging Face or T5X), "nano": the small T5 that comes with the package, or
-        "random": a tiny untrained T5 for tests.
+      name: hub id; local directory (Hugging Face or T5X); "nano", the small T5 that comes with the package; or
+        "random", a tiny untrained T5 for tests.
       dtype: "float32" or "bfloat16", of weights and activations.
       mesh: from `partition.make_mesh`; None = all devices along `data`.
       revision: of a hub id.
-      weights: "full"; nothing else is implemented.
-      tokenizer: file or directory of the vocabulary; None = beside the weights (T5X checkpoints may go without one).
+      weights: "full", the only one that is implemented.
+      tokenizer: file or directory of the vocabulary; None = beside the weights. T5X checkpoints may have none.
       takes_eos: "auto" (from the checkpoint), "yes" or "no".
       dropout, remat, unroll: of the training forward pass; see `settings.py`.
 
     Raises:
-      UserError: what is wrong with the name, the files, the vocabulary or the dtype.
+      UserError: the name, a file, the vocabulary or a keyword is wrong; the message says which.
+      OfflineError: the checkpoint has to be downloaded and the hub cannot be reached.
     """
     if dtype not in DTYPES:
         why = " (T5 overflows in float16)" if dtype == "float16" else ""
@@ -223,7 +232,7 @@ def load_backbone(
 
 
 def _random_backbone(mesh: Mesh, switches: dict) -> Backbone:
-    """An untrained byte-level T5 v1.1 of about 0.2 M weights: shows the machinery, knows nothing."""
+    """An untrained byte-level T5 v1.1 of about 0.2 M weights, for tests and trials of a config."""
     log.warning("backbone.name='random' is a tiny T5 with random weights: its scores say nothing about the method.")
     tokenizer = load_tokenizer("bytes")
     sizes = {"d_model": 64, "d_kv": 16, "d_ff": 128, "num_layers": 2, "num_decoder_layers": 2, "num_heads": 4}

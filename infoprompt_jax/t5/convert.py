@@ -1,9 +1,9 @@
-"""Checkpoints of other projects as the leaves of our T5, and back.
+"""Converts checkpoints of Hugging Face and T5X to the leaves of `t5.model.T5`, and leaves to a Hugging Face directory.
 
-A leaf is one array of `t5.T5`'s state under its flat path (`encoder/layers/mlp/wo`), stacked over layers. Leaves are
-read one at a time, so that the host never holds the whole model (but for Flax files, which cannot be read in part); all
-names and shapes are checked before the first. `hugging_face` and `t5x` know the files: both say which of their tensors
-make up a leaf, and whether these are stored the other way round.
+A leaf is one array of the T5's state, named by its path (`encoder/layers/mlp/wo`) and stacked over layers. All names
+and shapes are checked before the first leaf is read. Leaves are read one at a time, so that host memory never holds the
+whole model; Flax files, which cannot be read in parts, are the exception. `hugging_face` and `t5x` read the files: they
+give the tensors of each leaf, and whether these are stored transposed.
 """
 
 from __future__ import annotations
@@ -27,20 +27,21 @@ Checkpoint = hugging_face.Checkpoint | t5x.Checkpoint
 
 
 def leaf_shapes(config: T5Config) -> dict[str, tuple[int, ...]]:
-    """Flat path and shape of every leaf of a T5 of these sizes."""
+    """The shape of every leaf of a T5 of these sizes, by path."""
     state = nnx.state(nnx.eval_shape(lambda: T5(config, nnx.Rngs(0))))
     return {"/".join(map(str, path)): variable.shape for path, variable in nnx.to_flat_state(state)}
 
 
 def read_config(path: pathlib.Path, takes_eos: str = "auto") -> T5Config:
-    """Sizes and switches of the checkpoint in a directory, Hugging Face's or T5X's.
+    """Sizes and switches of the checkpoint in a directory of Hugging Face or T5X.
 
     Args:
-      path: of the directory.
-      takes_eos: "yes", "no", or "auto": as `export` wrote it down, else no for T0 (known by its name), yes for others.
+      path: the directory.
+      takes_eos: "yes", "no", or "auto": what `export` wrote; otherwise no for T0, which is recognised by name, and yes
+        for all others.
 
     Raises:
-      UserError: not the checkpoint of a T5 that `t5.T5` can compute.
+      UserError: the directory has no checkpoint of a T5 that `t5.model.T5` can compute.
     """
     if takes_eos not in ("auto", "yes", "no"):
         raise UserError(f"backbone.takes_eos={takes_eos!r} is not one of auto, yes, no.")
@@ -50,10 +51,10 @@ def read_config(path: pathlib.Path, takes_eos: str = "auto") -> T5Config:
 
 
 def read_leaves(path: pathlib.Path, config: T5Config, dtype: str) -> Iterator[tuple[str, np.ndarray]]:
-    """Yields (flat path, array) for every leaf, cast to `dtype` ("float32" or "bfloat16").
+    """Yields (path, array) of every leaf, cast to `dtype` ("float32" or "bfloat16").
 
     Raises:
-      UserError: a tensor is missing, misshapen or unreadable, or holds NaN or infinity.
+      UserError: a tensor is missing, has a wrong shape, cannot be read, or holds NaN or infinity.
     """
     checkpoint, shapes = _open(path), leaf_shapes(config)
     for leaf, shape in shapes.items():
@@ -63,9 +64,9 @@ def read_leaves(path: pathlib.Path, config: T5Config, dtype: str) -> Iterator[tu
 
 
 class Fingerprint:
-    """Tells backbones apart; the same for every dtype and file format of the same weights.
+    """A hash that identifies a backbone, the same for all dtypes and file formats of its weights.
 
-    Hashes the sizes and, of every leaf, some values rounded to bfloat16. Leaves may be added in any order.
+    It is over the sizes and a sample of every leaf, rounded to bfloat16. Leaves may be added in any order.
     """
 
     def __init__(self, config: T5Config) -> None:
@@ -73,7 +74,7 @@ class Fingerprint:
         self.digests = {"": hashlib.sha256(repr(sizes).encode()).digest()}
 
     def add(self, leaf: str, array: np.ndarray, samples: int = 4096) -> None:
-        stride = -(-array.size // samples) | 1  # odd, for an even stride could sample the same few columns
+        stride = -(-array.size // samples) | 1  # odd: an even stride could sample the same few columns
         sample = np.asarray(array).reshape(-1)[::stride].astype(jnp.bfloat16)
         self.digests[leaf] = hashlib.sha256(f"{leaf} {array.shape} ".encode() + sample.tobytes()).digest()
 
@@ -87,10 +88,10 @@ def export(
     leaves: Iterable[tuple[str, np.ndarray]],
     tokenizer_files: Iterable[pathlib.Path] = (),
 ) -> None:
-    """Writes a Hugging Face directory, which transformers reads as a T5 with the same logits.
+    """Writes a Hugging Face directory that transformers reads as a T5 with the same logits.
 
     Raises:
-      UserError: something stands there already.
+      UserError: `directory` exists and is not empty.
     """
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise UserError(f"{str(directory)!r} exists and is not an empty directory: choose another one to export to.")
@@ -102,7 +103,7 @@ def export(
 
 
 def is_t5x(path: pathlib.Path) -> bool:
-    """Whether the directory holds a T5X checkpoint; otherwise it is to be one of Hugging Face's."""
+    """Whether the directory has a T5X checkpoint; otherwise it should have one of Hugging Face."""
     return t5x.find(path) is not None
 
 
@@ -112,7 +113,7 @@ def _open(path: pathlib.Path) -> Checkpoint:
 
 
 def _is_t0(path: pathlib.Path, name_or_path: str) -> bool:
-    """T0, T0p, T0pp, T0_3B ...: by the hub id in config.json, the directory's name or the hub cache's."""
+    """Whether it is T0, T0p, T0pp, T0_3B ..., by config.json, the directory's name or the hub's cache."""
     names = (name_or_path, path.name, *(part for part in path.absolute().parts if part.startswith("models--")))
     return any(re.search(r"(^|/|--)t0(pp?|[_-].*)?$", name, re.IGNORECASE) for name in names)
 
@@ -125,8 +126,8 @@ def _check(checkpoint: Checkpoint, leaf: str, shape: tuple[int, ...]) -> None:
         if tensor not in checkpoint:
             raise checkpoint.refusal(f"lacks the tensor {tensor}")
         if checkpoint.shape(tensor) != shape[::order]:
-            found = f"of shape {list(checkpoint.shape(tensor))}, but its sizes make it {list(shape[::order])}"
-            raise checkpoint.refusal(f"has a tensor {tensor} {found}")
+            shapes = f"of shape {list(checkpoint.shape(tensor))}, but its sizes make it {list(shape[::order])}"
+            raise checkpoint.refusal(f"has a tensor {tensor} {shapes}")
     if "{}" in name and name.format(layers) in checkpoint:
         raise checkpoint.refusal(f"has a tensor {name.format(layers)}, but only {layers} layers by its sizes")
 

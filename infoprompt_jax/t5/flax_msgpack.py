@@ -1,8 +1,7 @@
-"""Weights that transformers' Flax models saved (`flax_model.msgpack`), under the names that torch gives them.
+"""Weights saved by transformers' Flax models (`flax_model.msgpack`), by their torch names.
 
-Flax joins a tensor's path with slashes, keeps kernels as [in, out] where torch has [out, in], and calls the matrix of
-an embedding `embedding`. A file is read whole, for msgpack cannot be mapped: it takes more
-than twice its size of host memory.
+Flax stores kernels as [in, out] where torch has [out, in], and names kernels and embeddings differently. msgpack cannot
+be mapped, so that the whole file is read: this takes more than twice its size of host memory.
 """
 
 from __future__ import annotations
@@ -16,7 +15,11 @@ KINDS = {"kernel": "weight", "embedding": "weight"}
 
 
 class FlaxMsgpack:
-    """One file. Raises ValueError where it is not msgpack or holds something else than nested tables of arrays."""
+    """The tensors of one file.
+
+    Raises:
+      ValueError: the file is not msgpack, or holds anything but nested tables of arrays.
+    """
 
     def __init__(self, path: pathlib.Path) -> None:
         from flax import serialization, traverse_util

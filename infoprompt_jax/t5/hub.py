@@ -1,8 +1,8 @@
-"""Where a backbone's files are: a local directory, the hub's cache, or the hub.
+"""Finds a backbone's files: in a local directory, in the hub's cache, or on the hub.
 
-Of a repository on the hub one format of weights is downloaded: safetensors, else `pytorch_model.bin`, else the
-safetensors that the hub's own bot converted in an open pull request, else `flax_model.msgpack`. A cache that holds any
-of them whole is used as it is, also where a former call left it under such a pull request.
+A repository's weights are downloaded in one format, the first that it has: safetensors, `pytorch_model.bin`, the
+safetensors of the hub's conversion bot in an open pull request, `flax_model.msgpack`. A cache that has all files of any
+of these is used without a request to the hub.
 """
 
 from __future__ import annotations
@@ -22,19 +22,23 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-EMBEDDED = "nano"  # the backbone that comes with the package, nano/backbone
-BESIDE = ("*.json", "spiece.model")  # what is downloaded beside the weights
+EMBEDDED = "nano"  # the backbone that comes with the package, in nano/backbone
+BESIDE = ("*.json", "spiece.model")  # downloaded with the weights
 # Title and author of the pull requests in which the hub offers a repository's pickles as safetensors.
 CONVERSION = ("Adding `safetensors` variant of this model", "SFconvertbot")
 
 
 def find(name: str, revision: str | None = None) -> pathlib.Path:
-    """The local directory that holds checkpoint `name` ("nano": the package's own), downloaded if need be.
+    """The local directory of checkpoint `name`, which is downloaded if necessary.
+
+    Args:
+      name: "nano", a directory or a hub id.
+      revision: of a hub id; None = the default branch.
 
     Raises:
-      OfflineError: not in the cache, and the hub cannot be reached.
-      UserError: neither a directory nor a hub id, or unknown to the hub, or without weights that can be read there; or
-        the package was installed without its backbone.
+      OfflineError: the checkpoint is not in the cache and the hub cannot be reached.
+      UserError: `name` is neither a directory nor a hub id; the hub does not know it, or has no weights of it that can
+        be read; or the package was installed without its backbone.
     """
     if name == EMBEDDED:
         return _embedded()
@@ -59,7 +63,7 @@ def _embedded() -> pathlib.Path:
 
 
 def _from_hub(name: str, revision: str | None) -> pathlib.Path:
-    """The repository's directory in the hub's cache, once it holds weights and, while online, a vocabulary."""
+    """The repository's directory in the hub's cache, with weights and, if the hub can be reached, a vocabulary."""
     from huggingface_hub import constants
 
     cached = _cached(name, revision)
@@ -78,26 +82,26 @@ def _from_hub(name: str, revision: str | None) -> pathlib.Path:
 
 
 def _cached(name: str, revision: str | None) -> pathlib.Path | None:
-    """The revision's directory in the cache, or where none is asked for and main is not whole, a conversion's."""
+    """The revision's directory in the cache, if it is whole; without a revision, also that of a conversion."""
     from huggingface_hub import constants
 
     pulls = pathlib.Path(constants.HF_HUB_CACHE, f"models--{name.replace('/', '--')}", "refs", "refs", "pr")
     conversions = [] if revision else [f"refs/pr/{pull.name}" for pull in sorted(pulls.glob("*"))]
-    found = (_whole(name, tried) for tried in (revision, *conversions))
-    return next((directory for directory in found if directory), None)
+    directories = (_whole(name, each) for each in (revision, *conversions))
+    return next((directory for directory in directories if directory), None)
 
 
 def _whole(name: str, revision: str | None) -> pathlib.Path | None:
-    """The revision's directory in the cache, if that holds a config.json and all of some format's weights."""
+    """The revision's directory in the cache, if it has a config.json and all files of one format of weights."""
     import huggingface_hub
 
-    try:  # one file is requested, for the client refuses a directory that lacks any file requested
-        found = huggingface_hub.snapshot_download(
+    try:  # only one file is requested: the client refuses a directory that lacks any requested file
+        snapshot = huggingface_hub.snapshot_download(
             name, revision=revision, allow_patterns=["config.json"], local_files_only=True
         )
     except (OSError, ValueError):  # not in the cache
         return None
-    directory = pathlib.Path(found)
+    directory = pathlib.Path(snapshot)
     whole = any(weight_files.is_whole(directory, format) for format in weight_files.FORMATS)
     return directory if whole and (directory / "config.json").is_file() else None
 
@@ -120,7 +124,7 @@ def _downloaded(name: str, revision: str | None) -> pathlib.Path:
 
 
 def _weights(api: HfApi, name: str, revision: str | None) -> tuple[str | None, list[str]]:
-    """The revision to download, and its files of weights."""
+    """The revision to download, and the names of its weight files."""
     files = api.list_repo_files(name, revision=revision)
     format = next((format for format in weight_files.FORMATS if weight_files.is_listed(format, files)), None)
     if format in (None, weight_files.MSGPACK) and revision is None and (pull := _conversion(api, name)):
@@ -143,7 +147,7 @@ def _shards(api: HfApi, name: str, revision: str | None, index: str) -> list[str
 
 
 def _conversion(api: HfApi, name: str) -> str | None:
-    """The pull request that holds main as it stands, converted to safetensors by the hub's own bot."""
+    """The open pull request in which the hub's bot converted the current main to safetensors; None if there is none."""
     from huggingface_hub.errors import HfHubHTTPError
 
     try:
@@ -154,6 +158,6 @@ def _conversion(api: HfApi, name: str) -> str | None:
                 commits = [commit.commit_id for commit in api.list_repo_commits(name, revision=pull.git_reference)]
                 if commits[1:2] == [head]:
                     return pull.git_reference
-    except HfHubHTTPError as error:  # a repository may have its discussions disabled, a mirror may have none
+    except HfHubHTTPError as error:  # disabled for the repository, or unknown to a mirror
         log.info("%s lists no pull requests (%s).", name, str(error).strip().splitlines()[0])
     return None

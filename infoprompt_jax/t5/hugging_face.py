@@ -1,9 +1,9 @@
 """Hugging Face directories: `config.json`, and weights in one of the formats of `weight_files`.
 
-T5 v1.0 multiplies decoder outputs by D ** -0.5 and shares one matrix between embeddings and head; v1.1 and its
-descendants do neither. transformers before version 5 says both with `tie_word_embeddings`; version 5 always writes it
-as true, adds `scale_decoder_outputs`, and leaves it to the weights whether the head is one of its own. Both are read
-here, and what is written means the same to both.
+T5 v1.0 multiplies decoder outputs by D ** -0.5 and has one matrix for embeddings and head; v1.1 and its descendants do
+neither. In transformers before version 5, `tie_word_embeddings` means both. Version 5 always writes it as true, adds
+`scale_decoder_outputs`, and has an untied head if the weights contain one. This module reads both and writes files that
+both read alike.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from infoprompt_jax.t5 import weight_files
 from infoprompt_jax.t5.model import EOS, PAD, T5Config
 from infoprompt_jax.t5.torch_pickle import TorchPickleError
 
-FEED_FORWARD = {"t5": "relu", "mt5": "gated-gelu"}  # by model_type, where config.json does not say
+FEED_FORWARD = {"t5": "relu", "mt5": "gated-gelu"}  # by model_type, if config.json has no feed_forward_proj
 FLOATS = ("float16", "bfloat16", "float32", "float64")
 SPECIAL_TOKENS = {"pad_token_id": PAD, "eos_token_id": EOS, "decoder_start_token_id": PAD}
 SIZES = {
@@ -42,7 +42,7 @@ KERNELS = {"query": "q", "key": "k", "value": "v", "out": "o"}
 
 
 class Checkpoint:
-    """The tensors of one directory, each read when asked for by its name."""
+    """The tensors of one directory, by name; a tensor is read when it is requested."""
 
     def __init__(self, path: pathlib.Path) -> None:
         self.path, self.handles = path, {}
@@ -62,7 +62,7 @@ class Checkpoint:
     def read(self, name: str) -> np.ndarray:
         try:
             tensor = self._handle(self.files[name]).read(name)
-        except (AttributeError, TypeError) as error:  # safetensors meets a type that NumPy has not
+        except (AttributeError, TypeError) as error:  # safetensors has types that NumPy lacks
             raise self.refusal(f"stores {name} in a type that cannot be read ({error})") from error
         if tensor.dtype.name not in FLOATS:
             raise self.refusal(f"stores {name} as {tensor.dtype}, but only {', '.join(FLOATS)} can be read")
@@ -75,10 +75,10 @@ class Checkpoint:
         return is_transposed(leaf)
 
     def sizes(self) -> dict[str, Any]:
-        """The fields of `T5Config` that config.json holds; whether the head is tied is also asked of the weights.
+        """The fields of `T5Config` that config.json determines; `tied` depends on the weights too.
 
         Raises:
-          UserError: a field is missing or means a model that is not a T5 as `t5.T5` computes it.
+          UserError: a field is missing, or the model is none that `t5.model.T5` computes.
         """
         kind = self.metadata.get("model_type")
         if kind not in FEED_FORWARD:
@@ -88,13 +88,13 @@ class Checkpoint:
         for token, expected in SPECIAL_TOKENS.items():
             if self.metadata.get(token) not in (None, expected):
                 raise self.refusal(f"has {token} {self.metadata[token]}, but only T5's {expected} is supported")
-        says_tied = self.metadata.get("tie_word_embeddings", True)
+        written_tied = self.metadata.get("tie_word_embeddings", True)
         return {
             **{ours: self._size(theirs) for ours, theirs in SIZES.items()},
             "layer_norm_epsilon": float(self.metadata.get("layer_norm_epsilon", 1e-6)),
             "feed_forward": self.feed_forward,
-            "tied": self._is_tied(says_tied),
-            "scale_decoder_outputs": self.metadata.get("scale_decoder_outputs", says_tied and kind == "t5"),
+            "tied": self._is_tied(written_tied),
+            "scale_decoder_outputs": self.metadata.get("scale_decoder_outputs", written_tied and kind == "t5"),
         }
 
     @property
@@ -108,18 +108,20 @@ class Checkpoint:
             raise self.refusal(f"has {field} {size!r} in its config.json, but a positive whole number was expected")
         return size
 
-    def _is_tied(self, says_tied: bool) -> bool:
-        """Whether the head is the embedding matrix, by the weights where they hold both: transformers 5 always
-        writes that it is, also into the config.json beside older weights."""
+    def _is_tied(self, written_tied: bool) -> bool:
+        """Whether the head equals the embeddings, if the weights have both; else what config.json says.
+
+        transformers 5 always writes that they are tied, even for older weights that are not.
+        """
         names = ("lm_head.weight", "shared.weight")
         if weight_files.choose(self.path) is None or not all(name in self for name in names):
-            return says_tied
+            return written_tied
         head, embedding = map(self.read, names)
         return np.array_equal(head, embedding)
 
     @functools.cached_property
     def files(self) -> dict[str, str]:
-        """The file that each tensor is in."""
+        """The file of each tensor."""
         name = weight_files.choose(self.path)
         if name is None:
             expected = f"{', '.join(weight_files.FORMATS)}, or the index of one of them,"
@@ -133,19 +135,19 @@ class Checkpoint:
         if not isinstance(files, dict) or not files or not all(isinstance(file, str) for file in files.values()):
             raise self.refusal(f"holds a {index} without a weight_map of file names")
         for file in sorted(set(files.values())):
-            if pathlib.PureWindowsPath(file).name != file:  # knows slashes of both kinds
+            if pathlib.PureWindowsPath(file).name != file:  # treats / and \ as separators
                 raise self.refusal(f"has an index that points outside the directory, to {file!r}")
             if pathlib.PurePath(file).suffix not in weight_files.READERS:
                 raise self.refusal(f"has an index that names {file!r}, which is not a file of weights")
             try:
                 present = (self.path / file).is_file()
-            except (OSError, ValueError):  # no name that a file can have
+            except (OSError, ValueError):  # not a valid file name
                 present = False
             if not present:
                 raise self.refusal(f"lacks the file {file!r} that its index names")
-        held = {file: self._handle(file).names for file in sorted(set(files.values()))}
-        everything = {tensor: file for file, names in held.items() for tensor in names}
-        return everything | {tensor: file for tensor, file in files.items() if tensor in held[file]}
+        names = {file: self._handle(file).names for file in sorted(set(files.values()))}
+        everything = {tensor: file for file, tensors in names.items() for tensor in tensors}
+        return everything | {tensor: file for tensor, file in files.items() if tensor in names[file]}
 
     def _json(self, name: str) -> dict[str, Any]:
         try:
@@ -171,7 +173,7 @@ class Checkpoint:
 
 
 def tensor_name(leaf: str, gated: bool) -> str:
-    """The tensor that one of our leaves is made of; `{}` stands for the layer."""
+    """The torch name of a leaf's tensor; `{}` stands for the layer."""
     match leaf.split("/"):
         case ["embedding"]:
             return "shared.weight"
@@ -190,12 +192,12 @@ def tensor_name(leaf: str, gated: bool) -> str:
 
 
 def is_transposed(leaf: str) -> bool:
-    """torch keeps the kernels of linear layers as [out, in]."""
+    """Whether the leaf is stored transposed: torch has the kernels of linear layers as [out, in]."""
     return "/layers/" in leaf and not leaf.endswith("/scale")
 
 
 def config_json(config: T5Config, dtype: str) -> dict[str, Any]:
-    """What config.json says about a T5 that `write` wrote, for transformers of any version."""
+    """The config.json of a T5 that `write` writes, for all versions of transformers."""
     return {
         "architectures": ["T5ForConditionalGeneration"],
         "model_type": "t5",
@@ -220,7 +222,7 @@ def write(path: pathlib.Path, config: T5Config, leaves: Iterable[tuple[str, np.n
         name = tensor_name(leaf, config.feed_forward == "gated-gelu")
         for layer, part in enumerate(np.asarray(array) if "{}" in name else [np.asarray(array)]):
             tensors[name.format(layer)] = np.ascontiguousarray(part.T if is_transposed(leaf) else part)
-    # Before version 5 one switch said "tied" and "scaled": a head that is only tied is written as one of its own.
+    # Before version 5, tied means scaled too: a head that is tied but not scaled is written as an untied one.
     if config.tied and not config.scale_decoder_outputs:
         tensors["lm_head.weight"] = tensors["shared.weight"]
     save_file(tensors, path / weight_files.SAFETENSORS, metadata={"format": "pt"})

@@ -1,10 +1,10 @@
 """T5 in Flax NNX: encoder, decoder and LM head, with layers stacked and scanned.
 
-v1.0 has tied embeddings, scaled decoder outputs and ReLU; v1.1, LM-adapt, T0 and Flan are untied with a gated GELU. All
-weights of a stack carry a leading layer axis and `jax.lax.scan` runs over it, so compile time does not grow with depth.
-The relative position bias is computed once per stack. Softmax, norms and logits are float32 whatever the dtype.
+T5 v1.0 has tied embeddings, scaled decoder outputs and ReLU. T5 v1.1, LM-adapt, T0 and Flan have an untied head and a
+gated GELU. The weights of a stack have a leading layer axis and `jax.lax.scan` runs over it, so that compile time does
+not grow with depth. The relative position bias is computed once a stack. Softmax, norms and logits are always float32.
 
-Axes, used everywhere in the project as suffixes of array names and as letters of einsum strings:
+Axes, in the whole project the suffixes of array names and the letters of einsum strings:
     B batch, L input tokens, P prompt tokens, S = P + L encoder positions, T target tokens, C answer choices,
     M fleet members, N layers, D model, H heads, K head width, F feed-forward, V vocabulary, Q queries,
     R retriever width
@@ -22,7 +22,7 @@ from flax import nnx
 
 PAD = 0  # also T5's decoder start token
 EOS = 1
-MASKED = -1e9  # finite: a row of padding alone stays free of NaN
+MASKED = -1e9  # finite, so that a row of padding alone gives no NaN
 EMBEDDED, NORMED = 1 << 20, 1 << 21  # dropout keys beyond any layer's index
 
 REMAT_POLICIES = {
@@ -47,16 +47,17 @@ class T5Config:
     layer_norm_epsilon: float = 1e-6
     feed_forward: str = "gated-gelu"
     tied: bool = False  # one matrix for embeddings and LM head
-    scale_decoder_outputs: bool = False  # multiply by D ** -0.5 before the LM head (v1.0)
-    takes_eos: bool = True  # whether the checkpoint saw </s> at the end of its inputs (T0 did not)
-    tokenizer: str = ""  # where the vocabulary is: a directory or file
+    scale_decoder_outputs: bool = False  # multiply hidden states by D ** -0.5 before the LM head (v1.0)
+    takes_eos: bool = True  # inputs ended in </s> when the checkpoint was trained (not for T0)
+    tokenizer: str = ""  # directory or file of the vocabulary
     dtype: str = "float32"
     dropout: float = 0.0
-    remat: str = "dots"
-    unroll: int = 1
+    remat: str = "dots"  # what the backward pass recomputes: "none", or one of REMAT_POLICIES
+    unroll: int = 1  # layers in an iteration of the scan
 
 
 def dropout(x: jax.Array, rate: float, key: jax.Array | None) -> jax.Array:
+    """Inverted dropout; the identity without a key."""
     if key is None or rate == 0.0:
         return x
     keep = jax.random.bernoulli(key, 1.0 - rate, x.shape)
@@ -64,15 +65,17 @@ def dropout(x: jax.Array, rate: float, key: jax.Array | None) -> jax.Array:
 
 
 def sub_key(key: jax.Array | None, index: int) -> jax.Array | None:
+    """The key of one use of randomness; None stays None."""
     return None if key is None else jax.random.fold_in(key, index)
 
 
 def normal(rngs: nnx.Rngs, shape: tuple[int, ...], scale: float, config: T5Config) -> nnx.Param:
+    """A weight drawn from a normal distribution with standard deviation `scale`."""
     return nnx.Param((jax.random.normal(rngs.params(), shape) * scale).astype(config.dtype))
 
 
 class Norm(nnx.Module):
-    """Root-mean-square norm, in float32, without mean or bias."""
+    """T5's layer norm: the root mean square, in float32; no mean is subtracted and there is no bias."""
 
     def __init__(self, config: T5Config) -> None:
         self.scale = nnx.Param(jnp.ones((config.d_model,), config.dtype))
@@ -82,13 +85,13 @@ class Norm(nnx.Module):
         x32 = x.astype(jnp.float32)
         inverse = jax.lax.rsqrt(jnp.mean(x32 * x32, axis=-1) + self.epsilon)
         scale = jnp.expand_dims(self.scale[...].astype(jnp.float32), range(x.ndim - 1))
-        # As an einsum, for its gradient by `inverse` is a dot, which XLA runs faster than a product and its sum.
+        # An einsum, because its gradient by `inverse` is a dot, which XLA runs faster than a product and a sum.
         x32 = jnp.einsum("...D,...->...D", x32, inverse, precision=jax.lax.Precision.HIGHEST)
         return (x32 * scale).astype(x.dtype)
 
 
 class Attention(nnx.Module):
-    """Multi-head attention as T5 has it, without 1/sqrt(K); kernels keep their heads flat, as [D, H*K]."""
+    """T5's multi-head attention: scores are not divided by sqrt(K). Kernels have their heads flattened, [D, H*K]."""
 
     def __init__(self, config: T5Config, rngs: nnx.Rngs) -> None:
         d, width = config.d_model, config.num_heads * config.d_kv
@@ -120,12 +123,14 @@ class Attention(nnx.Module):
             scores = scores + bias_BHTS
         weights = jax.nn.softmax(jnp.where(mask_BHTS, scores, MASKED), axis=-1).astype(x_BTD.dtype)
         weights = dropout(weights, self.rate, key)
-        # Heads before T, then turned: asked for T first, einsum changes the factors' places and XLA copies the weights.
+        # H before T, then swapped: for BTHK, einsum would swap its factors and XLA would copy the weights.
         y_BHTK = jnp.einsum("BHTS,BSHK->BHTK", weights, v_BSHK)
         return jnp.swapaxes(y_BHTK, 1, 2).reshape(*x_BTD.shape[:-1], -1) @ self.out[...]
 
 
 class FeedForward(nnx.Module):
+    """ReLU, or GELU (the tanh approximation) times a linear gate."""
+
     def __init__(self, config: T5Config, rngs: nnx.Rngs) -> None:
         d, f = config.d_model, config.d_ff
         self.gated = config.feed_forward == "gated-gelu"
@@ -142,7 +147,7 @@ class FeedForward(nnx.Module):
 
 
 class RelativeBias(nnx.Module):
-    """One learned number per head and bucket of (key position - query position)."""
+    """A learned bias for each head and bucket of (key position - query position)."""
 
     def __init__(self, config: T5Config, bidirectional: bool, rngs: nnx.Rngs) -> None:
         shape = (config.relative_buckets, config.num_heads)
@@ -151,7 +156,7 @@ class RelativeBias(nnx.Module):
         self.bidirectional = bidirectional
 
     def bucket(self, distance: jax.Array) -> jax.Array:
-        """Half the buckets are exact, half grow with the logarithm up to `max_distance` (Raffel et al. 2020)."""
+        """The bucket of a distance (Raffel et al. 2020): half are exact, half are logarithmic up to `max_distance`."""
         buckets, offset = self.buckets, 0
         if self.bidirectional:
             buckets //= 2
@@ -165,12 +170,14 @@ class RelativeBias(nnx.Module):
         return offset + jnp.where(distance < exact, distance, far)
 
     def __call__(self, queries: jax.Array, keys: jax.Array) -> jax.Array:
-        """Positions [T] and [S] to a float32 bias [1, H, T, S]."""
+        """The float32 bias [1, H, T, S] of query positions [T] and key positions [S]."""
         bias_TSH = self.embedding[...][self.bucket(keys[None, :] - queries[:, None])]
         return jnp.transpose(bias_TSH, (2, 0, 1))[None].astype(jnp.float32)
 
 
 class EncoderLayer(nnx.Module):
+    """Self-attention and feed-forward, each normed before and added to its input."""
+
     def __init__(self, config: T5Config, rngs: nnx.Rngs) -> None:
         self.attention_norm, self.attention = Norm(config), Attention(config, rngs)
         self.mlp_norm, self.mlp = Norm(config), FeedForward(config, rngs)
@@ -185,6 +192,8 @@ class EncoderLayer(nnx.Module):
 
 
 class DecoderLayer(nnx.Module):
+    """Self-attention, cross-attention and feed-forward, each normed before and added to its input."""
+
     def __init__(self, config: T5Config, rngs: nnx.Rngs) -> None:
         self.attention_norm, self.attention = Norm(config), Attention(config, rngs)
         self.cross_norm, self.cross = Norm(config), Attention(config, rngs)
@@ -201,22 +210,22 @@ class DecoderLayer(nnx.Module):
         bias: jax.Array,
         key: jax.Array | None = None,
     ) -> jax.Array:
-        """`keys_values` maps the normed input to self-attention's keys and values: projected, or from a cache."""
+        """`keys_values` gives self-attention's keys and values of the normed input: projected, or from a cache."""
         normed = self.attention_norm(x_BTD)
         y = self.attention(normed, *keys_values(normed), mask, bias, sub_key(key, 0))
         x_BTD = x_BTD + dropout(y, self.rate, sub_key(key, 1))
-        # Cross-attention has no position bias, so the targets of one input can stand side by side along T: C answer
-        # choices read one set of encoder keys and values, and nothing is tiled.
+        # Cross-attention has no position bias, so the C choices of one input can be concatenated along T: they share
+        # the encoder's keys and values, and nothing is tiled.
         rows, length, width = x_BTD.shape
-        beside = self.cross_norm(x_BTD).reshape(cross_keys_values[0].shape[0], -1, width)
-        y = self.cross(beside, *cross_keys_values, cross_mask, None, sub_key(key, 2)).reshape(rows, length, width)
+        concatenated = self.cross_norm(x_BTD).reshape(cross_keys_values[0].shape[0], -1, width)
+        y = self.cross(concatenated, *cross_keys_values, cross_mask, None, sub_key(key, 2)).reshape(rows, length, width)
         x_BTD = x_BTD + dropout(y, self.rate, sub_key(key, 3))
         y = self.mlp(self.mlp_norm(x_BTD), sub_key(key, 4))
         return x_BTD + dropout(y, self.rate, sub_key(key, 5))
 
 
 class Stack(nnx.Module):
-    """N layers with stacked weights, their relative bias and the final norm."""
+    """N layers with stacked weights, the relative bias that they share, and the final norm."""
 
     def __init__(self, layer: Any, depth: int, bidirectional: bool, config: T5Config, rngs: nnx.Rngs) -> None:
         create = nnx.split_rngs(splits=depth)(nnx.vmap(lambda rngs: layer(config, rngs)))
@@ -229,7 +238,7 @@ class Stack(nnx.Module):
     def scan(
         self, body: Callable[..., tuple[jax.Array, Any]], x: jax.Array, key: jax.Array | None, xs: Any = None
     ) -> tuple[jax.Array, Any]:
-        """Runs `body(layer, x, key, xs) -> (x, ys)` through the layers; `xs` and `ys` carry a leading layer axis."""
+        """Applies `body(layer, x, key, xs) -> (x, ys)` layer by layer; `xs` and `ys` have a leading layer axis."""
         graph, weights = nnx.split(self.layers)
 
         def step(x: jax.Array, per_layer: Any) -> tuple[jax.Array, Any]:
@@ -242,7 +251,7 @@ class Stack(nnx.Module):
 
 
 class T5(nnx.Module):
-    """The whole model; `backbone.Backbone` holds one, frozen, and `objective` merges it inside a jitted step."""
+    """The whole model. `backbone.Backbone` holds its weights, frozen; jitted functions merge them with its graph."""
 
     def __init__(self, config: T5Config, rngs: nnx.Rngs) -> None:
         self.config = config
@@ -253,16 +262,20 @@ class T5(nnx.Module):
         self.decoder = Stack(DecoderLayer, config.num_decoder_layers, False, config, rngs)
 
     def embed(self, tokens: jax.Array) -> jax.Array:
+        """Input embeddings, with the axes of `tokens` and D."""
         return self.embedding[...][tokens]
 
     def head_rows(self, tokens: jax.Array) -> jax.Array:
-        """Rows of the LM head (of the embeddings, where they are tied), with the axes of `tokens` and D."""
+        """Rows of the LM head, with the axes of `tokens` and D; rows of the embeddings if they are tied."""
         return (self.embedding if self.config.tied else self.head)[...][tokens]
 
     def encode(
         self, tokens_BL: jax.Array, prompts: jax.Array | None = None, key: jax.Array | None = None
     ) -> tuple[jax.Array, jax.Array]:
-        """Encoded states [B, S, D] and their mask [B, S]; prompts, [P, D] or [B, P, D], come before the tokens."""
+        """Encoder states [B, S, D] and their mask [B, S].
+
+        `prompts`, [P, D] or [B, P, D], stand before the tokens and are never masked. `key` is for dropout.
+        """
         x_BSD, mask_BS = self.embed(tokens_BL), tokens_BL != PAD
         if prompts is not None:
             prompts_BPD = jnp.broadcast_to(prompts, (x_BSD.shape[0], *prompts.shape[-2:])).astype(x_BSD.dtype)
@@ -281,10 +294,10 @@ class T5(nnx.Module):
     def decode(
         self, targets_BT: jax.Array, y_BSD: jax.Array, mask_BS: jax.Array, key: jax.Array | None = None
     ) -> jax.Array:
-        """Final hidden states that predict `targets_BT`, [B, T, D]; teacher-forced.
+        """Hidden states [B, T, D] that predict `targets_BT`, teacher-forced.
 
-        There may be a multiple of the encoded rows of targets: row i of the input then owns the consecutive targets
-        i * C ... i * C + C - 1 (rank classification's choices).
+        With C answer choices an input, `targets_BT` has C times the rows of `y_BSD`: rows i * C to i * C + C - 1 are
+        the choices of input i.
         """
         x_BTD = self.embed(jnp.pad(targets_BT[:, :-1], ((0, 0), (1, 0)), constant_values=PAD))
         positions = jnp.arange(targets_BT.shape[1])
@@ -301,14 +314,14 @@ class T5(nnx.Module):
         return dropout(self.decoder.norm(x_BTD), self.config.dropout, sub_key(key, NORMED))
 
     def logits(self, hidden: jax.Array) -> jax.Array:
-        """Float32 logits over the vocabulary from `decode`'s hidden states; any leading axes."""
+        """Float32 logits [..., V] of the hidden states [..., D] that `decode` returns."""
         if self.config.scale_decoder_outputs:
             hidden = hidden * self.config.d_model**-0.5
         weights = (self.embedding if self.config.tied else self.head)[...]
         return jnp.einsum("...D,VD->...V", hidden, weights, preferred_element_type=jnp.float32)
 
     def generate(self, y_BSD: jax.Array, mask_BS: jax.Array, max_length: int) -> jax.Array:
-        """Greedy decoding with a key/value cache: tokens [B, max_length], PAD after EOS."""
+        """Greedy decoding of `encode`'s states, with a key/value cache: tokens [B, max_length], PAD after EOS."""
         graph, weights = nnx.split(self.decoder.layers)
         cross = jax.vmap(lambda w: nnx.merge(graph, w).cross.keys_values(y_BSD))(weights)
         batch, positions = y_BSD.shape[0], jnp.arange(max_length)

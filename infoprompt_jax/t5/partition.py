@@ -1,9 +1,9 @@
-"""The device mesh, and rules that say how each weight is spread over it.
+"""The device mesh, and the rules by which weights and batches are split over it.
 
-A mesh has two axes: `data` (the batch is split) and `model` (the weights are split). Rules are data: the first regular
-expression that matches a weight's path gives its PartitionSpec; a weight without a rule is an error. What was `pjit` is
-`jax.jit` today: arrays that carry a NamedSharding go in, XLA partitions the program and adds the collectives. One
-device is the 1 x 1 mesh of the same code.
+A mesh has two axes: the batch is split over `data`, the weights over `model`. The rules are data: the first regular
+expression that matches a weight's path gives its PartitionSpec, and a weight without a rule is an error. `jax.jit`
+takes arrays that have a NamedSharding; XLA partitions the program and inserts the collectives (formerly `pjit`). One
+device is a 1 x 1 mesh and has no other code path.
 """
 
 from __future__ import annotations
@@ -34,7 +34,11 @@ T5_RULES: tuple[tuple[str, P], ...] = (
 
 
 def make_mesh(data: int = -1, model: int = 1, devices: Sequence[Any] | None = None) -> Mesh:
-    """A `data` x `model` mesh over all devices (or those given); data = -1 takes what `model` leaves."""
+    """A `data` x `model` mesh over `devices`; None = all. data = -1: as many as `model` leaves.
+
+    Raises:
+      UserError: the two numbers do not fit the number of devices.
+    """
     devices = jax.devices() if devices is None else devices
     if model < 1 or len(devices) % model or (data != -1 and data * model != len(devices)):
         raise UserError(
@@ -48,8 +52,12 @@ def make_mesh(data: int = -1, model: int = 1, devices: Sequence[Any] | None = No
 def shardings(
     shapes: Mapping[str, tuple[int, ...]], mesh: Mesh, rules: Sequence[tuple[str, P]] = T5_RULES
 ) -> dict[str, NamedSharding]:
-    """One NamedSharding per path, by the first rule that matches; UserError where none does or a split is uneven."""
-    found = {}
+    """A NamedSharding for each path, by the first rule that matches.
+
+    Raises:
+      UserError: no rule matches a path, or an axis cannot be split evenly.
+    """
+    placed = {}
     for path, shape in shapes.items():
         spec = next((spec for pattern, spec in rules if re.search(pattern, path)), None)
         if spec is None:
@@ -60,16 +68,17 @@ def shardings(
                     f"The weight {path!r} of shape {shape} cannot be split over mesh.{axis}={mesh.shape[axis]}: "
                     f"choose a divisor of {size}."
                 )
-        found[path] = NamedSharding(mesh, spec)
-    return found
+        placed[path] = NamedSharding(mesh, spec)
+    return placed
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
+    """The whole array on every device."""
     return NamedSharding(mesh, P())
 
 
 def place_batch(batch: Mapping[str, np.ndarray], mesh: Mesh, axis: int = 1) -> dict[str, jax.Array]:
-    """Puts this host's share of a batch on the mesh, split over `data` along `axis` (0 without a fleet axis)."""
+    """This host's share of a batch on the mesh, split over `data` along `axis`: 1 after the fleet's axis, else 0."""
     sharding = NamedSharding(mesh, P(*(None,) * axis, "data"))
     return {name: jax.make_array_from_process_local_data(sharding, value) for name, value in batch.items()}
 

@@ -1,8 +1,8 @@
 """T5X checkpoints: a msgpack file named `checkpoint`, and a zarr directory for every array too large for it.
 
-Parameters are named by their flat path under `optimizer/target`, joined by dots (`encoder.layers_0.mlp.wo.kernel`). A
-checkpoint stores no configuration: the sizes follow from the shapes, and what shapes do not tell is taken to be T5's
-usual (relative distances up to 128, epsilon 1e-6). Checkpoints with scanned layers are not read.
+Parameters are named by their path under `optimizer/target`, joined by dots (`encoder.layers_0.mlp.wo.kernel`). A
+checkpoint has no configuration: sizes are read off the shapes, and the rest has T5's usual values (relative distances
+up to 128, epsilon 1e-6). Checkpoints with scanned layers are not supported.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ BLOCKS = {
 
 
 def find(path: pathlib.Path, field: str = "backbone.name") -> pathlib.Path | None:
-    """The checkpoint's directory: `path` itself or its only child `checkpoint_<step>`; None where there is none.
+    """The checkpoint's directory: `path` itself or its only child `checkpoint_<step>`; None if there is none.
 
     Raises:
-      UserError: several steps to choose from.
+      UserError: there are several steps.
     """
     if (path / "checkpoint").is_file():
         return path
@@ -41,7 +41,11 @@ def find(path: pathlib.Path, field: str = "backbone.name") -> pathlib.Path | Non
 
 
 class Checkpoint:
-    """The parameters of one T5X checkpoint, each read when asked for by its name."""
+    """The parameters of one T5X checkpoint, by name; an array is read when it is requested.
+
+    Raises:
+      UserError: naming `field`; the file is damaged or is not the checkpoint of a model.
+    """
 
     def __init__(self, path: pathlib.Path, field: str = "backbone.name") -> None:
         from flax import serialization
@@ -72,11 +76,11 @@ class Checkpoint:
         return parameter.reshape(_merged_heads(name, parameter.shape))
 
     def _directory(self, spec: dict) -> pathlib.Path:
-        """Where an array is: only the last part of its stored path counts, so that nothing outside is read."""
+        """The directory of an array. Only the last part of its stored path counts, so that nothing outside is read."""
         return self.path / pathlib.PurePosixPath(spec.get("base", spec)["kvstore"]["path"]).name
 
     def name(self, leaf: str) -> str:
-        """The parameter that one of our leaves is made of; `{}` stands for the layer."""
+        """The name of a leaf's parameter; `{}` stands for the layer."""
         match leaf.split("/"):
             case ["embedding"]:
                 return "token_embedder.embedding"
@@ -94,7 +98,7 @@ class Checkpoint:
         raise KeyError(leaf)
 
     def transposed(self, leaf: str) -> bool:
-        """The head is stored as [D, V], position biases as [H, buckets]."""
+        """Whether the leaf is stored transposed: the head is [D, V] there, position biases are [H, buckets]."""
         return leaf == "head" or leaf.endswith("relative_bias/embedding")
 
     @property
@@ -102,7 +106,7 @@ class Checkpoint:
         return "encoder.layers_0.mlp.wi_0.kernel" in self
 
     def sizes(self) -> dict[str, Any]:
-        """The fields of `T5Config` that follow from the shapes.
+        """The fields of `T5Config` that the shapes determine.
 
         Raises:
           UserError: the checkpoint is not a T5's.
@@ -138,7 +142,7 @@ def read_zarr(directory: pathlib.Path, field: str) -> np.ndarray:
     """The array in a zarr directory.
 
     Raises:
-      UserError: naming `field`; the array is damaged, or was not copied whole.
+      UserError: naming `field`; the array is damaged or was not copied completely.
     """
     try:
         return _open_zarr(directory, field).read().result()
@@ -147,7 +151,7 @@ def read_zarr(directory: pathlib.Path, field: str) -> np.ndarray:
 
 
 def _open_zarr(directory: pathlib.Path, field: str) -> Any:
-    """Opens an array, all of whose chunks must be there: a missing one would silently read as zeros."""
+    """Opens an array and checks that no chunk is missing: a missing one would be read as zeros."""
     import tensorstore
 
     spec = {"driver": "zarr", "kvstore": {"driver": "file", "path": str(directory.absolute())}}
@@ -157,9 +161,9 @@ def _open_zarr(directory: pathlib.Path, field: str) -> Any:
         raise _refusal(directory, field, "lacks a readable .zarray file") from error
     chunk = array.chunk_layout.read_chunk.shape or ()
     expected = math.prod(math.ceil(size / part) for size, part in zip(array.shape, chunk, strict=True))
-    found = sum(not file.name.startswith(".") for file in directory.iterdir())
-    if found < expected:
-        raise _refusal(directory, field, f"holds only {found} of {expected} chunks: copy it whole")
+    present = sum(not file.name.startswith(".") for file in directory.iterdir())
+    if present < expected:
+        raise _refusal(directory, field, f"holds only {present} of {expected} chunks: copy it whole")
     return array
 
 
@@ -168,7 +172,7 @@ def _refusal(path: pathlib.Path, field: str, why: str) -> UserError:
 
 
 def _flat(tree: dict, prefix: str = "") -> dict[str, np.ndarray | dict]:
-    """Arrays, and TensorStore specs of arrays, by their dotted names."""
+    """Arrays and TensorStore specs of arrays, by their dotted names."""
     flat = {}
     for key, value in tree.items():
         if isinstance(value, dict) and "driver" not in value:

@@ -1,10 +1,10 @@
 """Text to token ids and back, with T5's vocabulary.
 
-Three kinds: a SentencePiece model (`spiece.model`), a `tokenizer.json`, or the word "bytes" (id = byte + 3), which
-needs no file and serves backbones with random weights. PAD is 0 and EOS is 1 in all of them.
+There are three kinds: a SentencePiece model (`spiece.model`), a `tokenizer.json`, and "bytes" (id = byte + 3), which
+needs no file and is for untrained backbones. PAD is 0 and EOS is 1 in all of them.
 
-Text never spells a control token: "</s>" and "<pad>" in a data set are plain text, so that no row can end or mask
-itself. T5's sentinels "<extra_id_0>" ... "<extra_id_99>" become their ids, because hard prompts use them on purpose.
+Text never becomes a control token: "</s>" and "<pad>" in a data set are plain text, so that no row can end or mask
+itself. T5's sentinels "<extra_id_0>" ... "<extra_id_99>" become their ids, because templates use them on purpose.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from infoprompt_jax.errors import UserError
 
 PAD, EOS = 0, 1
 SENTINELS = tuple(f"<extra_id_{i}>" for i in range(100))
-VOCABULARIES = ("spiece.model", "tokenizer.json")  # the first that a directory holds is read
+VOCABULARIES = ("spiece.model", "tokenizer.json")  # the first that a directory has is read
 FILES = (*VOCABULARIES, "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 FIRST_BYTE = 3  # of the "bytes" vocabulary, after PAD, EOS and the unknown token
 
@@ -33,9 +33,9 @@ FIRST_BYTE = 3  # of the "bytes" vocabulary, after PAD, EOS and the unknown toke
 class Tokenizer:
     """One vocabulary.
 
-    `vocab_size` counts the sentinels; `pieces` are the real pieces in the vocabulary's order, most frequent first:
-    no control token, no sentinel, none of the unused rows that pad T5's embeddings to 32128. `fingerprint` is of the
-    vocabulary's content; `files` are what an export copies.
+    `vocab_size` includes the sentinels. `pieces` are the ids of text, most frequent first: no control token, no
+    sentinel, none of the unused rows that pad T5's embeddings to 32128. `fingerprint` is of the vocabulary's content;
+    `files` are copied by an export.
     """
 
     vocab_size: int
@@ -44,14 +44,14 @@ class Tokenizer:
     fingerprint: str
     files: tuple[Path, ...]
     encode_plain: Callable[[list[str]], list[list[int]]]  # without sentinels
-    decode_plain: Callable[[list[int]], str]  # of real pieces
+    decode_plain: Callable[[list[int]], str]  # of the ids in `pieces`
 
     @functools.cached_property
     def sentinel_pattern(self) -> re.Pattern[str]:
         return re.compile(f"({'|'.join(map(re.escape, self.sentinels)) or '(?!)'})")
 
     def encode(self, texts: Sequence[str]) -> list[np.ndarray]:
-        """One int32 array per text, without EOS; fastest on thousands of texts at once, which share the threads."""
+        """An int32 array for each text, without EOS; fastest with thousands of texts a call, which share threads."""
         parts = [self.sentinel_pattern.split(well_formed(text)) for text in texts]  # text, sentinel, text, ...
         encoded = iter(self.encode_plain([plain for row in parts for plain in row[::2]]))
         return [np.array(list(self.joined(row, encoded)), np.int32) for row in parts]
@@ -63,7 +63,7 @@ class Tokenizer:
             yield from next(encoded)
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of the real pieces among `ids`; PAD, EOS, unknown tokens and sentinels are skipped."""
+        """The text of the `pieces` among `ids`; PAD, EOS, unknown tokens and sentinels are skipped."""
         ids = np.asarray(ids, np.int64)
         return self.decode_plain(ids[np.isin(ids, self.pieces)].tolist())
 
@@ -73,7 +73,11 @@ def has_vocabulary(directory: Path) -> bool:
 
 
 def load_tokenizer(path: str | Path) -> Tokenizer:
-    """The vocabulary of a directory or file, or "bytes"; raises UserError where there is none or it cannot be read."""
+    """The vocabulary of a directory or file; "bytes" needs neither.
+
+    Raises:
+      UserError: there is no vocabulary, it cannot be read, or its PAD and EOS are not T5's.
+    """
     if str(path) == "bytes":
         return bytes_tokenizer()
     path = Path(path)
@@ -101,7 +105,7 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
 
 
 def sentencepiece_model(file: Path) -> tuple[Tokenizer, tuple[int, int]]:
-    """T5's own format: the sentinels are not in the model but follow it, <extra_id_0> last."""
+    """The format of the T5 release. Sentinels are not in the model; their ids follow it, <extra_id_0> last."""
     import sentencepiece
 
     model = sentencepiece.SentencePieceProcessor(model_file=str(file))
@@ -139,9 +143,9 @@ def tokenizer_json(file: Path) -> tuple[Tokenizer, tuple[int, int]]:
 
 
 def unspellable(content: dict[str, Any], added: set[int]) -> dict[str, Any]:
-    """The same `tokenizer.json`, cleared of whatever would let text produce an added token."""
+    """The same `tokenizer.json` without everything by which text could become an added token."""
     vocab = content["model"]["vocab"]
-    if isinstance(vocab, list):  # Unigram holds them as pieces too; the normaliser leaves no NUL in any text
+    if isinstance(vocab, list):  # Unigram has them as pieces too; normalised text has no NUL
         vocab = [[f"\0{i}" if i in added else piece, score] for i, (piece, score) in enumerate(vocab)]
     model = content["model"] | {"vocab": vocab}
     return content | {"model": model, "added_tokens": [], "post_processor": None, "truncation": None, "padding": None}
@@ -160,7 +164,11 @@ def bytes_tokenizer() -> Tokenizer:
 
 
 def check_vocabulary(tokenizer: Tokenizer, vocab_rows: int) -> None:
-    """Raises UserError where the tokenizer can emit ids that the backbone's embedding [vocab_rows, D] does not have."""
+    """Checks that the backbone's embeddings [vocab_rows, D] have a row for every id.
+
+    Raises:
+      UserError: the vocabulary has more ids than the embeddings have rows.
+    """
     if tokenizer.vocab_size > vocab_rows:
         raise UserError(
             f"wrong vocabulary: it has {tokenizer.vocab_size} ids but the backbone embeds {vocab_rows}, expected no "
@@ -169,7 +177,7 @@ def check_vocabulary(tokenizer: Tokenizer, vocab_rows: int) -> None:
 
 
 def well_formed(text: str) -> str:
-    """Half a surrogate pair, which JSON can carry and UTF-8 cannot, becomes a question mark."""
+    """The text with a question mark for each lone surrogate, which JSON can hold and UTF-8 cannot."""
     return text.encode("utf-8", "replace").decode("utf-8")
 
 

@@ -1,15 +1,15 @@
-"""Files of `torch.save` (pytorch_model.bin, adapter_model.bin), read without torch and without trusting them.
+"""Reads files of `torch.save` (pytorch_model.bin, adapter_model.bin) without torch and without trusting them.
 
-Such a file is a zip archive without compression. `<prefix>/data.pkl` is a pickle of a dict of tensors, each of which
-names a storage and the elements of it that it shows; `<prefix>/data/<key>` is one storage.
+A file is an uncompressed zip archive. `<prefix>/data.pkl` is a pickle of a dict of tensors; a tensor is a view of a
+storage. `<prefix>/data/<key>` is one storage.
 
-A pickle is a program, and Python's own unpickler runs whatever it calls. `_unpickle` knows only the instructions that
-torch.save writes for a dict of tensors, and builds nothing but dicts, tuples, text, numbers and `View`s: it imports and
-calls nothing that a file names, and no number in a file decides how much memory is taken. Dict keys are text alone,
-because a few nested tuples can take for ever to hash.
+A pickle is a program, and Python's unpickler runs whatever it calls. `_unpickle` accepts only the instructions that
+torch.save writes for a dict of tensors, and builds only dicts, tuples, text, numbers and `View`s. It imports and calls
+nothing that a file names, and no number in a file determines how much memory is allocated. Dict keys must be text: a
+few nested tuples can take forever to hash.
 
-The archive, the pickle and the bounds of every view are checked when a file is opened. Of the checksums only data.pkl's
-is: the storages are mapped into memory and would have to be read whole.
+The archive, the pickle and the bounds of every view are checked when the file is opened. Only data.pkl's checksum is
+verified: the storages are mapped into memory and would have to be read completely.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ import numpy as np
 
 MAX_BYTES = 2**21  # of the pickle and of the zip directory: fifteen times those of the largest T5
 MAX_AXES = 8
-MAX_NUMBER = 2**48  # times the size of an element, it still fits NumPy's 64-bit integers
-LEGACY = bytes.fromhex("80028a0a6cfc9c46f9206aa85019")  # how torch.save's files began before torch 1.6
+MAX_NUMBER = 2**48  # times the size of an element, this fits into NumPy's 64-bit integers
+LEGACY = bytes.fromhex("80028a0a6cfc9c46f9206aa85019")  # the first bytes of files saved before torch 1.6
 LOCAL_HEADER = struct.Struct("<4s22xHH")  # signature, lengths of the name and of the extra field
 ENCRYPTED, UTF8 = 0x1, 0x800  # flags of a zip entry
 DTYPES = {
@@ -54,14 +54,14 @@ QUOTE.maxstring = 200
 
 
 class TorchPickleError(ValueError):
-    """Why a file was refused: a clause that goes on after "the file" or "a file that"."""
+    """Why a file is refused: a clause that continues "the file ..."."""
 
 
 class TorchPickle:
-    """The tensors of one file, each read when asked for by its name; the file must not change meanwhile.
+    """The tensors of one file, by name; a tensor is read when it is requested. The file must not change meanwhile.
 
     Raises:
-      TorchPickleError: the file is anything else than a plain dict of tensors; no other exception escapes.
+      TorchPickleError: the file is not a plain dict of tensors; no other exception is raised.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -73,7 +73,7 @@ class TorchPickle:
             raise
         except OSError as error:
             raise TorchPickleError(f"cannot be read ({error.strerror})") from error
-        except Exception as error:  # those of zipfile, struct, pickletools and mmap have no common base
+        except Exception as error:  # zipfile, struct, pickletools and mmap have no common base of errors
             reason = f"is truncated or damaged, or was not written by torch.save ({type(error).__name__})"
             raise TorchPickleError(reason) from error
         self.names = frozenset(self._views)
@@ -85,9 +85,9 @@ class TorchPickle:
         return self._views[name].storage.dtype
 
     def read(self, name: str) -> np.ndarray:
-        """The tensor, read-only and with the strides that it was saved with.
+        """The tensor, read-only, with the strides that it was saved with.
 
-        It is mapped: only what is used of it is read, so that `read(name)[rows]` costs no more than these rows.
+        The file is mapped: `read(name)[rows]` reads these rows alone.
         """
         view, dtype = self._views[name], self.dtype(name)
         start = view.storage.start + view.offset * dtype.itemsize
@@ -98,7 +98,7 @@ class TorchPickle:
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """Where the content of one zip entry is."""
+    """The place of one zip entry's content, in bytes of the file."""
 
     start: int
     size: int
@@ -107,7 +107,7 @@ class Entry:
 
 @dataclasses.dataclass(frozen=True)
 class Storage:
-    """Numbers in a row, beginning at a byte of the file."""
+    """Consecutive numbers that begin at byte `start` of the file."""
 
     start: int
     dtype: np.dtype
@@ -116,7 +116,7 @@ class Storage:
 
 @dataclasses.dataclass(frozen=True)
 class View:
-    """A tensor: the elements of a storage that it shows, counted in elements."""
+    """A tensor as a view of a storage; offset and strides are in elements."""
 
     storage: Storage
     offset: int
@@ -125,7 +125,7 @@ class View:
 
 
 class Call(enum.Enum):
-    """The functions that a pickle of tensors calls; `_result` says what each stands for."""
+    """The functions that a pickle of tensors calls; `_result` computes what they would return."""
 
     ORDERED_DICT = "collections.OrderedDict"
     TENSOR = "torch._utils._rebuild_tensor_v2"
@@ -138,7 +138,7 @@ Find = Callable[[Any], Storage]  # by persistent id
 
 
 class _BoundedFile(io.FileIO):
-    """zipfile reads as much at once as the archive asks for, and keeps many bytes for each byte of its directory."""
+    """A file with bounded reads: an archive's own fields determine how much zipfile reads at once."""
 
     def read(self, size: int | None = -1, /) -> bytes:
         if size is not None and size > MAX_BYTES:
@@ -166,9 +166,9 @@ def _views(file: io.FileIO, content: mmap.mmap) -> dict[str, View]:
             case ("storage", np.dtype() as dtype, str() as key, str(), int() as elements):
                 entry = entries.get(f"{prefix}data/{key}")
                 if entry is None or entry.size != elements * dtype.itemsize:
-                    found = "is missing" if entry is None else f"has {entry.size} bytes"
+                    actual = "is missing" if entry is None else f"has {entry.size} bytes"
                     expected = f"{QUOTE.repr(elements)} numbers of {dtype.itemsize} bytes were expected"
-                    raise TorchPickleError(f"is damaged: storage {QUOTE.repr(key)} {found}, but {expected}")
+                    raise TorchPickleError(f"is damaged: storage {QUOTE.repr(key)} {actual}, but {expected}")
                 return Storage(entry.start, dtype, elements)
         raise TorchPickleError("refers to something outside of it that is no storage")
 
@@ -177,13 +177,13 @@ def _views(file: io.FileIO, content: mmap.mmap) -> dict[str, View]:
         raise TorchPickleError(f"holds {_kind(tensors)}, but a dict of tensors was expected")
     for name, value in tensors.items():
         if not isinstance(value, View):
-            found = f"holds {_kind(value)} named {QUOTE.repr(name)}"
-            raise TorchPickleError(f"{found}, but a dict of tensors was expected: save the state dict alone")
+            other = f"{_kind(value)} named {QUOTE.repr(name)}"
+            raise TorchPickleError(f"holds {other}, but a dict of tensors was expected: save the state dict alone")
     return tensors
 
 
 def _entries(file: io.FileIO, content: mmap.mmap) -> dict[str, Entry]:
-    """The entries of the archive, in the order they lie in, none of which shares a byte with another."""
+    """The entries of the archive in the order of their bytes, which do not overlap."""
     entries, end = {}, 0
     archive = zipfile.ZipFile(file)
     if any(name.endswith("/constants.pkl") or "/code/" in name for name in archive.namelist()):
@@ -214,13 +214,13 @@ def _read(content: mmap.mmap, entry: Entry) -> bytes:
     if entry.size > MAX_BYTES:
         raise TorchPickleError(f"describes its tensors in {entry.size} bytes, but at most {MAX_BYTES} were expected")
     data = content[entry.start : entry.start + entry.size]
-    if entry.checksum and zlib.crc32(data) != entry.checksum:  # 0 where torch was set to write none
+    if entry.checksum and zlib.crc32(data) != entry.checksum:  # torch can be set to write none, which is 0
         raise TorchPickleError("is damaged: the description of its tensors has another checksum")
     return data
 
 
 def _unpickle(data: bytes, find: Find) -> Any:
-    """What the pickle describes; `find` knows the storages."""
+    """The object that the pickle describes; `find` gives the storages."""
     stack: list[Any] = []
     marked: list[list[Any]] = []  # the stacks below each mark
     memo: dict[int, Any] = {}
@@ -259,7 +259,7 @@ def _unpickle(data: bytes, find: Find) -> Any:
                 items, stack = stack, marked.pop()
                 _update(stack[-1], items)
             case "BUILD" if len(stack) > 1 and type(stack[-2]) is dict:
-                stack.pop()  # attributes: a state dict carries the versions of its modules
+                stack.pop()  # attributes: a state dict has the versions of its modules
             case "GLOBAL":
                 stack.append(_global(*argument.split(" ", 1)))
             case "STACK_GLOBAL":
@@ -280,7 +280,7 @@ def _unpickle(data: bytes, find: Find) -> Any:
 
 
 def _global(module: Any, name: Any) -> Call | np.dtype:
-    if not (isinstance(module, str) and isinstance(name, str)):  # nothing else is safe to print
+    if not (isinstance(module, str) and isinstance(name, str)):  # anything else is unsafe to print
         raise TorchPickleError("calls something without a name, which no tensor needs; nothing was run")
     if (full_name := f"{module}.{name}") not in GLOBALS:
         raise TorchPickleError(f"calls {QUOTE.repr(full_name)[1:-1]}, which no tensor needs; nothing was run")
@@ -301,8 +301,8 @@ def _result(function: Any, arguments: Any) -> Any:
 
 def _view(storage: Storage, offset: int, shape: tuple[Any, ...], strides: tuple[Any, ...]) -> View:
     if not len(shape) == len(strides) <= MAX_AXES:
-        found = f"has a tensor of {len(shape)} axes and {len(strides)} strides"
-        raise TorchPickleError(f"{found}, but as many of both and at most {MAX_AXES} were expected")
+        tensor = f"has a tensor of {len(shape)} axes and {len(strides)} strides"
+        raise TorchPickleError(f"{tensor}, but as many of both and at most {MAX_AXES} were expected")
     if not all(type(number) is int and 0 <= number < MAX_NUMBER for number in (offset, *shape, *strides)):
         raise TorchPickleError("is damaged: a tensor has a negative or far too large offset, size or stride")
     last = offset + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
@@ -311,7 +311,7 @@ def _view(storage: Storage, offset: int, shape: tuple[Any, ...], strides: tuple[
         fits = offset <= storage.elements and math.prod(filter(None, shape)) < MAX_NUMBER
     else:
         fits = last < storage.elements
-    if fits and 0 not in shape and math.prod(shape) > storage.elements:  # could be expanded to any size
+    if fits and 0 not in shape and math.prod(shape) > storage.elements:  # strides of 0 expand to any size
         raise TorchPickleError(f"expands {storage.elements} numbers to {described}: save a contiguous copy of it")
     if not fits:
         raise TorchPickleError(f"is damaged: {described} exceeds its storage of {storage.elements} numbers")
@@ -319,7 +319,7 @@ def _view(storage: Storage, offset: int, shape: tuple[Any, ...], strides: tuple[
 
 
 def _update(target: Any, items: list[Any]) -> None:
-    """Sets keys and values, which alternate, in a dict."""
+    """Adds `items`, in which keys and values alternate, to a dict."""
     if type(target) is not dict or not all(isinstance(key, str) for key in items[::2]):
         raise TorchPickleError("holds something else than a dict of tensors by name; nothing was run")
     target.update(zip(items[::2], items[1::2], strict=True))

@@ -1,7 +1,7 @@
-"""The weight files of a Hugging Face directory: which formats there are, in which order, and what reads each.
+"""The weight files of a Hugging Face directory: their formats, in the order of preference, and the readers.
 
-A format is one file (`model.safetensors`) or an index beside it (`model.safetensors.index.json`) that names the file
-of every tensor. A reader opens one file and gives tensors by the names that torch uses; it executes nothing.
+A format is one file (`model.safetensors`) or an index (`model.safetensors.index.json`) that names the file of every
+tensor. A reader opens one file and returns tensors by their torch names. It executes nothing of the file.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from infoprompt_jax.t5.torch_pickle import TorchPickle
 
 
 class Reader(Protocol):
-    """The tensors of one file, each read when it is asked for by its name."""
+    """The tensors of one file, by name; a tensor is read when it is requested."""
 
     names: frozenset[str]
 
@@ -45,11 +45,12 @@ class Safetensors:
 
 SAFETENSORS, PICKLE, MSGPACK = "model.safetensors", "pytorch_model.bin", "flax_model.msgpack"
 POINTER = b"version https://git-lfs"
-FORMATS = (SAFETENSORS, PICKLE, MSGPACK)  # a checkpoint in several is read in the first
+FORMATS = (SAFETENSORS, PICKLE, MSGPACK)  # in the order of preference
 READERS = {".safetensors": Safetensors, ".bin": TorchPickle, ".msgpack": FlaxMsgpack}
 
 
 def index(name: str) -> str:
+    """The index file of a format."""
     return f"{name}.index.json"
 
 
@@ -59,29 +60,36 @@ def is_listed(name: str, files: Collection[str]) -> bool:
 
 
 def is_present(directory: pathlib.Path, name: str) -> bool:
-    """Whether the directory has the format, perhaps not all of its files."""
+    """Whether the directory has the format, even if some of its files are missing."""
     return any((directory / file).is_file() for file in (name, index(name)))
 
 
 def is_pointer(file: pathlib.Path) -> bool:
-    """Whether the file is what Git leaves of a large file that was not fetched."""
+    """Whether the file is a Git LFS pointer: the large file itself was not fetched."""
     with file.open("rb") as stream:
         return stream.read(len(POINTER)) == POINTER
 
 
 def is_whole(directory: pathlib.Path, name: str) -> bool:
-    """Whether all files of the format are in the directory: a download may have been broken off."""
+    """Whether the directory has all files of the format; an interrupted download leaves some out."""
     try:
         if (directory / name).is_file():
             files = {name}
         else:
             files = set(json.loads((directory / index(name)).read_text())["weight_map"].values())
         return bool(files) and not any(is_pointer(directory / file) for file in files)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):  # no index, or files are absent
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+    ):  # a file is missing
         return False
 
 
 def choose(directory: pathlib.Path) -> str | None:
-    """The format to read: the first that is whole, else the first that is present; None where there are no weights."""
+    """The format to read: the first that is whole, else the first that is present; None if there are no weights."""
     present = [name for name in FORMATS if is_present(directory, name)]
     return next((name for name in present if is_whole(directory, name)), present[0] if present else None)
