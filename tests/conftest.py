@@ -1,4 +1,4 @@
-"""What every test session shares: strict shapes, no network, and the optional folder of real data."""
+"""What every test session shares: strict shapes, no network, invented rows, and the optional folder of real data."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 FLAGS = "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
 FLAGS += " --xla_llvm_disable_expensive_passes=true --xla_cpu_use_fusion_emitters=false"
 os.environ.setdefault("XLA_FLAGS", FLAGS + " --xla_cpu_parallel_codegen_split_count=1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # torch's threads wait for each other, on matrices this small
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -18,6 +19,7 @@ from infoprompt_jax.devices import order_collectives
 
 order_collectives()
 
+import invented_rows
 import jax
 import pytest
 
@@ -34,9 +36,32 @@ def shared() -> pathlib.Path:
 
 
 @pytest.fixture(scope="session")
-def vocabulary(shared: pathlib.Path) -> pathlib.Path:
-    """The T5 SentencePiece model."""
+def shared_data(shared: pathlib.Path) -> pathlib.Path:
+    return shared / "data"
+
+
+@pytest.fixture(scope="session")
+def t5_vocabulary(shared: pathlib.Path) -> pathlib.Path:
+    """The SentencePiece model of Google's T5s."""
     return shared / "fixtures" / "t5_vocabulary" / "spiece.model"
+
+
+@pytest.fixture(scope="session")
+def invented(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """A folder of rows for every data set that has shipped templates."""
+    return invented_rows.write(tmp_path_factory.mktemp("invented"))
+
+
+@pytest.fixture(params=["invented", "real"])
+def data_dir(request: pytest.FixtureRequest) -> pathlib.Path:
+    """A folder of rows: the invented ones, and the real ones where they are."""
+    return request.getfixturevalue("invented" if request.param == "invented" else "shared_data")
+
+
+@pytest.fixture(scope="session")
+def vocabulary(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """A small SentencePiece model of T5's kind, trained on the invented rows."""
+    return invented_rows.write_vocabulary(tmp_path_factory.mktemp("vocabulary"))
 
 
 @pytest.fixture(scope="session")

@@ -23,6 +23,7 @@ from infoprompt_jax.fleet.fleet import Fleet
 from infoprompt_jax.main import main
 from infoprompt_jax.t5 import convert
 from infoprompt_jax.t5.model import T5, T5Config
+from infoprompt_jax.t5.tokenizer import load_tokenizer
 
 ROOT = pathlib.Path(__file__).parent.parent
 CONFIG = """\
@@ -243,12 +244,12 @@ def test_a_mistake_gets_one_sentence_and_nothing_is_written(mistake: str, tmp_pa
 
 @pytest.fixture(scope="module")
 def checkpoint(vocabulary: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., pathlib.Path]:
-    """Writes a T5 of a few weights with the real vocabulary, damaged as asked."""
+    """Writes a T5 of a few weights with a small vocabulary, damaged as requested."""
 
-    def write(name: str, rows: int = 32128, poison: float = 0.0, cut: int = 0) -> pathlib.Path:
+    def write(name: str, missing: int = 0, poison: float = 0.0, cut: int = 0) -> pathlib.Path:
         path = tmp_path_factory.mktemp("checkpoint") / name
         sizes = {"d_model": 8, "d_kv": 4, "d_ff": 8, "num_layers": 1, "num_decoder_layers": 1, "num_heads": 2}
-        config = T5Config(rows, **sizes)
+        config = T5Config(load_tokenizer(vocabulary).vocab_size - missing, **sizes)
         flat = nnx.to_flat_state(nnx.split(T5(config, nnx.Rngs(0)))[1])
         leaves = [("/".join(map(str, leaf)), np.asarray(variable[...]) + poison) for leaf, variable in flat]
         convert.export(path, config, leaves, [vocabulary])
@@ -262,7 +263,7 @@ def checkpoint(vocabulary: pathlib.Path, tmp_path_factory: pytest.TempPathFactor
 @pytest.mark.parametrize(
     ("damage", "sentence"),
     [
-        ({"rows": 32000}, "wrong vocabulary: it has 32100 ids but the backbone embeds 32000"),
+        ({"missing": 9}, r"wrong vocabulary: it has \d+ ids but the backbone embeds \d+"),
         ({"cut": 100}, "model.safetensors that is truncated or damaged"),
         ({"poison": np.nan}, "holds NaN or infinity in the tensor"),
     ],

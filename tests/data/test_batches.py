@@ -281,9 +281,9 @@ def test_free_text_has_one_choice_that_is_all_padding(tmp_path: pathlib.Path) ->
     assert (batch["label"] == -1).all()
 
 
-def test_real_rows(shared: pathlib.Path, vocabulary: pathlib.Path, tmp_path: pathlib.Path) -> None:
+def test_rows_of_a_data_set(invented: pathlib.Path, vocabulary: pathlib.Path, tmp_path: pathlib.Path) -> None:
     tokenizer, choices = load_tokenizer(vocabulary), ("True", "False")
-    lines = (shared / "data" / "super_glue" / "rte" / "validation.jsonl").read_text().splitlines()
+    lines = (invented / "super_glue" / "rte" / "validation.jsonl").read_text().splitlines()
     found = [json.loads(line) for line in lines]
     texts = [f"{row['premise']} Question: {row['hypothesis']} True or False?" for row in found]
     examples = [Example(t, choices[r["label"]], choices) for t, r in zip(texts, found, strict=True)]
@@ -295,4 +295,4 @@ def test_real_rows(shared: pathlib.Path, vocabulary: pathlib.Path, tmp_path: pat
         assert [tokens[tokens != 0].tolist() for tokens in batch["inputs"][0]] == expected
         assert batch["inputs"].shape[-1] == min(b for b in buckets if b >= max(map(len, expected)))
     padding = [1 - (b["inputs"] != 0).mean() for b in eval_batches([[rows]], 16, buckets, 512)]
-    assert np.mean(padding) < 0.35  # 0.85 if all inputs were padded to 512
+    assert np.mean(padding) < 0.45  # 0.94 if all inputs were padded to 512

@@ -262,9 +262,9 @@ def test_fingerprints_depend_on_content_and_not_on_task_order(tmp_path: pathlib.
     assert data_fingerprint([a, b]) == data_fingerprint([b, a, a]) != data_fingerprint([a])
 
 
-def test_real_rows(shared: pathlib.Path, vocabulary: pathlib.Path, tmp_path: pathlib.Path) -> None:
+def test_rows_of_a_data_set(invented: pathlib.Path, vocabulary: pathlib.Path, tmp_path: pathlib.Path) -> None:
     tokenizer: Tokenizer = load_tokenizer(vocabulary)
-    lines = (shared / "data" / "super_glue" / "rte" / "validation.jsonl").read_text().splitlines()
+    lines = (invented / "super_glue" / "rte" / "validation.jsonl").read_text().splitlines()
     choices = ("True", "False")
     examples = [
         Example(
@@ -274,11 +274,12 @@ def test_real_rows(shared: pathlib.Path, vocabulary: pathlib.Path, tmp_path: pat
         )
         for row in map(json.loads, lines)
     ]
-    rows = tokenize(examples, tokenizer, tmp_path, "rte", True, 128, 16, "super_glue/rte")
-    batch = rows.gather(np.arange(277), 128, 8, 2)
     full = [tokens.tolist() for tokens in tokenizer.encode([example.input for example in examples])]
-    assert rows.truncated_inputs == sum(len(tokens) > 127 for tokens in full) > 0
-    assert batch["inputs"].tolist() == [padded([*tokens[:127], 1], 128) for tokens in full]
+    length = int(np.median([len(tokens) for tokens in full]))
+    rows = tokenize(examples, tokenizer, tmp_path, "rte", True, length, 16, "super_glue/rte")
+    batch = rows.gather(np.arange(len(lines)), length, 16, 2)
+    assert rows.truncated_inputs == sum(len(tokens) > length - 1 for tokens in full) > 0
+    assert batch["inputs"].tolist() == [padded([*tokens[: length - 1], 1], length) for tokens in full]
     assert np.array_equal(
         batch["targets"], np.take_along_axis(batch["choices"], batch["label"][:, None, None], 1)[:, 0]
     )

@@ -60,7 +60,7 @@ def test_weights_are_the_checkpoints_bit_for_bit(tmp_path: pathlib.Path, vocabul
     from safetensors.numpy import load_file
 
     torch.manual_seed(0)
-    sizes = {"vocab_size": 32128, "d_model": 16, "d_kv": 4, "d_ff": 32, "num_layers": 2, "num_heads": 4}
+    sizes = {"vocab_size": 384, "d_model": 16, "d_kv": 4, "d_ff": 32, "num_layers": 2, "num_heads": 4}
     transformers.T5ForConditionalGeneration(transformers.T5Config(**sizes)).save_pretrained(tmp_path)
     shutil.copy(vocabulary, tmp_path)
     loaded = ip.load_backbone(str(tmp_path), mesh=tiny.one_device())
@@ -94,14 +94,14 @@ def test_a_prompt_of_another_width_is_refused(model: tiny.Backbone) -> None:
         model.encode(tiny.batch()["inputs"][0], prompts=np.zeros((5, 32)))
 
 
-def test_a_t5x_checkpoint_loads_with_and_without_a_vocabulary(shared: pathlib.Path, vocabulary: pathlib.Path) -> None:
+def test_t5x_loads_with_and_without_a_vocabulary(shared: pathlib.Path, t5_vocabulary: pathlib.Path) -> None:
     path = str(shared / "fixtures" / "t5x" / "prompt_tuning_t5_1_1_tiny")
     bare = ip.load_backbone(path, mesh=tiny.one_device())
     assert bare.logits([[5, 6, 1]], [[7, 1]]).shape == (1, 2, 32128)
     with pytest.raises(ip.UserError, match=r"has no vocabulary: set backbone\.tokenizer"):
         bare.tokenizer.encode(["a"])
     switches = {"dropout": 0.1, "remat": "full", "unroll": 2}
-    named = ip.load_backbone(path, mesh=tiny.one_device(), tokenizer=str(vocabulary), **switches)
+    named = ip.load_backbone(path, mesh=tiny.one_device(), tokenizer=str(t5_vocabulary), **switches)
     assert switches.items() <= dataclasses.asdict(named.config).items()
     assert named.tokenizer.encode(["That is good."])[0].tolist() == [466, 19, 207, 5]
     assert named.fingerprint == bare.fingerprint

@@ -34,15 +34,26 @@ ODD = [
 ]
 
 
-@pytest.fixture(scope="module")
-def spiece(vocabulary: pathlib.Path) -> Tokenizer:
-    return load_tokenizer(vocabulary)
+@pytest.fixture(scope="module", params=["vocabulary", "t5_vocabulary"])
+def file(request: pytest.FixtureRequest) -> pathlib.Path:
+    """A small vocabulary, and Google's where it is."""
+    return request.getfixturevalue(request.param)
 
 
 @pytest.fixture(scope="module")
-def hugging_face(vocabulary: pathlib.Path) -> Any:
+def spiece(file: pathlib.Path) -> Tokenizer:
+    return load_tokenizer(file)
+
+
+@pytest.fixture(scope="module")
+def googles(t5_vocabulary: pathlib.Path) -> Tokenizer:
+    return load_tokenizer(t5_vocabulary)
+
+
+@pytest.fixture(scope="module")
+def hugging_face(file: pathlib.Path) -> Any:
     transformers = pytest.importorskip("transformers")
-    return transformers.T5Tokenizer.from_pretrained(vocabulary.parent)
+    return transformers.T5Tokenizer.from_pretrained(file.parent)
 
 
 @pytest.fixture(scope="module")
@@ -52,8 +63,8 @@ def json_directory(hugging_face: Any, tmp_path_factory: pytest.TempPathFactory) 
     return path
 
 
-def premises(shared: pathlib.Path) -> list[str]:
-    lines = (shared / "data" / "super_glue" / "rte" / "validation.jsonl").read_text().splitlines()
+def premises(data_dir: pathlib.Path) -> list[str]:
+    lines = (data_dir / "super_glue" / "rte" / "validation.jsonl").read_text().splitlines()
     return [json.loads(line)["premise"] for line in lines]
 
 
@@ -61,26 +72,28 @@ def as_lists(arrays: list[np.ndarray]) -> list[list[int]]:
     return [array.tolist() for array in arrays]
 
 
-def test_known_ids(spiece: Tokenizer) -> None:
-    (ids,) = spiece.encode([GERMAN])
+def test_known_ids(googles: Tokenizer) -> None:
+    (ids,) = googles.encode([GERMAN])
     assert ids.tolist() == GERMAN_IDS and ids.dtype == np.int32
-    assert spiece.decode([*GERMAN_IDS, 1, 0, 0]) == GERMAN
+    assert googles.decode([*GERMAN_IDS, 1, 0, 0]) == GERMAN
+    assert as_lists(googles.encode(["Hello<extra_id_0>there <extra_id_99>"])) == [[8774, 32099, 132, 32000]]
+    assert googles.pieces.tolist() == list(range(3, 32000)) and googles.vocab_size == 32100
 
 
 def test_both_formats_give_hugging_faces_ids(
-    spiece: Tokenizer, hugging_face: Any, json_directory: pathlib.Path, shared: pathlib.Path
+    spiece: Tokenizer, hugging_face: Any, json_directory: pathlib.Path, data_dir: pathlib.Path
 ) -> None:
-    texts = premises(shared) + ODD
+    texts = premises(data_dir) + ODD
     expected = hugging_face(texts, add_special_tokens=False).input_ids
     assert as_lists(spiece.encode(texts)) == expected
     assert as_lists(load_tokenizer(json_directory).encode(texts)) == expected
 
 
 def test_decoding_gives_hugging_faces_text(
-    spiece: Tokenizer, hugging_face: Any, json_directory: pathlib.Path, shared: pathlib.Path
+    spiece: Tokenizer, hugging_face: Any, json_directory: pathlib.Path, data_dir: pathlib.Path
 ) -> None:
     converted = load_tokenizer(json_directory)
-    for ids in spiece.encode(premises(shared)[:20] + ODD):
+    for ids in spiece.encode(premises(data_dir)[:20] + ODD):
         expected = hugging_face.decode(ids, skip_special_tokens=True).strip()  # unknown tokens leave spaces at the ends
         assert spiece.decode(ids).strip() == expected
         assert converted.decode(ids).strip() == expected
@@ -93,15 +106,17 @@ def test_text_cannot_spell_control_tokens(spiece: Tokenizer, json_directory: pat
     assert as_lists(load_tokenizer(json_directory).encode(texts)) == encoded
 
 
-def test_sentinels_end_at_32099(spiece: Tokenizer) -> None:
-    assert as_lists(spiece.encode(["Hello<extra_id_0>there <extra_id_99>"])) == [[8774, 32099, 132, 32000]]
-    assert (spiece.sentinels[SENTINELS[0]], spiece.vocab_size) == (32099, 32100)
+def test_sentinels_are_the_last_ids(spiece: Tokenizer) -> None:
+    (ids,) = as_lists(spiece.encode(["a<extra_id_0>b <extra_id_99>"]))
+    last = spiece.vocab_size - 1
+    assert [token for token in ids if token > last - 100] == [last, last - 99]
+    assert spiece.sentinels[SENTINELS[0]] == last
 
 
-def test_pieces_are_the_real_ones_in_order(spiece: Tokenizer, json_directory: pathlib.Path) -> None:
-    assert spiece.pieces.tolist() == list(range(3, 32000))
-    assert np.array_equal(load_tokenizer(json_directory).pieces, spiece.pieces)
-    assert load_tokenizer(json_directory).vocab_size == 32100
+def test_pieces_lie_between_control_tokens_and_sentinels(spiece: Tokenizer, json_directory: pathlib.Path) -> None:
+    assert spiece.pieces.tolist() == list(range(3, spiece.vocab_size - 100))
+    converted = load_tokenizer(json_directory)
+    assert np.array_equal(converted.pieces, spiece.pieces) and converted.vocab_size == spiece.vocab_size
 
 
 def test_half_a_surrogate_pair_is_replaced(spiece: Tokenizer, json_directory: pathlib.Path) -> None:
@@ -118,14 +133,14 @@ def test_bytes_need_no_file() -> None:
 
 
 def test_a_directory_prefers_sentencepiece_and_lists_what_to_copy(
-    spiece: Tokenizer, json_directory: pathlib.Path, vocabulary: pathlib.Path, tmp_path: pathlib.Path
+    spiece: Tokenizer, json_directory: pathlib.Path, file: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
     shutil.copytree(json_directory, tmp_path, dirs_exist_ok=True)
-    shutil.copy(vocabulary, tmp_path / "spiece.model")
+    shutil.copy(file, tmp_path / "spiece.model")
     tokenizer = load_tokenizer(tmp_path)
-    assert {"spiece.model", "tokenizer.json", "tokenizer_config.json"} <= {file.name for file in tokenizer.files}
+    assert {"spiece.model", "tokenizer.json", "tokenizer_config.json"} <= {one.name for one in tokenizer.files}
     assert tokenizer.fingerprint == spiece.fingerprint != load_tokenizer(json_directory).fingerprint
-    assert len(spiece.fingerprint) == 16 and spiece.files == (vocabulary,)
+    assert len(spiece.fingerprint) == 16 and spiece.files == (file,)
 
 
 def test_a_missing_vocabulary_names_the_field(tmp_path: pathlib.Path) -> None:
@@ -152,7 +167,8 @@ def test_another_models_vocabulary_is_refused(json_directory: pathlib.Path, tmp_
 
 
 def test_more_ids_than_rows_are_refused(spiece: Tokenizer) -> None:
-    check_vocabulary(spiece, 32128)
-    check_vocabulary(spiece, 32100)
-    with pytest.raises(UserError, match=r"wrong vocabulary: it has 32100 ids but the backbone embeds 32099"):
-        check_vocabulary(spiece, 32099)
+    size = spiece.vocab_size
+    check_vocabulary(spiece, size + 28)
+    check_vocabulary(spiece, size)
+    with pytest.raises(UserError, match=rf"wrong vocabulary: it has {size} ids but the backbone embeds {size - 1}"):
+        check_vocabulary(spiece, size - 1)

@@ -1,4 +1,4 @@
-"""Whole runs on real rows: a fleet of eight on SST-2, and what a run leaves in its workdir."""
+"""Whole runs: a fleet of eight on rows in SST-2's format, and what a run leaves in its workdir."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ SEEDS, PRESETS = (0, 1, 2, 3), ("both", "plain")
 MEMBERS = [f"{preset}-seed{seed}" for preset in PRESETS for seed in SEEDS]
 
 
-def sst2(shared: pathlib.Path, cache: pathlib.Path, seeds: tuple[int, ...], presets: tuple[str, ...]) -> Any:
+def sst2(invented: pathlib.Path, cache: pathlib.Path, seeds: tuple[int, ...], presets: tuple[str, ...]) -> Any:
     config = settings.defaults()
     config.backbone.name = "random"
-    config.data.update(dir=str(shared / "data"), cache_dir=str(cache), max_input_length=128, buckets=(128,))
+    config.data.update(dir=str(invented), cache_dir=str(cache), max_input_length=128, buckets=(128,))
     config.task.update(name="glue/sst2", template="tone", eval_limit=32)
     config.prompt.length = 4
     config.train.update(steps=4, batch_size=8, eval_batch_size=16, eval_every=2, log_every=1, save_every=0)
@@ -39,9 +39,9 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 
 
 @pytest.fixture(scope="module")
-def together(shared: pathlib.Path, cache: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+def together(invented: pathlib.Path, cache: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     workdir = tmp_path_factory.mktemp("runs") / "eight"
-    jobs.run(sst2(shared, cache, SEEDS, PRESETS), str(workdir))
+    jobs.run(sst2(invented, cache, SEEDS, PRESETS), str(workdir))
     return workdir
 
 
@@ -58,19 +58,19 @@ def assert_alone(together: pathlib.Path, config: ml_collections.ConfigDict, work
 
 @pytest.mark.parametrize("member", ["both-seed1", "plain-seed3"])
 def test_a_member_of_eight_trains_as_alone(
-    member: str, shared: pathlib.Path, cache: pathlib.Path, together: pathlib.Path, tmp_path: pathlib.Path
+    member: str, invented: pathlib.Path, cache: pathlib.Path, together: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
     preset, seed = member.split("-seed")
-    assert_alone(together, sst2(shared, cache, (int(seed),), (preset,)), tmp_path, member)
+    assert_alone(together, sst2(invented, cache, (int(seed),), (preset,)), tmp_path, member)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("member", MEMBERS)
 def test_every_member_of_eight_trains_as_alone(
-    member: str, shared: pathlib.Path, cache: pathlib.Path, together: pathlib.Path, tmp_path: pathlib.Path
+    member: str, invented: pathlib.Path, cache: pathlib.Path, together: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
     preset, seed = member.split("-seed")
-    assert_alone(together, sst2(shared, cache, (int(seed),), (preset,)), tmp_path, member)
+    assert_alone(together, sst2(invented, cache, (int(seed),), (preset,)), tmp_path, member)
 
 
 def test_pairs_start_alike_and_seeds_do_not(together: pathlib.Path) -> None:
