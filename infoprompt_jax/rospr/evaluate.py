@@ -307,7 +307,7 @@ class Evaluation:
 def _load(config: ml_collections.ConfigDict, mesh: Mesh) -> tuple[Backbone, Backbone]:
     """The backbone, and the retriever: the same thing where the config names no other."""
     backbone = own_backbone(config, mesh)
-    return backbone, backbone if source_keys.is_own(config) else source_keys.load_retriever(config)
+    return backbone, backbone if source_keys.is_backbone(config) else source_keys.load_retriever(config)
 
 
 def _check_settings(library: PromptLibrary, settings: ml_collections.ConfigDict) -> None:

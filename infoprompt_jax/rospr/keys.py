@@ -1,7 +1,7 @@
-"""Keys and queries of RoSPr's retrieval, which one function makes of tokens with any T5's encoder.
+"""Keys and queries of RoSPr's retrieval, encoded by one function with any T5.
 
-Both are the mean, over an instance's tokens, of the encoder's last layer (arXiv 2210.03029 and its released code, where
-it is a small T0's).
+Both are the mean of the encoder's last layer over an instance's tokens (arXiv 2210.03029 and its released code, which
+uses a small T0).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from infoprompt_jax.t5.model import PAD
 
 
 def model(backbone: Backbone) -> Model:
-    """The retriever, or the prompts' backbone, as a library knows it."""
+    """A retriever, or a backbone of prompts, as libraries record it."""
     return Model(backbone.name, backbone.fingerprint, backbone.config.d_model)
 
 
@@ -26,7 +26,7 @@ def encode_keys(retriever: Backbone, tokens_BL: ArrayLike, batch_size: int = 32)
     """Keys or queries, float32 [B, R]: the mean of the last encoder layer over the tokens that are not PAD.
 
     Raises:
-      UserError: a row holds nothing but PAD.
+      UserError: a row holds only PAD.
     """
     tokens_BL = np.asarray(tokens_BL, np.int32)
     empty = np.flatnonzero((tokens_BL == PAD).all(axis=1))
@@ -35,7 +35,9 @@ def encode_keys(retriever: Backbone, tokens_BL: ArrayLike, batch_size: int = 32)
     keys_BR = np.empty((len(tokens_BL), retriever.config.d_model), np.float32)
     for start in range(0, len(tokens_BL), batch_size):
         block = tokens_BL[start : start + batch_size]
-        rows = np.resize(block, (batch_size, block.shape[1]))  # full of repetitions, so that one program does for all
+        rows = np.resize(
+            block, (batch_size, block.shape[1])
+        )  # repeats rows to the full size, so that one program is compiled
         keys_BR[start : start + batch_size] = np.asarray(_mean(retriever.encode(rows), rows))[: len(block)]
     return keys_BR
 

@@ -1,11 +1,11 @@
-"""The Source Prompt Library of RoSPr: which source prompt has been trained on instances like these?
+"""The Source Prompt Library of RoSPr: source prompts, each with some of its training instances as keys.
 
-For every source prompt it holds some of its training instances as keys (arXiv 2210.03029; `keys` makes them). A query
-finds the most similar keys, and so the prompts that own them; `rospr` makes one prompt of these. Keys are kept as they
-are, not normalised; similarity is the inner product or the cosine, which the library records.
+A search returns the keys most similar to a query (arXiv 2210.03029; `keys` makes both), and the source prompts that own
+them; `retrieval` makes one prompt of these. Keys are stored without normalisation. Similarity is the inner product or
+the cosine, as the library records.
 
-A library is opened as memory maps (`library_files`) and searched exactly (`search`); the first search copies the keys
-onto the devices.
+A library is opened as memory maps (`library_files`) and searched exactly (`search`). The first search copies the keys
+to the devices.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ FIELD = "rospr.library"
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class PromptLibrary:
-    """An opened library; `load`, `create` and `merge` make one. Its arrays are memory maps of its library_files."""
+    """An opened library, from `load`, `create` or `merge`. Its arrays are memory maps of its files."""
 
     path: pathlib.Path
     manifest: Manifest
-    fingerprint: str  # of the manifest as it was read, and so of all files that it names
+    fingerprint: str  # of the manifest, which has the checksums of all other files
     segments: list[dict[str, np.ndarray]]
     mesh: Mesh
     field: str = FIELD
@@ -54,13 +54,13 @@ class PromptLibrary:
         Args:
           path: its directory.
           mesh: what to search on; None = all devices along `data`.
-          verify: also reads every byte, as `verify` does: about a second a GB. The default, because a damaged key would
-            change in silence which prompt is retrieved, and a search reads the keys anyway; False checks only the
-            manifest's own checksum, and sizes, types and shapes: enough to list a library or read a few prompts.
+          verify: also reads every byte, as `verify` does: about a second a GB. It is the default, because a damaged
+            key would silently change which prompt is retrieved, and a search reads the keys anyway. False checks only
+            the manifest's checksum, and sizes, types and shapes: enough to list a library or read a few prompts.
           field: the config field that errors name.
 
         Raises:
-          UserError: nothing is there, or not a whole, undamaged library.
+          UserError: the library does not exist, is incomplete or is damaged.
         """
         path = pathlib.Path(path).expanduser()
         manifest, digest = library_files.read_manifest(path, field)
@@ -84,14 +84,14 @@ class PromptLibrary:
         """Writes a new library, whole or not at all.
 
         Args:
-          path: where nothing is yet.
-          retriever: `keys.model(...)` of what has encoded the keys.
-          backbone: `keys.model(...)` of what the prompts have been trained on.
-          sources: the first decides how long all prompts of the library are.
+          path: of the new library; it must not exist.
+          retriever: `keys.model(...)` of the model that encoded the keys.
+          backbone: `keys.model(...)` of the model that the prompts were trained on.
+          sources: the first one sets the length of all prompts of the library.
           similarity: "inner_product" (the paper's) or "cosine".
 
         Raises:
-          UserError: something stands at the path, or a source does not fit (see `append`).
+          UserError: the path exists, or a source does not fit (see `append`).
         """
         path = pathlib.Path(path).expanduser()
         if similarity not in SIMILARITIES:
@@ -108,11 +108,11 @@ class PromptLibrary:
     def merge(
         cls, path: str | pathlib.Path, libraries: Sequence[PromptLibrary], mesh: Mesh | None = None
     ) -> PromptLibrary:
-        """Writes a new library of all the prompts of others, in their order.
+        """Writes a new library with all the prompts of other libraries, in their order.
 
         Raises:
-          UserError: something stands at the path, a library is damaged, or they differ in retriever, backbone, prompt
-            length or similarity, or share a prompt's name.
+          UserError: the path exists, a library is damaged, or they differ in retriever, backbone, prompt length or
+            similarity, or share a prompt's name.
         """
         path, first = pathlib.Path(path).expanduser(), libraries[0]
         _check_absent(path, first.field)
@@ -135,11 +135,11 @@ class PromptLibrary:
         return cls.load(path, mesh, verify=False, field=first.field)
 
     def append(self, retriever: Model, sources: Sequence[SourcePrompt]) -> PromptLibrary:
-        """Adds source prompts as one more segment, and gives back the longer library.
+        """Adds source prompts as one more segment; returns the longer library.
 
-        Nothing that is there is written again but the manifest, which is replaced last. Appends take turns: each holds
-        the library's lock (`locks`; there is none on Windows) while it writes. Of two that have opened the same
-        library, the later is refused, for it has not seen what the other added.
+        Only the manifest is rewritten, as the last step. Appends take turns: each holds the library's lock while it
+        writes (`files.lock`; none on Windows). If two processes have opened the same library, the later append is
+        refused, because its view of the library is out of date.
 
         Raises:
           UserError: the keys come from another retriever or have another width, a prompt is for another backbone or has
@@ -155,7 +155,7 @@ class PromptLibrary:
             )
         check_sources(self.path, self.manifest, sources, self.field)
         with lock(self.path, wait=True):
-            self._check_unchanged()  # again: another may just have had the lock
+            self._check_unchanged()  # again: another process may just have released the lock
             library_files.write_manifest(self.path, add_segment(self.path, self.manifest, sources))
         return self.load(self.path, self.mesh, verify=False, field=self.field)
 
@@ -164,20 +164,20 @@ class PromptLibrary:
             raise refusal(self.path, self.field, "has been changed since it was opened: open it again")
 
     def verify(self) -> None:
-        """Reads all: UserError unless every file is what was written, and finite, and every key has its prompt."""
+        """Reads all files. Raises UserError unless each is as written and finite, and every key has its prompt."""
         library_files.check_contents(self.path, self.manifest, self.segments, self.field)
 
     def __len__(self) -> int:
-        """How many source prompts there are."""
+        """The number of source prompts."""
         return len(self.manifest.entries)
 
     @property
     def entries(self) -> tuple[Entry, ...]:
-        """What is known of each source prompt, by its number."""
+        """The facts on each source prompt, by its number."""
         return self.manifest.entries
 
     def listing(self) -> list[dict[str, Any]]:
-        """One row a source prompt: its number, how many keys it has, and its entry."""
+        """One dict for each source prompt: its number (`owner`), its number of keys, and its entry."""
         counts = np.bincount(self.owners_K, minlength=len(self))
         return [
             {"owner": owner, "keys": int(counts[owner]), **dataclasses.asdict(entry)}
@@ -193,12 +193,12 @@ class PromptLibrary:
 
     @property
     def keys_KR(self) -> np.ndarray:  # noqa: N802
-        """All keys, float32 [K, R]: a memory map where there is one segment, otherwise a copy."""
+        """All keys, float32 [K, R]: a memory map of a single segment, otherwise a copy."""
         return self._joined("keys")
 
     @property
     def prompts_MPD(self) -> np.ndarray:  # noqa: N802
-        """All prompts, float32 [M, P, D]: a memory map where there is one segment, otherwise a copy."""
+        """All prompts, float32 [M, P, D]: a memory map of a single segment, otherwise a copy."""
         return self._joined("prompts")
 
     def _joined(self, name: str) -> np.ndarray:
@@ -206,13 +206,13 @@ class PromptLibrary:
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def prompts(self, owners: ArrayLike) -> np.ndarray:
-        """The values [..., P, D] of some prompts, as one batch of mixed prompts takes them; only these are read."""
+        """The values [..., P, D] of the prompts with numbers `owners` [...]; only these are read."""
         owners = np.asarray(owners)
         values = _take([segment["prompts"] for segment in self.segments], owners.ravel())
         return values.reshape(*owners.shape, *values.shape[1:])
 
     def text(self, key: int) -> str:
-        """The instance that a key was made of; empty where it was not given."""
+        """The text of a key's instance; empty if the library has no texts."""
         for segment in self.segments:
             offsets = segment["text_offsets"]
             if key < len(offsets) - 1:
@@ -221,13 +221,13 @@ class PromptLibrary:
         raise IndexError(f"the library has no key {key + len(self.owners_K)}")
 
     def search(self, queries_QR: ArrayLike, top: int = 10, approximate: bool = False) -> Hits:
-        """The `top` most similar keys of each query, best first; of equal scores the lower key number comes first.
+        """The `top` most similar keys of each query, best first; equal scores are ordered by key number.
 
         Args:
           queries_QR: from `keys.encode_keys`, with the library's retriever.
           top: N.
-          approximate: `jax.lax.approx_max_k` within each block of keys, made for TPUs; on a CPU it finds the same as
-            the exact search, and no faster. The measured recall is in `bench/search.py`.
+          approximate: uses `jax.lax.approx_max_k` within each block of keys, which is made for TPUs. On a CPU it equals
+            the exact search and is no faster. `bench/search.py` measures its recall.
 
         Raises:
           UserError: the queries have another width or are not finite, or `top` exceeds the number of keys.
@@ -248,7 +248,7 @@ class PromptLibrary:
         approximate: bool = False,
         exclude: Sequence[int] = (),
     ) -> Choice:
-        """One prompt for a task, of votes by the queries' hits: `retrieval.retrieve`, which has the arguments.
+        """One prompt for a task, by the votes of its queries: see `retrieval.retrieve` for the arguments.
 
         Raises:
           UserError: as `search`, or `interpolate` is less than 1.
@@ -275,10 +275,10 @@ class PromptLibrary:
 
 
 def _take(parts: Sequence[np.ndarray], rows: np.ndarray) -> np.ndarray:
-    """A copy of some rows of arrays that lie end to end."""
+    """A copy of some rows of the concatenation of arrays."""
     starts = np.cumsum([0, *map(len, parts)])
     if rows.size and not (rows.min() >= 0 and rows.max() < starts[-1]):
-        raise IndexError(f"{rows.min()} to {rows.max()} were asked for, of rows numbered from 0 to {starts[-1] - 1}")
+        raise IndexError(f"rows {rows.min()} to {rows.max()} were requested, but there are {starts[-1]} rows")
     part_of = np.searchsorted(starts, rows, side="right") - 1
     taken = np.empty((len(rows), *parts[0].shape[1:]), parts[0].dtype)
     for part in np.unique(part_of):
@@ -293,7 +293,7 @@ def _check_absent(path: pathlib.Path, field: str) -> None:
 
 
 def _check_same(first: PromptLibrary, other: PromptLibrary) -> None:
-    """Refuses to mix what cannot be compared."""
+    """Raises UserError unless the keys and prompts of two libraries can be mixed."""
     pairs = [
         ("retriever", first.manifest.retriever, other.manifest.retriever),
         ("backbone", first.manifest.backbone, other.manifest.backbone),

@@ -1,10 +1,10 @@
 """The files of a Source Prompt Library.
 
-A directory holds `manifest.json` and segments, one for each time that prompts were added. A segment is a safetensors
-file with `keys` [K, R], `owners` [K] (numbered within the segment), `prompts` [M, P, D] and the instances' texts, UTF-8
-end to end with their offsets. A segment is never changed; the manifest names the segments with their sizes and SHA-256
-sums, describes every prompt, and holds a checksum of its own. It is replaced last: a segment that it does not name does
-not exist, so that what is interrupted leaves the library as it was.
+A directory holds `manifest.json` and one segment for each time that prompts were added. A segment is a safetensors file
+with `keys` [K, R], `owners` [K] (numbered within the segment), `prompts` [M, P, D] and the instances' texts, joined as
+UTF-8, with their offsets. A segment never changes. The manifest lists the segments with their sizes and SHA-256 sums,
+describes every prompt, and holds a checksum of itself. It is replaced last, and segments that it does not list are
+ignored: an interrupted write leaves the library as it was.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ NUMPY_DTYPES = {"F32": "<f4", "I32": "<i4", "U8": "u1", "I64": "<i8"}
 
 @dataclasses.dataclass(frozen=True)
 class Model:
-    """A T5 as libraries know it; the fingerprint of its weights counts, the name is for people."""
+    """A T5 as libraries record it; two are equal if the fingerprints of their weights and their widths are."""
 
     name: str = dataclasses.field(compare=False)
     fingerprint: str
@@ -42,7 +42,7 @@ class Model:
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """What is known of a source prompt. Names are unique in a library; all else may be left empty."""
+    """The facts on a source prompt. Names are unique in a library; all else may be empty."""
 
     name: str
     dataset: str = ""
@@ -64,10 +64,10 @@ class Segment:
 
 @dataclasses.dataclass(frozen=True)
 class Manifest:
-    """All of a library but its arrays. Entries are in the order of the segments' prompts."""
+    """Everything in a library except its arrays. Entries are in the order of the segments' prompts."""
 
     retriever: Model
-    backbone: Model  # that the prompts are for
+    backbone: Model  # of the prompts
     prompt_length: int
     similarity: str
     segments: tuple[Segment, ...] = ()
@@ -81,7 +81,7 @@ def refusal(path: pathlib.Path, field: str, why: str) -> UserError:
 def write_segment(
     directory: pathlib.Path, number: int, tensors: dict[str, np.ndarray], texts: Sequence[str] = ()
 ) -> Segment:
-    """Writes keys, owners, prompts and one text a key as segment `number`; on disk when it returns."""
+    """Writes keys, owners, prompts and one text for each key as segment `number`, and waits until it is on disk."""
     from safetensors.numpy import save_file
 
     encoded = [text.encode("utf-8", "surrogatepass") for text in texts]
@@ -115,7 +115,7 @@ def checksum(content: dict[str, Any]) -> str:
 
 
 def read_manifest(directory: pathlib.Path, field: str) -> tuple[Manifest, str]:
-    """The manifest, and its file's SHA-256 sum, if it is what was once written; UserError otherwise."""
+    """The manifest and its file's SHA-256 sum. Raises UserError unless the file is as it was written."""
     if not directory.exists():
         raise refusal(directory, field, "does not exist")
     try:
@@ -145,7 +145,7 @@ def _manifest(library: dict[str, Any]) -> Manifest:
 
 
 def open_segments(directory: pathlib.Path, manifest: Manifest, field: str) -> list[dict[str, np.ndarray]]:
-    """Memory maps of each segment's tensors, once sizes, types and shapes are what the manifest says."""
+    """Memory maps of each segment's tensors. Raises UserError unless sizes, types and shapes match the manifest."""
     return [_open_segment(directory, manifest, segment, field) for segment in manifest.segments]
 
 
@@ -166,13 +166,13 @@ def _open_segment(directory: pathlib.Path, manifest: Manifest, segment: Segment,
         "text_offsets": (segment.keys + 1,),
     }
     if any(tensors[name].shape != shape for name, shape in shapes.items()):
-        found = ", ".join(f"{name} {list(tensors[name].shape)}" for name in shapes)
-        raise refusal(directory, field, f"holds other shapes in {segment.file} than its manifest says: {found}")
+        read = ", ".join(f"{name} {list(tensors[name].shape)}" for name in shapes)
+        raise refusal(directory, field, f"holds other shapes in {segment.file} than its manifest says: {read}")
     return tensors
 
 
 def map_tensors(path: pathlib.Path) -> dict[str, np.ndarray]:
-    """A safetensors file's arrays as memory maps; the library of that name only reads copies.
+    """A safetensors file's arrays as memory maps; the package safetensors only reads copies.
 
     Raises:
       ValueError, KeyError, TypeError, OSError: the file is not what `write_segment` writes.
@@ -192,7 +192,7 @@ def map_tensors(path: pathlib.Path) -> dict[str, np.ndarray]:
 def check_contents(
     directory: pathlib.Path, manifest: Manifest, segments: Iterable[dict[str, np.ndarray]], field: str
 ) -> None:
-    """Reads everything: each segment's bytes are those that were written, and make sense."""
+    """Reads every segment. Raises UserError unless checksums match and values are finite, with an owner each."""
     for segment, tensors in zip(manifest.segments, segments, strict=True):
         if sha256(directory / segment.file) != segment.sha256:
             raise refusal(directory, field, f"holds a damaged {segment.file}: its SHA-256 sum differs")

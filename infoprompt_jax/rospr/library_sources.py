@@ -1,4 +1,4 @@
-"""What may go into a Source Prompt Library, and how it is added: as one more segment (see `library_files`)."""
+"""Source prompts on their way into a library: the checks, and the segment that holds them (see `library_files`)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from infoprompt_jax.rospr.library_files import Entry, Manifest, refusal, write_s
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class SourcePrompt:
-    """What goes into a library: a prompt, keys [n, R] of n of its training instances, and their texts (or none)."""
+    """A prompt for a library, keys [n, R] of n of its training instances, and their texts (or none)."""
 
     entry: Entry
     prompt: Prompt
@@ -23,7 +23,7 @@ class SourcePrompt:
 
 
 def add_segment(directory: pathlib.Path, manifest: Manifest, sources: Sequence[SourcePrompt]) -> Manifest:
-    """Writes the sources as one more segment; the manifest that names it."""
+    """Writes the sources as one more segment; returns the manifest that lists it."""
     owners = np.repeat(np.arange(len(sources)), [len(source.keys_NR) for source in sources])
     tensors = {
         "keys": np.concatenate([source.keys_NR for source in sources]),
@@ -37,7 +37,7 @@ def add_segment(directory: pathlib.Path, manifest: Manifest, sources: Sequence[S
 
 
 def check_sources(path: pathlib.Path, manifest: Manifest, sources: Sequence[SourcePrompt], field: str) -> None:
-    """Refuses, as a UserError, what does not belong with what the library's manifest says."""
+    """Raises UserError unless all sources fit the library's manifest."""
     if not sources:
         raise refusal(path, field, "was given 0 source prompts to hold: at least one was expected")
     check_names(path, [entry.name for entry in manifest.entries] + [s.entry.name for s in sources], field)
@@ -49,10 +49,10 @@ def check_sources(path: pathlib.Path, manifest: Manifest, sources: Sequence[Sour
 
 
 def _misfit(manifest: Manifest, source: SourcePrompt) -> str:
-    """What keeps a source out of a library, in words; "" if nothing does."""
+    """Why a source does not fit a library; "" if it does."""
     width, count = manifest.retriever.width, len(source.keys_NR)
     if source.prompt.kind != "static":
-        return "it is instance-conditioned, and no one matrix"
+        return "it is instance-conditioned, but a library holds one matrix for each prompt"
     if len(source.prompt.value_PD) != manifest.prompt_length:
         return f"its length is {len(source.prompt.value_PD)}, the library's prompts have {manifest.prompt_length}"
     if source.keys_NR.ndim != 2 or not count or source.keys_NR.shape[1] != width:
@@ -68,4 +68,4 @@ def _misfit(manifest: Manifest, source: SourcePrompt) -> str:
 def check_names(path: pathlib.Path, names: Sequence[str], field: str) -> None:
     twice = [name for name in names if names.count(name) > 1]
     if twice:
-        raise refusal(path, field, f"would hold two source prompts named {twice[0]!r}: give each a name of its own")
+        raise refusal(path, field, f"would hold two source prompts named {twice[0]!r}: give them different names")

@@ -1,7 +1,7 @@
-"""The map of a Source Prompt Library: source prompts whose instances look alike to the retriever stand close together.
+"""The map of a Source Prompt Library: source prompts with similar instances are close together.
 
-Each prompt is the mean of its keys, projected on the two directions in which these means differ most (PCA). What kind a
-prompt is shows in colour and shape both.
+Each prompt is the mean of its keys, projected on the two directions in which these means vary most (PCA). Colour and
+shape show the prompt's kind.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from infoprompt_jax.reports.figures import COLOURS
 from infoprompt_jax.reports.pages import bullets, join, tag
 from infoprompt_jax.rospr.library import PromptLibrary
 
-SHAPES = (  # around (0, 0), of about one area; as many as have no divisor in common with the colours
+SHAPES = (  # around (0, 0), of about equal area; their number and that of the colours have no common divisor
     "M-5.5 0a5.5 5.5 0 1 0 11 0a5.5 5.5 0 1 0-11 0Z",
     "M-5-5H5V5H-5Z",
     "M0-7L7 0L0 7L-7 0Z",
@@ -26,13 +26,13 @@ SHAPES = (  # around (0, 0), of about one area; as many as have no divisor in co
 )
 WIDTH, HEIGHT, MARGIN = 640, 440, 22
 UNKNOWN = "not known"
-NOISE = 1e-9  # of the keys' size: what differs less is equal
+NOISE = 1e-9  # of the keys' norm: smaller differences count as 0
 
 
 def project(keys_KR: np.ndarray, owners_K: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Places [M, 2] of the owners' mean keys, and the share of these means' variance that each axis shows [2].
 
-    An axis points where its direction's largest component is positive, so that the same keys make the same map.
+    The sign of an axis is such that its largest component is positive, so that the same keys make the same map.
     """
     means_MR = np.stack([keys_KR[owners_K == m].mean(axis=0, dtype=np.float64) for m in range(owners_K.max() + 1)])
     left, sizes, right = np.linalg.svd(means_MR - means_MR.mean(axis=0), full_matrices=False)
@@ -44,27 +44,27 @@ def project(keys_KR: np.ndarray, owners_K: np.ndarray) -> tuple[np.ndarray, np.n
 
 
 def maps(library: PromptLibrary) -> list[Markup]:
-    """The same map twice: by family of tasks and by answer format. A point leads to the element `source-<number>`."""
+    """The same map twice: by task family and by answer format. A point links to the element `source-<number>`."""
     keys_KR = library.keys_KR
-    if library.manifest.similarity == "cosine":  # then lengths do not count
+    if library.manifest.similarity == "cosine":  # which ignores lengths
         keys_KR = keys_KR / np.maximum(np.linalg.norm(keys_KR, axis=1, keepdims=True), np.finfo(np.float32).tiny)
     places_M2, shares = project(keys_KR, library.owners_K)
     points, entries = pixels(places_M2), library.entries
     texts = [describe(library, owner) for owner in range(len(library))]
     shown = (
-        figure("Colour and shape: family of tasks", [entry.family for entry in entries], points, texts),
+        figure("Colour and shape: task family", [entry.family for entry in entries], points, texts),
         figure("Colour and shape: answer format", [entry.answer_format for entry in entries], points, texts),
     )
     note = (
-        "A point is a source prompt, at the mean of its keys. The two directions of the largest variance are shown: "
-        f"{shares[0]:.0%} of it lies along x, {shares[1]:.0%} along y, on one scale. Point at one to see what it is; "
-        "click it to find it in the list."
+        "A point is a source prompt, at the mean of its keys. The axes are the two directions of the largest variance, "
+        f"on one scale: {shares[0]:.0%} of the variance lies along x, {shares[1]:.0%} along y. Hover over a point for "
+        "its facts; click it to go to the list."
     )
     return [tag("p", note), tag("div", *shown, class_="side")]
 
 
 def describe(library: PromptLibrary, owner: int) -> str:
-    """A source prompt in lines: name, data set, template, kinds, metrics."""
+    """The facts on a source prompt, one a line: name, data set, template, kinds, metrics."""
     entry = library.entries[owner]
     facts = {
         "data set": entry.dataset,
@@ -77,7 +77,7 @@ def describe(library: PromptLibrary, owner: int) -> str:
 
 
 def pixels(places_M2: np.ndarray) -> np.ndarray:
-    """In the picture, in its middle; a distance is as long along x as along y."""
+    """Places in the picture, centred, with one scale for x and y."""
     low, high = places_M2.min(axis=0), places_M2.max(axis=0)
     box = np.array([WIDTH, HEIGHT], float)
     scale = ((box - 2 * MARGIN) / np.maximum(high - low, np.finfo(np.float32).tiny)).min()

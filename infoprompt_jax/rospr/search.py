@@ -1,8 +1,8 @@
 """Exact search for the most similar of many keys: a matrix product and a top-k, block by block and device by device.
 
-The keys are spread over the mesh's data axis. Each device takes its share in blocks, so that the scores of all queries
-with all keys never exist at once, and keeps the best it has seen; the devices' best are then compared. Equal scores are
-told apart by the key's number, the lower first, whatever the blocks and devices.
+The keys are split over the mesh's data axis. Each device goes through its share in blocks and keeps the best scores so
+far, so that the scores of all queries with all keys never exist at once. The devices' best are then merged. Equal
+scores are ordered by key number, the lower first, independent of blocks and devices.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ QUERY_BLOCK, KEY_BLOCK = 256, 16384  # scores that exist at once on a device
 
 
 def comparable(rows: np.ndarray, similarity: str) -> np.ndarray:
-    """Rows [..., R] whose inner product is the similarity, `inner_product` or `cosine`; zeros stay zeros."""
+    """Rows [..., R] whose inner product is the similarity, `inner_product` or `cosine`; zero vectors stay zero."""
     if similarity == "inner_product":
         return rows
     norms = np.linalg.norm(rows.astype(np.float64), axis=-1, keepdims=True)
@@ -32,12 +32,12 @@ class Index:
     """Keys [K, R] on the devices of a mesh; similarity is the inner product."""
 
     def __init__(self, take: Callable[[np.ndarray], np.ndarray], count: int, width: int, mesh: Mesh) -> None:
-        """`take` gives the float32 keys of some numbers below `count`, K; each device's share is read once."""
+        """`take` returns the float32 keys with some numbers below `count` (K); each device's share is read once."""
         shards = mesh.shape["data"]
         share = -(-count // shards)
         blocks = -(-share // KEY_BLOCK)
         self.count, self.mesh = count, mesh
-        self.block = -(-share // blocks)  # equal blocks, so that little is filled up
+        self.block = -(-share // blocks)  # equal blocks, so that little padding is needed
         rows = shards * blocks * self.block
 
         def padded(index: Any) -> np.ndarray:
@@ -54,16 +54,16 @@ class Index:
 
         `approximate` uses `jax.lax.approx_max_k` within each block.
         """
-        found = [
+        parts = [
             jax.device_get(_search(self.keys_KR, rows, self.count, self.mesh, self.block, top, approximate))
             for rows in _query_blocks(queries_QR)
         ]
-        scores_QN, numbers_QN = (np.concatenate(part)[: len(queries_QR)] for part in zip(*found, strict=True))
+        scores_QN, numbers_QN = (np.concatenate(part)[: len(queries_QR)] for part in zip(*parts, strict=True))
         return scores_QN, numbers_QN
 
 
 def _query_blocks(queries_QR: np.ndarray) -> Iterator[np.ndarray]:
-    """Blocks of one size; zeros fill up the last of several."""
+    """Blocks of one size; the last of several is padded with zeros."""
     size = min(len(queries_QR), QUERY_BLOCK)
     for start in range(0, len(queries_QR), size):
         block = queries_QR[start : start + size]
@@ -74,7 +74,7 @@ def _query_blocks(queries_QR: np.ndarray) -> Iterator[np.ndarray]:
 def _search(
     keys_KR: jax.Array, queries_QR: jax.Array, count: int, mesh: Mesh, block: int, top: int, approximate: bool
 ) -> tuple[jax.Array, jax.Array]:
-    """Scores and numbers [Q, top] of the first `count` keys; the others only fill up."""
+    """Scores and numbers [Q, top] of the first `count` keys; the others are padding."""
 
     def share(keys_KR: jax.Array, queries_QR: jax.Array, count: jax.Array) -> tuple[jax.Array, jax.Array]:
         first = jax.lax.axis_index("data") * len(keys_KR)
@@ -85,7 +85,7 @@ def _search(
             numbers_K = first + start + jnp.arange(block)
             scores_QK = jnp.where((numbers_K < count)[None], scores_QK, -jnp.inf)
             nearest = jax.lax.approx_max_k if approximate else jax.lax.top_k
-            scores_QN, places_QN = nearest(scores_QK, min(top, block))  # first, as merging copies whole rows
+            scores_QN, places_QN = nearest(scores_QK, min(top, block))  # before merging, which copies whole rows
             numbers_QN = numbers_K[places_QN]
             return _best(jnp.append(best[0], scores_QN, axis=1), jnp.append(best[1], numbers_QN, axis=1), top), None
 
@@ -99,6 +99,6 @@ def _search(
 
 
 def _best(scores_QK: jax.Array, numbers_QK: jax.Array, top: int) -> tuple[jax.Array, jax.Array]:
-    """The `top` best; of equal scores those that come first in K, which are those with the lower numbers."""
+    """The `top` best; equal scores in the order of K, which is the order of key numbers."""
     best_QN, places_QN = jax.lax.top_k(scores_QK, top)
     return best_QN, jnp.take_along_axis(numbers_QK, places_QN, axis=1)

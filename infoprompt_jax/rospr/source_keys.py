@@ -1,6 +1,6 @@
-"""The keys of source prompts: some of the instances that each is trained on, as the retriever encodes them (RoSPr).
+"""The keys of source prompts: a sample of each one's training instances, encoded by the retriever (RoSPr).
 
-An instance is a row under the hard prompt. Which ones are taken follows from the seed.
+An instance is a row rendered with the template. The sample follows from the seed.
 """
 
 from __future__ import annotations
@@ -31,11 +31,10 @@ log = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class SourceKeys:
-    """By the source's name: the keys [n, R] of its instances, made by `retriever`, the instances' texts, and `choices`.
+    """By the source task's name: the keys [n, R] of its instances, made by `retriever`, their texts, and `choices`.
 
-    The latter are the answer choices of the rows that it is trained on, as `task_kinds.same_choices` has them.
-
-    Of a source that has none, because a row of it cannot be rendered, the reason is in `refused`.
+    `choices` are the answer choices of the rows that it is trained on, from `families.same_choices`. A source task with
+    a row that cannot be rendered has no keys; `refused` has the reason.
     """
 
     retriever: Model
@@ -46,14 +45,15 @@ class SourceKeys:
 
 
 def encode_instances(config: ml_collections.ConfigDict, sources: Sequence[Source], retriever: Backbone) -> SourceKeys:
-    """Encodes `rospr.instances` training instances of each source (all, where there are fewer).
+    """Encodes `rospr.instances` training instances of each source task (all of them, where there are fewer).
 
-    Each source's rows are in memory only for as long as its own turn.
+    Only one source task's rows are in memory at a time.
 
     Raises:
-      UserError: the rows of a source asked for by its own name cannot be read, those that it is evaluated on included.
+      UserError: the rows of a source task that was requested by its own name cannot be read, those that it is evaluated
+        on included.
     """
-    found = SourceKeys(keys.model(retriever), {}, {}, {}, {})
+    encoded = SourceKeys(keys.model(retriever), {}, {}, {}, {})
     seed = data_seed(config, (*config.fleet.seeds, config.seed)[0])
     buckets = complete(config.data.buckets, config.data.max_input_length)
     log.info("Encoding %d instances of each of %d source prompts.", config.rospr.instances, len(sources))
@@ -63,54 +63,54 @@ def encode_instances(config: ml_collections.ConfigDict, sources: Sequence[Source
         except UserError as error:
             if source.asked:
                 raise
-            found.refused[source.name] = str(error)
+            encoded.refused[source.name] = str(error)
             continue
         numbers = draw(rows, config.rospr.instances, config.task.shots, seed)
-        found.keys_NR[source.name] = encode(retriever, rows, numbers, buckets)
-        found.choices[source.name] = same_choices(source.choices, rows, retriever.tokenizer)
-        found.texts[source.name] = [text(retriever, rows, number) for number in numbers]
-    return found
+        encoded.keys_NR[source.name] = encode(retriever, rows, numbers, buckets)
+        encoded.choices[source.name] = same_choices(source.choices, rows, retriever.tokenizer)
+        encoded.texts[source.name] = [text(retriever, rows, number) for number in numbers]
+    return encoded
 
 
 def tokenize(config: ml_collections.ConfigDict, source: Source, retriever: Backbone) -> Rows:
-    """What the source is trained on; also reads what it is evaluated on, so that a bad row is found before training."""
-    own = config.copy_and_resolve_references()
-    own.job = "train"
-    own.task.update(name=source.task, template=source.template)
-    (task,) = find_tasks(own)
+    """The rows that the source task is trained on; also reads those it is evaluated on, to detect bad rows early."""
+    member = config.copy_and_resolve_references()
+    member.job = "train"
+    member.task.update(name=source.task, template=source.template)
+    (task,) = find_tasks(member)
     tokenized = TokenizedSplits(config, retriever)
     for split in filter(None, (config.task.eval_split, config.task.test_split)):
         tokenized(task, split)
     return tokenized.training(task)
 
 
-def is_own(config: ml_collections.ConfigDict) -> bool:
-    """Whether the retriever is the backbone itself."""
+def is_backbone(config: ml_collections.ConfigDict) -> bool:
+    """Whether the retriever is the backbone."""
     return config.rospr.retriever in ("", config.backbone.name)
 
 
 def load_retriever(config: ml_collections.ConfigDict) -> Backbone:
-    """`rospr.retriever`, or the backbone itself; of another model, `backbone`'s revision and vocabulary are not."""
-    settings, own = config.backbone, is_own(config)
+    """The model `rospr.retriever`, or the backbone; `backbone.revision` and the vocabulary are the backbone's only."""
+    settings, same = config.backbone, is_backbone(config)
     return load_backbone(
         config.rospr.retriever or settings.name,
         dtype=settings.dtype,
         mesh=partition.make_mesh(config.mesh.data, config.mesh.model),
-        revision=settings.revision if own else "",
-        tokenizer=settings.tokenizer or None if own else None,
-        takes_eos=settings.takes_eos if own else "auto",
+        revision=settings.revision if same else "",
+        tokenizer=settings.tokenizer or None if same else None,
+        takes_eos=settings.takes_eos if same else "auto",
         unroll=settings.unroll,
     )
 
 
 def draw(rows: Rows, count: int, shots: int, seed: int) -> np.ndarray:
-    """Sorted numbers of `count` of the rows that a member with this seed trains on (all where there are fewer)."""
+    """Sorted numbers of `count` random rows that a member with this seed trains on (all of them, if fewer)."""
     trained_on = subset(len(rows), shots, seed, rows.labels) if shots else np.arange(len(rows))
     return np.sort(np.random.default_rng(seed).permutation(trained_on)[:count])
 
 
 def encode(retriever: Backbone, rows: Rows, numbers: np.ndarray, buckets: Sequence[int]) -> np.ndarray:
-    """Keys [n, R] of these rows, in their order; padded to few lengths, so that few programs are compiled."""
+    """Keys [n, R] of these rows, in their order. Inputs are padded to a few lengths, so that few programs compile."""
     lengths = bucket_lengths(rows.input_lengths[numbers], buckets)
     keys_NR = np.empty((len(numbers), retriever.config.d_model), np.float32)
     for length in np.unique(lengths):
@@ -120,6 +120,6 @@ def encode(retriever: Backbone, rows: Rows, numbers: np.ndarray, buckets: Sequen
 
 
 def text(retriever: Backbone, rows: Rows, number: int) -> str:
-    """The input as the retriever reads it: hard prompt and row, cut at `data.max_input_length`."""
+    """The input as the retriever reads it: the row rendered with its template, cut at `data.max_input_length`."""
     tokens = rows.inputs(np.array([number]), int(rows.input_lengths[number]))[0]
     return retriever.tokenizer.decode(tokens)

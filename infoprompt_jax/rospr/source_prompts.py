@@ -30,7 +30,7 @@ from infoprompt_jax.rospr import page, source_plan
 from infoprompt_jax.rospr.library import SIMILARITIES, PromptLibrary
 from infoprompt_jax.rospr.library_files import Entry, Model
 from infoprompt_jax.rospr.library_sources import SourcePrompt
-from infoprompt_jax.rospr.source_keys import SourceKeys, encode_instances, is_own, load_retriever
+from infoprompt_jax.rospr.source_keys import SourceKeys, encode_instances, is_backbone, load_retriever
 from infoprompt_jax.rospr.source_plan import Source
 from infoprompt_jax.t5.backbone import Backbone
 from infoprompt_jax.training.experiment import own_backbone
@@ -116,7 +116,7 @@ def check(config: ml_collections.ConfigDict) -> None:
 
 def encode_and_load(config: ml_collections.ConfigDict, sources: Sequence[Source]) -> tuple[SourceKeys, Backbone]:
     """The keys of the sources' instances, and the backbone for all groups, loaded when another retriever is gone."""
-    if is_own(config):
+    if is_backbone(config):
         model = own_backbone(config)
         return encode_instances(config, sources, model), model
     return encode_instances(config, sources, load_retriever(config)), own_backbone(config)

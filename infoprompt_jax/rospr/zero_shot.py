@@ -197,7 +197,7 @@ class ZeroShot:
         return {method: answers[mixture] for method, mixture in mixtures.items()}
 
     def predictions_by_row(self, owners_B: np.ndarray, evaluated: Instances, table_MB: np.ndarray | None) -> np.ndarray:
-        """The answers [B] of rows that each have a source prompt of their own."""
+        """The answers [B] of rows with a source prompt for each row."""
         if table_MB is not None:
             return table_MB[owners_B, np.arange(len(owners_B))]
         prompts = Prompted(self.backbone, lambda places: [self.library.prompts(owners_B[places])])
