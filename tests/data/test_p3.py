@@ -106,11 +106,13 @@ def test_selection_from_the_real_files(shared: pathlib.Path, datasets: dict[str,
         assert (one.task.name, one.split) == (datasets[one.dataset].task, datasets[one.dataset].split)
 
 
-def test_selection_without_the_real_templates(shared: pathlib.Path) -> None:
-    why = reasons("rotten_tomatoes", configure(shared / "data"))  # the package's own have other names
+def test_selection_without_the_real_templates(tmp_path: pathlib.Path) -> None:
+    write_rows(tmp_path, "rotten_tomatoes", "train", ROWS)
+    write_rows(tmp_path, "sciq", "validation", ROWS)
+    why = reasons("rotten_tomatoes", configure(tmp_path))  # the package's own have other names
     assert set(why.values()) == {"There is no template of this name."}
     other = dataclasses.replace(SOURCES["sciq"], split="validation")
-    skipped = available([other], configure(shared / "data")).skipped
+    skipped = available([other], configure(tmp_path)).skipped
     assert len(skipped) == 5 and all("no templates for sciq" in one.reason for one in skipped)
 
 

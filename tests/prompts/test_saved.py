@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tiny_t5
+import tiny_t5x
 from flax import serialization
 from safetensors.numpy import load_file, save_file
 from tiny_t5 import logits
@@ -158,12 +159,13 @@ def t5x_prompt(tmp_path: pathlib.Path) -> pathlib.Path:
     return step
 
 
-def test_t5x_prompts(t5x_prompt: pathlib.Path, shared: pathlib.Path) -> None:
+def test_t5x_prompts(t5x_prompt: pathlib.Path, tmp_path: pathlib.Path) -> None:
     for path in (t5x_prompt.parent, t5x_prompt, t5x_prompt / "target.encoder.prompt.prompt.prompt"):
         np.testing.assert_array_equal(load_prompt(path).value_PD, VALUE)
     assert load_prompt(t5x_prompt).metadata["parameter"] == "encoder.prompt.prompt.prompt"
+    tiny_t5x.write(tmp_path / "promptless")
     with pytest.raises(UserError, match="holds none"):
-        load_prompt(shared / "fixtures" / "t5x" / "prompt_tuning_t5_1_1_tiny")
+        load_prompt(tmp_path / "promptless")
 
 
 @pytest.mark.parametrize("relative", [True, False])

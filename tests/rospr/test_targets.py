@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tiny
+import tiny_sources
 
 from infoprompt_jax import jobs
 from infoprompt_jax.command_line import read_config
@@ -36,11 +37,15 @@ def reasons(skipped: list[Skipped]) -> dict[str, str]:
     return {one.name: one.reason for one in skipped}
 
 
-def test_targets_are_what_is_there(shared: pathlib.Path, tmp_path: pathlib.Path) -> None:
+def test_targets_are_what_is_there(tmp_path: pathlib.Path) -> None:
     write_rte(tmp_path)
+    template = "{{ premise }} {{ hypothesis }} ||| {{ answer_choices[label] }}", "yes ||| no"
+    for dataset in {dataset.task: dataset for dataset in p3.held_out()}.values():
+        made = dict.fromkeys(dataset.templates, template)
+        tiny_sources.write_templates(tmp_path / "templates", dataset.task, made)
     config = defaults()
     config.job, config.data.dir, config.task.name = "rospr_eval", str(tmp_path), "p3,bigbench,super_glue/rte"
-    config.task.templates_dir = str(shared / "data" / "promptsource")
+    config.task.templates_dir = str(tmp_path / "templates")
     targets, skipped = rospr_targets.find(config)
     names = [target.name for target in targets]
     assert len([name for name in names if name.startswith("super_glue_rte:")]) == 10 and len(set(names)) == len(names)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tiny_t5
+import tiny_t5x
 from flax import serialization
 from tiny_t5 import assert_same, fingerprint, logits, read, torch_logits
 
@@ -21,12 +22,15 @@ from infoprompt_jax.t5.model import T5Config
 INPUTS, TARGETS = np.array([[5, 6, 7, 8], [9, 10, 0, 0]]), np.array([[11, 12, 13], [14, 15, 16]])
 
 
-@pytest.fixture
-def t5x_checkpoint(shared: pathlib.Path, tmp_path: pathlib.Path) -> pathlib.Path:
-    """T5X's own, to damage; beside the model, in checkpoint_3."""
-    return shutil.copytree(
-        shared / "fixtures" / "t5x" / "prompt_tuning_t5_1_1_tiny", tmp_path / "t5x", copy_function=shutil.copyfile
-    )
+@pytest.fixture(params=["written", "real"])
+def t5x_checkpoint(request: pytest.FixtureRequest, tmp_path: pathlib.Path) -> pathlib.Path:
+    """A checkpoint to damage, written here or by T5X; beside the model, in checkpoint_3."""
+    if request.param == "written":
+        pytest.importorskip("tensorstore")
+        tiny_t5x.write(tmp_path / "t5x" / "checkpoint_3")
+        return tmp_path / "t5x"
+    real = request.getfixturevalue("shared") / "fixtures" / "t5x" / "prompt_tuning_t5_1_1_tiny"
+    return shutil.copytree(real, tmp_path / "t5x", copy_function=shutil.copyfile)
 
 
 def t5x_arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
@@ -58,12 +62,13 @@ def torch_from_t5x(arrays: dict[str, np.ndarray]) -> Any:
     torch = pytest.importorskip("torch")
     import transformers
 
-    sizes = {"vocab_size": 32128, "d_model": 4, "d_kv": 2, "d_ff": 8, "num_layers": 2, "num_heads": 2}
+    vocabulary = len(arrays["token_embedder.embedding"])
+    sizes = {"vocab_size": vocabulary, "d_model": 4, "d_kv": 2, "d_ff": 8, "num_layers": 2, "num_heads": 2}
     config = transformers.T5Config(
         **sizes, relative_attention_num_buckets=4, feed_forward_proj="gated-gelu", tie_word_embeddings=False
     )
     model = transformers.T5ForConditionalGeneration(config).eval()
-    model.lm_head.weight = torch.nn.Parameter(torch.empty(32128, 4))
+    model.lm_head.weight = torch.nn.Parameter(torch.empty(vocabulary, 4))
     state = {
         "shared.weight": arrays["token_embedder.embedding"],
         "lm_head.weight": arrays["decoder.logits_dense.kernel"].T,
@@ -158,6 +163,9 @@ def test_damaged_t5x_is_refused(t5x_checkpoint: pathlib.Path, damage: Callable, 
         read(t5x_checkpoint)
 
 
-def test_foreign_t5x_is_refused(shared: pathlib.Path) -> None:
+def test_foreign_t5x_is_refused(tmp_path: pathlib.Path) -> None:
+    """A model without T5's embeddings, as T5X's tests have one."""
+    target = {"decoder": {"logits_dense": {"kernel": np.zeros((4, 16), np.float32)}}}
+    (tmp_path / "checkpoint").write_bytes(serialization.msgpack_serialize({"optimizer": {"target": target}}))
     with pytest.raises(UserError, match=r"backbone\.name.*no matrix token_embedder"):
-        convert.read_config(shared / "fixtures" / "t5x" / "tiny_t5")
+        convert.read_config(tmp_path)
