@@ -17,8 +17,10 @@ from bench.synthetic import SHAPES, Size
 from bench.turns import Work
 from infoprompt_jax import settings
 from infoprompt_jax.fleet import optimizers
-from infoprompt_jax.fleet.fleet import INIT, Fleet, FleetState, member_keys
+from infoprompt_jax.fleet.fleet import Fleet, FleetState, member_keys
 from infoprompt_jax.fleet.members import expand, hyper_parameters
+from infoprompt_jax.infoprompt import streams
+from infoprompt_jax.infoprompt.hyper import Hyper
 from infoprompt_jax.t5 import partition
 from infoprompt_jax.t5.backbone import Backbone, place
 from infoprompt_jax.t5.model import T5, T5Config
@@ -35,7 +37,7 @@ class Setup:
     backbone: Backbone
     fleet: Fleet
     state: FleetState
-    hyper: dict[str, np.ndarray]
+    hyper: Hyper[np.ndarray]
     keys: jax.Array
     batch: dict[str, np.ndarray]
 
@@ -75,7 +77,9 @@ def assemble(frozen: Backbone, size: Size, config: ml_collections.ConfigDict) ->
     fleet = Fleet(objective, optimizer, config.train.steps, frozen.mesh, config.train.accumulate, config.fleet.at_once)
     keys = member_keys([member.config.seed for member in members])
     values = np.random.default_rng(0).standard_normal((size.prompt_length, frozen.config.d_model)).astype(np.float32)
-    state = fleet.init([objective.init(jax.numpy.asarray(values), jax.random.fold_in(key, INIT)) for key in keys])
+    state = fleet.init(
+        [objective.init(jax.numpy.asarray(values), jax.random.fold_in(key, streams.INIT)) for key in keys]
+    )
     return Setup(size, frozen, fleet, state, hyper, keys, size.host_batch())
 
 

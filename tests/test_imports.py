@@ -14,7 +14,7 @@ import pytest
 
 PACKAGE = pathlib.Path(__file__).parents[1] / "infoprompt_jax"
 # Single modules that every room may import.
-BASE = {"errors", "fields", "files", "member_names", "network", "settings"}
+BASE = {"batch", "errors", "fields", "files", "member_names", "network", "settings"}
 ENTRY = "main"  # the other single modules: what a command line or `import infoprompt_jax` needs
 ARROWS = {
     "main": {"rospr", "pretraining", "training", "evaluation", "reports", "data", "prompts", "infoprompt", "t5"},
@@ -32,8 +32,8 @@ ARROWS = {
 }
 COMPILED = {"t5.model", "t5.scoring", "prompts.prompts", "fleet.fleet", "fleet.optimizers"}
 COMPILED_OUTSIDE = {"jax", "flax", "optax", "numpy"}
-# Beside each other, compiled modules read the sharding rules and raise errors.
-COMPILED_INSIDE = {"errors", "t5.partition"}
+# Beside each other, compiled modules name the batch's type, read the sharding rules and raise errors.
+COMPILED_INSIDE = {"batch", "errors", "t5.partition"}
 TENSORFLOW = {"tensorflow", "tensorflow_datasets", "seqio"}
 TENSORFLOW_IN = {"data.seqio_adapter", "training.metrics_log"}  # the latter writes TensorBoard's event files
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -10,22 +10,24 @@ from jax.sharding import Mesh
 
 from infoprompt_jax.fleet import optimizers
 from infoprompt_jax.fleet.fleet import Fleet, FleetState, member_keys
+from infoprompt_jax.infoprompt.hyper import Hyper
 from infoprompt_jax.infoprompt.objective import Objective
 from infoprompt_jax.t5 import partition
 from infoprompt_jax.t5.backbone import Backbone, load_backbone
 
+Tree = TypeVar("Tree")
 P, B, L, T, C, V = 5, 4, 12, 4, 3, 259
-HYPER = {
-    "beta": 0.2,
-    "gamma": 0.1,
-    "kappa": 0.1,
-    "decay": 0.0,
-    "learning_rate": 0.3,
-    "critic_learning_rate": 1e-3,
-    "warmup": 0.0,
-    "schedule": 0,
-    "estimator": 0,
-}
+HYPER = Hyper(
+    beta=0.2,
+    gamma=0.1,
+    kappa=0.1,
+    decay=0.0,
+    learning_rate=0.3,
+    critic_learning_rate=1e-3,
+    warmup=0.0,
+    schedule=0,
+    estimator=0,
+)
 
 
 def one_device() -> Mesh:
@@ -60,10 +62,16 @@ def batch(members: int = 1, rows: int = B, seed: int = 0, same: bool = False, le
     return {name: np.repeat(value, members, axis=0) if same else value for name, value in made.items()}
 
 
-def hyper(*members: dict[str, Any]) -> dict[str, np.ndarray]:
-    rows = [{**HYPER, **member} for member in members or ({},)]
-    whole = ("schedule", "estimator")
-    return {k: np.array([row[k] for row in rows], np.int32 if k in whole else np.float32) for k in HYPER}
+def hyper(*members: dict[str, Any]) -> Hyper[np.ndarray]:
+    """`HYPER` with the members' changes, as arrays [M]; one unchanged member if there are none."""
+    columns = Hyper(*zip(*[HYPER._replace(**member) for member in members or ({},)], strict=True))
+    types = Hyper(*[np.float32] * 7, schedule=np.int32, estimator=np.int32)
+    return Hyper(*map(np.array, columns, types))
+
+
+def hyper_of_one(**fields: Any) -> Hyper[np.ndarray]:
+    """Scalars, as `Objective.loss` reads them."""
+    return Hyper(*(values[0] for values in hyper(fields)))
 
 
 def fleet(model: Backbone, optimizer: str = "adafactor", accumulate: int = 1, steps: int = 100, **fields: Any) -> Fleet:
@@ -85,7 +93,7 @@ def run(
     program: Fleet,
     model: Backbone,
     seeds: list[int],
-    hypers: dict[str, np.ndarray],
+    hypers: Hyper[np.ndarray],
     batches: list[dict[str, np.ndarray]],
 ) -> tuple[FleetState, dict[str, np.ndarray]]:
     """The state after all batches, and every step's metrics as [steps, M]."""
@@ -98,6 +106,6 @@ def run(
     return state, {name: np.stack([step[name] for step in logged]) for name in logged[0]}
 
 
-def member(values: dict[str, np.ndarray], index: int) -> dict[str, np.ndarray]:
+def member(values: Tree, index: int) -> Tree:
     """One member's share of a batch or of hyper-parameters, as a fleet of one."""
-    return {name: value[index : index + 1] for name, value in values.items()}
+    return jax.tree.map(lambda value: value[index : index + 1], values)

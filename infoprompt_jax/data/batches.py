@@ -10,14 +10,15 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import numpy as np
 
+from infoprompt_jax.batch import Batch, EvalBatch
 from infoprompt_jax.data.rows import Rows
 from infoprompt_jax.errors import UserError
 
-Batch = dict[str, np.ndarray]
+Fields = dict[str, np.ndarray]  # of a batch, by name
 Item = TypeVar("Item")
 WINDOW = 16  # batches whose rows are sorted by length together
 RESOLUTION = 1024  # draws per task in one cycle of a mixture
@@ -51,14 +52,14 @@ class Pool:
         task_B = np.searchsorted(self.offsets, number_B, side="right") - 1
         return task_B, number_B - self.offsets[task_B]
 
-    def places(self, number_B: np.ndarray) -> Batch:
+    def places(self, number_B: np.ndarray) -> Fields:
         """`split` as fields of a batch."""
         task_B, row_B = self.split(number_B)
         return {"task": task_B.astype(np.int32), "row": row_B.astype(np.int32)}
 
-    def gather(self, number_B: np.ndarray, length: int, shapes: Shapes) -> Batch:
+    def gather(self, number_B: np.ndarray, length: int, shapes: Shapes) -> Fields:
         task_B, row_B = self.split(number_B)
-        batch: Batch = {}
+        batch: Fields = {}
         for task in np.unique(task_B):
             of_task = task_B == task
             gathered = self.rows[task].gather(row_B[of_task], length, shapes.target_length, shapes.choices)
@@ -187,7 +188,7 @@ def train_batches(
     threads: int,
     process_index: int = 0,
     process_count: int = 1,
-) -> Iterator[Batch]:
+) -> Iterator[Batch[np.ndarray]]:
     """The batches of steps `start` ... `stop` - 1, one stream per member, prefetched by `threads` threads.
 
     Yields inputs [M, B, L], targets [M, B, T], choices [M, B, C, T], label, row [M, B] int32 and weight [M, B] float32;
@@ -201,10 +202,11 @@ def train_batches(
     shapes = Shapes.of((part for stream in streams for part in stream.rows), buckets, max_input_length)
     unique, member = distinct(streams, map(id, streams))
 
-    def batch(step: int) -> Batch:
+    def batch(step: int) -> Batch[np.ndarray]:
         numbers = [stream.numbers_of(step) for stream in unique]
         fields = [{"row": n.astype(np.int32), "weight": np.ones(len(n), np.float32)} for n in numbers]
-        return stacked([stream.pool for stream in unique], numbers, fields, member, share, shapes)
+        made = stacked([stream.pool for stream in unique], numbers, fields, member, share, shapes)
+        return cast(Batch[np.ndarray], made)
 
     return prefetched(batch, start, stop, threads)
 
@@ -217,7 +219,7 @@ def eval_batches(
     limit: int = 0,
     process_index: int = 0,
     process_count: int = 1,
-) -> Iterator[Batch]:
+) -> Iterator[EvalBatch[np.ndarray]]:
     """Every row of every member's tasks once (the first `limit` of each task, if positive), short inputs first.
 
     Yields what `train_batches` does, but `task` [M, B] is the number of the task among the member's and `row` [M, B]
@@ -235,7 +237,7 @@ def eval_batches(
             pool.places(number_B) | {"weight": (places < len(order)).astype(np.float32)}
             for pool, number_B, order in zip(pools, numbers, orders, strict=True)
         ]
-        yield stacked(pools, numbers, fields, member, share, shapes)
+        yield cast(EvalBatch[np.ndarray], stacked(pools, numbers, fields, member, share, shapes))
 
 
 def by_length(pool: Pool, limit: int) -> np.ndarray:
@@ -249,11 +251,11 @@ def by_length(pool: Pool, limit: int) -> np.ndarray:
 def stacked(
     pools: Sequence[Pool],
     numbers: Sequence[np.ndarray],
-    fields: Sequence[Batch],
+    fields: Sequence[Fields],
     member: Sequence[int],
     share: slice,
     shapes: Shapes,
-) -> Batch:
+) -> Fields:
     """One batch [M, B, ...]: member m reads rows `numbers` [B] of pool `member[m]`, and that pool's `fields` [B]."""
     longest = max(pool.input_lengths[number_B].max() for pool, number_B in zip(pools, numbers, strict=True))
     length = int(bucket_lengths(longest, shapes.buckets))  # of the whole batch, so that all hosts agree
@@ -279,7 +281,7 @@ def host_share(batch_size: int, process_index: int, process_count: int, field: s
     return slice(process_index * size, (process_index + 1) * size)
 
 
-def prefetched(batch: Callable[[int], Batch], start: int, stop: int, threads: int) -> Iterator[Batch]:
+def prefetched(batch: Callable[[int], Item], start: int, stop: int, threads: int) -> Iterator[Item]:
     """`batch(start)` ... `batch(stop - 1)` in order, computed ahead in threads."""
     import grain
 

@@ -7,7 +7,6 @@ import functools
 import logging
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
 
 from infoprompt_jax.data.rows import Rows
 from infoprompt_jax.data.tasks import Task
@@ -15,6 +14,7 @@ from infoprompt_jax.errors import UserError
 from infoprompt_jax.evaluation import metrics
 from infoprompt_jax.evaluation.predictions import Members, Predictions, Predictor, majority
 from infoprompt_jax.fleet.fleet import Fleet
+from infoprompt_jax.infoprompt.trainable import Trainable
 from infoprompt_jax.t5.backbone import Backbone
 
 log = logging.getLogger(__name__)
@@ -49,7 +49,9 @@ class Evaluator:
     max_length: int = 32
     limit: int = 0
 
-    def evaluate(self, trainable: Any, split: Split, warn: bool = True, strict: bool = False) -> list[dict[str, float]]:
+    def evaluate(
+        self, trainable: Trainable, split: Split, warn: bool = True, strict: bool = False
+    ) -> list[dict[str, float]]:
         """Metrics of each member: mean, median and quartiles over its templates, and the metrics of each template.
 
         Metrics are in [0, 1] (Matthews: [-1, 1]). Tasks with answer choices are ranked; the others are generated

@@ -22,10 +22,12 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 from jax.typing import ArrayLike
 
-from infoprompt_jax.data.batches import Batch, eval_batches
+from infoprompt_jax.batch import EvalBatch
+from infoprompt_jax.data.batches import eval_batches
 from infoprompt_jax.data.rows import Rows
 from infoprompt_jax.evaluation import metrics
 from infoprompt_jax.fleet.fleet import Fleet
+from infoprompt_jax.infoprompt.trainable import Trainable
 from infoprompt_jax.t5 import scoring
 from infoprompt_jax.t5.backbone import Backbone
 from infoprompt_jax.t5.tokenizer import Tokenizer
@@ -36,11 +38,11 @@ MODEL_FIELDS = ("inputs", "targets", "choices", "label", "weight")  # of a batch
 class Models(Protocol):
     """N models that predict the same batch [M, B, ...]; M is N or 1."""
 
-    def scores(self, batch: Batch) -> np.ndarray:
+    def scores(self, batch: EvalBatch[np.ndarray]) -> np.ndarray:
         """Log-probabilities [N, B, C] of the answer choices, in nats; -inf for a choice that does not exist."""
         ...
 
-    def generate(self, batch: Batch) -> np.ndarray:
+    def generate(self, batch: EvalBatch[np.ndarray]) -> np.ndarray:
         """Greedy continuations, tokens [N, B, T]."""
         ...
 
@@ -51,17 +53,17 @@ class Members:
 
     fleet: Fleet
     backbone: Backbone
-    trainable: Any
+    trainable: Trainable
     max_length: int
 
-    def scores(self, batch: Batch) -> np.ndarray:
+    def scores(self, batch: EvalBatch[np.ndarray]) -> np.ndarray:
         return np.asarray(self.fleet.scores(self.trainable, self.backbone.frozen, self._placed(batch)))
 
-    def generate(self, batch: Batch) -> np.ndarray:
+    def generate(self, batch: EvalBatch[np.ndarray]) -> np.ndarray:
         placed = self._placed(batch)
         return np.asarray(self.fleet.generate(self.trainable, self.backbone.frozen, placed, self.max_length))
 
-    def _placed(self, batch: Batch) -> Any:
+    def _placed(self, batch: EvalBatch[np.ndarray]) -> Any:
         sharding = NamedSharding(self.backbone.mesh, P(None, "data"))
         return jax.device_put({name: batch[name] for name in MODEL_FIELDS}, sharding)
 
@@ -83,12 +85,12 @@ class Prompted:
         placed = [None if prompt is None else jnp.asarray(prompt) for prompt in prompts]  # once for all batches
         return cls(backbone, lambda _: placed, max_length)
 
-    def scores(self, batch: Batch) -> np.ndarray:
+    def scores(self, batch: EvalBatch[np.ndarray]) -> np.ndarray:
         inputs, choices = batch["inputs"][0], batch["choices"][0]
         scores = [self.backbone.score(inputs, choices, prompt) for prompt in self.prompts(batch["row"][0])]
         return np.stack(jax.device_get(scores))
 
-    def generate(self, batch: Batch) -> np.ndarray:
+    def generate(self, batch: EvalBatch[np.ndarray]) -> np.ndarray:
         inputs, prompts = batch["inputs"][0], self.prompts(batch["row"][0])
         return np.stack(jax.device_get([self.backbone.generate(inputs, self.max_length, p) for p in prompts]))
 
@@ -151,17 +153,17 @@ class Predictor:
                 _record(results[n], batch, n % len(right), answers_B, texts_B)
         return results
 
-    def batches(self, members: Sequence[Sequence[Rows]]) -> Iterator[Batch]:
+    def batches(self, members: Sequence[Sequence[Rows]]) -> Iterator[EvalBatch[np.ndarray]]:
         """Every row once, short inputs first; rows of weight 0 fill up the last batch (`batches.eval_batches`)."""
         for batch in eval_batches(members, self.batch_size, self.buckets, self.max_input_length, self.limit):
             self.before_batch()
             yield batch
 
-    def scores(self, models: Models, batch: Batch) -> np.ndarray:
+    def scores(self, models: Models, batch: EvalBatch[np.ndarray]) -> np.ndarray:
         """The scores [N, B, C] that choices are ranked by: log-probabilities, divided as `normalize` says."""
         return models.scores(batch) / scoring.lengths(batch["choices"], self.normalize, self.tokenizer.decode)
 
-    def _texts(self, models: Models, batch: Batch) -> np.ndarray:
+    def _texts(self, models: Models, batch: EvalBatch[np.ndarray]) -> np.ndarray:
         tokens_NBT = models.generate(batch)
         return np.array([[self.tokenizer.decode(row) for row in rows] for rows in tokens_NBT], object)
 
@@ -189,7 +191,11 @@ def _blank(expected: np.ndarray) -> Predictions:
 
 
 def _record(
-    tasks: Sequence[Predictions], batch: Batch, m: int, answers_B: np.ndarray | None, texts_B: np.ndarray | None
+    tasks: Sequence[Predictions],
+    batch: EvalBatch[np.ndarray],
+    m: int,
+    answers_B: np.ndarray | None,
+    texts_B: np.ndarray | None,
 ) -> None:
     """Writes one model's answers to the rows of a batch, which are member m's, where they belong."""
     task_B, row_B, counts_B = batch["task"][m], batch["row"][m], batch["weight"][m] > 0

@@ -1,8 +1,10 @@
-"""M prompts trained in one jitted step on one backbone; the usual run is M = 1 and has no other code path.
+"""M prompts trained in one jitted step on one backbone; a usual run is M = 1 and takes the same path.
 
-The trainable tree, its optimiser state, the batch and the hyper-parameters carry a leading axis M and the member's step
-is mapped over it; the frozen weights are not. A member sees nothing of the others: its own data, key, learning rate and
-weights of the terms, its own clipping, and a loss that is not finite stops that member alone.
+The trainable tree, its optimiser state, the batch and the hyper-parameters have a leading axis M, and one member's step
+is mapped over it; the frozen weights have no such axis. Members are independent: each has its data, random key,
+learning rate, weights of the information terms and gradient clipping, and a loss that is not finite stops that member
+alone.
+Axes as in `t5/model.py`.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -19,31 +21,44 @@ import optax
 from flax import nnx
 from jax.sharding import Mesh
 
+from infoprompt_jax.batch import Batch
 from infoprompt_jax.fleet import optimizers
-from infoprompt_jax.infoprompt.objective import INFERENCE, Batch, Objective
+from infoprompt_jax.infoprompt import streams
+from infoprompt_jax.infoprompt.hyper import Hyper
+from infoprompt_jax.infoprompt.objective import Objective
+from infoprompt_jax.infoprompt.trainable import Trainable, inference
 from infoprompt_jax.t5 import partition
 
-# The streams of a member's key; a step's key is the step stream's key folded with the step.
-INIT, STEP = 0, 1
+Tree = TypeVar("Tree")
+Metrics = dict[str, jax.Array]  # by name, [M]
 
 
 class FleetState(NamedTuple):
-    """All that a run changes and a checkpoint holds; the leading axis of every leaf but `step` is M."""
+    """Everything that a run changes and a checkpoint holds; the leading axis of every leaf but `step` is M."""
 
     step: jax.Array  # int32: steps done
-    trainable: Any
-    optimizer: Any
+    trainable: Trainable
+    optimizer: optax.OptState
     active: jax.Array  # bool: whether the member still trains
     failed: jax.Array  # int32: the step at which the loss was not finite; -1 = never
-    best: Any  # the prediction's share of `trainable` at the best evaluation
+    best: Trainable  # the part of `trainable` that predictions need, at the best evaluation
     best_metric: jax.Array  # float32; -inf before the first evaluation
     best_step: jax.Array  # int32
     stale: jax.Array  # int32: evaluations since the best
 
 
+Step = Callable[[FleetState, nnx.State, Batch[jax.Array], Hyper[jax.Array], jax.Array], tuple[FleetState, Metrics]]
+Scores = Callable[[Trainable, nnx.State, Batch[jax.Array]], jax.Array]
+Generate = Callable[[Trainable, nnx.State, Batch[jax.Array], int], jax.Array]
+Features = Callable[[nnx.State, jax.Array], jax.Array]
+
+
 @dataclasses.dataclass(frozen=True)
 class Fleet:
-    """The program of a fleet. `hyper` (a dict of [M] arrays) and `keys` [M] are data, not part of it."""
+    """The program of a fleet. `hyper` and `keys`, both [M], are data and not part of it.
+
+    Its programs take the backbone's weights as `frozen`, a fleet's tree as `trainable`, and a `batch` [M, B, ...].
+    """
 
     objective: Objective
     optimizer: optax.GradientTransformationExtraArgs
@@ -52,7 +67,7 @@ class Fleet:
     accumulate: int = 1
     at_once: int = 0  # members whose activations are in memory together; 0 = all
 
-    def init(self, trainables: list[Any]) -> FleetState:
+    def init(self, trainables: list[Trainable]) -> FleetState:
         """The state before the first step, from one trainable tree a member."""
         trainable = jax.tree.map(lambda *leaves: jnp.stack(leaves), *trainables)
         members = len(trainables)
@@ -70,43 +85,48 @@ class Fleet:
         return partition.place_replicated(state, self.mesh)
 
     @functools.cached_property
-    def step(self) -> Any:
+    def step(self) -> Step:
         """`step(state, frozen, batch, hyper, keys) -> (state, metrics)`; donates `state`, metrics are [M]."""
         return jax.jit(self._step, donate_argnums=0, out_shardings=partition.replicated(self.mesh))
 
     @functools.cached_property
-    def scores(self) -> Any:
-        """`scores(trainable, frozen, batch) -> [M, B, C]`."""
+    def scores(self) -> Scores:
+        """`scores(trainable, frozen, batch) -> [M, B, C]`: log-probabilities, or the verbalizer's logits."""
 
-        def mapped(trainable: Any, frozen: nnx.State, batch: Batch) -> jax.Array:
-            return self._each(lambda own, rows: self.objective.scores(own, frozen, rows), trainable, batch)
+        def mapped(trainable: Trainable, frozen: nnx.State, batch: Batch[jax.Array]) -> jax.Array:
+            return self._each(lambda member, rows: self.objective.scores(member, frozen, rows), trainable, batch)
 
         return jax.jit(mapped, out_shardings=partition.replicated(self.mesh))
 
     @functools.cached_property
-    def generate(self) -> Any:
-        """`generate(trainable, frozen, batch, max_length) -> [M, B, max_length]` tokens."""
+    def generate(self) -> Generate:
+        """`generate(trainable, frozen, batch, max_length) -> [M, B, max_length]`: tokens, int32."""
 
-        def mapped(trainable: Any, frozen: nnx.State, batch: Batch, max_length: int) -> jax.Array:
-            def member(own: Any, rows: Batch) -> jax.Array:
-                return self.objective.generate(own, frozen, rows, max_length=max_length)
+        def mapped(trainable: Trainable, frozen: nnx.State, batch: Batch[jax.Array], max_length: int) -> jax.Array:
+            def continued(member: Trainable, rows: Batch[jax.Array]) -> jax.Array:
+                return self.objective.generate(member, frozen, rows, max_length=max_length)
 
-            return self._each(member, trainable, batch)
+            return self._each(continued, trainable, batch)
 
         return jax.jit(mapped, static_argnums=3, out_shardings=partition.replicated(self.mesh))
 
     @functools.cached_property
-    def features(self) -> Any:
-        """`features(frozen, inputs [B, L]) -> [B, D]`: un-prompted, float32."""
+    def features(self) -> Features:
+        """`features(frozen, inputs [B, L]) -> [B, D]`: un-prompted representations, float32."""
 
         def unprompted(frozen: nnx.State, inputs_BL: jax.Array) -> jax.Array:
-            return self.objective.features(nnx.merge(self.objective.graph, frozen), {"inputs": inputs_BL})
+            return self.objective.unprompted(nnx.merge(self.objective.graph, frozen), inputs_BL)
 
         return jax.jit(unprompted, out_shardings=partition.replicated(self.mesh))
 
     def _step(
-        self, state: FleetState, frozen: nnx.State, batch: Batch, hyper: dict[str, jax.Array], keys: jax.Array
-    ) -> tuple[FleetState, dict[str, jax.Array]]:
+        self,
+        state: FleetState,
+        frozen: nnx.State,
+        batch: Batch[jax.Array],
+        hyper: Hyper[jax.Array],
+        keys: jax.Array,
+    ) -> tuple[FleetState, Metrics]:
         member = functools.partial(self._member_step, frozen=frozen, step=state.step)
         trainable, optimizer, finite, metrics = self._each(
             member, state.trainable, state.optimizer, state.active, batch, hyper, keys
@@ -118,48 +138,55 @@ class Fleet:
         )
         return state, metrics
 
-    def _each(self, member: Callable[..., Any], *arguments: Any) -> Any:
-        """`member` of each member's part of the arguments, `at_once` of them together."""
+    def _each(self, function: Callable[..., Tree], *arguments: Any) -> Tree:
+        """`function` of each member's part of the arguments, `at_once` of them together."""
         members = len(jax.tree.leaves(arguments)[0])
         if not 0 < self.at_once < members:
-            return jax.vmap(member)(*arguments)
-        return jax.lax.map(lambda own: member(*own), arguments, batch_size=self.at_once)
+            return jax.vmap(function)(*arguments)
+        return jax.lax.map(lambda member: function(*member), arguments, batch_size=self.at_once)
 
     def _member_step(
         self,
-        trainable: Any,
-        optimizer: Any,
+        trainable: Trainable,
+        optimizer: optax.OptState,
         active: jax.Array,
-        batch: Batch,
-        hyper: dict[str, jax.Array],
+        batch: Batch[jax.Array],
+        hyper: Hyper[jax.Array],
         key: jax.Array,
         *,
         frozen: nnx.State,
         step: jax.Array,
-    ) -> tuple[Any, Any, jax.Array, dict[str, jax.Array]]:
-        key = jax.random.fold_in(jax.random.fold_in(key, STEP), step)
+    ) -> tuple[Trainable, optax.OptState, jax.Array, Metrics]:
+        key = jax.random.fold_in(jax.random.fold_in(key, streams.STEP), step)
         gradient, metrics = self._gradient(trainable, frozen, batch, hyper, key, step / self.total_steps)
         metrics["gradient_norm"] = optax.tree.norm(gradient)
         rates = optimizers.step_sizes(hyper, step, self.total_steps)
-        updates, stepped = self.optimizer.update(gradient, optimizer, trainable, step_sizes=rates)
+        tree: Any = trainable  # optax's types do not know TypedDicts
+        updates, stepped = self.optimizer.update(gradient, optimizer, tree, step_sizes=rates)
         finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(metrics["gradient_norm"])
 
-        def keep(new: Any, old: Any) -> Any:
+        def keep(new: Tree, old: Tree) -> Tree:
             return jax.tree.map(lambda a, b: jnp.where(active & finite, a, b), new, old)
 
         metrics["learning_rate"] = rates.prompt
-        updated = optax.apply_updates(trainable, updates)
+        updated: Any = optax.apply_updates(tree, updates)
         return keep(updated, trainable), keep(stepped, optimizer), finite, metrics
 
     def _gradient(
-        self, trainable: Any, frozen: nnx.State, batch: Batch, hyper: dict, key: jax.Array, progress: jax.Array
-    ) -> tuple[Any, dict[str, jax.Array]]:
+        self,
+        trainable: Trainable,
+        frozen: nnx.State,
+        batch: Batch[jax.Array],
+        hyper: Hyper[jax.Array],
+        key: jax.Array,
+        progress: jax.Array,
+    ) -> tuple[optax.Updates, Metrics]:
         """Gradient over `trainable` alone, and the loss's parts; the mean over `accumulate` micro-batches."""
         differentiate = jax.grad(self.objective.loss, has_aux=True)
         if self.accumulate == 1:
             return differentiate(trainable, frozen, batch, hyper, key, progress)
 
-        def micro(index_batch: tuple[jax.Array, Batch]) -> Any:
+        def micro(index_batch: tuple[jax.Array, Batch[jax.Array]]) -> tuple[optax.Updates, Metrics]:
             index, rows = index_batch
             return differentiate(trainable, frozen, rows, hyper, jax.random.fold_in(key, index), progress)
 
@@ -169,18 +196,16 @@ class Fleet:
         return jax.tree.map(lambda x: x.mean(axis=0), results)
 
 
-def inference(trainable: Any) -> Any:
-    """The part of a trainable tree that predictions need."""
-    return {name: trainable[name] for name in INFERENCE if name in trainable}
-
-
 @jax.jit
 def record_best(state: FleetState, metric: jax.Array, patience: jax.Array) -> FleetState:
-    """Takes note of an evaluation's metric [M] (larger is better); members past their patience become inactive.
+    """The state after an evaluation: the best prompts are kept, and members past their patience become inactive.
 
-    `patience` is a number of evaluations without improvement; 0 = never stop early.
+    Args:
+        state: as it was evaluated.
+        metric: [M], larger is better.
+        patience: evaluations without improvement before a member stops; 0 = never.
     """
-    # Of equal evaluations the later is kept, for it has trained longer; only a higher one resets the patience.
+    # Of equal evaluations the later one is kept, because it has trained longer; only a higher one resets the patience.
     better = (metric >= state.best_metric) & (state.active | (state.best_metric == -jnp.inf))
 
     def pick(new: jax.Array, old: jax.Array) -> jax.Array:
@@ -197,5 +222,5 @@ def record_best(state: FleetState, metric: jax.Array, patience: jax.Array) -> Fl
 
 
 def member_keys(seeds: list[int]) -> jax.Array:
-    """One key a member, [M]; a member's key depends on its own seed alone."""
+    """One random key for each member, [M]; a member's key depends on its seed alone."""
     return jax.vmap(jax.random.key)(jnp.asarray(np.array(seeds, np.uint32)))

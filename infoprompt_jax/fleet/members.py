@@ -18,6 +18,7 @@ import numpy as np
 from infoprompt_jax import member_names, settings
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.fleet.optimizers import SCHEDULES
+from infoprompt_jax.infoprompt.hyper import Hyper
 
 AS_IT_IS = "run"  # the preset that changes nothing
 PRESETS: dict[str, dict[str, float]] = {
@@ -86,14 +87,15 @@ def data_seed(config: ml_collections.ConfigDict, seed: int) -> int:
     return config.data.seed if config.data.seed >= 0 else seed
 
 
-def hyper_parameters(members: list[Member], estimators: tuple[str, ...]) -> dict[str, np.ndarray]:
-    """What `fleet.step` takes as data: one array [M] a number that members may set for themselves."""
+def hyper_parameters(members: list[Member], estimators: tuple[str, ...]) -> Hyper[np.ndarray]:
+    """The members' hyper-parameters as arrays [M]; `estimators` are those that the objective's program holds."""
 
     def column(section: str, field: str) -> np.ndarray:
         return np.array([member.config[section][field] for member in members], np.float32)
 
-    hyper = {field: column("infoprompt", field) for field in ("beta", "gamma", "kappa", "decay")}
-    hyper |= {field: column("train", field) for field in ("learning_rate", "critic_learning_rate", "warmup")}
-    hyper["schedule"] = np.array([SCHEDULES.index(m.config.train.schedule) for m in members], np.int32)
-    hyper["estimator"] = np.array([estimators.index(m.config.infoprompt.estimator) for m in members], np.int32)
-    return hyper
+    return Hyper(
+        **{field: column("infoprompt", field) for field in ("beta", "gamma", "kappa", "decay")},
+        **{field: column("train", field) for field in ("learning_rate", "critic_learning_rate", "warmup")},
+        schedule=np.array([SCHEDULES.index(m.config.train.schedule) for m in members], np.int32),
+        estimator=np.array([estimators.index(m.config.infoprompt.estimator) for m in members], np.int32),
+    )

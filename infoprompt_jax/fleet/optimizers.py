@@ -1,14 +1,14 @@
-"""The update of one fleet member's trainable tree, to be run under `jax.vmap`: one state per member.
+"""The update of one fleet member's trainable tree; under `jax.vmap` every member has its own optimiser state.
 
-Gradients are clipped by the global norm of the member's whole tree. Then the entry "prompt" is updated by Adafactor or
-AdamW, every other entry (critics, verbalizer, posterior) by AdamW. Learning rates and schedules are data, so members
+Gradients are clipped by the global norm of the member's whole tree. Then the part "prompt" is updated by Adafactor or
+AdamW, every other part (critics, verbalizer, posterior) by AdamW. Learning rates and schedules are data, so members
 that differ in them share one program: `step_sizes` computes the rates, and `update` takes them.
 
     updates, state = transform.update(gradients, state, trainable, step_sizes=step_sizes(hyper, step, total_steps))
     trainable = optax.apply_updates(trainable, updates)
 
-Weight decay leaves the two critics alone: their kernels start as the identity, and decay would pull them towards zero,
-where all scores are equal and the bound says nothing.
+Weight decay skips the two critics: their kernels start as the identity, and decay would pull them towards zero, where
+all scores are equal and the bound is useless.
 """
 
 from __future__ import annotations
@@ -21,40 +21,48 @@ import jax.numpy as jnp
 import optax
 
 from infoprompt_jax.errors import UserError
+from infoprompt_jax.infoprompt.hyper import Hyper
 
 SCHEDULES = ("constant", "linear", "cosine")
 NOT_DECAYED = ("head_critic", "representation_critic")
 
 
 class StepSizes(NamedTuple):
-    """Learning rates of one member at one step: of the prompt, and of everything else."""
+    """One member's learning rates at one step: the prompt's, and that of all other parts."""
 
     prompt: jax.Array
     critic: jax.Array
 
 
-def step_sizes(hyper: Mapping[str, jax.Array | float], step: jax.Array | int, total_steps: int) -> StepSizes:
-    """The learning rates of step `step`, which counts from 0 to `total_steps` - 1.
+def rate_factor(
+    step: jax.Array | int, total_steps: int, warmup: jax.Array | float, schedule: jax.Array | int
+) -> jax.Array:
+    """What the learning rates are multiplied by at `step`, which counts from 0 to `total_steps` - 1.
 
-    `hyper` holds scalars: learning_rate, critic_learning_rate, warmup (share of the steps) and schedule (index into
-    `SCHEDULES`). With W = round(warmup * total_steps), both rates are multiplied by
+    `warmup` is a share of the steps and `schedule` an index into `SCHEDULES`. With W = round(warmup * total_steps) the
+    factor is
 
         (step + 1) / W           while step < W: the first step already moves, step W - 1 has the full rate; then
         1                        constant
         1 - x                    linear, where x = (step - W) / (total_steps - W): step W has the full rate, and the
-        (1 + cos(pi * x)) / 2    cosine  rate reaches zero where step `total_steps` would be: no step is wasted on it
+        (1 + cos(pi * x)) / 2    cosine  rate would reach zero at step `total_steps`, so no step is wasted on it
     """
     step = jnp.asarray(step, jnp.float32)
-    warmup = jnp.round(jnp.asarray(hyper["warmup"]) * total_steps)
+    warmup = jnp.round(jnp.asarray(warmup) * total_steps)
     x = jnp.clip((step - warmup) / jnp.maximum(total_steps - warmup, 1.0), 0.0, 1.0)
     shapes = [jnp.ones_like(x), 1.0 - x, 0.5 + 0.5 * jnp.cos(jnp.pi * x)]  # in the order of SCHEDULES
-    after = jnp.select([jnp.asarray(hyper["schedule"]) == i for i in range(len(SCHEDULES))], shapes)
-    factor = jnp.where(step < warmup, (step + 1.0) / jnp.maximum(warmup, 1.0), after)
-    return StepSizes(hyper["learning_rate"] * factor, hyper["critic_learning_rate"] * factor)
+    after = jnp.select([jnp.asarray(schedule) == i for i in range(len(SCHEDULES))], shapes)
+    return jnp.where(step < warmup, (step + 1.0) / jnp.maximum(warmup, 1.0), after)
+
+
+def step_sizes(hyper: Hyper[jax.Array], step: jax.Array | int, total_steps: int) -> StepSizes:
+    """One member's learning rates at `step` by its schedule; see `rate_factor`."""
+    factor = rate_factor(step, total_steps, hyper.warmup, hyper.schedule)
+    return StepSizes(hyper.learning_rate * factor, hyper.critic_learning_rate * factor)
 
 
 def scale_by_step_size(entry: str) -> optax.GradientTransformationExtraArgs:
-    """Multiplies by minus the learning rate that stands under `entry` in the argument `step_sizes`."""
+    """Multiplies updates by minus the learning rate `entry` of the argument `step_sizes`."""
 
     def update(updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
         del params
@@ -65,7 +73,7 @@ def scale_by_step_size(entry: str) -> optax.GradientTransformationExtraArgs:
 
 
 def adafactor(weight_decay: float, entry: str) -> optax.GradientTransformationExtraArgs:
-    """Adafactor (Shazeer and Stern 2018) as T5X has it, without parameter scaling: the recipe of Lester et al. 2021.
+    """Adafactor (Shazeer and Stern 2018) as in T5X, without parameter scaling: the recipe of Lester et al. 2021.
 
     The second moment decays by 1 - (step + 1) ** -0.8; matrices with both sides >= 128 are factored; an update is
     divided by its root mean square where that exceeds 1. T5X does NOT multiply weight decay by the learning rate:
@@ -97,18 +105,18 @@ OPTIMIZERS = {"adafactor": adafactor, "adamw": adamw}
 
 
 def optimizer(name: str, weight_decay: float, clip_norm: float) -> optax.GradientTransformationExtraArgs:
-    """The update of one member's tree, a dict with the entry "prompt" and any others.
+    """The update of one member's tree, a dict with the part "prompt" and any others.
 
     Args:
-        name: of the prompt's optimiser, one of `OPTIMIZERS`.
-        weight_decay: share of the weights per step for Adafactor, times the learning rate for AdamW; none on critics.
+        name: the prompt's optimiser, one of `OPTIMIZERS`.
+        weight_decay: share of the weights per step for Adafactor, times the learning rate for AdamW; critics have none.
         clip_norm: limit of the global norm of all gradients together; 0 = off.
 
     Returns:
-        A transformation whose `update(gradients, state, trainable, step_sizes=...)` gives what is to be added.
+        A transformation; `update(gradients, state, trainable, step_sizes=...)` returns what to add to the tree.
 
     Raises:
-        UserError: the optimiser has another name.
+        UserError: the optimiser is none of these.
     """
     if name not in OPTIMIZERS:
         raise UserError(f"train.optimizer is {name!r}; set it to one of {', '.join(OPTIMIZERS)}.")

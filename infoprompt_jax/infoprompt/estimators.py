@@ -1,24 +1,29 @@
-"""Lower bounds on mutual information from critic scores, and InfoPrompt's two ways to score.
+"""Lower bounds on mutual information, computed from a critic's scores.
 
-A critic gives one score to a pair drawn together (`positive_B`) and K scores to pairs drawn apart (`negative_BK`); an
-estimator turns them into a bound in nats (Poole et al. 2019, "On variational bounds of mutual information"). InfoPrompt
-maximises two of them: I(prompt; head) from `head_scores` and I(prompt; representation) from `representation_scores`.
+A critic gives one score to a pair that is drawn together (`positive_B`) and K scores to pairs that are drawn apart
+(`negative_BK`). An estimator turns the scores into a bound in nats (Poole et al. 2019, "On variational bounds of mutual
+information"). InfoPrompt maximises two bounds: I(prompt; head), with the scores of `head_loss.py`, and
+I(prompt; representation), with those of `representation_loss.py`.
 
-Rows count equally, or by `weight_B`; within a row its unmasked negatives count equally. A row without a single unmasked
-negative says nothing about the bound and is left out of the mean; if no row is left the bound is 0. What is masked or
-left out may hold inf or NaN: it reaches neither the value nor the gradient.
+Rows count equally, or by `weight_B`; within a row its unmasked negatives count equally. A row without an unmasked
+negative carries no information and is left out of the mean; if no row is left, the bound is 0. Masked scores and rows
+that are left out may be inf or NaN: they reach neither the value nor the gradient.
 
-Axes as in `t5.py`, and K negatives.
+Axes as in `t5/model.py`, and K negatives.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from infoprompt_jax.errors import UserError
+
+# (positive_B, negative_BK, mask_BK or None = all) -> a bound in nats, with the estimator and the rows' weights chosen.
+Bound = Callable[[jax.Array, jax.Array, jax.Array | None], jax.Array]
 
 MAX_EXPONENT = 80.0  # exp of it is still a float32
 MAX_GRADIENT_EXPONENT = 40.0  # the square of exp of it is: gradient norms and second moments stay finite
@@ -97,7 +102,7 @@ def _scores(
     weight_B: jax.Array | None,
     tau: jax.Array | float,
 ) -> tuple[Scores, jax.Array]:
-    """Cleaned scores and whether any row counts at all."""
+    """Scores without inf and NaN, and whether any row counts."""
     positive_B, negative_BK = jnp.asarray(positive_B, jnp.float32), jnp.asarray(negative_BK, jnp.float32)
     mask_BK = None if mask_BK is None else jnp.asarray(mask_BK)
     mask_BK = jnp.ones(negative_BK.shape, bool) if mask_BK is None else mask_BK.astype(bool)
@@ -106,7 +111,7 @@ def _scores(
     weight_B = jnp.where(count_B > 0, weight_B, 0.0)
     counts_B = weight_B > 0
     some = jnp.any(counts_B)
-    # Where nothing counts, everything counts: the scores are all zero then, and every intermediate value stays finite.
+    # If no row counts, every row counts, with scores of zero: all intermediate values stay finite.
     weight_B = jnp.where(some, weight_B, 1.0)
     weight_B = weight_B / jnp.sum(weight_B)
     mask_BK = (mask_BK & counts_B[:, None]) | ~some
@@ -138,11 +143,11 @@ def mutual_information(
         positive_B: the critic's scores of pairs drawn together.
         negative_BK: its scores of pairs drawn apart, K for every row.
         mask_BK: true where a negative counts; None = all.
-        weight_B: what each row counts in the mean over B, 0 for rows that only fill up a batch; None = equally.
-        tau: where `smile` clips.
+        weight_B: weight of each row in the mean over B, 0 for rows that only fill a batch; None = equal weights.
+        tau: the clip of `smile`.
 
     Raises:
-        UserError: the estimator has another name.
+        UserError: the estimator is none of these.
     """
     if estimator not in ESTIMATORS:
         raise UserError(f"infoprompt.estimator is {estimator!r}; set it to one of {', '.join(ESTIMATORS)}.")
@@ -159,10 +164,10 @@ def select(
     weight_B: jax.Array | None = None,
     tau: jax.Array | float = 5.0,
 ) -> jax.Array:
-    """`mutual_information` by the estimator that a traced `index` into `estimators` names.
+    """`mutual_information` with the estimator at `index` of `estimators`; `index` may be a traced array.
 
-    The members of a fleet share one program and may each have their own estimator: all are computed, one is kept. Those
-    that are not kept see zeros, so nothing they do can reach the gradient.
+    The members of a fleet share one program and each may choose its estimator: all are computed and one is kept. The
+    others are computed from zeros, so they cannot reach the gradient. Arguments and result as `mutual_information`.
     """
     if len(estimators) == 1:
         return mutual_information(estimators[0], positive_B, negative_BK, mask_BK, weight_B=weight_B, tau=tau)
@@ -175,40 +180,6 @@ def select(
     return bound
 
 
-def _product(equation: str, x: jax.Array, y: jax.Array) -> jax.Array:
-    """An einsum in true float32: the scores are exponentiated, and accelerators round their factors by default."""
+def score_product(equation: str, x: jax.Array, y: jax.Array) -> jax.Array:
+    """An einsum in true float32: scores are exponentiated, and accelerators round the factors by default."""
     return jnp.einsum(equation, x.astype(jnp.float32), y.astype(jnp.float32), precision=jax.lax.Precision.HIGHEST)
-
-
-def head_scores(
-    prompt_mean_BD: jax.Array, inputs_BLD: jax.Array, label_mean_BD: jax.Array, kernel_DD: jax.Array | None
-) -> tuple[jax.Array, jax.Array]:
-    """Scores of the head loss, `positive_B` and `negative_BL`: the prompt against the input's own tokens.
-
-    Both are compared with the mean head row of the labels, through the bilinear `kernel_DD` or, where it is None, as it
-    is. Padding among the L tokens is the caller's to mask. (InfoPrompt, head loss; follows the released code.)
-    """
-    if kernel_DD is not None:
-        label_mean_BD = _product("DE,BE->BD", kernel_DD, label_mean_BD)
-    scale = label_mean_BD.shape[-1] ** -0.5
-    positive_B = _product("BD,BD->B", prompt_mean_BD, label_mean_BD) * scale
-    return positive_B, _product("BLD,BD->BL", inputs_BLD, label_mean_BD) * scale
-
-
-def representation_scores(
-    z_BD: jax.Array, negatives_BKD: jax.Array, context_BD: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    """Scores of the representation loss, `positive_B` and `negative_BK`.
-
-    `z_BD` is the representation with the prompt, `negatives_BKD` are K without it (or of other examples), `context_BD`
-    is what the critic makes of the prompt. (InfoPrompt, representation loss; follows the released code.)
-    """
-    scale = context_BD.shape[-1] ** -0.5
-    positive_B = _product("BD,BD->B", z_BD, context_BD) * scale
-    return positive_B, _product("BKD,BD->BK", negatives_BKD, context_BD) * scale
-
-
-def gaussian_kl(mean: jax.Array, log_std: jax.Array) -> jax.Array:
-    """KL(N(mean, exp(log_std)^2) || N(0, I)) in nats, averaged over the last (latent) axis."""
-    mean, log_std = mean.astype(jnp.float32), log_std.astype(jnp.float32)
-    return jnp.mean(0.5 * (mean**2 + jnp.exp(2.0 * log_std) - 1.0) - log_std, axis=-1)

@@ -19,7 +19,7 @@ import ml_collections
 import numpy as np
 
 from infoprompt_jax.data import rows
-from infoprompt_jax.data.batches import Batch, Stream, bucket_lengths, complete, generator
+from infoprompt_jax.data.batches import Fields, Stream, bucket_lengths, complete, generator
 from infoprompt_jax.data.examples import examples, source_fingerprint
 from infoprompt_jax.data.rows import Rows
 from infoprompt_jax.data.tasks import Task
@@ -75,7 +75,7 @@ class Mixture:
     first: int
     buckets: Sequence[int]
 
-    def batch(self, step: int) -> Batch:
+    def batch(self, step: int) -> Fields:
         """inputs [B, L], targets [B, T] (T a multiple of 8), both int32, and denoising [B], bool."""
         pairs: list[tuple[np.ndarray, np.ndarray]] = []
         random = generator(DENOISING, self.seed, step)

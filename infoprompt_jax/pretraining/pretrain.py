@@ -28,11 +28,12 @@ import ml_collections
 import numpy as np
 import optax
 from flax import nnx
+from jax.typing import ArrayLike
 from tqdm import tqdm
 
 from infoprompt_jax import files
 from infoprompt_jax.data import rows
-from infoprompt_jax.data.batches import Batch, prefetched
+from infoprompt_jax.data.batches import prefetched
 from infoprompt_jax.data.rows import Rows
 from infoprompt_jax.data.selection import find_tasks
 from infoprompt_jax.data.tasks import Task
@@ -137,19 +138,18 @@ def make_optimizer(config: ml_collections.ConfigDict) -> optax.GradientTransform
     small for the ones or too large for the others.
     """
     train = config.train
-    hyper = {
-        "learning_rate": train.learning_rate,
-        "critic_learning_rate": 0.0,
-        "warmup": train.warmup,
-        "schedule": optimizers.SCHEDULES.index(train.schedule),
-    }
+
+    def rate(step: ArrayLike) -> jax.Array:
+        schedule = optimizers.SCHEDULES.index(train.schedule)
+        return train.learning_rate * optimizers.rate_factor(jnp.asarray(step), train.steps, train.warmup, schedule)
+
     clip = optax.clip_by_global_norm(train.clip_norm) if train.clip_norm > 0 else optax.identity()
     return optax.chain(
         clip,
         optax.scale_by_adam(b2=0.98),
         optax.scale_by_param_block_rms(),
         optax.add_decayed_weights(train.weight_decay),
-        optax.scale_by_learning_rate(lambda step: optimizers.step_sizes(hyper, jnp.asarray(step), train.steps).prompt),
+        optax.scale_by_learning_rate(rate),
         optax.stateless(keep_content_heads),
     )
 
@@ -227,8 +227,7 @@ class Run:
                 return
             if interrupt.requested:
                 raise Stopped(f"Stopped at step {number} of {config.steps}; the same command resumes.")
-            batch: Batch = next(batches)
-            self.state, metrics = step(self.graph, self.optimizer, self.state, batch)
+            self.state, metrics = step(self.graph, self.optimizer, self.state, next(batches))
             self.flush()
             self.pending = (number + 1, metrics)
 

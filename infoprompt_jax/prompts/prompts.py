@@ -7,7 +7,7 @@ P = value + reshape(W2 gelu(W1 h)) (InfoPrompt's released code, where `value` is
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -40,13 +40,16 @@ def initial_value(
       method: "uniform" on [-0.5, 0.5]; "vocabulary": embeddings of ids sampled from `pieces`; "labels": the mean
         embedding of each label word, then sampled ids; "text": the embeddings of `text`, repeated to fill.
       length: P.
-      key: of this member.
+      key: the member's.
       width: D.
-      embed, encode: of the backbone and its tokenizer.
-      pieces: ids that may be sampled, most frequent first (already cut to the top k).
+      embed: the backbone's; tokens to embeddings.
+      encode: the tokenizer's; texts to token ids.
+      pieces: token ids that may be sampled, most frequent first (already cut to the top k).
+      labels: label words, for "labels".
+      text: for "text".
 
     Raises:
-      UserError: no label words or no text where the method needs them.
+      UserError: the method is unknown, or needs label words or a text and there are none.
     """
     if method == "uniform":
         return np.asarray(jax.random.uniform(key, (length, width), minval=-0.5, maxval=0.5))
@@ -80,12 +83,18 @@ def generator(length: int, width: int, bottleneck: int, key: jax.Array) -> dict[
     }
 
 
-def prompt_rows(trainable: dict[str, dict[str, jax.Array]], features_BD: jax.Array | None) -> jax.Array:
-    """What the encoder gets: [P, D] of a static prompt, [B, P, D] of an instance-conditioned one."""
-    value_PD = trainable["prompt"]["value"]
-    if "generator" not in trainable:
+def prompt_rows(
+    value_PD: jax.Array, generator: Mapping[str, jax.Array] | None, features_BD: jax.Array | None
+) -> jax.Array:
+    """The soft prompt that the encoder reads: [P, D] of a static one, [B, P, D] of an instance-conditioned one.
+
+    Args:
+      value_PD: the trained matrix.
+      generator: weights of an instance prompt, as `generator` makes them; None for a static prompt.
+      features_BD: un-prompted representations, which an instance prompt is generated from; no gradient reaches them.
+    """
+    if generator is None:
         return value_PD
-    assert features_BD is not None  # Objective.needs_features says so
-    weights = trainable["generator"]
-    hidden_BE = jax.nn.gelu(jax.lax.stop_gradient(features_BD) @ weights["down"])
-    return value_PD[None] + jnp.einsum("BE,EPD->BPD", hidden_BE, weights["up"])
+    assert features_BD is not None  # see Objective.needs_features
+    hidden_BE = jax.nn.gelu(jax.lax.stop_gradient(features_BD) @ generator["down"])
+    return value_PD[None] + jnp.einsum("BE,EPD->BPD", hidden_BE, generator["up"])

@@ -17,6 +17,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from infoprompt_jax.batch import Batch
 from infoprompt_jax.errors import UserError
 
 # Heads and feed-forward columns are split over `model` (Megatron's layout: one all-reduce a block). The embedding is
@@ -77,10 +78,10 @@ def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, P())
 
 
-def place_batch(batch: Mapping[str, np.ndarray], mesh: Mesh, axis: int = 1) -> dict[str, jax.Array]:
+def place_batch(batch: Batch[np.ndarray], mesh: Mesh, axis: int = 1) -> Batch[jax.Array]:
     """This host's share of a batch on the mesh, split over `data` along `axis`: 1 after the fleet's axis, else 0."""
     sharding = NamedSharding(mesh, P(*(None,) * axis, "data"))
-    return {name: jax.make_array_from_process_local_data(sharding, value) for name, value in batch.items()}
+    return jax.tree.map(lambda value: jax.make_array_from_process_local_data(sharding, value), batch)
 
 
 def place_replicated(tree: Any, mesh: Mesh) -> Any:

@@ -9,7 +9,7 @@ import ml_collections
 
 from infoprompt_jax import files
 from infoprompt_jax.data import counterparts
-from infoprompt_jax.fleet import fleet
+from infoprompt_jax.infoprompt.trainable import inference
 from infoprompt_jax.training.experiment import build
 from infoprompt_jax.training.metrics_log import MetricsLog
 from infoprompt_jax.training.workdir import Workdir
@@ -27,7 +27,7 @@ def evaluate(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str])
     if (summary := directory.finished()) is not None:
         return summary
     experiment = build(config)
-    trainable = fleet.inference(experiment.initial_state().trainable)
+    trainable = inference(experiment.initial_state().trainable)
     # Before the directory is claimed: where scores are NaN, the mended config may have it.
     evaluator = experiment.evaluator
     results = {name: evaluator.evaluate(trainable, split, strict=True) for name, split in experiment.splits.items()}

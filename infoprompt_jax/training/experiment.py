@@ -25,9 +25,11 @@ from infoprompt_jax.errors import UserError
 from infoprompt_jax.evaluation.evaluator import Evaluator, Split
 from infoprompt_jax.files import cache_directory
 from infoprompt_jax.fleet import optimizers
-from infoprompt_jax.fleet.fleet import Fleet, FleetState, inference, member_keys
+from infoprompt_jax.fleet.fleet import Fleet, FleetState, member_keys
 from infoprompt_jax.fleet.members import Member, data_seed, expand, hyper_parameters
+from infoprompt_jax.infoprompt.hyper import Hyper
 from infoprompt_jax.infoprompt.objective import Objective
+from infoprompt_jax.infoprompt.trainable import inference
 from infoprompt_jax.t5 import partition
 from infoprompt_jax.t5.backbone import Backbone, load_backbone
 from infoprompt_jax.training.initial import initial_trainable
@@ -47,7 +49,7 @@ class Experiment:
     splits: dict[str, Split]
     fleet: Fleet
     evaluator: Evaluator
-    hyper: dict[str, np.ndarray]
+    hyper: Hyper[np.ndarray]
     keys: jax.Array
 
     def initial_state(self) -> FleetState:
@@ -206,7 +208,7 @@ class TokenizedSplits:
 
 
 def make_objective(
-    config: ml_collections.ConfigDict, backbone: Backbone, estimators: tuple[str, ...], hyper: dict[str, np.ndarray]
+    config: ml_collections.ConfigDict, backbone: Backbone, estimators: tuple[str, ...], hyper: Hyper[np.ndarray]
 ) -> Objective:
     """The static half of the loss; a term that every member weighs with zero is left out of the program."""
     info = config.infoprompt
@@ -218,8 +220,8 @@ def make_objective(
         task_loss=config.train.task_loss,
         kind=config.prompt.kind,
         bottleneck=config.prompt.bottleneck,
-        head_term=bool(np.any(hyper["gamma"])),
-        representation_term=bool(np.any(hyper["beta"])),
+        head_term=bool(np.any(hyper.gamma)),
+        representation_term=bool(np.any(hyper.beta)),
         estimators=estimators,
         smile_tau=info.smile_tau,
         critic=critic,

@@ -12,8 +12,8 @@ import numpy as np
 
 from infoprompt_jax.data.tasks import Task
 from infoprompt_jax.errors import UserError
-from infoprompt_jax.fleet.fleet import INIT
 from infoprompt_jax.fleet.members import Member
+from infoprompt_jax.infoprompt import streams
 from infoprompt_jax.infoprompt.objective import Objective
 from infoprompt_jax.prompts import prompts, saved
 from infoprompt_jax.prompts.saved import Prompt
@@ -31,7 +31,7 @@ def initial_trainable(
     member: Member, own_tasks: Sequence[Task], backbone: Backbone, objective: Objective, choices: int, key: jax.Array
 ) -> Any:
     """One member's trainable tree before its first step."""
-    value_key, rest_key = jax.random.split(jax.random.fold_in(key, INIT))
+    value_key, rest_key = jax.random.split(jax.random.fold_in(key, streams.INIT))
     settings, tokenizer = member.config.prompt, backbone.tokenizer
     labels = own_tasks[0].choices or ()
     verbalizer = verbalizer_rows(labels, choices, backbone) if objective.task_loss == "verbalizer" else None

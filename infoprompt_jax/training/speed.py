@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from infoprompt_jax.batch import Batch
 from infoprompt_jax.t5.model import PAD, T5Config
 
 # Peak dense bfloat16 FLOP/s of one chip, from the makers' data sheets; first match in `device_kind` wins.
@@ -58,7 +59,7 @@ class Speedometer:
             self.compilations += 1
             self.compiling += duration_secs
 
-    def count(self, batch: dict[str, np.ndarray], waited: float, since: float, compiling: float) -> None:
+    def count(self, batch: Batch[np.ndarray], waited: float, since: float, compiling: float) -> None:
         """One step on a host batch [M, B, ...] begun at `since`; `compiling` is this meter's value at that time."""
         rows = batch["inputs"].shape[0] * batch["inputs"].shape[1] * jax.process_count()
         self.steps += 1

@@ -15,12 +15,14 @@ import numpy as np
 from tqdm import tqdm
 
 from infoprompt_jax import files
+from infoprompt_jax.batch import Batch
 from infoprompt_jax.data import counterparts
 from infoprompt_jax.data.batches import complete, train_batches
 from infoprompt_jax.data.rows import data_fingerprint
 from infoprompt_jax.errors import Stopped, UserError
 from infoprompt_jax.evaluation import metrics
 from infoprompt_jax.fleet import fleet
+from infoprompt_jax.infoprompt.trainable import inference
 from infoprompt_jax.reports import curves, quality
 from infoprompt_jax.t5 import partition
 from infoprompt_jax.t5.backbone import Backbone
@@ -93,7 +95,7 @@ class Run:
             self.speed.count(batch, waited, since, compiling)
             bar.set_postfix_str(self.speed.line())
 
-    def batches(self, start: int) -> Iterator[dict[str, np.ndarray]]:
+    def batches(self, start: int) -> Iterator[Batch[np.ndarray]]:
         """Host batches from step `start` on, with cached features where the objective reads them."""
         experiment, data = self.experiment, self.experiment.config.data
         read = train_batches(
@@ -138,7 +140,7 @@ class Run:
     def tells(self, field: str, member: int, values: dict[str, np.ndarray]) -> bool:
         """Whether there is such a value; an estimate by a critic that the member does not train says nothing."""
         weight = {"head_mi": "gamma", "representation_mi": "beta"}.get(field)
-        return field in values and (weight is None or self.experiment.hyper[weight][member] > 0)
+        return field in values and (weight is None or getattr(self.experiment.hyper, weight)[member] > 0)
 
     def evaluate(self, step: int) -> None:
         """Evaluates the state, unless the log already holds it; the best prompt is kept in the state."""
@@ -146,9 +148,7 @@ class Run:
         if step <= self.evaluated:
             return
         started = self.active
-        results = self.experiment.evaluator.evaluate(
-            fleet.inference(self.state.trainable), self.experiment.splits["eval"]
-        )
+        results = self.experiment.evaluator.evaluate(inference(self.state.trainable), self.experiment.splits["eval"])
         norms = prompt_norms(self.state.trainable)
         chosen = [main_metric(self.experiment, m) for m in range(len(results))]
         for member, active, result, norm in zip(self.experiment.members, started, results, norms, strict=True):
@@ -180,7 +180,7 @@ class Run:
         best = [self.log.at(m.name, step, "eval/") for m, step in zip(experiment.members, best_steps, strict=True)]
         final = [self.log.at(m.name, step, "eval/") for m, step in zip(experiment.members, last_steps, strict=True)]
         export_prompts(path / "prompts", experiment, self.state.best, best_steps, best)
-        export_prompts(path / "last_prompts", experiment, fleet.inference(self.state.trainable), last_steps, final)
+        export_prompts(path / "last_prompts", experiment, inference(self.state.trainable), last_steps, final)
         failed = np.asarray(self.state.failed).tolist()
         members = [
             {

@@ -11,6 +11,7 @@ import pytest
 from infoprompt_jax import settings
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.fleet.members import PRESETS, expand, hyper_parameters
+from infoprompt_jax.infoprompt.hyper import Hyper
 
 
 def config(**fleet: Any) -> ml_collections.ConfigDict:
@@ -100,10 +101,10 @@ def test_hyper_parameters_are_columns() -> None:
     )
     members = expand(config(members=fields))
     hyper = hyper_parameters(members, ("infonce", "nwj"))
-    assert hyper["schedule"].tolist() == [2, 0] and hyper["estimator"].tolist() == [0, 1]
-    np.testing.assert_array_equal(hyper["warmup"], np.float32([0.0, 0.5]))
-    np.testing.assert_array_equal(hyper["learning_rate"], np.float32([0.3, 0.3]))
-    assert {array.shape for array in hyper.values()} == {(2,)}
+    assert hyper.schedule.tolist() == [2, 0] and hyper.estimator.tolist() == [0, 1]
+    np.testing.assert_array_equal(hyper.warmup, np.float32([0.0, 0.5]))
+    np.testing.assert_array_equal(hyper.learning_rate, np.float32([0.3, 0.3]))
+    assert {array.shape for array in hyper} == {(2,)}
 
 
 def test_each_hyper_parameter_is_its_own_field() -> None:
@@ -111,5 +112,5 @@ def test_each_hyper_parameter_is_its_own_field() -> None:
     made.infoprompt.update(beta=1.0, gamma=2.0, kappa=3.0, decay=0.25)
     made.train.update(learning_rate=5.0, critic_learning_rate=6.0, warmup=0.5)
     hyper = hyper_parameters(expand(made), ("infonce",))
-    names = ("beta", "gamma", "kappa", "decay", "learning_rate", "critic_learning_rate", "warmup")
-    assert [hyper[name].item() for name in names] == [1, 2, 3, 0.25, 5, 6, 0.5]
+    expected = Hyper(1, 2, 3, 0.25, 5, 6, 0.5, schedule=0, estimator=0)
+    assert Hyper(*(values.item() for values in hyper)) == expected

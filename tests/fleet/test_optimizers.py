@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import tiny
 
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.fleet import optimizers
@@ -137,8 +138,8 @@ def test_schedule_table() -> None:
         "cosine": [0.5, 1, 1, 0.961940, 0.853553, 0.691342, 0.5, 0.308658, 0.146447, 0.038060],
     }
     for name, factors in table.items():
-        hyper = {"learning_rate": 0.3, "critic_learning_rate": 1e-3, "warmup": 0.2}
-        hyper["schedule"] = optimizers.SCHEDULES.index(name)
+        hyper = tiny.HYPER._replace(learning_rate=0.3, critic_learning_rate=1e-3, warmup=0.2)
+        hyper = hyper._replace(schedule=optimizers.SCHEDULES.index(name))
         rates = [optimizers.step_sizes(hyper, step, 10) for step in range(10)]
         np.testing.assert_allclose([r.prompt for r in rates], 0.3 * np.array(factors), rtol=2e-5)
         np.testing.assert_allclose([r.critic for r in rates], 1e-3 * np.array(factors), rtol=2e-5)
@@ -155,12 +156,8 @@ def test_schedules_match_optax_and_share_one_program() -> None:
     # optax's warm-up starts at zero; ours is at its second step first, and one step ahead until the decay begins.
     rise = optax.linear_schedule(0.0, 2.0, warmup)
     expected = [[rise(t + 1) if t < warmup else decay(t - warmup) for t in range(total)] for decay in decays]
-    hyper = {
-        "learning_rate": jnp.full(3, 2.0),
-        "critic_learning_rate": jnp.ones(3),
-        "warmup": jnp.full(3, warmup / total),
-        "schedule": jnp.arange(len(names)),
-    }
+    own = [{"learning_rate": 2.0, "warmup": warmup / total, "schedule": schedule} for schedule in range(len(names))]
+    hyper = tiny.hyper(*own)
     members = jax.jit(jax.vmap(lambda hyper, step: optimizers.step_sizes(hyper, step, total).prompt, (0, None)))
     got = np.stack([members(hyper, jnp.int32(t)) for t in range(total)], axis=1)
     np.testing.assert_allclose(got, np.array(expected), rtol=1e-5)
@@ -168,7 +165,7 @@ def test_schedules_match_optax_and_share_one_program() -> None:
 
 @pytest.mark.parametrize("warmup", [0.0, 1.0])
 def test_schedules_without_and_with_only_warm_up(warmup: float) -> None:
-    hyper = {"learning_rate": 1.0, "critic_learning_rate": 1.0, "warmup": warmup, "schedule": 1}
+    hyper = tiny.HYPER._replace(learning_rate=1.0, warmup=warmup, schedule=1)
     rates = [float(optimizers.step_sizes(hyper, t, 4).prompt) for t in range(4)]
     np.testing.assert_allclose(rates, [1.0, 0.75, 0.5, 0.25] if warmup == 0 else [0.25, 0.5, 0.75, 1.0], rtol=1e-6)
 

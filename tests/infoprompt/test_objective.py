@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -13,7 +12,9 @@ import pytest
 import tiny
 from flax import nnx
 
-from infoprompt_jax.infoprompt.objective import Objective, encode_posterior
+from infoprompt_jax.infoprompt import bottleneck, streams
+from infoprompt_jax.infoprompt.objective import Objective
+from infoprompt_jax.t5 import scoring
 
 
 @pytest.fixture(scope="module")
@@ -37,9 +38,8 @@ def trainable_of(objective: Objective, model: tiny.Backbone) -> Any:
 
 def loss(model: tiny.Backbone, rows: dict, trainable: Any, progress: float = 0.0, **fields: Any) -> dict[str, float]:
     objective = Objective(graph=model.graph, **fields)
-    hyper = {name: value[0] for name, value in tiny.hyper().items()}
-    hyper["decay"] = np.float32(0.5)
     run = jax.jit(objective.loss)
+    hyper = tiny.hyper_of_one(decay=0.5)
     total, parts = run(trainable, model.frozen, rows, hyper, jax.random.key(4), progress)
     return {"total": float(total), **{name: float(value) for name, value in parts.items()}}
 
@@ -131,14 +131,13 @@ def test_representation_information_in_batch(model: tiny.Backbone, rows: dict) -
 
 def test_mean_encoder_reads_input_positions_alone(model: tiny.Backbone, rows: dict) -> None:
     objective = Objective(graph=model.graph, representation="mean_encoder")
-    found = objective.features(nnx.merge(model.graph, model.frozen), {"inputs": rows["inputs"]})
+    found = objective.unprompted(nnx.merge(model.graph, model.frozen), rows["inputs"])
     encoded, mask = np.asarray(model.encode(rows["inputs"])), rows["inputs"] != 0
     expected = [y[m].mean(axis=0) for y, m in zip(encoded, mask, strict=True)]
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
     wider = np.pad(rows["inputs"], ((0, 0), (0, 9)))
-    np.testing.assert_allclose(
-        objective.features(nnx.merge(model.graph, model.frozen), {"inputs": wider}), found, rtol=1e-4, atol=1e-5
-    )
+    padded = objective.unprompted(nnx.merge(model.graph, model.frozen), wider)
+    np.testing.assert_allclose(padded, found, rtol=1e-4, atol=1e-5)
     objective = Objective(graph=model.graph, representation="mean_encoder", task_loss="verbalizer")
     trainable = trainable_of(objective, model)
     encoded = np.asarray(model.encode(rows["inputs"], trainable["prompt"]["value"]))[:, tiny.P :]
@@ -161,28 +160,10 @@ def test_the_kl_is_summed_over_both_passes(model: tiny.Backbone, rows: dict) -> 
     total = 0.0
     for h in (unprompted(model, rows), unprompted(model, rows, trainable["prompt"]["value"])):
         mean, log_std = (
-            np.asarray(x, np.float64) for x in encode_posterior(trainable["posterior"], jnp.asarray(h, "f"))
+            np.asarray(x, np.float64) for x in bottleneck.encode(trainable["posterior"], jnp.asarray(h, "f"))
         )
         total += np.mean(0.5 * (mean**2 + np.exp(2 * log_std) - 1) - log_std)
     assert loss(model, rows, trainable, **fields)["kl"] == pytest.approx(total, rel=1e-3)
-
-
-def test_gradients_flow_where_the_method_says(model: tiny.Backbone, rows: dict) -> None:
-    """The head term reaches the prompt; the representation term does so through z alone, never through its critic."""
-    objective = Objective(graph=model.graph)
-    trainable = trainable_of(objective, model)
-    z = jnp.asarray(unprompted(model, rows, trainable["prompt"]["value"]), jnp.float32)
-    h = jnp.asarray(unprompted(model, rows), jnp.float32)
-
-    def head(value: jax.Array) -> jax.Array:
-        return objective._head_information(nnx.merge(model.graph, model.frozen), trainable, rows, value, 0)
-
-    def representation(value: jax.Array, z: jax.Array) -> jax.Array:
-        return objective._representation_information(trainable, rows, value, z, h, 0, jax.random.key(0))
-
-    assert np.abs(jax.grad(head)(trainable["prompt"]["value"])).max() > 1e-6
-    to_prompt, to_z = jax.grad(representation, argnums=(0, 1))(trainable["prompt"]["value"], z)
-    assert not np.any(to_prompt) and np.abs(to_z).max() > 1e-6
 
 
 def test_an_instance_prompt_is_one_per_example(model: tiny.Backbone, rows: dict) -> None:
@@ -225,22 +206,12 @@ def test_what_a_row_of_weight_zero_holds_changes_nothing(
     other["weight"][3] = 0
     objective = Objective(graph=model.graph, **fields)
     trainable = trainable_of(objective, model)
-    hyper = {name: value[0] for name, value in tiny.hyper().items()}
+    hyper = tiny.hyper_of_one()
     run = jax.jit(lambda batch: objective.loss(trainable, model.frozen, batch, hyper, jax.random.key(0), 0.0)[1])
     found, expected = run(other), run(rows)
     assert found.keys() >= {"task_loss", "head_mi", "representation_mi"}
     for name, value in expected.items():
         assert float(found[name]) == pytest.approx(float(value), rel=1e-5), name
-
-
-@pytest.mark.parametrize(("scaled", "factor"), [(True, 0.5), (False, 1.0)])
-def test_verbalizer_logits_by_hand(scaled: bool, factor: float) -> None:
-    """Scaled by D ** -0.5 where the LM head is; a label that the row does not have cannot be chosen."""
-    t5 = SimpleNamespace(config=SimpleNamespace(d_model=4, scale_decoder_outputs=scaled))
-    theta = {"verbalizer": {"value": np.float32([[1, 0, 0, 0], [0, 2, 0, 0], [1, 1, 1, 1]])}}
-    batch = {"choices": np.array([[[5, 1], [6, 1], [0, 0]]])}
-    found = Objective(graph=None)._verbalize(t5, theta, np.float32([[1, 2, 3, 4]]), batch)
-    assert found.tolist() == [[1 * factor, 4 * factor, -np.inf]]
 
 
 @pytest.mark.parametrize(
@@ -257,39 +228,6 @@ def test_what_needs_features(fields: dict[str, Any], needed: bool) -> None:
     assert Objective(graph=None, **fields).needs_features is needed
 
 
-def test_negatives_lie_around_the_examples_own_features() -> None:
-    h = jnp.asarray([[10.0, 0.0], [0.0, -10.0]])
-    samples = Objective(graph=None, noise_scale=0.5, negatives_per_example=4000)
-    found = np.asarray(samples._posterior_samples({}, h, jax.random.key(0)))
-    np.testing.assert_allclose(found.mean(axis=1), h, atol=0.05)
-    np.testing.assert_allclose(found.std(axis=1), 0.5, atol=0.05)
-    assert Objective(graph=None)._posterior_samples({}, h, jax.random.key(0)).shape == (2, 8, 2), "4 B of them"
-
-
-# Of width and latent width 3, the identity but for the log standard deviations -0.5 h.
-POSTERIOR = {"mean": jnp.eye(3), "log_std": -0.5 * jnp.eye(3), "out": jnp.eye(3)}
-SPREAD = np.exp([-0.5, 0.0, 1.0])
-
-
-def test_the_posteriors_log_std_is_clipped() -> None:
-    mean, log_std = encode_posterior(POSTERIOR, jnp.asarray([[-30.0, 1.0, 30.0]]))
-    assert mean.tolist() == [[-30, 1, 30]] and log_std.tolist() == [[10, -0.5, -2]]
-
-
-def test_the_bottleneck_samples_its_posterior_and_takes_position_0() -> None:
-    h = jnp.tile(jnp.asarray([[1.0, 0.0, -2.0]]), (4000, 1))
-    batch = {"weight": jnp.ones(4000)}
-    objective = Objective(graph=None, variational=True, latent=3, negatives_per_example=2)
-    trainable, hidden = {"posterior": POSTERIOR}, jnp.full((4000, 2, 2, 3), 7.0)
-    z, replaced, _ = objective._bottleneck(trainable, h, h, hidden, batch, jax.random.key(0))
-    negatives = objective._posterior_samples(trainable, h, jax.random.key(1))
-    for samples in (z, negatives[:, 0]):
-        np.testing.assert_allclose(samples.mean(axis=0), h[0], atol=0.15)
-        np.testing.assert_allclose(samples.std(axis=0), SPREAD, rtol=0.05)
-    np.testing.assert_array_equal(replaced[:, :, 0], jnp.broadcast_to(z[:, None], (4000, 2, 3)))
-    assert (replaced[:, :, 1] == 7).all()
-
-
 def test_variational_scores_read_the_posteriors_mean(model: tiny.Backbone, rows: dict) -> None:
     fields = {"variational": True, "latent": 6}
     verbalizer = Objective(graph=model.graph, task_loss="verbalizer", **fields)
@@ -299,7 +237,8 @@ def test_variational_scores_read_the_posteriors_mean(model: tiny.Backbone, rows:
     expected = z @ np.asarray(trainable["verbalizer"]["value"]).T
     found = jax.jit(verbalizer.scores)(trainable, model.frozen, rows)
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)
-    # A bottleneck that says nothing makes a choice's first token a draw from the whole vocabulary.
+    # With a bottleneck that passes nothing, a choice's first token is a draw from the whole vocabulary.
+    del trainable["verbalizer"]
     trainable["posterior"]["out"] = jnp.zeros_like(trainable["posterior"]["out"])
     choice, prompt = rows["choices"][:, 0], trainable["prompt"]["value"]
     log_p = jax.nn.log_softmax(model.logits(rows["inputs"], choice, prompt))
@@ -314,12 +253,23 @@ def test_dropout_is_drawn_in_both_stacks_and_never_at_evaluation(model: tiny.Bac
     t5 = nnx.merge(dropping.graph, dropping.frozen)
     objective = Objective(graph=dropping.graph, task_loss="verbalizer", representation="mean_encoder")
     trainable = trainable_of(objective, model)
-    hyper = {name: value[0] for name, value in tiny.hyper().items()}
+    hyper = tiny.hyper_of_one()
     run = jax.jit(lambda key: objective.loss(trainable, dropping.frozen, rows, hyper, key, 0.0)[1]["task_loss"])
     assert run(jax.random.key(0)) == run(jax.random.key(0)) != run(jax.random.key(1))
     decoded = Objective(graph=dropping.graph)
-    y, mask = t5.encode(rows["inputs"])
-    first, second = (decoded._represent(t5, rows, y, mask, jax.random.key(k))[0] for k in range(2))
-    assert not np.allclose(first, second)
+    del trainable["verbalizer"]
+    loss = float(jax.jit(decoded.loss)(trainable, dropping.frozen, rows, hyper, jax.random.key(4), 0.0)[1]["task_loss"])
+    assert loss == pytest.approx(loss_with_dropout(t5, rows, trainable, decoder=True), rel=1e-5)
+    assert loss != pytest.approx(loss_with_dropout(t5, rows, trainable, decoder=False), rel=1e-3)
     without = jax.jit(Objective(graph=model.graph).scores)(trainable, model.frozen, rows)
     np.testing.assert_allclose(jax.jit(decoded.scores)(trainable, dropping.frozen, rows), without, rtol=1e-5)
+
+
+def loss_with_dropout(t5: Any, rows: dict, trainable: Any, decoder: bool) -> float:
+    """The language-model loss, with dropout in the encoder and, if `decoder`, in the decoder too."""
+    key, prompt = jax.random.key(4), trainable["prompt"]["value"]
+    y, mask = t5.encode(rows["inputs"], prompt, jax.random.fold_in(key, streams.ENCODER_DROPOUT))
+    dropped = jax.random.fold_in(key, streams.DECODER_DROPOUT) if decoder else None
+    logits = t5.logits(t5.decode(rows["targets"], y, mask, dropped))
+    counts = rows["targets"] != 0
+    return float(-(scoring.token_log_probabilities(logits, rows["targets"]) * counts).sum() / counts.sum())

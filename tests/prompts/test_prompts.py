@@ -72,9 +72,9 @@ def test_what_cannot_be_started_from_is_refused(method: str, words: str) -> None
 
 def test_an_instance_prompt_starts_near_its_value_and_no_gradient_reaches_the_features() -> None:
     static = np.ones((3, 8), np.float32)
-    trainable = {"prompt": {"value": jnp.asarray(static)}, "generator": prompts.generator(3, 8, 4, jax.random.key(0))}
+    generator = prompts.generator(3, 8, 4, jax.random.key(0))
     features = jax.random.normal(jax.random.key(1), (2, 8))
-    rows = prompts.prompt_rows(trainable, features)
+    rows = prompts.prompt_rows(jnp.asarray(static), generator, features)
     assert rows.shape == (2, 3, 8) and 0 < np.abs(rows - static[None]).max() < 0.2
     assert not np.array_equal(rows[0], rows[1])
-    assert not np.any(jax.grad(lambda h: prompts.prompt_rows(trainable, h).sum())(features))
+    assert not np.any(jax.grad(lambda h: prompts.prompt_rows(jnp.asarray(static), generator, h).sum())(features))
