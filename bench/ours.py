@@ -1,10 +1,11 @@
-"""This project's side of the measurements, built as a run builds it: config, members, objective, fleet.
+"""This project's side of the measurements, put together as in a run: config, members, fleet.
 
-Imported in a subject's process only, and it may be another checkout's `infoprompt_jax` that it then finds.
+Imported in a subject's process only; `infoprompt_jax` may be another checkout's there.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from typing import Any
 
@@ -16,9 +17,9 @@ from flax import nnx
 from bench.synthetic import SHAPES, Size
 from bench.turns import Work
 from infoprompt_jax import settings
-from infoprompt_jax.fleet import optimizers
-from infoprompt_jax.fleet.fleet import Fleet, FleetState, member_keys
-from infoprompt_jax.fleet.members import expand, hyper_parameters
+from infoprompt_jax.fleet import assembly
+from infoprompt_jax.fleet.fleet import Fleet, FleetState
+from infoprompt_jax.fleet.members import expand
 from infoprompt_jax.infoprompt import streams
 from infoprompt_jax.infoprompt.hyper import Hyper
 from infoprompt_jax.t5 import partition
@@ -26,7 +27,6 @@ from infoprompt_jax.t5.backbone import Backbone, place
 from infoprompt_jax.t5.model import T5, T5Config
 from infoprompt_jax.t5.tokenizer import load_tokenizer
 from infoprompt_jax.training import speed
-from infoprompt_jax.training.experiment import make_objective
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,17 +69,9 @@ def configured(size: Size, fields: dict[str, Any]) -> ml_collections.ConfigDict:
 
 def assemble(frozen: Backbone, size: Size, config: ml_collections.ConfigDict) -> Setup:
     """A fleet on `frozen` before its first step; its batch holds no cached features."""
-    members = expand(settings.check(config))
-    estimators = (config.infoprompt.estimator,)
-    hyper = hyper_parameters(members, estimators)
-    objective = make_objective(config, frozen, estimators, hyper)
-    optimizer = optimizers.optimizer(config.train.optimizer, config.train.weight_decay, config.train.clip_norm)
-    fleet = Fleet(objective, optimizer, config.train.steps, frozen.mesh, config.train.accumulate, config.fleet.at_once)
-    keys = member_keys([member.config.seed for member in members])
+    fleet, hyper, keys = assembly.assemble(config, expand(settings.check(config)), frozen)
     values = np.random.default_rng(0).standard_normal((size.prompt_length, frozen.config.d_model)).astype(np.float32)
-    state = fleet.init(
-        [objective.init(jax.numpy.asarray(values), jax.random.fold_in(key, streams.INIT)) for key in keys]
-    )
+    state = fleet.init([fleet.objective.init(values, jax.random.fold_in(key, streams.INIT)) for key in keys])
     return Setup(size, frozen, fleet, state, hyper, keys, size.host_batch())
 
 
@@ -120,7 +112,9 @@ def score_choices(size: Size, shared: bool) -> Work:
 
 
 def _work(step: Any, size: Size, flops: float, made: Setup) -> Work:
-    device, meter = jax.devices()[0], speed.Speedometer(made.backbone.config, size.prompt_length)
+    device, compilations = jax.devices()[0], speed.Compilations()
+    listening = contextlib.ExitStack()
+    listening.enter_context(compilations)
     peak = speed.peak_flops(device)
     facts = {
         **size.counts(),
@@ -131,8 +125,9 @@ def _work(step: Any, size: Size, flops: float, made: Setup) -> Work:
     }
 
     def finish() -> dict[str, Any]:
+        listening.close()
         memory = device.memory_stats() or {}
         known = {"peak_memory_bytes": memory["peak_bytes_in_use"]} if "peak_bytes_in_use" in memory else {}
-        return {"compile_seconds": meter.compiling, "compilations": meter.compilations, **known}
+        return {"compile_seconds": compilations.seconds, "compilations": compilations.count, **known}
 
     return Work(step, facts, finish)

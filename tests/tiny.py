@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any, TypeVar
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from infoprompt_jax.fleet import optimizers
+from infoprompt_jax import settings
+from infoprompt_jax.fleet import assembly
 from infoprompt_jax.fleet.fleet import Fleet, FleetState, member_keys
+from infoprompt_jax.fleet.members import expand
 from infoprompt_jax.infoprompt.hyper import Hyper
-from infoprompt_jax.infoprompt.objective import Objective
 from infoprompt_jax.t5 import partition
 from infoprompt_jax.t5.backbone import Backbone, load_backbone
 
@@ -75,8 +77,12 @@ def hyper_of_one(**fields: Any) -> Hyper[np.ndarray]:
 
 
 def fleet(model: Backbone, optimizer: str = "adafactor", accumulate: int = 1, steps: int = 100, **fields: Any) -> Fleet:
-    objective = Objective(graph=model.graph, **fields)
-    return Fleet(objective, optimizers.optimizer(optimizer, 1e-5, 1.0), steps, model.mesh, accumulate)
+    """The fleet of the default config with a dot critic; `fields` of its objective are changed."""
+    config = settings.defaults()
+    config.train.update(optimizer=optimizer, accumulate=accumulate, steps=steps, batch_size=B)
+    config.infoprompt.critic = "dot"
+    made = assembly.assemble(config, expand(config), model).fleet
+    return dataclasses.replace(made, objective=dataclasses.replace(made.objective, **fields))
 
 
 def start(program: Fleet, model: Backbone, seeds: list[int]) -> FleetState:

@@ -44,8 +44,8 @@ from infoprompt_jax.t5 import convert, scoring
 from infoprompt_jax.t5.model import PAD, T5, T5Config
 from infoprompt_jax.t5.tokenizer import SENTINELS, Tokenizer, load_tokenizer
 from infoprompt_jax.training.checkpoints import Checkpoints
+from infoprompt_jax.training.interrupt import Interrupt
 from infoprompt_jax.training.metrics_log import MetricsLog
-from infoprompt_jax.training.train import Interrupt
 from infoprompt_jax.training.workdir import Workdir
 
 MEMBER = "pretraining"  # under which metrics.jsonl lists the one model there is

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from infoprompt_jax import member_names
@@ -12,25 +12,35 @@ from infoprompt_jax.reports.records import Records
 SHARE = 0.9  # of plain prompt tuning's final quality
 
 
-def add_steps_to_quality(members: Sequence[dict[str, Any]], records: Records, main_metrics: Sequence[str]) -> None:
-    """Adds `to_quality` to each member: the quality to reach, and the first step whose evaluation reached it.
+def steps_to_quality(
+    final: Mapping[str, Mapping[str, float]], records: Records, main_metrics: Sequence[str]
+) -> list[dict[str, Any] | None]:
+    """For each member the quality to reach, and the first step whose evaluation reached it.
 
     Plain prompt tuning is the mean over the `plain` members whose name differs from the member's in preset and seed
-    alone. Without such members nothing is added. A member that never reached the quality has None for its steps.
+    alone.
 
     Args:
-      members: the entries of summary.json, which are changed.
+      final: each member's last evaluation, by the member's name.
       records: the run's log, as `MetricsLog.records` has it.
       main_metrics: each member's main metric.
+
+    Returns:
+      {"steps": the first step, or None if the member never reached the quality; the metric's name: the quality} for
+      each member, or None for one without plain members to compare with.
     """
-    names = [member_names.split(member["name"]) for member in members]
+    names = [member_names.split(member) for member in final]
     plain: dict[str, list[float]] = {}
-    for (name, preset), member, metric in zip(names, members, main_metrics, strict=True):
+    for (name, preset), member, metric in zip(names, final, main_metrics, strict=True):
         if preset == "plain":
-            plain.setdefault(name, []).append(member["final"][metric])
-    for (name, _), member, metric in zip(names, members, main_metrics, strict=True):
-        if name in plain:
-            quality = SHARE * statistics.fmean(plain[name])
-            evaluations = records.get(member["name"], {}).get(f"eval/{metric}", {})
-            reached = [step for step, value in evaluations.items() if value >= quality]
-            member["to_quality"] = {"steps": min(reached, default=None), metric: quality}
+            plain.setdefault(name, []).append(final[member][metric])
+    return [
+        _reached(records.get(member, {}), metric, plain[name]) if name in plain else None
+        for (name, _), member, metric in zip(names, final, main_metrics, strict=True)
+    ]
+
+
+def _reached(series: Mapping[str, Mapping[int, float]], metric: str, plain: Sequence[float]) -> dict[str, Any]:
+    quality = SHARE * statistics.fmean(plain)
+    steps = [step for step, value in series.get(f"eval/{metric}", {}).items() if value >= quality]
+    return {"steps": min(steps, default=None), metric: quality}

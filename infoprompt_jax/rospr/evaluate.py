@@ -38,8 +38,9 @@ from infoprompt_jax.rospr.targets import Target
 from infoprompt_jax.rospr.zero_shot import METHODS, Instances, Outcome, ZeroShot
 from infoprompt_jax.t5 import partition
 from infoprompt_jax.t5.backbone import Backbone
-from infoprompt_jax.training.experiment import TokenizedSplits, own_backbone
-from infoprompt_jax.training.train import Interrupt
+from infoprompt_jax.training.experiment import configured_backbone
+from infoprompt_jax.training.interrupt import Interrupt
+from infoprompt_jax.training.tokenized_splits import TokenizedSplits
 from infoprompt_jax.training.workdir import Workdir
 
 NEAREST = 3  # instances that are shown of the winner
@@ -240,11 +241,11 @@ class Evaluation:
         """
         task, limit = target.task, self.config.task.eval_limit
         query_split = self.config.rospr.query_split or target.split
-        rows, queries = (self.tokenized(task, split) for split in (target.split, query_split))
+        rows, queries = (self.tokenized.rows(task, split) for split in (target.split, query_split))
         drawn = np.random.default_rng(self.config.seed).permutation(len(queries))[: self.config.rospr.queries]
         return (
-            Instances(rows, self.retriever_tokenized(task, target.split), np.arange(len(rows))[: limit or None]),
-            Instances(queries, self.retriever_tokenized(task, query_split), np.sort(drawn)),
+            Instances(rows, self.retriever_tokenized.rows(task, target.split), np.arange(len(rows))[: limit or None]),
+            Instances(queries, self.retriever_tokenized.rows(task, query_split), np.sort(drawn)),
         )
 
     def record(
@@ -306,7 +307,7 @@ class Evaluation:
 
 def _load(config: ml_collections.ConfigDict, mesh: Mesh) -> tuple[Backbone, Backbone]:
     """The backbone, and the retriever: the same thing where the config names no other."""
-    backbone = own_backbone(config, mesh)
+    backbone = configured_backbone(config, mesh)
     return backbone, backbone if source_keys.is_backbone(config) else source_keys.load_retriever(config)
 
 

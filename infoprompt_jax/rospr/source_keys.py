@@ -24,7 +24,7 @@ from infoprompt_jax.rospr.library_files import Model
 from infoprompt_jax.rospr.source_plan import Source
 from infoprompt_jax.t5 import partition
 from infoprompt_jax.t5.backbone import Backbone, load_backbone
-from infoprompt_jax.training.experiment import TokenizedSplits
+from infoprompt_jax.training.tokenized_splits import TokenizedSplits
 
 log = logging.getLogger(__name__)
 
@@ -80,8 +80,8 @@ def tokenize(config: ml_collections.ConfigDict, source: Source, retriever: Backb
     (task,) = find_tasks(member)
     tokenized = TokenizedSplits(config, retriever)
     for split in filter(None, (config.task.eval_split, config.task.test_split)):
-        tokenized(task, split)
-    return tokenized.training(task)
+        tokenized.rows(task, split)
+    return tokenized.training_rows(task)
 
 
 def is_backbone(config: ml_collections.ConfigDict) -> bool:

@@ -33,8 +33,9 @@ from infoprompt_jax.rospr.library_sources import SourcePrompt
 from infoprompt_jax.rospr.source_keys import SourceKeys, encode_instances, is_backbone, load_retriever
 from infoprompt_jax.rospr.source_plan import Source
 from infoprompt_jax.t5.backbone import Backbone
-from infoprompt_jax.training.experiment import own_backbone
-from infoprompt_jax.training.train import Interrupt, train
+from infoprompt_jax.training.experiment import configured_backbone
+from infoprompt_jax.training.interrupt import Interrupt
+from infoprompt_jax.training.train import train_members
 from infoprompt_jax.training.workdir import Workdir
 
 MOST = {"members": 0, "seeds": 1, "presets": 1}  # of `fleet`: members are made of sources, one of each
@@ -82,7 +83,7 @@ def train_sources(config: ml_collections.ConfigDict, workdir: str | os.PathLike[
                     raise Stopped(f"Stopped after {number} of {len(groups)} groups; the same command resumes.")
                 log.info("Group %d of %d: %s to %s.", number + 1, len(groups), group[0].name, group[-1].name)
                 place = directory.path / "groups" / f"{number:04d}"
-                trained = train_group(group_config(config, group), place, model)
+                trained = train_members(group_config(config, group), place, model)
                 failed |= failures(group, trained)
                 if made := source_prompts(group, trained, place / "prompts", encoded):
                     library = add(
@@ -117,9 +118,9 @@ def check(config: ml_collections.ConfigDict) -> None:
 def encode_and_load(config: ml_collections.ConfigDict, sources: Sequence[Source]) -> tuple[SourceKeys, Backbone]:
     """The keys of the sources' instances, and the backbone for all groups, loaded when another retriever is gone."""
     if is_backbone(config):
-        model = own_backbone(config)
+        model = configured_backbone(config)
         return encode_instances(config, sources, model), model
-    return encode_instances(config, sources, load_retriever(config)), own_backbone(config)
+    return encode_instances(config, sources, load_retriever(config)), configured_backbone(config)
 
 
 def group_config(config: ml_collections.ConfigDict, group: Sequence[Source]) -> ml_collections.ConfigDict:
@@ -130,16 +131,6 @@ def group_config(config: ml_collections.ConfigDict, group: Sequence[Source]) -> 
         {"name": source.member, "task.name": source.task, "task.template": source.template} for source in group
     )
     return own
-
-
-def train_group(config: ml_collections.ConfigDict, place: pathlib.Path, model: Backbone) -> dict[str, Any]:
-    """The summary of the group's run, also of one that has no member left: other groups may do better."""
-    try:
-        return train(config, place, model)
-    except UserError:
-        if (summary := Workdir(place, config).finished()) is None:
-            raise
-        return summary
 
 
 def failures(group: Sequence[Source], trained: Mapping[str, Any]) -> dict[str, int]:

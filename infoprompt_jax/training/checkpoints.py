@@ -25,34 +25,36 @@ class Checkpoints:
         self.manager = ocp.CheckpointManager(self.directory, options=options)
 
     def save(self, step: int, state: Any, position: dict[str, Any]) -> None:
-        """Saves `state` (a pytree of arrays) and `position` (JSON); nothing to do where the step is saved already."""
+        """Saves `state` (a pytree of arrays) and `position` (JSON), unless the step is saved already."""
         if step in self.manager.all_steps():
             return
         saved = ocp.args.Composite(state=ocp.args.StandardSave(state), position=ocp.args.JsonSave(position))
         self.manager.save(step, args=saved)
 
     def restore(self, state: Any, position: dict[str, Any]) -> tuple[Any, dict[str, Any]] | None:
-        """The newest checkpoint in the structure and on the devices of `state`; None if there is none.
+        """The newest checkpoint's state and position, with the structure and on the devices of `state`; None without
+        one.
 
         Raises:
-          UserError: it belongs to another run (its `position` names other data or another backbone, or its tree has
-            another structure), or cannot be read.
+          UserError: it belongs to another run (its `position` has other data or another backbone, or its tree has
+          another
+            structure), or it cannot be read.
         """
         step = self.manager.latest_step()
         if step is None:
             return None
         target = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state)
         try:
-            found = self.manager.restore(step, args=ocp.args.Composite(position=ocp.args.JsonRestore()))["position"]
+            before = self.manager.restore(step, args=ocp.args.Composite(position=ocp.args.JsonRestore()))["position"]
             for name, value in position.items():
-                if name != "step" and found.get(name, value) != value:  # older ones lack some names
+                if name != "step" and before.get(name, value) != value:  # older ones lack some names
                     raise UserError(
                         f"The checkpoint in {self.directory} was made with {name.replace('_', ' ')} "
-                        f"{found.get(name)!r}, this run has {value!r}: choose another --workdir, or bring back what "
+                        f"{before.get(name)!r}, this run has {value!r}: choose another --workdir, or bring back what "
                         "it was made with."
                     )
             args = ocp.args.Composite(state=ocp.args.StandardRestore(target))
-            return self.manager.restore(step, args=args)["state"], found
+            return self.manager.restore(step, args=args)["state"], before
         except (ValueError, KeyError, TypeError, OSError) as error:
             raise UserError(
                 f"The checkpoint of step {step} in {self.directory} cannot be restored into this run "

@@ -12,15 +12,22 @@ from infoprompt_jax.data import counterparts
 from infoprompt_jax.infoprompt.trainable import inference
 from infoprompt_jax.training.experiment import build
 from infoprompt_jax.training.metrics_log import MetricsLog
+from infoprompt_jax.training.results import MemberResult, Results
 from infoprompt_jax.training.workdir import Workdir
 
 
 def evaluate(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str]) -> dict[str, Any]:
-    """Evaluates every member's initial prompt on the evaluation split (and the test split, if one is named).
+    """Evaluates every member's initial prompt on the evaluation split, and on the test split if one is named.
+
+    Args:
+      config: checked by `settings.check`.
+      workdir: an empty or a new directory; a finished run's summary is read from it.
+
+    Returns:
+      The content of `summary.json`, see `results.Results`.
 
     Raises:
-      UserError: something in the config, the data, the backbone, the prompt or the workdir does not fit, or scores are
-        NaN.
+      UserError: the config, the data, the backbone, the prompt or the workdir do not fit, or scores are NaN.
     """
     config = counterparts.resolve(config)
     directory = Workdir(workdir, config)
@@ -28,21 +35,22 @@ def evaluate(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str])
         return summary
     experiment = build(config)
     trainable = inference(experiment.initial_state().trainable)
-    # Before the directory is claimed: where scores are NaN, the mended config may have it.
+    # Before the directory is claimed: if scores are NaN, the corrected config can use the same directory.
     evaluator = experiment.evaluator
-    results = {name: evaluator.evaluate(trainable, split, strict=True) for name, split in experiment.splits.items()}
+    values = {name: evaluator.evaluate(trainable, split, strict=True) for name, split in experiment.splits.items()}
     with directory.claim():
         log = MetricsLog.resume(directory.path / "metrics.jsonl", -1, config.train.tensorboard)
-        for member, values in zip(experiment.members, results["eval"], strict=True):
-            log.write(0, member.name, {f"eval/{name}": value for name, value in values.items()})
+        for member, metrics in zip(experiment.members, values["eval"], strict=True):
+            log.write(0, member.name, {f"eval/{name}": value for name, value in metrics.items()})
         log.flush()
-        members = [
-            {"name": member.name, "steps": 0, "final": results["eval"][m], "best": results["eval"][m]}
-            | ({"test": results["test"][m]} if "test" in results else {})
-            for m, member in enumerate(experiment.members)
-        ]
-        summary = {"members": members, "examples": experiment.examples(), "backbone": experiment.backbone.name}
-        fingerprints = {"backbone": experiment.backbone.fingerprint, **experiment.evaluation_fingerprints()}
-        summary["fingerprints"] = fingerprints
-        files.write_json(directory.path / "summary.json", summary)
-    return summary
+        results = Results(
+            members=[
+                MemberResult(member.name, 0, metrics, metrics, test=values["test"][m] if "test" in values else None)
+                for m, (member, metrics) in enumerate(zip(experiment.members, values["eval"], strict=True))
+            ],
+            examples=experiment.examples(),
+            backbone=experiment.backbone.name,
+            fingerprints={"backbone": experiment.backbone.fingerprint, **experiment.evaluation_fingerprints()},
+        )
+        files.write_json(directory.path / "summary.json", results.to_json())
+    return results.to_json()

@@ -22,12 +22,10 @@ from infoprompt_jax.t5.backbone import Backbone
 
 
 class Features:
-    """Float32 features of all rows that the members of a fleet train on.
-
-    `gather(row_MB)` gives [M, B, D] for the rows that a training batch names. `source` names what computes them.
-    """
+    """Float32 features of all rows that the members of a fleet train on."""
 
     def __init__(self, directory: pathlib.Path, streams: Sequence[Stream], width: int, source: str = "") -> None:
+        """Opens the cache in `directory`; `width` is D, and `source` begins the files' names: the backbone's id."""
         self.streams = streams
         self.width = width
         distinct = {id(rows): rows for stream in streams for rows in stream.rows}
@@ -38,9 +36,10 @@ class Features:
         self.rows = distinct
 
     def fill(self, fleet: Fleet, backbone: Backbone, steps: int, buckets: Sequence[int], batch_size: int) -> None:
-        """Computes what steps 0 to `steps` - 1 will read and is not there yet.
+        """Computes the features that steps 0 to `steps` - 1 read, unless the cache holds them.
 
-        Blocks depend on the config alone, not on what an earlier, killed attempt had finished: same bits either way.
+        Rows are computed in blocks that depend on the config alone and not on what an earlier, killed run has finished,
+        so the bits are the same either way.
         """
         sharding = NamedSharding(backbone.mesh, P("data"))
         for key, wanted in self._visited(steps).items():
@@ -56,7 +55,7 @@ class Features:
             values.flush()
 
     def _visited(self, steps: int) -> dict[int, np.ndarray]:
-        """The rows, sorted, that the streams read in so many steps, by the identity of their `Rows`."""
+        """The sorted numbers of the rows that the streams read in so many steps, by the identity of their `Rows`."""
         seen = {key: np.zeros(len(rows), bool) for key, rows in self.rows.items()}
         for stream in {id(stream): stream for stream in self.streams}.values():
             for step in range(steps):
@@ -66,6 +65,7 @@ class Features:
         return {key: np.flatnonzero(mask) for key, mask in seen.items()}
 
     def gather(self, row_MB: np.ndarray) -> np.ndarray:
+        """The features [M, B, D] of a training batch's `row` [M, B]."""
         gathered = np.empty((*row_MB.shape, self.width), np.float32)
         for m, (stream, row_B) in enumerate(zip(self.streams, row_MB, strict=True)):
             task_B, inner_B = stream.pool.split(row_B)
@@ -76,7 +76,7 @@ class Features:
 
 
 def open_values(path: pathlib.Path, count: int, width: int) -> np.memmap:
-    """A memory-mapped [count, width] file, NaN where nothing was computed; made whole before it gets its name."""
+    """A memory-mapped [count, width] file, NaN where nothing is computed yet; a new one appears whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists():
         partial = path.with_suffix(".partial")

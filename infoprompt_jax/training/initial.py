@@ -1,10 +1,10 @@
-"""First values: where a member starts, from an initialiser or from a saved prompt with all that was trained with it."""
+"""The first values of a member: a fresh prompt, or a saved prompt with everything that was trained with it."""
 
 from __future__ import annotations
 
 import pathlib
 from collections.abc import Sequence
-from typing import Any
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -15,11 +15,12 @@ from infoprompt_jax.errors import UserError
 from infoprompt_jax.fleet.members import Member
 from infoprompt_jax.infoprompt import streams
 from infoprompt_jax.infoprompt.objective import Objective
+from infoprompt_jax.infoprompt.trainable import Part, Trainable
 from infoprompt_jax.prompts import prompts, saved
 from infoprompt_jax.prompts.saved import Prompt
 from infoprompt_jax.t5.backbone import Backbone
 
-# What may be saved with a prompt, and the fields that must be as they were when it was trained.
+# The parts that may be saved with a prompt, and the fields that must have the values it was trained with.
 SAVED_WITH = {
     "generator": "prompt.kind='instance' and prompt.bottleneck",
     "verbalizer": "train.task_loss='verbalizer' and task.name",
@@ -28,17 +29,29 @@ SAVED_WITH = {
 
 
 def initial_trainable(
-    member: Member, own_tasks: Sequence[Task], backbone: Backbone, objective: Objective, choices: int, key: jax.Array
-) -> Any:
-    """One member's trainable tree before its first step."""
+    member: Member, tasks: Sequence[Task], backbone: Backbone, objective: Objective, choices: int, key: jax.Array
+) -> Trainable:
+    """One member's trainable tree before its first step.
+
+    Args:
+      member: its config names the initialiser or the saved prompt.
+      tasks: the member's; the first one's label words are used.
+      backbone: whose embeddings and head the values come from.
+      objective: which parts there are.
+      choices: C, rows of a verbalizer.
+      key: the member's.
+
+    Raises:
+      UserError: the initialiser does not fit the task, or the saved prompt does not fit the config.
+    """
     value_key, rest_key = jax.random.split(jax.random.fold_in(key, streams.INIT))
     settings, tokenizer = member.config.prompt, backbone.tokenizer
-    labels = own_tasks[0].choices or ()
+    labels = tasks[0].choices or ()
     verbalizer = verbalizer_rows(labels, choices, backbone) if objective.task_loss == "verbalizer" else None
     if settings.init not in prompts.INITIALIZERS:
         prompt = saved_prompt(settings.init, settings.length, backbone)
         trainable = objective.init(prompt.value_PD, rest_key, verbalizer)
-        return restored(trainable, prompt, settings.init, untrained=member.config.job == "train")
+        return with_saved_parts(trainable, prompt, settings.init, untrained=member.config.job == "train")
     value_PD = prompts.initial_value(
         settings.init,
         settings.length,
@@ -54,7 +67,7 @@ def initial_trainable(
 
 
 def saved_prompt(path: str, length: int, backbone: Backbone) -> Prompt:
-    """A saved prompt, checked against this backbone and `prompt.length`."""
+    """Loads a saved prompt; raises UserError if it does not fit this backbone or `prompt.length`."""
     if not pathlib.Path(path).expanduser().exists():
         known = ", ".join(prompts.INITIALIZERS)
         raise UserError(f"prompt.init={path!r} is neither one of {known} nor the path of a saved prompt.")
@@ -68,31 +81,33 @@ def saved_prompt(path: str, length: int, backbone: Backbone) -> Prompt:
     return prompt
 
 
-def restored(trainable: Any, prompt: Prompt, path: str, untrained: bool) -> Any:
-    """`trainable` with all that was trained with a saved prompt.
+def with_saved_parts(trainable: Trainable, prompt: Prompt, path: str, untrained: bool) -> Trainable:
+    """`trainable` with everything that was trained with a saved prompt.
 
-    `untrained` says whether parts that were not saved with it may keep their first values.
+    `untrained`: whether parts that were not saved with it may keep their first values. Raises UserError where they may
+    not, and where a saved part does not fit.
     """
+    parts: dict[str, Part] = {**trainable}  # pyright: ignore[reportAssignmentType]
     for name, array in prompt.tensors.items():
-        group, _, leaf = name.partition("/")
-        own = trainable.get(group, {}).get(leaf)
-        if own is None or own.shape != array.shape:
-            here = "none" if own is None else f"one of shape {list(own.shape)}"
+        part, _, leaf = name.partition("/")
+        first = parts.get(part, {}).get(leaf)
+        if first is None or first.shape != array.shape:
+            here = "none" if first is None else f"one of shape {list(first.shape)}"
             raise UserError(
                 f"prompt.init: {path!r} holds a {name} of shape {list(array.shape)}, this run has {here}: set "
-                f"{SAVED_WITH.get(group, 'prompt.init')} as when it was trained."
+                f"{SAVED_WITH.get(part, 'prompt.init')} as when it was trained."
             )
-        trainable[group][leaf] = jnp.asarray(array)
-    for group in ("generator", "posterior"):  # a verbalizer starts from the label words, and so predicts untrained
-        if group in trainable and not untrained and not any(name.startswith(group) for name in prompt.tensors):
+        parts[part] = parts[part] | {leaf: jnp.asarray(array)}
+    for part in ("generator", "posterior"):  # a verbalizer starts from the label words, and so predicts untrained
+        if part in parts and not untrained and not any(name.startswith(part) for name in prompt.tensors):
             raise UserError(
-                f"prompt.init: {path!r} was trained without a {group}, which job=evaluate would make up: change "
-                f"{SAVED_WITH[group].split()[0]}."
+                f"prompt.init: {path!r} was trained without a {part}, and job=evaluate does not train one: change "
+                f"{SAVED_WITH[part].split()[0]}."
             )
-    return trainable
+    return cast(Trainable, parts)
 
 
 def verbalizer_rows(labels: Sequence[str], choices: int, backbone: Backbone) -> np.ndarray:
-    """The mean LM-head row of each label word's tokens, [C, D]; zero rows where other tasks have more labels."""
+    """The mean LM-head row of each label word's tokens, [C, D]; zero rows if other tasks have more labels."""
     rows = [np.asarray(backbone.head_rows(ids)).mean(axis=0) for ids in backbone.tokenizer.encode(labels)]
     return np.pad(np.stack(rows), ((0, choices - len(rows)), (0, 0)))

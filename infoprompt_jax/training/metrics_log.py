@@ -1,4 +1,4 @@
-"""`metrics.jsonl`, the log of a run: appended to while it trains, cut back to the checkpoint when it resumes.
+"""`metrics.jsonl`, the log of a run: appended to during training, cut back to the checkpoint when the run resumes.
 
 One record a line: {"step": 10, "member": "both-seed0", "name": "task_loss", "value": 0.69}. Numbers read back bit for
 bit. A value that is not finite is written as null, so the file is strict JSON.
@@ -20,7 +20,7 @@ from infoprompt_jax.reports.records import Record, Records, insert, read_records
 
 
 class MetricsLog:
-    """The open log and, in `records`, all that it holds."""
+    """The open log; `records` holds its content."""
 
     def __init__(self, path: pathlib.Path, records: Records, tensorboard: bool) -> None:
         self.records = records
@@ -29,7 +29,7 @@ class MetricsLog:
 
     @classmethod
     def resume(cls, path: str | pathlib.Path, step: int, tensorboard: bool = False) -> MetricsLog:
-        """Opens the log to go on after `step` (-1: from the start); later records and a torn last line are dropped.
+        """Opens the log after `step` (-1: from the start); later records and a torn last line are dropped.
 
         With `tensorboard`, values also go to event files in `tensorboard/<member>` beside the log.
 
@@ -43,7 +43,7 @@ class MetricsLog:
         return cls(path, series(kept), tensorboard)
 
     def write(self, step: int, member: str, values: Mapping[str, Any]) -> None:
-        """Appends one record a value, a number of Python, NumPy or JAX; on disk only after `flush`."""
+        """Appends one record for each value (a Python, NumPy or JAX number); `flush` writes them to disk."""
         for name, scalar in values.items():
             value = float(scalar)
             number = value if math.isfinite(value) else None
@@ -54,22 +54,22 @@ class MetricsLog:
                 self._events.write(int(step), member, name, value)
 
     def flush(self) -> None:
-        """Returns when everything written is on disk: to be called before a checkpoint that counts on it."""
+        """Returns when everything is on disk; called before a checkpoint is saved, which relies on the log up to it."""
         self._file.flush()
         os.fsync(self._file.fileno())
         if self._events:
             self._events.flush()
 
     def last_step(self, member: str, prefix: str) -> int:
-        """The last step with a record whose name starts with `prefix`; -1 where there is none."""
+        """The last step with a record whose name starts with `prefix`; -1 if there is none."""
         names = self.records.get(member, {})
         return max((max(steps) for name, steps in names.items() if name.startswith(prefix)), default=-1)
 
     def at(self, member: str, step: int, prefix: str) -> dict[str, float]:
         """The values of one step whose names start with `prefix`, by name without it."""
         names = self.records.get(member, {})
-        found = {name: steps[step] for name, steps in names.items() if name.startswith(prefix) and step in steps}
-        return {name.removeprefix(prefix): value for name, value in found.items()}
+        values = {name: steps[step] for name, steps in names.items() if name.startswith(prefix) and step in steps}
+        return {name.removeprefix(prefix): value for name, value in values.items()}
 
 
 def _line(record: Record) -> str:
@@ -77,13 +77,13 @@ def _line(record: Record) -> str:
 
 
 class EventFiles:
-    """TensorBoard's event files, a directory for each member, written by TensorFlow without the package tensorboard."""
+    """TensorBoard's event files, one directory per member, written by TensorFlow without the package tensorboard."""
 
     def __init__(self, directory: pathlib.Path) -> None:
         import tensorflow as tf
 
         self._summary, self._directory, self._writers = tf.summary, directory, {}
-        # What tensorboard's own `scalar` attaches: by it the values are found to be curves.
+        # The metadata that TensorBoard's own `scalar` attaches: it marks the values as curves.
         self._scalar = tf.compat.v1.SummaryMetadata(plugin_data={"plugin_name": "scalars"}, data_class=1)
 
     def write(self, step: int, member: str, name: str, value: float) -> None:

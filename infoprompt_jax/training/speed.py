@@ -1,4 +1,4 @@
-"""How fast a run is: steps and tokens a second, waiting for data, compilation, and the share of the chip's peak.
+"""The speed of a run: steps and tokens per second, waiting for data, compilation, and the share of the chip's peak.
 
 Utilisation counts the model FLOPs of a frozen backbone of N weights, 4 N a token: 2 N forward and 2 N backward to
 activations. Full training has 6 N, because it also computes the weights' gradients.
@@ -15,7 +15,9 @@ import numpy as np
 from infoprompt_jax.batch import Batch
 from infoprompt_jax.t5.model import PAD, T5Config
 
-# Peak dense bfloat16 FLOP/s of one chip, from the makers' data sheets; first match in `device_kind` wins.
+COMPILATION = "/jax/core/compile/backend_compile_duration"  # JAX's event for one compiled program
+
+# Peak dense bfloat16 FLOP/s of one chip, from the makers' data sheets; the first name in `device_kind` counts.
 PEAK_FLOPS = (
     ("v6", 918e12),
     ("v5p", 459e12),
@@ -30,12 +32,15 @@ PEAK_FLOPS = (
 
 
 def peak_flops(device: Any) -> float | None:
-    """None where the chip's peak is not known (a CPU)."""
+    """Peak FLOP/s of a JAX device; None if it is not listed (a CPU)."""
     return next((peak for name, peak in PEAK_FLOPS if name.lower() in device.device_kind.lower()), None)
 
 
 def step_flops(config: T5Config, encoder_tokens: int, decoder_tokens: int) -> float:
-    """Model FLOPs of a training step on so many encoder (prompt included) and decoder positions, without attention."""
+    """Model FLOPs of a training step on so many encoder (prompt included) and decoder positions.
+
+    The products of attention scores and values are not counted.
+    """
     width, inner = config.d_model, config.num_heads * config.d_kv
     feed_forward = (3 if config.feed_forward == "gated-gelu" else 2) * width * config.d_ff
     attention = 4 * width * inner
@@ -45,29 +50,51 @@ def step_flops(config: T5Config, encoder_tokens: int, decoder_tokens: int) -> fl
     return 4.0 * (encoder + decoder + cross + config.vocab_size * width * decoder_tokens)
 
 
-class Speedometer:
-    """Counts while a run trains; the first pass over a shape compiles, so compile time is counted apart."""
+class Compilations:
+    """A context that counts the programs that JAX compiles in it, and the seconds that this takes."""
 
-    def __init__(self, config: T5Config, prompt_length: int) -> None:
-        self.config, self.prompt_length = config, prompt_length
-        self.steps = self.tokens = self.compilations = 0
-        self.flops = self.seconds = self.waited = self.compiling = 0.0
+    def __init__(self) -> None:
+        self.count, self.seconds = 0, 0.0
+
+    def __enter__(self) -> Compilations:
         jax.monitoring.register_event_duration_secs_listener(self._listen)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        jax.monitoring.unregister_event_duration_listener(self._listen)
 
     def _listen(self, event: str, duration_secs: float, **_: object) -> None:
-        if event == "/jax/core/compile/backend_compile_duration":
-            self.compilations += 1
-            self.compiling += duration_secs
+        if event == COMPILATION:
+            self.count += 1
+            self.seconds += duration_secs
 
-    def count(self, batch: Batch[np.ndarray], waited: float, since: float, compiling: float) -> None:
-        """One step on a host batch [M, B, ...] begun at `since`; `compiling` is this meter's value at that time."""
+
+class Speedometer:
+    """Counts the steps of a run: `begin`, `fetched` when the batch is there, and `count` when the step is dispatched.
+
+    The first step on a batch of a new shape compiles, so compilation is counted apart.
+    """
+
+    def __init__(self, config: T5Config, prompt_length: int, compilations: Compilations) -> None:
+        self.config, self.prompt_length, self.compilations = config, prompt_length, compilations
+        self.steps = self.tokens = 0
+        self.flops = self.seconds = self.waited = 0.0
+        self.begun = self.compiling = 0.0
+
+    def begin(self) -> None:
+        self.begun, self.compiling = time.monotonic(), self.compilations.seconds
+
+    def fetched(self) -> None:
+        self.waited += time.monotonic() - self.begun
+
+    def count(self, batch: Batch[np.ndarray]) -> None:
+        """One step on this host's batch [M, B, ...]."""
         rows = batch["inputs"].shape[0] * batch["inputs"].shape[1] * jax.process_count()
         self.steps += 1
         self.tokens += int((batch["inputs"] != PAD).sum() + (batch["targets"] != PAD).sum()) * jax.process_count()
         positions = batch["inputs"].shape[-1] + self.prompt_length
         self.flops += step_flops(self.config, rows * positions, rows * batch["targets"].shape[-1])
-        self.waited += waited
-        self.seconds += time.monotonic() - since - (self.compiling - compiling)
+        self.seconds += time.monotonic() - self.begun - (self.compilations.seconds - self.compiling)
 
     def line(self) -> str:
         """For a progress bar."""
@@ -76,7 +103,7 @@ class Speedometer:
         return f"{rates['steps_per_second']:.2f} steps/s, {rates['tokens_per_second']:.0f} tokens/s{mfu}"
 
     def summary(self) -> dict[str, float | int | None]:
-        """Rates over the steps counted so far; `mfu` is None where the chip's peak is not known."""
+        """Rates over the steps so far; `mfu` is None for a chip whose peak is not listed."""
         seconds = max(self.seconds, 1e-9)
         peak = peak_flops(jax.devices()[0])
         return {
@@ -84,6 +111,6 @@ class Speedometer:
             "tokens_per_second": self.tokens / seconds,
             "input_wait_share": self.waited / seconds,
             "mfu": self.flops / seconds / (peak * jax.device_count()) if peak else None,
-            "compile_seconds": self.compiling,
-            "compilations": self.compilations,
+            "compile_seconds": self.compilations.seconds,
+            "compilations": self.compilations.count,
         }

@@ -16,14 +16,10 @@ from typing import Any
 
 import jax
 import ml_collections
-import numpy as np
 
 from infoprompt_jax import files
 from infoprompt_jax.errors import UserError
-from infoprompt_jax.prompts import saved as prompt_files
 from infoprompt_jax.settings import FIELDS, RENAMED, defaults, flatten
-from infoprompt_jax.t5.backbone import Backbone
-from infoprompt_jax.training.experiment import Experiment
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +62,7 @@ class Workdir:
                 )
 
     def finished(self) -> dict[str, Any] | None:
-        """The summary of a finished run; None if it is not. Raises UserError where it cannot be read."""
+        """The summary of a finished run; None for a run that is not finished. Raises UserError if it cannot be read."""
         summary = self.path / "summary.json"
         if not summary.exists():
             return None
@@ -113,43 +109,3 @@ def current(saved: dict[str, Any]) -> dict[str, Any]:
     fields = {RENAMED.get(field, field): value for field, value in flatten(saved).items() if field not in RETIRED}
     former = {field: default[field] for field, value in FORMER_DEFAULTS.items() if fields.get(field) == value}
     return default | fields | former
-
-
-def export_prompts(
-    directory: pathlib.Path, experiment: Experiment, trainable: Any, steps: list[int], results: list[dict[str, float]]
-) -> None:
-    """Writes every member's prompt to `directory/<member>/`."""
-    backbone = experiment.backbone
-    table_VD = piece_directions(backbone)
-    for m, member in enumerate(experiment.members):
-        tensors = {
-            f"{group}/{name}": np.asarray(v[m]) for group, leaves in trainable.items() for name, v in leaves.items()
-        }
-        value_PD = tensors.pop("prompt/value")
-        metadata = {
-            "backbone": backbone.name,
-            "fingerprint": backbone.fingerprint,
-            "kind": member.config.prompt.kind,
-            "init": member.config.prompt.init,
-            "seed": member.config.seed,
-            "task": member.config.task.name,
-            "template": member.config.task.template,
-            "tasks": [task.id for task in experiment.tasks[m]],
-            "task_loss": member.config.train.task_loss,
-            "step": steps[m],
-            "metrics": results[m],
-            "nearest_tokens": nearest_tokens(value_PD, table_VD, backbone),
-        }
-        prompt_files.save_prompt(directory / member.name, prompt_files.Prompt(value_PD, metadata, tensors))
-
-
-def piece_directions(backbone: Backbone) -> np.ndarray:
-    """The embedding of every real piece, of length 1."""
-    table_VD = np.asarray(backbone.embed(backbone.tokenizer.pieces[None])[0], np.float32)
-    return table_VD / np.maximum(np.linalg.norm(table_VD, axis=1, keepdims=True), 1e-9)
-
-
-def nearest_tokens(value_PD: np.ndarray, table_VD: np.ndarray, backbone: Backbone, count: int = 10) -> list[str]:
-    """The vocabulary piece closest in cosine to each of the first `count` prompt tokens."""
-    nearest = np.argmax(value_PD[:count] @ table_VD.T, axis=1)
-    return [backbone.tokenizer.decode(backbone.tokenizer.pieces[[index]]) for index in nearest]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from infoprompt_jax.reports.quality import add_steps_to_quality
+from infoprompt_jax.reports.quality import steps_to_quality
 from infoprompt_jax.reports.records import Records
 
 
@@ -17,9 +17,8 @@ def test_steps_to_quality_are_counted_against_plain_members_of_the_same_setting(
         "both-seed0": {0: 0.5, 10: 0.7, 20: 0.9},
         "both-seed1": {0: 0.5, 10: 0.6, 20: 0.6},
     }
-    members = [{"name": name, "final": {"accuracy": end}} for name, end in ends.items()]
+    final = {name: {"accuracy": end} for name, end in ends.items()}
     records: Records = {name: {"eval/accuracy": curve} for name, curve in curves.items()}
-    add_steps_to_quality(members, records, ["accuracy"] * len(members))
-    steps = {member["name"]: member["to_quality"]["steps"] for member in members if "to_quality" in member}
-    assert steps == {"plain-seed0": 20, "plain-seed1": 10, "both-seed0": 10, "both-seed1": None}
-    assert members[0]["to_quality"]["accuracy"] == pytest.approx(0.63)
+    *compared, alone = steps_to_quality(final, records, ["accuracy"] * len(final))
+    assert [one and one["steps"] for one in compared] == [20, 10, 10, None] and alone is None
+    assert all(one and one["accuracy"] == pytest.approx(0.63) for one in compared)

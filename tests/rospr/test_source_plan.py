@@ -18,7 +18,7 @@ from infoprompt_jax.data.splits import drawn
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.rospr import source_plan
 from infoprompt_jax.rospr.source_keys import text
-from infoprompt_jax.training.experiment import TokenizedSplits
+from infoprompt_jax.training.tokenized_splits import TokenizedSplits
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def test_hard_prompts_share_the_training_rows_that_are_drawn(folder: pathlib.Pat
     free, bare, asked = find_tasks(config)
     bare, asked = ([text(model, rows, n) for n in range(16)] for rows in map(tokenized.training, (bare, asked)))
     assert asked == [f"Animals? {words}" for words in bare]
-    assert len(tokenized.training(free)) == 16 and len(tokenized(free, "train")) == 512
+    assert len(tokenized.training_rows(free)) == 16 and len(tokenized.rows(free, "train")) == 512
 
 
 def test_names_of_directories_differ(folder: pathlib.Path, tmp_path: pathlib.Path) -> None:

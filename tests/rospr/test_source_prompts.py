@@ -32,6 +32,7 @@ from infoprompt_jax.rospr.keys import encode_keys
 from infoprompt_jax.rospr.library import PromptLibrary
 from infoprompt_jax.t5.backbone import Backbone, load_backbone
 from infoprompt_jax.training import experiment, train
+from infoprompt_jax.training.interrupt import Interrupt
 
 CONFIG = pathlib.Path(__file__).parents[2] / "configs" / "rospr_sources.py"
 INFINITE = 1e39  # in float32
@@ -163,7 +164,7 @@ def test_a_stop_while_a_group_is_put_together_is_heeded_at_its_first_step(
     with pytest.raises(Stopped, match=f"^Stopped at step 0 of {STEPS}; the same command resumes\\.$"):
         jobs.run(configure(folder), str(tmp_path))
     assert signal.getsignal(signal.SIGTERM) == before
-    assert train.Interrupt.entered == []
+    assert Interrupt.entered == []
 
 
 def test_a_job_that_ran_out_of_memory_goes_on_with_less(

@@ -1,4 +1,4 @@
-"""Model FLOPs against a count by hand."""
+"""Model FLOPs against a count by hand, and compilations counted within a run alone."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from infoprompt_jax.t5.model import T5Config
 from infoprompt_jax.training import speed
-from infoprompt_jax.training.speed import Speedometer, peak_flops, step_flops
+from infoprompt_jax.training.speed import Compilations, Speedometer, peak_flops, step_flops
 
 
 @pytest.mark.parametrize(("feed_forward", "matrices"), [("relu", 2), ("gated-gelu", 3)])
@@ -26,15 +26,42 @@ def test_a_cpus_peak_is_not_known() -> None:
 
 def test_a_step_counts_its_tokens_positions_and_time_without_compilation(monkeypatch: pytest.MonkeyPatch) -> None:
     config = T5Config(100, 8, 4, 16, 3, 2, 2)
-    meter = Speedometer(config, prompt_length=5)
+    compilations = Compilations()
+    meter = Speedometer(config, 5, compilations)
     inputs, targets = np.zeros((2, 4, 10), np.int32), np.zeros((2, 4, 3), np.int32)
     inputs[..., :6], targets[..., :2] = 7, 7
-    monkeypatch.setattr(speed.time, "monotonic", lambda: 13.0)
-    meter.compiling = 2.5
-    meter.count({"inputs": inputs, "targets": targets}, waited=0.1, since=10.0, compiling=0.5)
+    seconds = iter((10.0, 10.1, 13.0))
+    monkeypatch.setattr(speed.time, "monotonic", lambda: next(seconds))
+    compilations.seconds = 0.5  # of the steps before
+    meter.begin()
+    meter.fetched()
+    compilations.seconds = 2.5
+    meter.count({"inputs": inputs, "targets": targets})
     assert meter.flops == step_flops(config, 8 * (10 + 5), 8 * 3)
     monkeypatch.setattr(speed, "peak_flops", lambda device: meter.flops)  # a chip that needs a second for the step
     found = meter.summary()
     assert (found["steps_per_second"], found["tokens_per_second"]) == (1.0, 8 * (6 + 2))  # 3 s, 2 of them compiling
     assert found["input_wait_share"] == pytest.approx(0.1) and found["compile_seconds"] == 2.5
     assert found["mfu"] == pytest.approx(1 / jax.device_count())
+
+
+def test_compilations_are_counted_in_their_context_alone() -> None:
+    def compile_a_program() -> None:
+        jax.jit(lambda x: x + 1).lower(np.float32(0)).compile()
+
+    with Compilations() as first:
+        compile_a_program()
+    seconds = first.seconds
+    with Compilations() as second:
+        for _ in range(2):
+            compile_a_program()
+    assert (first.count, second.count) == (1, 2)
+    assert first.seconds == seconds > 0
+
+
+def test_a_run_that_fails_leaves_no_listener() -> None:
+    compilations = Compilations()
+    with pytest.raises(KeyboardInterrupt), compilations:
+        raise KeyboardInterrupt
+    jax.jit(lambda x: x + 2).lower(np.float32(0)).compile()
+    assert compilations.count == 0

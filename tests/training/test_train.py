@@ -15,8 +15,8 @@ import tiny_runs
 import infoprompt_jax as ip
 from infoprompt_jax import jobs, settings
 from infoprompt_jax.reports.records import read_records
-from infoprompt_jax.training.experiment import build
-from infoprompt_jax.training.train import main_metric, prompt_norms
+from infoprompt_jax.training.experiment import build, main_metrics
+from infoprompt_jax.training.loop import prompt_norms
 
 SEEDS, PRESETS = (0, 1, 2, 3), ("both", "plain")
 MEMBERS = [f"{preset}-seed{seed}" for preset in PRESETS for seed in SEEDS]
@@ -120,7 +120,7 @@ def test_prompt_norms_are_mean_lengths_of_vectors() -> None:
 
 def test_what_picks_a_members_best_prompt() -> None:
     config = settings.defaults()
-    experiment: Any = SimpleNamespace(config=config, tasks=[[SimpleNamespace(metric=m)] for m in ("f1", "matthews")])
-    assert [main_metric(experiment, member) for member in range(2)] == ["f1", "matthews"]
+    tasks: Any = [[SimpleNamespace(metric=metric)] for metric in ("f1", "matthews")]
+    assert main_metrics(config, tasks) == ["f1", "matthews"]
     config.task.metric = "macro_f1"
-    assert [main_metric(experiment, member) for member in range(2)] == ["macro_f1"] * 2
+    assert main_metrics(config, tasks) == ["macro_f1"] * 2

@@ -1,0 +1,76 @@
+"""From a config and its members to a fleet: the one place that puts objective, optimiser and program together."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import ml_collections
+import numpy as np
+
+from infoprompt_jax.fleet import optimizers
+from infoprompt_jax.fleet.fleet import Fleet, member_keys
+from infoprompt_jax.fleet.members import Member, hyper_parameters
+from infoprompt_jax.infoprompt.hyper import Hyper
+from infoprompt_jax.infoprompt.objective import Objective
+from infoprompt_jax.t5.backbone import Backbone
+
+
+class Assembly(NamedTuple):
+    """A fleet's program, and the data of its members that the program takes besides state and batches."""
+
+    fleet: Fleet
+    hyper: Hyper[np.ndarray]  # [M]
+    keys: jax.Array  # [M], random keys
+
+
+def assemble(config: ml_collections.ConfigDict, members: list[Member], backbone: Backbone) -> Assembly:
+    """The fleet of these members on the backbone and its mesh.
+
+    Args:
+      config: checked by `settings.check`.
+      members: as `members.expand` makes them from the config.
+      backbone: frozen.
+
+    Raises:
+      UserError: train.optimizer is unknown.
+    """
+    estimators = tuple(dict.fromkeys(member.config.infoprompt.estimator for member in members))
+    hyper = hyper_parameters(members, estimators)
+    train = config.train
+    fleet = Fleet(
+        objective=make_objective(config, backbone, estimators, hyper),
+        optimizer=optimizers.optimizer(train.optimizer, train.weight_decay, train.clip_norm),
+        total_steps=train.steps,
+        mesh=backbone.mesh,
+        accumulate=train.accumulate,
+        at_once=config.fleet.at_once,
+    )
+    return Assembly(fleet, hyper, member_keys([member.config.seed for member in members]))
+
+
+def make_objective(
+    config: ml_collections.ConfigDict, backbone: Backbone, estimators: tuple[str, ...], hyper: Hyper[np.ndarray]
+) -> Objective:
+    """The static half of the loss; a term whose weight is zero for every member is left out of the program."""
+    info = config.infoprompt
+    critic = info.critic
+    if critic == "auto":
+        critic = "dot" if backbone.config.tied else "bilinear"
+    return Objective(
+        graph=backbone.graph,
+        task_loss=config.train.task_loss,
+        kind=config.prompt.kind,
+        bottleneck=config.prompt.bottleneck,
+        head_term=bool(np.any(hyper.gamma)),
+        representation_term=bool(np.any(hyper.beta)),
+        estimators=estimators,
+        smile_tau=info.smile_tau,
+        critic=critic,
+        representation=info.representation,
+        negatives=info.negatives,
+        negatives_per_example=info.negatives_per_example or 4 * config.train.batch_size,
+        noise_scale=info.noise_scale,
+        variational=info.variational,
+        latent=info.latent,
+    )

@@ -1,0 +1,179 @@
+"""The training loop of a fleet. Each pass evaluates the state, saves it, runs a step and logs the step before.
+
+Step k is dispatched before the metrics of step k - 1 are read, so the device does not wait for the host. The state is
+evaluated and saved before it is stepped, and batches are a function of the step number: a run that is stopped at any
+moment and resumed logs the same numbers as an uninterrupted one.
+"""
+
+from __future__ import annotations
+
+import logging
+import pathlib
+from collections.abc import Iterator
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+from infoprompt_jax.batch import Batch
+from infoprompt_jax.data.batches import complete, train_batches
+from infoprompt_jax.data.rows import data_fingerprint
+from infoprompt_jax.errors import Stopped
+from infoprompt_jax.fleet.fleet import FleetState, Metrics, record_best
+from infoprompt_jax.infoprompt.trainable import Trainable, inference
+from infoprompt_jax.t5 import partition
+from infoprompt_jax.training.checkpoints import Checkpoints
+from infoprompt_jax.training.experiment import Experiment
+from infoprompt_jax.training.features import Features
+from infoprompt_jax.training.interrupt import Interrupt
+from infoprompt_jax.training.metrics_log import MetricsLog
+from infoprompt_jax.training.speed import Compilations, Speedometer
+
+LOGGED = ("loss", "task_loss", "head_mi", "representation_mi", "kl", "gradient_norm", "learning_rate")
+MOST_SHOWN = 8  # members whose metric is printed during the run
+
+log = logging.getLogger(__name__)
+
+
+class Run:
+    """One training run: the experiment, the fleet's state, the log and the checkpoints in directory `path`."""
+
+    def __init__(
+        self, experiment: Experiment, path: pathlib.Path, state: FleetState, compilations: Compilations
+    ) -> None:
+        """Continues from the newest checkpoint in `path`, if there is one; else from `state`.
+
+        Raises:
+          UserError: the checkpoint belongs to another run, or the log is damaged.
+        """
+        self.experiment, self.path, self.state = experiment, path, state
+        self.config = experiment.config.train
+        backbone = experiment.backbone
+        self.hyper = partition.place_replicated(experiment.hyper, backbone.mesh)
+        self.keys = partition.place_replicated(experiment.keys, backbone.mesh)
+        self.speed = Speedometer(backbone.config, experiment.config.prompt.length, compilations)
+        self.fingerprints = {
+            "backbone": backbone.fingerprint,
+            "data": data_fingerprint([rows for stream in experiment.streams for rows in stream.rows]),
+            **experiment.evaluation_fingerprints(),
+        }
+        self.checkpoints = Checkpoints(path / "checkpoints")
+        restored = self.checkpoints.restore(self.state, self.fingerprints)
+        start = -1
+        if restored is not None:
+            self.state, start = restored[0], restored[1]["step"]
+            log.info("Resuming from step %d.", start)
+        self.log = MetricsLog.resume(path / "metrics.jsonl", start, self.config.tensorboard)
+        self.pending: tuple[int, Metrics] | None = None  # a step that is not logged yet
+        self.evaluated = start  # evaluations up to and including this step are in the log
+        self.active = np.asarray(self.state.active)
+
+    def train(self, interrupt: Interrupt) -> None:
+        """Runs until the last step, or until no member is active.
+
+        Raises:
+          Stopped: `interrupt` was requested; everything is saved.
+        """
+        config, start = self.config, int(self.state.step)
+        batches = self.batches(start)
+        bar = tqdm(range(start, config.steps + 1), initial=start, total=config.steps, disable=None)
+        for step in bar:
+            # Order: evaluate the state as it stands, save it with its data position, step, log the step before.
+            last = step == config.steps or not self.active.any()
+            if last or (config.eval_every and step % config.eval_every == 0):
+                self.evaluate(step)
+                last = last or not self.active.any()
+            if last or interrupt.requested or (config.save_every and step % config.save_every == 0):
+                self.save(step)
+            if last:
+                return
+            if interrupt.requested:
+                raise Stopped(f"Stopped at step {step} of {config.steps}; the same command resumes.")
+            self.speed.begin()
+            batch = next(batches)
+            self.speed.fetched()
+            placed = partition.place_batch(batch, self.experiment.backbone.mesh)
+            self.state, values = self.experiment.fleet.step(
+                self.state, self.experiment.backbone.frozen, placed, self.hyper, self.keys
+            )
+            self.log_pending()
+            self.pending = (step + 1, values)
+            self.speed.count(batch)
+            bar.set_postfix_str(self.speed.line())
+
+    def batches(self, start: int) -> Iterator[Batch[np.ndarray]]:
+        """This host's batches from step `start` on, with cached features if the objective reads them."""
+        experiment, data = self.experiment, self.experiment.config.data
+        batches = train_batches(
+            experiment.streams,
+            start,
+            self.config.steps,
+            data.buckets,
+            data.max_input_length,
+            data.threads,
+            jax.process_index(),
+            jax.process_count(),
+        )
+        if not (experiment.fleet.objective.needs_features and experiment.config.infoprompt.cache_features):
+            return batches
+        width, source = experiment.backbone.config.d_model, f"{experiment.backbone.fingerprint}-"
+        features = Features(self.path / "features", experiment.streams, width, source)
+        buckets, size = complete(data.buckets, data.max_input_length), self.config.eval_batch_size
+        features.fill(experiment.fleet, experiment.backbone, self.config.steps, buckets, size)
+        return ({**batch, "features": features.gather(batch["row"])} for batch in batches)
+
+    def log_pending(self) -> None:
+        """Waits for the previous step, logs it if it is due, and reports the members that it stopped."""
+        if self.pending is None:
+            return
+        step, metrics = self.pending
+        values: dict[str, np.ndarray] = jax.device_get(metrics)
+        self.pending = None
+        for m in np.flatnonzero(values["active"]):
+            name = self.experiment.members[m].name
+            if not values["finite"][m]:
+                log.error(
+                    "%s stopped at step %d: its loss or gradient was not finite; its last finite prompt is kept. "
+                    "Lower train.learning_rate, or the weights of infoprompt.",
+                    name,
+                    step,
+                )
+            elif self.config.log_every and step % self.config.log_every == 0:
+                names = (field for field in LOGGED if field in values and self.is_trained(field, int(m)))
+                self.log.write(step, name, {field: values[field][m] for field in names})
+        self.active = values["active"] & values["finite"]
+
+    def is_trained(self, field: str, member: int) -> bool:
+        """False for an estimate whose term has weight 0: its critic is not trained, so it estimates nothing."""
+        weights = {"head_mi": self.experiment.hyper.gamma, "representation_mi": self.experiment.hyper.beta}
+        return field not in weights or bool(weights[field][member] > 0)
+
+    def evaluate(self, step: int) -> None:
+        """Evaluates the state, unless the log holds the evaluation already, and keeps the best prompts in the state."""
+        self.log_pending()
+        if step <= self.evaluated:
+            return
+        members, metrics, before = self.experiment.members, self.experiment.main_metrics, self.active
+        results = self.experiment.evaluator.evaluate(inference(self.state.trainable), self.experiment.splits["eval"])
+        norms = prompt_norms(self.state.trainable)
+        for member, active, result, norm in zip(members, before, results, norms, strict=True):
+            if active:
+                self.log.write(step, member.name, {f"eval/{k}": v for k, v in result.items()} | {"prompt_norm": norm})
+        metric = np.array([result[name] for result, name in zip(results, metrics, strict=True)], np.float32)
+        shown = ", ".join(f"{m.name} {v:.4f}" for m, v in zip(members[:MOST_SHOWN], metric, strict=False))
+        log.info("step %d: %s %s%s", step, metrics[0], shown, ", ..." if len(metric) > MOST_SHOWN else "")
+        self.state = record_best(self.state, metric, np.int32(self.config.patience))
+        self.active = np.asarray(self.state.active)
+        self.evaluated = step
+
+    def save(self, step: int) -> None:
+        """Saves the state, and first the log up to it."""
+        self.log_pending()
+        self.log.flush()
+        self.checkpoints.save(step, self.state, {"step": step, **self.fingerprints})
+
+
+def prompt_norms(trainable: Trainable) -> list[float]:
+    """The mean length of each member's prompt vectors."""
+    value_MPD = np.asarray(trainable["prompt"]["value"], np.float64)  # the squares of a prompt that diverges overflow
+    return np.linalg.norm(value_MPD, axis=-1).mean(axis=-1).tolist()

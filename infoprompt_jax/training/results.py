@@ -1,0 +1,134 @@
+"""The results of a run, as `summary.json` holds them. Metrics are by name, in [0, 1] (Matthews: [-1, 1])."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from infoprompt_jax.evaluation import metrics
+from infoprompt_jax.evaluation.evaluator import Evaluator, Split
+from infoprompt_jax.infoprompt.trainable import Trainable
+from infoprompt_jax.reports.quality import steps_to_quality
+from infoprompt_jax.training.loop import Run
+from infoprompt_jax.training.metrics_log import MetricsLog
+
+Metrics = dict[str, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class MemberResult:
+    """What one member ends with; an entry that is None is absent from the summary."""
+
+    name: str
+    steps: int  # that it has trained
+    final: Metrics  # at its last evaluation
+    best: Metrics  # at its best one, of the exported prompt
+    best_step: int | None = None
+    test: Metrics | None = None  # of the best prompt, on the test split
+    mutual_information: Metrics | None = None  # the last logged estimates of both terms, nats
+    failed_at_step: int | None = None  # the step whose loss was not finite, counted from 1 as in the log
+    to_quality: dict[str, Any] | None = None  # see `quality.steps_to_quality`
+
+
+@dataclasses.dataclass(frozen=True)
+class Reference:
+    """What a prompt should beat; means over the fleet's members."""
+
+    name: str
+    best: Metrics
+    test: Metrics | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Results:
+    """What a run ends with."""
+
+    members: Sequence[MemberResult]
+    examples: dict[str, int]  # rows evaluated, by split
+    backbone: str
+    fingerprints: dict[str, str]
+    references: Sequence[Reference] | None = None  # None: the job does not train
+    speed: dict[str, float | int | None] = dataclasses.field(default_factory=dict)
+    training_examples: int | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of `summary.json`."""
+        summary: dict[str, Any] = {"members": [_present(member) for member in self.members]}
+        if self.references is not None:
+            summary["references"] = [_present(reference) for reference in self.references]
+        summary |= {"examples": self.examples, **self.speed}
+        if self.training_examples is not None:
+            summary["training_examples"] = self.training_examples
+        return summary | {"backbone": self.backbone, "fingerprints": self.fingerprints}
+
+
+def _present(result: MemberResult | Reference) -> dict[str, Any]:
+    return {name: value for name, value in dataclasses.asdict(result).items() if value is not None}
+
+
+def collect(run: Run) -> Results:
+    """The results of a run that has ended; the best prompts are evaluated on the test split, if there is one."""
+    experiment = run.experiment
+    return Results(
+        members=member_results(run),
+        references=references(experiment.evaluator, experiment.splits, experiment.unprompted())
+        if run.config.references
+        else [],
+        examples=experiment.examples(),
+        speed=run.speed.summary(),
+        training_examples=experiment.training_examples(),
+        backbone=experiment.backbone.name,
+        fingerprints=run.fingerprints,
+    )
+
+
+def member_results(run: Run) -> list[MemberResult]:
+    """One for each member, in order."""
+    experiment, names = run.experiment, [member.name for member in run.experiment.members]
+    tested: Sequence[Metrics | None] = [None] * len(names)
+    if "test" in experiment.splits:
+        tested = experiment.evaluator.evaluate(run.state.best, experiment.splits["test"])
+    best_steps, failed = np.asarray(run.state.best_step).tolist(), np.asarray(run.state.failed).tolist()
+    last_steps = last_evaluations(run)
+    final = [run.log.at(name, step, "eval/") for name, step in zip(names, last_steps, strict=True)]
+    to_quality = steps_to_quality(dict(zip(names, final, strict=True)), run.log.records, experiment.main_metrics)
+    return [
+        MemberResult(
+            name=name,
+            steps=max(last_steps[m], failed[m]),
+            final=final[m],
+            best=run.log.at(name, best_steps[m], "eval/"),
+            best_step=best_steps[m],
+            test=tested[m],
+            mutual_information=last_estimates(run.log, name),
+            failed_at_step=failed[m] + 1 if failed[m] >= 0 else None,
+            to_quality=to_quality[m],
+        )
+        for m, name in enumerate(names)
+    ]
+
+
+def last_evaluations(run: Run) -> list[int]:
+    """The step of each member's last evaluation."""
+    return [run.log.last_step(member.name, "eval/") for member in run.experiment.members]
+
+
+def last_estimates(log: MetricsLog, member: str) -> Metrics:
+    """The last logged estimates of both information terms, nats."""
+    values = log.at(member, log.last_step(member, "task_loss"), "")
+    return {name: values[name] for name in ("head_mi", "representation_mi") if name in values}
+
+
+def references(evaluator: Evaluator, splits: dict[str, Split], unprompted: Trainable) -> list[Reference]:
+    """The most frequent answer, and the backbone without a prompt."""
+    measured = {
+        "most frequent answer": {name: evaluator.majority(split) for name, split in splits.items()},
+        "no prompt": {name: evaluator.evaluate(unprompted, split, warn=False) for name, split in splits.items()},
+    }
+    return [
+        Reference(name, metrics.mean(values["eval"]), metrics.mean(values["test"]) if "test" in values else None)
+        for name, values in measured.items()
+    ]

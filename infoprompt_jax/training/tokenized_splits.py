@@ -1,0 +1,82 @@
+"""The tokenised rows of a job: each split is read once, and members with the same data share one stream of batches."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import ml_collections
+
+from infoprompt_jax.data.batches import Stream, mixing_rates, subset
+from infoprompt_jax.data.examples import examples, source_fingerprint
+from infoprompt_jax.data.rows import Rows, tokenize
+from infoprompt_jax.data.tasks import Task
+from infoprompt_jax.files import cache_directory
+from infoprompt_jax.fleet.members import Member, data_seed
+from infoprompt_jax.t5.backbone import Backbone
+
+log = logging.getLogger(__name__)
+
+
+class TokenizedSplits:
+    """The splits of a job's tasks, tokenised with a backbone's vocabulary when they are first requested."""
+
+    def __init__(self, config: ml_collections.ConfigDict, backbone: Backbone) -> None:
+        self.config, self.backbone = config, backbone
+        self.directory = cache_directory(config.data.cache_dir) / "rows"
+        self.tokenized: dict[tuple[str, str, int], Rows] = {}
+        self.streams: dict[tuple[Any, ...], Stream] = {}
+
+    def rows(self, task: Task, split: str, limit: int = 0) -> Rows:
+        """The rows of a split; if `limit` is positive, so many of them, drawn from the whole split.
+
+        Raises:
+          UserError: the split cannot be read, rendered or tokenised.
+        """
+        key = (task.id, split, limit)
+        if key not in self.tokenized:
+            self.tokenized[key] = self._tokenize(task, split, limit)
+        return self.tokenized[key]
+
+    def training_rows(self, task: Task) -> Rows:
+        """The rows that members train on, before `task.shots` of them are drawn. Raises as `rows` does."""
+        return self.rows(task, self.config.task.train_split, self.config.task.train_limit)
+
+    def _tokenize(self, task: Task, split: str, limit: int) -> Rows:
+        data, tokenizer = self.config.data, self.backbone.tokenizer
+        rows = tokenize(
+            examples(task, split, limit),
+            tokenizer,
+            self.directory,
+            source_fingerprint(task, split, limit),
+            self.backbone.config.takes_eos,
+            data.max_input_length,
+            data.max_target_length,
+            name=f"{task.id}, {split}",
+        )
+        if rows.truncated_inputs or rows.truncated_targets:
+            log.warning(
+                "%s: %d inputs and %d targets of %d were cut; see data.max_input_length and data.max_target_length.",
+                rows.name,
+                rows.truncated_inputs,
+                rows.truncated_targets,
+                len(rows),
+            )
+        return rows
+
+    def stream(self, member: Member, member_tasks: Sequence[Task]) -> Stream:
+        """The member's training batches: a mixture of its tasks, or of `task.shots` rows of each.
+
+        Members with the same tasks, shots and data seed share one stream. Raises as `rows` does.
+        """
+        task, seed = member.config.task, data_seed(member.config, member.config.seed)
+        key = (tuple(t.id for t in member_tasks), task.shots, seed)
+        if key in self.streams:
+            return self.streams[key]
+        rows = [self.training_rows(t) for t in member_tasks]
+        shots = [subset(len(r), task.shots, seed, r.labels) for r in rows] if task.shots else None
+        sizes = [len(r) for r in rows] if shots is None else [len(s) for s in shots]
+        rates = mixing_rates(sizes, task.temperature, task.cap)
+        self.streams[key] = Stream(rows, rates, seed, self.config.train.batch_size, shots)
+        return self.streams[key]
