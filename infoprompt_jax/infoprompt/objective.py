@@ -1,6 +1,6 @@
 """One member's loss: a task loss and InfoPrompt's two information terms (arXiv 2306.04933).
 
-    L = L_task + (1 - decay * progress) * (gamma * L_head + beta * L_representation + kappa * KL)
+    L = L_task - (1 - decay * progress) * (gamma * I(P; head) + beta * I(P; Z) - kappa * KL)
 
 `task_losses`, `head_loss`, `representation_loss` and `bottleneck` hold the parts; this module runs the model once and
 puts them together. The loss is a pure function of (trainable, frozen, batch, hyper-parameters, key); its gradient is

@@ -1,4 +1,4 @@
-"""The workdir, a run's directory: which config it belongs to, whether the run is complete, and what is exported.
+"""The workdir, a run's directory: which config it belongs to, whether the run is complete, what is in it.
 
 config.json  metrics.jsonl  summary.json  curves.png  checkpoints/  features/
 prompts/<member>/  the best prompt of each member       last_prompts/<member>/  the last

@@ -37,7 +37,7 @@ def test_hard_prompts_share_the_training_rows_that_are_drawn(folder: pathlib.Pat
     config, model = configure(folder, task__train_limit=16), tiny.backbone()
     tokenized = TokenizedSplits(config, model)
     free, bare, asked = find_tasks(config)
-    bare, asked = ([text(model, rows, n) for n in range(16)] for rows in map(tokenized.training, (bare, asked)))
+    bare, asked = ([text(model, rows, n) for n in range(16)] for rows in map(tokenized.training_rows, (bare, asked)))
     assert asked == [f"Animals? {words}" for words in bare]
     assert len(tokenized.training_rows(free)) == 16 and len(tokenized.rows(free, "train")) == 512
 

@@ -136,7 +136,11 @@ def test_a_free_text_member_leaves_a_member_with_choices_alone(data: pathlib.Pat
             "holds a verbalizer/value .* none: set train.task_loss='verbalizer'",
         ),
         ("whole", {"infoprompt__variational": False}, "holds a posterior/.* none: set infoprompt.variational=True"),
-        ("plain", {"prompt__kind": "instance"}, "trained without a generator, .* make up: change prompt.kind"),
+        (
+            "plain",
+            {"prompt__kind": "instance"},
+            "trained without a generator, .* does not train one: change prompt.kind",
+        ),
         ("plain", {"infoprompt__variational": True}, "trained without a posterior, .* change infoprompt.variational"),
     ],
 )

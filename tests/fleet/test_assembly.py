@@ -1,0 +1,54 @@
+"""From a config to a fleet: which parts its program holds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import tiny
+
+from infoprompt_jax import settings
+from infoprompt_jax.fleet.assembly import Assembly, assemble
+from infoprompt_jax.fleet.members import expand
+
+
+@pytest.fixture(scope="module")
+def model() -> tiny.Backbone:
+    return tiny.backbone()
+
+
+def assembled(model: tiny.Backbone, **fields: Any) -> Assembly:
+    config = settings.defaults()
+    config.update_from_flattened_dict({name.replace("__", "."): value for name, value in fields.items()})
+    return assemble(config, expand(config), model)
+
+
+def test_a_term_that_no_member_weighs_is_not_in_the_program(model: tiny.Backbone) -> None:
+    terms = {
+        preset: (objective.head_term, objective.representation_term)
+        for preset in ("both", "head", "representation", "plain")
+        for objective in [assembled(model, fleet__presets=(preset,)).fleet.objective]
+    }
+    assert terms == {
+        "both": (True, True),
+        "head": (True, False),
+        "representation": (False, True),
+        "plain": (False, False),
+    }
+    objective = assembled(model, fleet__presets=("plain", "head", "representation")).fleet.objective
+    assert objective.head_term and objective.representation_term
+
+
+def test_the_program_holds_the_members_estimators_once(model: tiny.Backbone) -> None:
+    members = tuple({"name": name, "infoprompt.estimator": name.rstrip("2")} for name in ("nwj", "js", "nwj2"))
+    fleet, hyper, keys = assembled(model, fleet__members=members)
+    assert fleet.objective.estimators == ("nwj", "js")
+    assert hyper.estimator.tolist() == [0, 1, 0] and keys.shape == (3,)
+
+
+def test_defaults_that_depend_on_other_fields(model: tiny.Backbone) -> None:
+    """The random backbone's head is not tied to its embeddings."""
+    objective = assembled(model, train__batch_size=6).fleet.objective
+    assert (objective.critic, objective.negatives_per_example) == ("bilinear", 24)
+    objective = assembled(model, infoprompt__critic="dot", infoprompt__negatives_per_example=5).fleet.objective
+    assert (objective.critic, objective.negatives_per_example) == ("dot", 5)
