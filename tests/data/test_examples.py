@@ -166,7 +166,7 @@ def test_local_rows_are_rendered_without_tensorflow(tmp_path: pathlib.Path) -> N
         "from infoprompt_jax.data.examples import examples, source_fingerprint\n"
         "task = tiny_data.one_task(tiny_data.configure(sys.argv[1], 'mine', **tiny_data.INLINE))\n"
         "source_fingerprint(task, 'train')\n"
-        "print(len(list(examples(task, 'train'))), {'tensorflow', 'seqio', 'pyarrow'} & set(sys.modules))"
+        "print(len(list(examples(task, 'train'))), {'tensorflow', 'seqio', 'pyarrow', 'jax'} & set(sys.modules))"
     )
     path = {"PYTHONPATH": f"{pathlib.Path(__file__).parents[1]}:{pathlib.Path(__file__).parents[2]}"}
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, env=path)
