@@ -1,7 +1,7 @@
 """The job `rospr_eval`: zero-shot evaluation of unseen tasks with prompts from a Source Prompt Library.
 
-Every evaluation task (`targets`) is scored with every method of `rospr.methods` (`zero_shot`). Its record (`records`)
-is one file; a task whose file is there is not evaluated again. Results, tables, plots and a page follow at the end.
+Every evaluation task (`evaluation_tasks`) is scored with every method of `rospr.methods` (`zero_shot`). Its record
+(`records`) is one file; a task whose file exists is not evaluated again. Results, tables, plots and a page come last.
 
 config.json  targets/<task>.json  targets/<task>.safetensors (with the oracle: every source prompt's answers)
 results.json  results.md  results.png  analysis.png  report.html  summary.json
@@ -29,12 +29,23 @@ from infoprompt_jax.errors import Stopped, UserError
 from infoprompt_jax.evaluation import metrics
 from infoprompt_jax.evaluation.predictions import Predictor
 from infoprompt_jax.files import whole
-from infoprompt_jax.rospr import analysis, keys, page, plots, records, results, retrieval, source_keys, tables, targets
+from infoprompt_jax.rospr import (
+    analysis,
+    evaluation_tasks,
+    keys,
+    page,
+    plots,
+    records,
+    results,
+    retrieval,
+    source_keys,
+    tables,
+)
+from infoprompt_jax.rospr.evaluation_tasks import EvaluationTask
 from infoprompt_jax.rospr.library import FIELD, PromptLibrary
 from infoprompt_jax.rospr.library_files import read_manifest
 from infoprompt_jax.rospr.records import Nearest, TargetRecord
 from infoprompt_jax.rospr.results import LibrarySize, Results, SkippedTask
-from infoprompt_jax.rospr.targets import Target
 from infoprompt_jax.rospr.zero_shot import METHODS, Instances, Outcome, ZeroShot
 from infoprompt_jax.t5 import partition
 from infoprompt_jax.t5.backbone import Backbone
@@ -43,7 +54,7 @@ from infoprompt_jax.training.interrupt import Interrupt
 from infoprompt_jax.training.tokenized_splits import TokenizedSplits
 from infoprompt_jax.training.workdir import Workdir
 
-NEAREST = 3  # instances that are shown of the winner
+NEAREST = 3  # instances of the winner that a record shows
 
 log = logging.getLogger(__name__)
 
@@ -60,20 +71,20 @@ def evaluate(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str])
         check_library_of(summary, directory, config.rospr.library)
         return summary
     check_methods(config)
-    unseen, skipped = targets.find(config)
+    tasks, skipped = evaluation_tasks.find(config)
     for one in skipped:
         log.info("%s is skipped: %s", one.name, one.reason)
     evaluation = Evaluation(config, directory.path / "targets")
-    for target in unseen:  # before the directory is claimed, so that a corrected config can use it
-        evaluation.excluded(target)
-        if target.requested:
-            evaluation.instances(target)
+    for unseen in tasks:  # before the directory is claimed, so that a corrected config can use it
+        evaluation.excluded(unseen)
+        if unseen.requested:
+            evaluation.instances(unseen)
     with directory.claim():
-        done, unfit = evaluate_all(evaluation, unseen)
+        done, unfit = evaluate_all(evaluation, tasks)
         return conclude(directory.path, evaluation, done, [*skipped, *unfit])
 
 
-def evaluate_all(evaluation: Evaluation, unseen: Sequence[Target]) -> tuple[list[TargetRecord], list[Skipped]]:
+def evaluate_all(evaluation: Evaluation, tasks: Sequence[EvaluationTask]) -> tuple[list[TargetRecord], list[Skipped]]:
     """The records of the evaluation tasks, and the tasks that cannot be read.
 
     Raises:
@@ -81,18 +92,18 @@ def evaluate_all(evaluation: Evaluation, unseen: Sequence[Target]) -> tuple[list
     """
     done, unfit = [], []
     with Interrupt() as evaluation.interrupt:
-        for number, target in enumerate(unseen):
+        for number, unseen in enumerate(tasks):
             try:
-                evaluated, queries = evaluation.instances(target)
+                evaluated, queries = evaluation.instances(unseen)
             except UserError as error:
-                if target.requested:
+                if unseen.requested:
                     raise
-                unfit.append(Skipped(target.dataset, target.task.template.name, str(error)))
-                log.info("%s is skipped: %s", target.name, error)
+                unfit.append(Skipped(unseen.dataset, unseen.task.template.name, str(error)))
+                log.info("%s is skipped: %s", unseen.name, error)
                 continue
-            done.append(evaluation.evaluate(target, evaluated, queries))
+            done.append(evaluation.evaluate(unseen, evaluated, queries))
             shown = ", ".join(f"{method} {score:.4f}" for method, score in done[-1].scores.items())
-            log.info("%d/%d %s: %s", number + 1, len(unseen), target.name, shown)
+            log.info("%d/%d %s: %s", number + 1, len(tasks), unseen.name, shown)
     if not done:
         name = evaluation.config.task.name
         raise UserError(f"No evaluation task of task.name={name!r} can be read: {unfit[-1].reason}")
@@ -140,7 +151,9 @@ def check_library_of(summary: Mapping[str, Any], directory: Workdir, path: str) 
 def check_methods(config: ml_collections.ConfigDict) -> None:
     unknown = [method for method in config.rospr.methods if method not in METHODS]
     if unknown or not config.rospr.methods:
-        raise UserError(f"rospr.methods={config.rospr.methods!r} was not understood: choose from {', '.join(METHODS)}.")
+        raise UserError(
+            f"rospr.methods={config.rospr.methods!r} lists an unknown method or none: choose from {', '.join(METHODS)}."
+        )
     if not config.rospr.library:
         raise UserError(f"{FIELD} is empty: give it the directory of a library, as job=rospr_sources makes one.")
 
@@ -156,14 +169,12 @@ class Evaluation:
         _check_settings(self.library, config.rospr)
         self.backbone, self.retriever = _load(config, mesh)
         _check_same(self.library, self.backbone, self.retriever)
-        data = config.data
-        size = config.train.eval_batch_size
         self.interrupt = Interrupt()
         predictor = Predictor(
             self.backbone.tokenizer,
-            size,
-            data.buckets,
-            data.max_input_length,
+            config.train.eval_batch_size,
+            config.data.buckets,
+            config.data.max_input_length,
             config.scoring.normalize,
             before_batch=self.heed,
         )
@@ -182,31 +193,31 @@ class Evaluation:
         if self.interrupt.requested:
             raise Stopped("Stopped; the evaluation tasks that are finished are kept, and the same command resumes.")
 
-    def evaluate(self, target: Target, evaluated: Instances, queries: Instances) -> TargetRecord:
+    def evaluate(self, unseen: EvaluationTask, evaluated: Instances, queries: Instances) -> TargetRecord:
         """The task's record, read from its file where an earlier run wrote it."""
-        path = self.directory / f"{target.file}.json"
+        path = self.directory / f"{unseen.file}.json"
         made_by = self.made_by | {"rows": evaluated.rows.fingerprint, "queries": queries.rows.fingerprint}
         if (kept := self.kept(path, made_by)) is not None:
             return kept
-        metric = metrics.find_metric(target.task.metric)
-        outcome = self.zero_shot.evaluate(evaluated, queries, metric, self.excluded(target))
+        metric = metrics.find_metric(unseen.task.metric)
+        outcome = self.zero_shot.evaluate(evaluated, queries, metric, self.excluded(unseen))
         scores = {m: metric(outcome.predictions[m], evaluated.labels) for m in self.config.rospr.methods}
-        record = self.record(target, evaluated, queries, outcome, scores, made_by)
+        record = self.record(unseen, evaluated, queries, outcome, scores, made_by)
         if outcome.table_MB is not None:
-            self.save_table(self.directory / f"{target.file}.safetensors", outcome, evaluated, queries)
+            self.save_table(self.directory / f"{unseen.file}.safetensors", outcome, evaluated, queries)
         files.write_json(path, record.to_json())  # last: a task is finished when this file is there
         return records.read_record(path)
 
-    def excluded(self, target: Target) -> list[int]:
+    def excluded(self, unseen: EvaluationTask) -> list[int]:
         """The source prompts trained on the task's own data set: a task is unseen only without them.
 
         Raises UserError where the library holds no others.
         """
-        names = p3.aliases(target.dataset) | p3.aliases(target.task.name)
+        names = p3.aliases(unseen.dataset) | p3.aliases(unseen.task.name)
         excluded = [owner for owner, entry in enumerate(self.library.entries) if entry.dataset in names]
         if len(excluded) == len(self.library):
             raise UserError(
-                f"All source prompts of {FIELD}={str(self.library.path)!r} were trained on {target.dataset}, the "
+                f"All source prompts of {FIELD}={str(self.library.path)!r} were trained on {unseen.dataset}, the "
                 "data set to evaluate: choose other data sets in task.name, or another library."
             )
         return excluded
@@ -220,37 +231,38 @@ class Evaluation:
             return None
         try:
             record = records.read_record(path)
+            made_before = dict(record.made_by)
             if "oracle" in self.config.rospr.methods:
                 analysis.read_table(path.with_suffix(".safetensors"))
-        except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+        except (ValueError, KeyError, TypeError, OSError) as error:
             log.warning("%s or its table cannot be read (%s): the task is evaluated again.", path, error)
             return None
         for what, fingerprint in made_by.items():
-            if (before := record.made_by.get(what)) != fingerprint:
+            if (before := made_before.get(what)) != fingerprint:
                 raise UserError(
                     f"{path} was made when the fingerprint of the {what} was {before}, but it is {fingerprint} now: "
                     "choose another --workdir."
                 )
         return record
 
-    def instances(self, target: Target) -> tuple[Instances, Instances]:
+    def instances(self, unseen: EvaluationTask) -> tuple[Instances, Instances]:
         """The rows to evaluate, and the queries, drawn by the run's seed; read and tokenised once.
 
         They are the same for all templates of a data set that apply to the same number of its rows. Raises UserError
         where they cannot be read.
         """
-        task, limit = target.task, self.config.task.eval_limit
-        query_split = self.config.rospr.query_split or target.split
-        rows, queries = (self.tokenized.rows(task, split) for split in (target.split, query_split))
+        task, limit = unseen.task, self.config.task.eval_limit
+        query_split = self.config.rospr.query_split or unseen.split
+        rows, queries = (self.tokenized.rows(task, split) for split in (unseen.split, query_split))
         drawn = np.random.default_rng(self.config.seed).permutation(len(queries))[: self.config.rospr.queries]
         return (
-            Instances(rows, self.retriever_tokenized.rows(task, target.split), np.arange(len(rows))[: limit or None]),
+            Instances(rows, self.retriever_tokenized.rows(task, unseen.split), np.arange(len(rows))[: limit or None]),
             Instances(queries, self.retriever_tokenized.rows(task, query_split), np.sort(drawn)),
         )
 
     def record(
         self,
-        target: Target,
+        unseen: EvaluationTask,
         evaluated: Instances,
         queries: Instances,
         outcome: Outcome,
@@ -258,24 +270,24 @@ class Evaluation:
         made_by: dict[str, str],
     ) -> TargetRecord:
         entries = self.library.entries
-        choices = same_choices(target.task.choices, evaluated.rows, self.backbone.tokenizer)
+        choices = same_choices(unseen.task.choices, evaluated.rows, self.backbone.tokenizer)
         return TargetRecord(
-            target=target.name,
-            file=target.file,
-            dataset=target.dataset,
-            task=target.task.name,
-            template=target.task.template.name,
-            split=target.split,
-            family=family(target.task.name),
+            target=unseen.name,
+            file=unseen.file,
+            dataset=unseen.dataset,
+            task=unseen.task.name,
+            template=unseen.task.template.name,
+            split=unseen.split,
+            family=family(unseen.task.name),
             answer_format=answer_format(choices),
-            beyond_t0=target.beyond_t0,
-            metric=target.task.metric,
+            beyond_t0=unseen.beyond_t0,
+            metric=unseen.task.metric,
             rows=len(evaluated.numbers),
             cut_inputs_of_split=evaluated.rows.truncated_inputs,
-            query_split=self.config.rospr.query_split or target.split,
+            query_split=self.config.rospr.query_split or unseen.split,
             query_rows=queries.numbers.tolist(),
             made_by=made_by,
-            left_out=self.excluded(target),
+            left_out=self.excluded(unseen),
             scores=scores,
             chosen=records.chosen(outcome, entries),
             candidates=records.candidates(outcome, entries, queries.rows.max_choices),

@@ -21,7 +21,7 @@ from infoprompt_jax.errors import UserError
 from infoprompt_jax.fleet.members import data_seed
 from infoprompt_jax.rospr import keys
 from infoprompt_jax.rospr.library_files import Model
-from infoprompt_jax.rospr.source_plan import Source
+from infoprompt_jax.rospr.source_plan import SourceTask
 from infoprompt_jax.t5 import partition
 from infoprompt_jax.t5.backbone import Backbone, load_backbone
 from infoprompt_jax.training.tokenized_splits import TokenizedSplits
@@ -44,7 +44,9 @@ class SourceKeys:
     refused: dict[str, str]
 
 
-def encode_instances(config: ml_collections.ConfigDict, sources: Sequence[Source], retriever: Backbone) -> SourceKeys:
+def encode_instances(
+    config: ml_collections.ConfigDict, sources: Sequence[SourceTask], retriever: Backbone
+) -> SourceKeys:
     """Encodes `rospr.instances` training instances of each source task (all of them, where there are fewer).
 
     Only one source task's rows are in memory at a time.
@@ -61,7 +63,7 @@ def encode_instances(config: ml_collections.ConfigDict, sources: Sequence[Source
         try:
             rows = tokenize(config, source, retriever)
         except UserError as error:
-            if source.asked:
+            if source.requested:
                 raise
             encoded.refused[source.name] = str(error)
             continue
@@ -72,7 +74,7 @@ def encode_instances(config: ml_collections.ConfigDict, sources: Sequence[Source
     return encoded
 
 
-def tokenize(config: ml_collections.ConfigDict, source: Source, retriever: Backbone) -> Rows:
+def tokenize(config: ml_collections.ConfigDict, source: SourceTask, retriever: Backbone) -> Rows:
     """The rows that the source task is trained on; also reads those it is evaluated on, to detect bad rows early."""
     member = config.copy_and_resolve_references()
     member.job = "train"

@@ -1,11 +1,11 @@
-"""Which source prompts are trained: one for every pair of a data set and one of its hard prompts (RoSPr).
+"""The source tasks that a prompt is trained on: each data set with each of its templates (RoSPr).
 
 `task.name` lists data sets, `task.template` is a template or all. The word `p3` stands for P3's 36 source data sets
-with their 296 templates: of these, what is not on this machine, or does not apply to a row of every slice that is
-read, is skipped with the reason, while a data set that is listed by its own name must be there.
+with their 296 templates. Of these, a task whose data are missing, or whose template applies to no row of a slice that
+is read, is skipped with the reason. A data set that is listed by its own name must exist.
 
-The hard prompts of a data set stand together. Those without answer choices come last: their answers are generated, for
-all members of a group that holds one.
+Tasks are ordered by data set. Those without answer choices come last: their answers are generated, for all members of a
+group that holds one.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
-class Source:
-    """A data set, as the library and `task.name` name it, with one hard prompt; `choices` is as `Task.choices`."""
+class SourceTask:
+    """A data set, by its names in the library and in `task.name`, with a template; `choices` is `Task.choices`."""
 
     dataset: str
     task: str
     template: str
     choices: tuple[str, ...] | None
-    member: str = ""  # its name in a fleet, which can be a directory's
-    asked: bool = True  # for by its own name: it is not skipped
+    member: str = ""  # its name in a fleet, valid as a directory's name
+    requested: bool = True  # listed by its own name, so it must not be skipped
 
     @property
     def name(self) -> str:
@@ -49,20 +49,20 @@ class Source:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What is trained, in this order, and what was asked for but is not, by name, with the reason."""
+    """The source tasks to train, in order, and the reasons for those skipped, by name."""
 
-    sources: tuple[Source, ...]
+    sources: tuple[SourceTask, ...]
     skipped: dict[str, str]
 
-    def groups(self, size: int) -> list[tuple[Source, ...]]:
+    def groups(self, size: int) -> list[tuple[SourceTask, ...]]:
         return [self.sources[start : start + size] for start in range(0, len(self.sources), size)]
 
     def without(self, reasons: Mapping[str, str]) -> Plan:
-        """The plan with some sources skipped, by name. Raises UserError if none is left."""
+        """The plan without the source tasks that `reasons` names. Raises UserError if none is left."""
         left = tuple(source for source in self.sources if source.name not in reasons)
         if not left:
             name, reason = next(iter(reasons.items()))
-            raise UserError(f"No source is left to train: {name} is skipped because: {reason}")
+            raise UserError(f"No source task is left to train: {name} is skipped because: {reason}")
         return Plan(left, {**self.skipped, **reasons})
 
     def write(self, path: pathlib.Path) -> None:
@@ -70,25 +70,26 @@ class Plan:
 
 
 def read(path: pathlib.Path) -> Plan:
-    """What `Plan.write` has left."""
+    """The plan that `Plan.write` wrote."""
     content = json.loads(path.read_text(encoding="utf-8"))
     for source in content["sources"]:
+        source["requested"] = source.pop("asked", source.get("requested", True))  # its former name
         source["choices"] = None if source["choices"] is None else tuple(source["choices"])
-    return Plan(tuple(Source(**source) for source in content["sources"]), content["skipped"])
+    return Plan(tuple(SourceTask(**source) for source in content["sources"]), content["skipped"])
 
 
 def find(config: ml_collections.ConfigDict) -> Plan:
-    """The plan for `config.task`, as far as the data are there; what is there of P3 is logged.
+    """The plan for `config.task`, as far as data exist. A table of P3's data sets is logged.
 
     Raises:
-      UserError: a data set or template that is listed by name is not there, or applies to no row of a slice that is
+      UserError: a data set or template that is listed by name does not exist, or applies to no row of a slice that is
         read; or nothing is left to train.
     """
     selection = select(config, {"p3": p3.sources()}, slices=_slices(config))
     if overview := _overview(selection):
         log.info("%s", overview)
     sources = [
-        Source(one.dataset, one.task.name, one.task.template.name, one.task.choices, asked=one.requested)
+        SourceTask(one.dataset, one.task.name, one.task.template.name, one.task.choices, requested=one.requested)
         for one in selection.selected
     ]
     ordered = sorted(sources, key=lambda source: source.choices == ())
@@ -96,7 +97,7 @@ def find(config: ml_collections.ConfigDict) -> Plan:
 
 
 def _slices(config: ml_collections.ConfigDict) -> list[tuple[str, int]]:
-    """Every slice that a member reads, with how many of its rows are drawn; 0 = all."""
+    """Every slice that a member reads, with the number of rows that are drawn from it; 0 = all."""
     task = config.task
     slices = [(task.train_split, task.train_limit), (task.eval_split, 0), (task.test_split, 0)]
     return [(split, limit) for split, limit in dict.fromkeys(slices) if split]
@@ -121,8 +122,8 @@ def _overview(selection: Selection) -> str:
     return "\n".join([table, *reasons]) if rows else ""
 
 
-def _with_members(sources: list[Source]) -> Iterator[Source]:
-    """The sources with names for their directories, no two alike even where case does not count."""
+def _with_members(sources: list[SourceTask]) -> Iterator[SourceTask]:
+    """The source tasks with names for their directories, unique also where case does not count."""
     taken: set[str] = set()
     for source in sources:
         stem = re.sub(r"[^A-Za-z0-9.]+", "_", source.name)[:LONGEST_DIRECTORY].strip("._")

@@ -1,11 +1,11 @@
 """The job `rospr_sources`: source prompts, trained as fleets, and the Source Prompt Library that holds them (RoSPr).
 
-Every pair of a data set and a hard prompt (`source_plan`) is a member. Groups of `rospr.group` members are trained one
-after the other, each as a run of the job `train` in a directory of its own, and what a group has trained is added to
-the library, with keys of the instances that it was trained on (`source_keys`). All members start from the same prompt.
+Every source task (`source_plan`) is a member. Groups of `rospr.group` members are trained one after the other, each as
+a run of the job `train` in its own directory. After each group its prompts are added to the library, with keys of the
+instances that they were trained on (`source_keys`). All members start from the same prompt.
 
-All that is done is on disk: a job that was stopped or killed, during a group or between two, goes on where it was. The
-plan is made once; data that appear later are for another job, whose library can be merged with this one's.
+A job that was stopped or killed, during a group or between two, resumes where it was. The plan is made once. Data that
+appear later need another job, whose library can be merged with this one's.
 
 config.json  sources.json (the plan)  groups/0000/ ...  library/  report.html  summary.json
 """
@@ -26,20 +26,21 @@ from infoprompt_jax import files, settings
 from infoprompt_jax.data.families import answer_format, family
 from infoprompt_jax.errors import Stopped, UserError
 from infoprompt_jax.prompts.saved import load_prompt
+from infoprompt_jax.reports.tables import aligned
 from infoprompt_jax.rospr import page, source_plan
 from infoprompt_jax.rospr.library import SIMILARITIES, PromptLibrary
 from infoprompt_jax.rospr.library_files import Entry, Model
 from infoprompt_jax.rospr.library_sources import SourcePrompt
 from infoprompt_jax.rospr.source_keys import SourceKeys, encode_instances, is_backbone, load_retriever
-from infoprompt_jax.rospr.source_plan import Source
+from infoprompt_jax.rospr.source_plan import SourceTask
 from infoprompt_jax.t5.backbone import Backbone
 from infoprompt_jax.training.experiment import configured_backbone
 from infoprompt_jax.training.interrupt import Interrupt
 from infoprompt_jax.training.train import train_members
 from infoprompt_jax.training.workdir import Workdir
 
-MOST = {"members": 0, "seeds": 1, "presets": 1}  # of `fleet`: members are made of sources, one of each
-ALONE = {  # so that a prompt is all that is trained
+MOST = {"members": 0, "seeds": 1, "presets": 1}  # entries of `fleet`: members are made of source tasks
+ALONE = {  # so that only a prompt is trained
     "prompt.kind": ("static",),
     "train.task_loss": ("lm", "choices"),
     "infoprompt.variational": (False,),
@@ -49,14 +50,14 @@ log = logging.getLogger(__name__)
 
 
 def train_sources(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str]) -> dict[str, Any]:
-    """Trains all source prompts that the config names and makes a library of them, in `workdir`; the summary.
+    """Trains a prompt on every source task that the config names, and makes a library of them; returns the summary.
 
-    Members whose loss became NaN or infinite are left out and reported.
+    Members whose loss became NaN or infinite are left out, and listed in the summary.
 
     Raises:
       UserError: something in the config, the data, the backbone, the retriever or the workdir does not fit; or no
         source prompt is left.
-      Stopped: the process was told to stop, during a group or between two; everything is saved.
+      Stopped: the process received a stop signal, during a group or between two; everything is saved.
     """
     directory = Workdir(workdir, config)
     if (summary := directory.finished()) is not None:
@@ -65,9 +66,9 @@ def train_sources(config: ml_collections.ConfigDict, workdir: str | os.PathLike[
     kept, path = directory.path / "sources.json", directory.path / "library"
     plan = source_plan.read(kept) if kept.exists() else source_plan.find(config)
     library = PromptLibrary.load(path) if path.exists() else None
-    # Before anything is trained, so that what is wrong with a data set is found at once; before the directory is
-    # claimed, so that the mended config may have it. What takes long, the tokenised rows, a stop leaves in
-    # data.cache_dir; a few encodings of each source it loses. Of a job that is resumed, only what the library lacks.
+    # Encode before training, so that a bad data set is reported at once, and before the directory is claimed, so that a
+    # corrected config can use it. A stop keeps the tokenised rows, which take long, in data.cache_dir, and loses the
+    # keys. A resumed job encodes only what the library lacks.
     held = {entry.name for entry in library.entries} if library else set()
     encoded, model = encode_and_load(config, [source for source in plan.sources if source.name not in held])
     if encoded.refused:
@@ -98,12 +99,12 @@ def train_sources(config: ml_collections.ConfigDict, workdir: str | os.PathLike[
 
 
 def check(config: ml_collections.ConfigDict) -> None:
-    """Refuses, as a UserError, fleets of other members than the sources, and prompts that no library can hold."""
+    """Raises UserError for fleets with other members than the source tasks, and for prompts that no library holds."""
     for field, most in MOST.items():
         if len(config.fleet[field]) > most:
             raise UserError(
                 f"fleet.{field}={config.fleet[field]!r} has {len(config.fleet[field])} entries, but job=rospr_sources "
-                f"trains one member for every data set and hard prompt: leave at most {most}."
+                f"trains one member for every data set and template: leave at most {most}."
             )
     given = settings.flatten(config.to_dict())
     for field, allowed in ALONE.items():
@@ -115,34 +116,34 @@ def check(config: ml_collections.ConfigDict) -> None:
     settings.check(group_config(config, ()))
 
 
-def encode_and_load(config: ml_collections.ConfigDict, sources: Sequence[Source]) -> tuple[SourceKeys, Backbone]:
-    """The keys of the sources' instances, and the backbone for all groups, loaded when another retriever is gone."""
+def encode_and_load(config: ml_collections.ConfigDict, sources: Sequence[SourceTask]) -> tuple[SourceKeys, Backbone]:
+    """The keys of the source tasks, and the backbone for all groups. It is loaded after another retriever is freed."""
     if is_backbone(config):
         model = configured_backbone(config)
         return encode_instances(config, sources, model), model
     return encode_instances(config, sources, load_retriever(config)), configured_backbone(config)
 
 
-def group_config(config: ml_collections.ConfigDict, group: Sequence[Source]) -> ml_collections.ConfigDict:
-    """The config of a run that trains these sources."""
-    own = config.copy_and_resolve_references()
-    own.job = "train"
-    own.fleet.members = tuple(
+def group_config(config: ml_collections.ConfigDict, group: Sequence[SourceTask]) -> ml_collections.ConfigDict:
+    """The config of a run that trains these source tasks."""
+    run = config.copy_and_resolve_references()
+    run.job = "train"
+    run.fleet.members = tuple(
         {"name": source.member, "task.name": source.task, "task.template": source.template} for source in group
     )
-    return own
+    return run
 
 
-def failures(group: Sequence[Source], trained: Mapping[str, Any]) -> dict[str, int]:
-    """By the source's name, the step at which its loss was not finite."""
+def failures(group: Sequence[SourceTask], trained: Mapping[str, Any]) -> dict[str, int]:
+    """By the source task's name, the step at which its loss was not finite."""
     pairs = zip(group, trained["members"], strict=True)
     return {source.name: member["failed_at_step"] for source, member in pairs if "failed_at_step" in member}
 
 
 def source_prompts(
-    group: Sequence[Source], trained: Mapping[str, Any], prompts: pathlib.Path, encoded: SourceKeys
+    group: Sequence[SourceTask], trained: Mapping[str, Any], prompts: pathlib.Path, encoded: SourceKeys
 ) -> list[SourcePrompt]:
-    """What the group adds to the library: those that did not fail, and are encoded because it does not hold them."""
+    """The prompts that the group adds to the library: those that did not fail and that the library lacks."""
     failed = failures(group, trained)
     return [
         SourcePrompt(
@@ -156,7 +157,7 @@ def source_prompts(
     ]
 
 
-def entry(source: Source, choices: tuple[str, ...] | None, metrics: Mapping[str, float | None]) -> Entry:
+def entry(source: SourceTask, choices: tuple[str, ...] | None, metrics: Mapping[str, float | None]) -> Entry:
     finite = {name: value for name, value in metrics.items() if value is not None and math.isfinite(value)}
     return Entry(
         source.name,
@@ -199,28 +200,31 @@ def summarize(library: PromptLibrary, failed: Mapping[str, int], skipped: Mappin
 
 
 def table(summary: Mapping[str, Any]) -> str:
-    """A line for each data set, with the mean, over its hard prompts, of what each is measured by; then the rest."""
-    groups: dict[str, list[Mapping[str, Any]]] = {}
+    """A line for each data set, with the mean of its templates' metrics; then what is missing, and the library."""
+    by_dataset: dict[str, list[Mapping[str, Any]]] = {}
     for source in summary["sources"]:
-        groups.setdefault(source["dataset"], []).append(source)
-    lines = [("data set", "hard prompts", "mean metric", "keys"), *(_line(name, own) for name, own in groups.items())]
-    _, prompts, _, count = _line("", summary["sources"])
-    lines.append((f"{len(groups)} data sets", prompts, "", count))
-    name, metric = (max(len(line[column]) for line in lines) for column in (0, 2))
-    rows = [f"{line[0]:{name}}  {line[1]:>12}  {line[2]:{metric}}  {line[3]:>7}" for line in lines]
-    rows += [
+        by_dataset.setdefault(source["dataset"], []).append(source)
+    rows = [(name, _means(sources), *_counts(sources)) for name, sources in by_dataset.items()]
+    rows.append((f"{len(by_dataset)} data sets", "", *_counts(summary["sources"])))
+    notes = [
         f"{one['name']} is left out: its loss was not finite at step {one['failed_at_step']}"
         for one in summary["failed"]
     ]
     if summary["skipped"]:
-        rows.append(f"{len(summary['skipped'])} more hard prompts were skipped; sources.json says why")
-    return "\n".join([*rows, f"library: {summary['library']}"])
+        notes.append(f"{len(summary['skipped'])} more templates were skipped; sources.json has the reasons")
+    header = ("data set", "mean metric", "templates", "keys")
+    return "\n".join([aligned(header, rows, text_columns=2), *notes, f"library: {summary['library']}"])
 
 
-def _line(name: str, sources: Sequence[Mapping[str, Any]]) -> tuple[str, str, str, str]:
+def _counts(sources: Sequence[Mapping[str, Any]]) -> tuple[int, int]:
+    """How many source prompts and keys there are."""
+    return len(sources), sum(source["keys"] for source in sources)
+
+
+def _means(sources: Sequence[Mapping[str, Any]]) -> str:
+    """Each source prompt's first metric, averaged by metric."""
     values: dict[str, list[float]] = {}
     for source in sources:
         for metric, value in list(source["metrics"].items())[:1]:
             values.setdefault(metric, []).append(value)
-    means = ", ".join(f"{metric} {statistics.fmean(found):.4f}" for metric, found in values.items())
-    return name, str(len(sources)), means, str(sum(source["keys"] for source in sources))
+    return ", ".join(f"{metric} {statistics.fmean(of):.4f}" for metric, of in values.items())

@@ -23,7 +23,7 @@ from infoprompt_jax.errors import Stopped, UserError
 from infoprompt_jax.evaluation import metrics
 from infoprompt_jax.evaluation.predictions import Prompted
 from infoprompt_jax.prompts.saved import Prompt
-from infoprompt_jax.rospr import evaluate, keys, retrieval, targets
+from infoprompt_jax.rospr import evaluate, evaluation_tasks, keys, retrieval
 from infoprompt_jax.rospr.evaluate import Evaluation
 from infoprompt_jax.rospr.library import PromptLibrary
 from infoprompt_jax.rospr.library_files import Entry, Model
@@ -52,7 +52,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 def outcome(config: ml_collections.ConfigDict, directory: pathlib.Path) -> tuple[Outcome, np.ndarray, Evaluation]:
     """Of the first target, with the labels."""
     evaluation = Evaluation(config, directory)
-    evaluated, queries = evaluation.instances(targets.find(config)[0][0])
+    evaluated, queries = evaluation.instances(evaluation_tasks.find(config)[0][0])
     return evaluation.zero_shot.evaluate(evaluated, queries, metrics.accuracy), evaluated.labels, evaluation
 
 
@@ -71,7 +71,7 @@ def test_each_row_has_its_own_prompt(model: tiny.Backbone, folder: pathlib.Path,
     found, _, evaluation = outcome(config, tmp_path)
     without, _, _ = outcome(configure(folder, config.rospr.library, rospr__methods=("per_query",)), tmp_path)
     assert len(set(found.owners_B.tolist())) > 1
-    evaluated, _ = evaluation.instances(targets.find(config)[0][0])
+    evaluated, _ = evaluation.instances(evaluation_tasks.find(config)[0][0])
     expected = []
     for row in evaluated.numbers:
         batch = evaluated.rows.gather(np.array([row]), 64, 8, 2)
@@ -94,7 +94,7 @@ def test_what_is_left_out_might_as_well_not_be_there(
     expected, _, _ = outcome(configure(folder, smaller), tmp_path)
     config = configure(folder, random_library(tmp_path / "library", model, 6))
     evaluation = Evaluation(config, tmp_path)
-    instances = evaluation.instances(targets.find(config)[0][0])
+    instances = evaluation.instances(evaluation_tasks.find(config)[0][0])
     found = evaluation.zero_shot.evaluate(*instances, metrics.accuracy, exclude=[0, 3])
     np.testing.assert_array_equal(found.hits.owners_QN, np.array(others)[expected.hits.owners_QN])
     for method in METHODS:
@@ -108,7 +108,7 @@ def test_a_target_has_no_prompts_of_its_own(model: tiny.Backbone, folder: pathli
     width = model.config.d_model
     sources = [SourcePrompt(e, Prompt(prompt(0, width), known), np.ones((2, width), np.float32)) for e in entries]
     PromptLibrary.create(path, keys.model(model), keys.model(model), sources, mesh=model.mesh)
-    (target, *_), _ = targets.find(config)
+    (target, *_), _ = evaluation_tasks.find(config)
     evaluation = Evaluation(config, tmp_path / "targets")
     assert evaluation.excluded(target) == [0, 2]
     record = evaluation.evaluate(target, *evaluation.instances(target))
@@ -143,7 +143,7 @@ def test_var_prefers_what_is_not_biased(model: tiny.Backbone, folder: pathlib.Pa
     width = model.config.d_model
     config = configure(folder, random_library(tmp_path / "many", model, 24), rospr__methods=("oracle",))
     many, _, evaluation = outcome(config, tmp_path)
-    _, queries = evaluation.instances(targets.find(config)[0][0])
+    _, queries = evaluation.instances(evaluation_tasks.find(config)[0][0])
     prompts = [prompt(m, width) for m in range(24)]
     answers = evaluation.zero_shot.answers_with_each(queries, prompts)
     variances = retrieval.answer_variance(answers, 2)
@@ -259,7 +259,7 @@ def test_another_retriever_reads_in_its_own_tokens(
     library = make_library(tmp_path / "library", model, values, keys_of, retriever=keys.model(retriever))
     config = configure(folder, library, rospr__retriever="nano", rospr__methods=("rospr", "per_query"))
     found, _, evaluation = outcome(config, tmp_path)
-    _, queries = evaluation.instances(targets.find(config)[0][0])
+    _, queries = evaluation.instances(evaluation_tasks.find(config)[0][0])
     assert width != model.config.d_model and found.query_keys_QR.shape == (6, width)
     rows, first = queries.retriever_rows, queries.numbers[:1]
     alone = keys.encode_keys(retriever, rows.inputs(first, int(rows.input_lengths[first[0]])))
@@ -330,7 +330,7 @@ def test_scores_are_those_of_a_forward_pass_per_choice(
         "task.eval_split": split, "train.eval_batch_size": 8, "data.max_target_length": 128,
     })  # fmt: skip
     evaluation = Evaluation(config, tmp_path)
-    evaluated, _ = evaluation.instances(targets.find(config)[0][0])
+    evaluated, _ = evaluation.instances(evaluation_tasks.find(config)[0][0])
     prompts = [None, *evaluation.library.prompts_MPD]
     predictor = evaluation.zero_shot.predictor
     (only,) = predictor.batches([[evaluated.taken]])
@@ -371,7 +371,7 @@ def test_the_shipped_config_runs_on_the_embedded_backbone(tmp_path: pathlib.Path
 def test_the_shipped_config_runs_on_real_rows(
     shared: pathlib.Path, vocabulary: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
-    """A hard prompt that five of P3's held-out sets have; the others are skipped with nothing said of them."""
+    """A template that five of P3's held-out sets have; the others are skipped without a word in the results."""
     backbone = torch_backbone(tmp_path / "t5", vocabulary)[1]
     config = shipped("p3,smoke", tmp_path, task__template="must be true", backbone__name=str(tmp_path / "t5"))
     config.data.dir, config.task.templates_dir = str(shared / "data"), str(shared / "data" / "promptsource")

@@ -53,7 +53,7 @@ def test_names_of_directories_differ(folder: pathlib.Path, tmp_path: pathlib.Pat
 
 def test_a_plan_is_read_as_it_was_written(tmp_path: pathlib.Path) -> None:
     local_files = tuple(
-        source_plan.Source("a", "a/b", "t", choices, "a_t") for choices in (None, (), ("Yes", "No"), ("é",))
+        source_plan.SourceTask("a", "a/b", "t", choices, "a_t") for choices in (None, (), ("Yes", "No"), ("é",))
     )
     plan = source_plan.Plan(local_files, {"c:t": "It is not there."})
     plan.write(tmp_path / "sources.json")

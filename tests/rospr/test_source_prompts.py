@@ -1,4 +1,4 @@
-"""Source prompts: what a library gets from groups of members, however often the job is stopped."""
+"""SourceTask prompts: what a library gets from groups of members, however often the job is stopped."""
 
 from __future__ import annotations
 
@@ -191,8 +191,8 @@ def test_a_second_call_says_done(
     (words,) = [line for line in shown.splitlines() if line.startswith(WORDS)]
     found = [source["metrics"] for source in summary(done)["sources"] if source["dataset"] == WORDS]
     mean = np.mean([metrics["accuracy"] for metrics in found[:2]])
-    assert words.split() == [WORDS, "3", "accuracy", f"{mean:.4f},", "exact_match",
-                             f"{found[2]['exact_match']:.4f}", str(3 * N)]  # fmt: skip
+    assert words.split() == [WORDS, "accuracy", f"{mean:.4f},", "exact_match",
+                             f"{found[2]['exact_match']:.4f}", "3", str(3 * N)]  # fmt: skip
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")

@@ -13,7 +13,7 @@ import tiny
 from tiny_library import random_library
 
 from infoprompt_jax.evaluation import metrics
-from infoprompt_jax.rospr import records, retrieval, targets
+from infoprompt_jax.rospr import evaluation_tasks, records, retrieval
 from infoprompt_jax.rospr.evaluate import Evaluation
 from infoprompt_jax.settings import defaults
 
@@ -50,7 +50,7 @@ def test_var_counts_each_querys_own_choices_and_nan_is_no_answer(
     rows = [{"text": f"t{i}", "options": list("abcde")[:count], "label": i % 2} for i, count in enumerate(counts)]
     config = configure(tmp_path, rows, random_library(tmp_path / "library", model, 3))
     evaluation = Evaluation(config, tmp_path)
-    evaluated, queries = evaluation.instances(targets.find(config)[0][0])
+    evaluated, queries = evaluation.instances(evaluation_tasks.find(config)[0][0])
     found = evaluation.zero_shot.evaluate(evaluated, queries, metrics.accuracy).candidates
     np.testing.assert_allclose(found.variances, retrieval.answer_variance(found.answers_NQ, counts))
     assert not np.allclose(found.variances, retrieval.answer_variance(found.answers_NQ, max(counts)))
@@ -86,7 +86,7 @@ def test_var_counts_an_answer_by_its_text_where_only_the_order_differs(
     answers = ["correct", "incorrect", "neither"]
     config = bigbench(tmp_path, random_library(tmp_path / "library", model, 4), answers)
     evaluation = Evaluation(config, tmp_path)
-    _, queries = evaluation.instances(targets.find(config)[0][0])
+    _, queries = evaluation.instances(evaluation_tasks.find(config)[0][0])
     texts_Q = [
         [model.tokenizer.decode(choice) for choice in row]
         for row in queries.rows.gather(queries.numbers, 1, queries.rows.max_target_length, 3)["choices"]
@@ -112,7 +112,7 @@ def test_var_counts_an_answer_by_its_text_where_only_the_order_differs(
 def test_the_candidates_answers_are_counted_by_text(model: tiny.Backbone, tmp_path: pathlib.Path) -> None:
     config = bigbench(tmp_path, random_library(tmp_path / "library", model, 4), ["correct", "incorrect"])
     evaluation = Evaluation(config, tmp_path)
-    evaluated, queries = evaluation.instances(targets.find(config)[0][0])
+    evaluated, queries = evaluation.instances(evaluation_tasks.find(config)[0][0])
     found = evaluation.zero_shot.evaluate(evaluated, queries, metrics.accuracy).candidates
     answers_NQ = evaluation.zero_shot.answers_with_each(queries, list(evaluation.library.prompts(found.owners)))
     np.testing.assert_array_equal(

@@ -16,12 +16,11 @@ from infoprompt_jax.command_line import read_config
 from infoprompt_jax.data import p3
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.prompts.saved import Prompt
-from infoprompt_jax.rospr import keys
-from infoprompt_jax.rospr import targets as rospr_targets
+from infoprompt_jax.rospr import evaluation_tasks, keys
+from infoprompt_jax.rospr.evaluation_tasks import Skipped
 from infoprompt_jax.rospr.library import PromptLibrary
 from infoprompt_jax.rospr.library_files import Entry
 from infoprompt_jax.rospr.library_sources import SourcePrompt
-from infoprompt_jax.rospr.targets import Skipped
 from infoprompt_jax.settings import defaults
 
 CONFIG = pathlib.Path(__file__).parents[2] / "configs" / "rospr_eval.py"
@@ -46,7 +45,7 @@ def test_targets_are_what_is_there(tmp_path: pathlib.Path) -> None:
     config = defaults()
     config.job, config.data.dir, config.task.name = "rospr_eval", str(tmp_path), "p3,bigbench,super_glue/rte"
     config.task.templates_dir = str(tmp_path / "templates")
-    targets, skipped = rospr_targets.find(config)
+    targets, skipped = evaluation_tasks.find(config)
     names = [target.name for target in targets]
     assert len([name for name in names if name.startswith("super_glue_rte:")]) == 10 and len(set(names)) == len(names)
     assert {target.task.metric for target in targets} == {"accuracy"}
@@ -62,7 +61,7 @@ def test_free_text_is_not_ranked(tmp_path: pathlib.Path) -> None:
     config.data.dir, config.task.name = str(tmp_path), "super_glue/rte"
     config.task.input, config.task.target = "{{ premise }}", "{{ hypothesis }}"
     with pytest.raises(UserError, match="no answer choices to rank"):
-        rospr_targets.find(config)
+        evaluation_tasks.find(config)
 
 
 def write_bigbench(folder: pathlib.Path, task: str, examples: list[dict[str, Any]]) -> None:
