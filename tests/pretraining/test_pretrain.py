@@ -18,7 +18,8 @@ from flax import nnx
 from infoprompt_jax import jobs, settings
 from infoprompt_jax.data.selection import find_tasks
 from infoprompt_jax.errors import Stopped, UserError
-from infoprompt_jax.pretraining import mixture, pretrain
+from infoprompt_jax.pretraining import loop, mixture, pretrain
+from infoprompt_jax.pretraining.step import t5_config
 from infoprompt_jax.t5 import hub
 from infoprompt_jax.t5.backbone import load_backbone
 from infoprompt_jax.t5.model import T5
@@ -109,7 +110,7 @@ def test_the_loss_falls(run: pathlib.Path) -> None:
 
 def test_every_second_head_goes_on_attending_by_content_alone(directory: pathlib.Path, run: pathlib.Path) -> None:
     made = config(directory)
-    started = nnx.state(T5(pretrain.t5_config(made), nnx.Rngs(made.seed)))
+    started = nnx.state(T5(t5_config(made), nnx.Rngs(made.seed)))
     frozen = load_backbone(str(run / "backbone")).frozen
     for stack in ("encoder", "decoder"):
         before, after = (np.asarray(tree[stack]["relative_bias"]["embedding"][...]) for tree in (started, frozen))
@@ -121,7 +122,7 @@ def test_a_stopped_run_ends_with_the_same_weights(
     directory: pathlib.Path, run: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Stopped by SIGTERM in the second phase, then resumed by the same call."""
-    original, calls = pretrain.step, []
+    original, calls = loop.step, []
 
     def stopping(*arguments: Any) -> Any:
         calls.append(1)
@@ -129,7 +130,7 @@ def test_a_stopped_run_ends_with_the_same_weights(
             os.kill(os.getpid(), signal.SIGTERM)
         return original(*arguments)
 
-    monkeypatch.setattr(pretrain, "step", stopping)
+    monkeypatch.setattr(loop, "step", stopping)
     with pytest.raises(Stopped, match="step 25 of 60"):
         pretrain.pretrain(config(directory), tmp_path, line)
     assert not (tmp_path / "backbone").exists()
@@ -235,7 +236,7 @@ def test_no_weight_stands_still(directory: pathlib.Path, run: pathlib.Path) -> N
 
     from infoprompt_jax.t5.model import T5
 
-    before = nnx.split(T5(pretrain.t5_config(config(directory)), nnx.Rngs(0)))[1]
+    before = nnx.split(T5(t5_config(config(directory)), nnx.Rngs(0)))[1]
     after = load_backbone(str(run / "backbone")).frozen
     for (path, old), (_, new) in zip(nnx.to_flat_state(before), nnx.to_flat_state(after), strict=True):
         assert np.abs(np.asarray(old[...]) - jax.device_get(new[...])).max() > 1e-3, path

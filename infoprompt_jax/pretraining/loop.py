@@ -1,0 +1,135 @@
+"""The loop of pretraining: it saves the state, runs a step and logs the step before. It also exports the backbone."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import logging
+import math
+import pathlib
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import ml_collections
+import numpy as np
+from flax import nnx
+from tqdm import tqdm
+
+from infoprompt_jax import files
+from infoprompt_jax.data.batches import prefetched
+from infoprompt_jax.errors import Stopped, UserError
+from infoprompt_jax.pretraining import mixture
+from infoprompt_jax.pretraining.step import State, make_optimizer, step, t5_config
+from infoprompt_jax.t5 import convert
+from infoprompt_jax.t5.model import T5
+from infoprompt_jax.t5.tokenizer import Tokenizer
+from infoprompt_jax.training.checkpoints import Checkpoints
+from infoprompt_jax.training.interrupt import Interrupt
+from infoprompt_jax.training.metrics_log import MetricsLog
+
+MEMBER = "pretraining"  # the name of the one model in metrics.jsonl
+LIBRARIES = ("jax", "flax", "optax", "sentencepiece", "tokenizers")
+
+log = logging.getLogger(__name__)
+
+
+class Run:
+    """One pretraining run: the model, the optimiser, the log and the checkpoints in directory `path`."""
+
+    def __init__(
+        self, config: ml_collections.ConfigDict, path: pathlib.Path, data: mixture.Mixture, position: dict[str, str]
+    ) -> None:
+        self.config, self.path, self.data, self.position = config, path, data, position
+        self.model, self.optimizer = t5_config(config), make_optimizer(config)
+        self.graph, params = nnx.split(T5(self.model, nnx.Rngs(config.seed)))
+        self.state: State = {"params": params, "optimizer": self.optimizer.init(params)}
+        self.checkpoints = Checkpoints(path / "checkpoints")
+        self.start, self.seconds = 0, 0.0
+        restored = self.checkpoints.restore(self.state, position)
+        if restored is not None:
+            self.state, self.start, self.seconds = restored[0], restored[1]["step"], restored[1]["seconds"]
+            log.info("Resuming from step %d.", self.start)
+        self.log = MetricsLog.resume(path / "metrics.jsonl", self.start, config.train.tensorboard)
+        self.pending: tuple[int, dict[str, jax.Array]] | None = None
+
+    def train(self, interrupt: Interrupt) -> None:
+        """Runs until the last step.
+
+        Raises:
+          UserError: the loss became NaN or infinite.
+          Stopped: `interrupt` was requested; everything is saved.
+        """
+        config, since = self.config.train, time.monotonic() - self.seconds
+        batches = prefetched(self.data.batch, self.start, config.steps, max(1, self.config.data.threads))
+        for number in tqdm(range(self.start, config.steps + 1), initial=self.start, total=config.steps, disable=None):
+            # Order: save the state with its position, step, log the step before.
+            last, self.seconds = number == config.steps, time.monotonic() - since
+            if last or interrupt.requested or (config.save_every and number % config.save_every == 0):
+                self.save(number)
+            if last:
+                return
+            if interrupt.requested:
+                raise Stopped(f"Stopped at step {number} of {config.steps}; the same command resumes.")
+            self.state, metrics = step(self.graph, self.optimizer, self.state, next(batches))
+            self.log_pending()
+            self.pending = (number + 1, metrics)
+
+    def log_pending(self) -> None:
+        """Waits for the previous step, and logs it if it is due."""
+        if self.pending is None:
+            return
+        number, metrics = self.pending
+        self.pending = None
+        values = {name: float(value) for name, value in jax.device_get(metrics).items()}
+        if not math.isfinite(values["loss"]):
+            raise UserError(f"The loss became NaN or infinite at step {number}: lower train.learning_rate.")
+        if self.config.train.log_every and number % self.config.train.log_every == 0:
+            known = {name: value for name, value in values.items() if math.isfinite(value)}  # a kind without rows
+            self.log.write(number, MEMBER, known)
+            log.info("step %d: %s", number, ", ".join(f"{name} {value:.4f}" for name, value in known.items()))
+
+    def save(self, number: int) -> None:
+        """Saves the state, and first the log up to it."""
+        self.log_pending()
+        self.log.flush()
+        self.checkpoints.save(number, self.state, {"step": number, "seconds": self.seconds, **self.position})
+
+    def export(self, tokenizer: Tokenizer) -> None:
+        """Writes `backbone/` as a Hugging Face directory, if it is not there."""
+        target = self.path / "backbone"
+        if (target / "pretraining.json").exists():
+            return
+        flat = nnx.to_flat_state(self.state["params"])
+        leaves = (("/".join(map(str, path)), np.asarray(variable[...])) for path, variable in flat)
+        for leftover in target.glob("*"):
+            leftover.unlink()
+        convert.export(target, self.model, leaves, tokenizer.files)
+        files.write_json(target / "pretraining.json", self.account())
+
+    def account(self) -> dict[str, Any]:
+        """The record of the run that `pretraining.json` holds."""
+        steps, data = self.config.train.steps, self.data
+        prompted = data.stream.batch_size * (steps - data.first)
+        return {
+            "seed": self.config.seed,
+            "steps": steps,
+            "denoising_steps": data.first,
+            "seconds": round(self.seconds, 1),
+            "losses": {
+                "denoising_phase": self.last(("denoising_loss",), data.first),
+                "multitask_phase": self.last(("task_loss", "denoising_loss"), steps),
+            },
+            "examples": {"hard_prompts": prompted, "denoising": data.batch_size * steps - prompted},
+            "data_fingerprint": self.position["data"],
+            "device": str(jax.devices()[0].device_kind),
+            "versions": {name: importlib.metadata.version(name) for name in LIBRARIES},
+            # The other groups hold paths.
+            "config": {group: self.config[group].to_dict() for group in ("pretrain", "train")},
+        }
+
+    def last(self, names: Sequence[str], step: int, count: int = 10) -> dict[str, float]:
+        """Means of the last `count` values that are logged up to a step, in nats."""
+        records = self.log.records.get(MEMBER, {})
+        values = {name: [v for number, v in records.get(name, {}).items() if number <= step] for name in names}
+        return {name: float(np.mean(logged[-count:])) for name, logged in values.items() if logged}
