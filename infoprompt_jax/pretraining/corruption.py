@@ -1,20 +1,20 @@
-"""Denoising examples from unlabelled text: T5's random spans (Raffel et al. 2020, section 3.1.4), or repeated words.
+"""Span corruption of unlabelled text: T5's random spans (Raffel et al. 2020, section 3.1.4), or repeated words.
 
     text     thank you for inviting me to your party last week
     input    thank you <extra_id_0> me to your party <extra_id_1>
     target   <extra_id_0> for inviting <extra_id_1> last week
 
-As in that paper's code, kept and dropped spans alternate, the first is kept and the last dropped, and no sentinel ends
-the target. The numbers of dropped tokens and spans depend on the length alone; their places are random.
+As in the code of that paper, kept and dropped spans alternate, the first is kept and the last is dropped, and no
+sentinel ends the target. The length of a text determines how many tokens and spans are dropped; their places are drawn.
 
-`drop_repeated` drops words that occur elsewhere in the text, a kind of salient span masking (Guu et al. 2020, section
+`drop_repeated` drops words that the rest of the text repeats, as salient span masking does (Guu et al. 2020, section
 3.4):
 
     text     anna likes tea and tom likes milk. tom likes milk.
     input    anna likes tea and tom likes <extra_id_0>. tom likes milk.
     target   <extra_id_0> milk
 
-The rest of the text determines nearly every such token, but few tokens of random spans.
+Most of these tokens can be predicted only from their other place in the text. Of random spans, few can.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ MEAN_SPAN = 3.0
 
 
 def counts(length: int) -> tuple[int, int]:
-    """Tokens that are dropped from a text of so many, and in how many spans."""
+    """The number of tokens that are dropped from a text of `length` tokens, and the number of spans."""
     noise = min(max(round(length * NOISE_DENSITY), 1), length - 1)
     return noise, min(max(round(noise / MEAN_SPAN), 1), length - noise)
 
 
 def longest_text(input_length: int) -> int:
-    """The most tokens a text may have so that its corrupted input and an EOS fit into `input_length`, at least 3."""
+    """The length of the longest text whose corrupted input and EOS fit into `input_length`, which is at least 3."""
 
     def needed(length: int) -> int:
         noise, spans = counts(length)
@@ -46,7 +46,7 @@ def longest_text(input_length: int) -> int:
 def corrupt(
     tokens_BN: np.ndarray, generator: np.random.Generator, sentinels: Sequence[int]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Inputs and targets, int32 and without EOS, of texts of one length; those of all rows have one length, too.
+    """Inputs and targets, int32 [B, ...] without EOS. All texts have one length, so all inputs do, and all targets.
 
     Args:
       tokens_BN: int, free of sentinels, N >= 2.
@@ -69,7 +69,7 @@ def corrupt(
 def drop_repeated(
     lines: Sequence[np.ndarray], generator: np.random.Generator, sentinels: Sequence[int], most: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Input and target of a row, int32 and without EOS: up to `most` tokens that are twice in a line lose one place."""
+    """Input and target of a row, int32 without EOS; drops one place of up to `most` tokens that a line holds twice."""
     tokens, starts = np.concatenate(lines), np.cumsum([0, *map(len, lines)])
     places = [start + place for start, line in zip(starts, lines, strict=False) for place in _twice(line)]
     chosen = generator.permutation(len(places))[:most]
@@ -82,13 +82,13 @@ def drop_repeated(
 
 
 def _twice(line: np.ndarray) -> np.ndarray:
-    """[n, 2]: both places of every token that the line holds exactly twice."""
+    """Both places of every token that the line holds exactly twice, [n, 2]."""
     order = np.argsort(line, kind="stable")
     _, first, counts = np.unique(line[order], return_index=True, return_counts=True)
     return order[first[counts == 2][:, None] + np.arange(2)]
 
 
 def parts(total: int, count: int, rows: int, generator: np.random.Generator) -> np.ndarray:
-    """[rows, count] positive numbers that sum to `total`, each way of it as likely as any other."""
+    """Positive integers [rows, count]; each row sums to `total`, and all such rows are equally likely."""
     places = generator.random((rows, total - 1)).argsort(axis=1)[:, : count - 1]
     return np.diff(np.sort(places, axis=1) + 1, axis=1, prepend=0, append=total)
