@@ -1,4 +1,4 @@
-"""All measurements: a training step beside PEFT's, XLA's counts, a fleet, the levers, search. Some minutes."""
+"""`python -m bench`: training step against PEFT, XLA's counts, fleet, levers and search; takes some minutes."""
 
 from __future__ import annotations
 

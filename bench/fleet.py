@@ -1,7 +1,8 @@
-"""A fleet beside one run with the same total batch: what does it cost that every member has a prompt of its own?
+"""A fleet against one run with the same total batch: the cost of a prompt for each member.
 
-`python -m bench.fleet [--members 64] [--batch 1] [--shape v1.0-small] [--out DIRECTORY]`; a fleet's `examples_ratio` is
-its examples a second over those of the one run, the inverse of `ratio`.
+    python -m bench.fleet [--members 64] [--batch 1] [--shape v1.0-small] [--out DIRECTORY]
+
+A fleet's `examples_ratio` is its examples a second divided by those of the one run, the inverse of `ratio`.
 """
 
 from __future__ import annotations
@@ -10,18 +11,17 @@ import dataclasses
 from typing import Any
 
 from bench import command
-from bench.synthetic import Size
-from bench.train_step import PLAIN
+from bench.synthetic import PLAIN, Size
 from bench.turns import Subject, compare
 
 
 def subjects(size: Size) -> list[Subject]:
-    """The one run, and the fleet of `size.members` with `size.batch` rows each: all at once, and an eighth."""
+    """The one run; the fleet of `size.members` with `size.batch` rows each, all members at once; an eighth at once."""
     one = dataclasses.replace(size, members=1, batch=size.members * size.batch)
     turns = max(1, size.members // 8)
 
-    def subject(name: str, own: Size, at_once: int = 0) -> Subject:
-        return Subject(name, "bench.ours:train_step", {"size": own, "fields": PLAIN | {"fleet.at_once": at_once}})
+    def subject(name: str, each: Size, at_once: int = 0) -> Subject:
+        return Subject(name, "bench.ours:train_step", {"size": each, "fields": PLAIN | {"fleet.at_once": at_once}})
 
     return [
         subject(f"1 x batch {one.batch}", one),

@@ -1,7 +1,7 @@
-"""What XLA counts for one training step, in units of the forward pass: `python -m bench.flops [--out DIRECTORY]`.
+"""FLOPs of one training step by XLA's count, in units of the forward pass: `python -m bench.flops [--out DIRECTORY]`.
 
-Nothing is timed, and layers are unrolled, for XLA counts a loop's body once. The program is counted before it is
-optimised: the compiler may merge what an unrolled program recomputes with the original, and in a loop it cannot.
+Nothing is timed. Layers are unrolled, because XLA counts a loop's body once. The program is counted before it is
+optimised: in an unrolled program, unlike in a loop, the compiler may merge recomputed values with the originals.
 """
 
 from __future__ import annotations
@@ -10,9 +10,7 @@ import dataclasses
 from typing import Any
 
 from bench import command
-from bench.synthetic import SHAPES, Size
-
-PLAIN = {"infoprompt.gamma": 0.0, "infoprompt.beta": 0.0}
+from bench.synthetic import PLAIN, SHAPES, Size
 
 
 def member_arguments(made: Any) -> tuple[Any, ...]:
@@ -31,7 +29,7 @@ def counted(program: Any, arguments: tuple[Any, ...]) -> float:
 
 
 def norm_of_everything(loss: Any) -> Any:
-    """The norm of the gradient by trained and frozen weights together, so that none of it is left out as unused."""
+    """The norm of the gradient with respect to trained and frozen weights, so that XLA removes no part as unused."""
     import jax
     import optax
 
@@ -40,34 +38,33 @@ def norm_of_everything(loss: Any) -> Any:
 
 
 def records(size: Size) -> list[dict[str, Any]]:
-    """FLOPs of the loss, of its gradient by the prompt under each remat policy, and by the whole tree."""
+    """FLOPs of the loss, of its gradient by the prompt for each remat policy, and of its gradient by all weights."""
     import jax
 
     from bench import ours
     from infoprompt_jax.training import speed
 
     depth = max(SHAPES[size.shape]["num_layers"], SHAPES[size.shape]["num_decoder_layers"])
-    found = {}
+    counts = {}
     for remat in ("none", "dots", "full"):
         made = ours.setup(size, PLAIN | {"backbone.remat": remat, "backbone.unroll": depth})
         loss, arguments = made.fleet.objective.loss, member_arguments(made)
         if remat == "none":
-            found["forward"] = counted(loss, arguments)
-            found["gradient of the whole tree, and its norm"] = counted(norm_of_everything(loss), arguments)
-        found[f"gradient of the prompt, remat={remat}"] = counted(jax.grad(loss, has_aux=True), arguments)
+            counts["forward"] = counted(loss, arguments)
+            counts["gradient of the whole tree, and its norm"] = counted(norm_of_everything(loss), arguments)
+        counts[f"gradient of the prompt, remat={remat}"] = counted(jax.grad(loss, has_aux=True), arguments)
     positions = size.input_length + size.prompt_length
-    found["gradient of the prompt, model FLOPs (4 N)"] = speed.step_flops(
+    counts["gradient of the prompt, model FLOPs (4 N)"] = speed.step_flops(
         made.backbone.config, size.batch * positions, size.batch * size.target_length
     )
-    return [{"subject": n, "flops": f, "forwards": f / found["forward"]} for n, f in sorted(found.items())]
+    return [{"subject": n, "flops": f, "forwards": f / counts["forward"]} for n, f in sorted(counts.items())]
 
 
 def main(arguments: list[str] | None = None) -> None:
     given = command.parser("FLOPs of a training step by XLA's count.").parse_args(arguments)
     size = Size(given.shape)
     name = f"flops-{given.shape}"
-    counts = records(size)
-    command.finish(given.out, name, counts, size=dataclasses.asdict(size))
+    command.finish(given.out, name, records(size), size=dataclasses.asdict(size))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""What single decisions are worth, each as a ratio measured in turn.
+"""The effect of single choices on speed, each as a ratio to its alternative.
 
-`python -m bench.levers [scoring fleet remat unroll pages] [--out DIRECTORY]`
+python -m bench.levers [scoring fleet remat unroll pages] [--shape v1.1-small] [--out DIRECTORY]
 """
 
 from __future__ import annotations
@@ -9,8 +9,7 @@ import dataclasses
 from typing import Any
 
 from bench import command
-from bench.synthetic import SHAPES, Size
-from bench.train_step import PLAIN
+from bench.synthetic import PLAIN, SHAPES, Size
 from bench.turns import Subject, compare
 
 
@@ -19,7 +18,7 @@ def step(name: str, size: Size, fields: dict[str, Any] | None = None) -> Subject
 
 
 def scoring(shape: str) -> list[Subject]:
-    """Rank classification of four choices: the input is encoded once, or once a choice."""
+    """Rank classification of four choices: the input is encoded once, or once for each choice."""
     size = Size(shape, batch=8, choices=4)
     return [
         Subject("one encoder pass for 4 choices", "bench.ours:score_choices", {"size": size, "shared": True}),
@@ -28,7 +27,7 @@ def scoring(shape: str) -> list[Subject]:
 
 
 def fleet(shape: str) -> list[Subject]:
-    """Eight members at an eighth of the batch each, beside one member: the same rows a step."""
+    """One member, and eight members with an eighth of its batch each: the same rows a step."""
     return [
         step("1 member x batch 32", Size(shape, batch=32)),
         step("8 members x batch 4", Size(shape, members=8, batch=4)),
@@ -36,17 +35,18 @@ def fleet(shape: str) -> list[Subject]:
 
 
 def remat(shape: str) -> list[Subject]:
+    """What the backward pass recomputes."""
     return [step(f"remat={policy}", Size(shape), {"backbone.remat": policy}) for policy in ("dots", "none", "full")]
 
 
 def unroll(shape: str) -> list[Subject]:
-    """Layers per scan iteration, up to no scan at all."""
+    """Layers in an iteration of the scan; all of them = no scan."""
     counts = (1, 2, SHAPES[shape]["num_layers"])
     return [step(f"unroll={count}", Size(shape), {"backbone.unroll": count}) for count in counts]
 
 
 def pages(shape: str) -> list[Subject]:
-    """The C library's memory in pages of 4 KB, or in huge ones where the kernel has them, as the Makefile asks."""
+    """The C library's memory in pages of 4 KB, or in huge pages as the Makefile sets, if the kernel has them."""
     return [
         dataclasses.replace(step(name, Size(shape)), environment={"GLIBC_TUNABLES": f"glibc.malloc.hugetlb={value}"})
         for name, value in (("small pages", 0), ("huge pages", 1))
@@ -57,7 +57,7 @@ LEVERS = {"scoring": scoring, "fleet": fleet, "remat": remat, "unroll": unroll, 
 
 
 def main(arguments: list[str] | None = None) -> None:
-    options = command.parser("Single levers, each beside what it is compared with.", rounds=5, steps=2)
+    options = command.parser("Single choices, each with its alternative.", rounds=5, steps=2)
     options.add_argument("levers", nargs="*", help=f"of {', '.join(LEVERS)}; all if none is given")
     given = options.parse_args(arguments)
     for lever in given.levers or LEVERS:

@@ -1,4 +1,4 @@
-"""The peer: prompt tuning with PEFT on transformers' T5, in torch; the same shapes, tokens and work."""
+"""Prompt tuning with PEFT on transformers' T5, in torch: the same shapes, tokens and work as `bench.ours`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from bench.turns import Work
 
 
 def model(size: Size) -> Any:
-    """An untrained T5, frozen, with a prompt before its encoder's input."""
+    """An untrained, frozen T5 with a prompt before its encoder's input."""
     import peft
     import torch
     import transformers
@@ -27,7 +27,7 @@ def model(size: Size) -> Any:
 
 
 def train_step(size: Size) -> Work:
-    """Forward, backward, clipping and AdamW on the prompt alone, in float32."""
+    """Forward, backward, clipping and AdamW, on the prompt alone and in float32."""
     import torch
 
     tuned = model(size)
@@ -49,7 +49,7 @@ def train_step(size: Size) -> Work:
 
 
 def _flops(size: Size) -> float:
-    """The same count as on our side: 4 FLOPs a weight and position, attention left out."""
+    """The count of `bench.ours`: 4 FLOPs a weight and position, without attention."""
     from infoprompt_jax.t5 import model as t5
     from infoprompt_jax.training import speed
 

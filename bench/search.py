@@ -1,10 +1,11 @@
-"""Search for the 10 nearest of 300,000 keys for 32 queries: ours, exact and approximate, beside FAISS's flat index.
+"""Search for the 10 nearest of 300,000 keys for 32 queries: exact, approximate, and FAISS's flat index.
 
-`python -m bench.search [--keys 300000] [--width 512] [--out DIRECTORY]`; recall is against float64, and the ratio of
-FAISS is how much longer it takes than our exact search.
+    python -m bench.search [--keys 300000] [--width 512] [--out DIRECTORY]
 
-Keys lie about centres, a hundred to each, as instances lie about their task. The approximate mode's measured recall is
-1.0 on a CPU, where XLA leaves nothing out; on a TPU, which it is made for, it has not been measured.
+Recall is measured against float64. The ratio is the time divided by that of the exact search.
+
+Keys are drawn around centres, a hundred around each, as the instances of a task are. On a CPU the approximate search is
+exact (recall 1.0); it is meant for TPUs, where it has not been measured.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import numpy as np
 from bench import command
 from bench.turns import Subject, Work, compare
 
-OWN_KEYS = 100  # of a centre, all of which are drawn at once
+KEYS_OF_CENTRE = 100
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,26 +30,30 @@ class Size:
     top: int = 10
 
     def blocks(self, count: int) -> Iterator[np.ndarray]:
-        """The first `count` keys, centre by centre: never all in memory unless the caller keeps them."""
-        for centre in range(-(-count // OWN_KEYS)):
+        """The first `count` keys, centre by centre, so that not all have to be in memory."""
+        for centre in range(-(-count // KEYS_OF_CENTRE)):
             random = np.random.default_rng(centre)
             drawn = random.standard_normal(self.width, np.float32)[None]
-            noise = random.standard_normal((OWN_KEYS, self.width), np.float32)
-            yield (drawn + 0.5 * noise)[: count - centre * OWN_KEYS]
+            noise = random.standard_normal((KEYS_OF_CENTRE, self.width), np.float32)
+            yield (drawn + 0.5 * noise)[: count - centre * KEYS_OF_CENTRE]
 
     def made(self) -> np.ndarray:
+        """All keys [keys, width]."""
         return np.concatenate(list(self.blocks(self.keys)))
 
     def query_rows(self) -> np.ndarray:
-        """Keys spread over the whole, a little disturbed."""
+        """Queries [Q, width]: keys from all over the range, with noise."""
         random = np.random.default_rng(self.keys)
         chosen = np.linspace(0, self.keys - 1, self.queries).astype(int)
         noise = 0.5 * random.standard_normal((self.queries, self.width), np.float32)
-        found = [block[chosen[chosen // OWN_KEYS == i] % OWN_KEYS] for i, block in enumerate(self.blocks(self.keys))]
-        return np.concatenate(found) + noise
+        rows = (
+            block[chosen[chosen // KEYS_OF_CENTRE == i] % KEYS_OF_CENTRE]
+            for i, block in enumerate(self.blocks(self.keys))
+        )
+        return np.concatenate(list(rows)) + noise
 
     def nearest(self) -> np.ndarray:
-        """The right answers [Q, top], by float64."""
+        """The places of the nearest keys [Q, top], in float64."""
         queries = self.query_rows().astype(np.float64)
         scores = np.concatenate([queries @ block.T.astype(np.float64) for block in self.blocks(self.keys)], axis=1)
         return np.argsort(-scores, axis=1, kind="stable")[:, : self.top]
@@ -78,9 +83,9 @@ def _work(size: Size, search: Callable[[np.ndarray], np.ndarray], device: str) -
     queries = size.query_rows()
 
     def finish() -> dict[str, Any]:
-        found, expected = search(queries), size.nearest()
-        shared = [len({*a} & {*b}) for a, b in zip(found.tolist(), expected.tolist(), strict=True)]
-        return {"recall": sum(shared) / expected.size, "same_places": float((found == expected).mean())}
+        places, expected = search(queries), size.nearest()
+        shared = [len({*a} & {*b}) for a, b in zip(places.tolist(), expected.tolist(), strict=True)]
+        return {"recall": sum(shared) / expected.size, "same_places": float((places == expected).mean())}
 
     flops = 2.0 * size.queries * size.keys * size.width
     facts = {"examples": size.queries, "model_flops": flops, "device": device}
@@ -96,7 +101,7 @@ def subjects(size: Size) -> list[Subject]:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    options = command.parser("Nearest keys, ours and FAISS's, in turn.")
+    options = command.parser("Nearest keys: exact, approximate and FAISS.")
     for field in dataclasses.fields(Size):
         options.add_argument(f"--{field.name}", type=int, default=field.default)
     given = options.parse_args(arguments)

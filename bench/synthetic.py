@@ -1,4 +1,4 @@
-"""Shapes of published T5s and batches of random tokens, for us and for torch alike; no JAX, no TensorFlow."""
+"""What is measured: shapes of published T5s, batches of random tokens. Shared with torch, so without JAX."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ _SMALL = {"vocab_size": 32128, "d_model": 512, "d_kv": 64}
 _BASE = {"vocab_size": 32128, "d_model": 768, "d_kv": 64, "num_layers": 12, "num_decoder_layers": 12, "num_heads": 12}
 _DEEP = {"vocab_size": 32128, "d_kv": 64, "num_layers": 24, "num_decoder_layers": 24}
 
+PLAIN = {"infoprompt.gamma": 0.0, "infoprompt.beta": 0.0}  # config fields of plain prompt tuning
 # Keyword arguments of `infoprompt_jax.t5.model.T5Config`.
 SHAPES: dict[str, dict[str, Any]] = {
     "v1.1-small": _SMALL | {"d_ff": 1024, "num_layers": 8, "num_decoder_layers": 8, "num_heads": 6} | _GATED,
@@ -22,13 +23,13 @@ SHAPES: dict[str, dict[str, Any]] = {
     "v1.1-xl": _DEEP | {"d_model": 2048, "d_ff": 5120, "num_heads": 32} | _GATED,  # T0-3B's
     "toy": {"vocab_size": 384, "d_model": 32, "d_kv": 8, "num_layers": 2, "num_decoder_layers": 2, "num_heads": 4}
     | {"d_ff": 64}
-    | _GATED,  # rehearses a measurement, measures nothing
+    | _GATED,  # for trials of a measurement
 }
 
 
 @dataclasses.dataclass(frozen=True)
 class Size:
-    """What a step is measured on. A sixteenth of the input positions is padding: rows of 7/8 L to L tokens."""
+    """The sizes of a step. Rows have 7/8 L to L tokens, so that a sixteenth of the input positions is padding."""
 
     shape: str = "v1.1-small"
     members: int = 1

@@ -1,7 +1,7 @@
-"""One training step: plain prompt tuning here and with PEFT, and InfoPrompt's terms with features cached or recomputed.
+"""One training step: plain prompt tuning, PEFT's, and InfoPrompt's terms with features cached or recomputed.
 
-`python -m bench.train_step [--shape v1.0-small] [--out DIRECTORY]`; with `--against ANOTHER_CHECKOUT` the plain step
-of both checkouts instead.
+python -m bench.train_step [--shape v1.0-small] [--out DIRECTORY]
+python -m bench.train_step --against CHECKOUT       the plain step of this and of another checkout
 """
 
 from __future__ import annotations
@@ -9,23 +9,25 @@ from __future__ import annotations
 import dataclasses
 
 from bench import command
-from bench.synthetic import Size
+from bench.synthetic import PLAIN, Size
 from bench.turns import Subject, compare
-
-PLAIN = {"infoprompt.gamma": 0.0, "infoprompt.beta": 0.0}
 
 
 def subjects(size: Size, against: str) -> list[Subject]:
+    """What is timed; `against` is the directory of another checkout, or ""."""
+
     def ours(name: str, fields: dict, checkout: str = "") -> Subject:
         return Subject(name, "bench.ours:train_step", {"size": size, "fields": fields}, checkout=checkout)
 
-    found = [
-        ours("plain", PLAIN),
+    plain = ours("plain", PLAIN)
+    if against:
+        return [plain, ours("plain, other checkout", PLAIN, against)]
+    return [
+        plain,
         Subject("PEFT", "bench.peft_step:train_step", {"size": size}),
         ours("both terms, features cached", {}),
         ours("both terms, features recomputed", {"infoprompt.cache_features": False}),
     ]
-    return [found[0], ours("plain, other checkout", PLAIN, against)] if against else found
 
 
 def main(arguments: list[str] | None = None) -> None:

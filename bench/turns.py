@@ -1,8 +1,8 @@
-"""Measures subjects in turn, A B C A B C ..., each in a process of its own.
+"""Measures subjects in turns, A B C A B C ..., each in a separate process.
 
-In turn, because a machine's speed drifts and other work comes and goes: a ratio is taken within one round, and the
-median over the rounds is reported. In processes of their own, because thread pools of two libraries disturb each other
-and peak memory belongs to a process. While one subject runs, the others wait.
+In turns, because the speed of a machine drifts: ratios are taken within a round, and the median over rounds is the
+result. In separate processes, because the thread pools of two libraries slow each other down, and because peak memory
+is known for a process. While one subject runs, the others wait.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import numpy as np
 
 
 class Work(NamedTuple):
-    """What a subject builds: `step` does the work once and waits for it; the rest describes it."""
+    """What a subject builds. `step` does the work once and waits for its end."""
 
     step: Callable[[], Any]
     facts: dict[str, Any]  # of one step: examples, tokens, padding_share, model_flops, peak_flops, device
@@ -32,7 +32,7 @@ class Work(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Subject:
-    """`build` is "module:function", called with `arguments` in the subject's own process; it returns `Work`."""
+    """`build` is "module:function", which is called with `arguments` in the subject's process and returns `Work`."""
 
     name: str
     build: str
@@ -42,9 +42,9 @@ class Subject:
 
 
 def compare(subjects: list[Subject], rounds: int, steps: int) -> list[dict[str, Any]]:
-    """One record a subject, ratios against the first; `steps` are timed each time it is a subject's turn.
+    """A record for each subject, with ratios to the first; `steps` are timed in each turn.
 
-    A subject whose library is not installed is reported and left out.
+    A subject whose library is not installed is reported and skipped.
     """
     with contextlib.ExitStack() as stack:
         opened = [(subject, *stack.enter_context(_process(subject))) for subject in subjects]
@@ -66,7 +66,7 @@ def compare(subjects: list[Subject], rounds: int, steps: int) -> list[dict[str, 
 
 @contextlib.contextmanager
 def _process(subject: Subject) -> Iterator[tuple[Connection, dict[str, Any]]]:
-    """A started subject, after its first step: its connection and facts."""
+    """The connection to a subject's process, and its facts after its first step."""
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
     process = context.Process(target=_serve, args=(there, subject), daemon=True)
@@ -82,7 +82,7 @@ def _process(subject: Subject) -> Iterator[tuple[Connection, dict[str, Any]]]:
 
 @contextlib.contextmanager
 def variables(values: dict[str, str]) -> Iterator[None]:
-    """Environment variables that processes started within the context inherit."""
+    """Environment variables for the processes that are started within the context."""
     before = dict(os.environ)
     os.environ.update(values)
     try:

@@ -1,7 +1,7 @@
-"""What this project does on one accelerator in a few minutes, beside torch: `python -m bench.device --out DIRECTORY`.
+"""Speed on one accelerator in a few minutes, against torch: `python -m bench.device --out DIRECTORY`.
 
-Cases stand in `plan.py` in order of value. Cases on one backbone share a process (`worker.py`), and what breaks in one
-of them, memory included, is its own record; `run.py` starts no case once the time is up and stops the one that runs
-then. Needs jax, flax, optax, numpy, ml-collections, jinja2 and PyYAML; torch, transformers and peft for the rows that
-bear their names.
+`plan.py` has the cases in the order of importance. Cases on one backbone share a process (`worker.py`); a case that
+fails, also for lack of memory, has its error as its record. When the time is up, `run.py` stops the running case and
+starts no other. Needed are jax, flax, optax, numpy, ml-collections, jinja2 and PyYAML; for PEFT's cases also torch,
+transformers and peft.
 """

@@ -1,6 +1,6 @@
-"""`python -m bench.device --minutes 8 --out DIRECTORY`, and `python -m bench.device report`.
+"""The command: `python -m bench.device --minutes 8 --out DIRECTORY`, and `python -m bench.device report`.
 
-A second run into the same directory measures what the first had no time for or failed at.
+A second run into the same directory measures the cases that the first had no time for or that failed.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from bench.device.cases import Group, toy
 
 
 def chosen(patterns: list[str]) -> list[Group]:
-    """The groups, with the cases alone that match a pattern; all if there is none."""
-    found = []
+    """The groups with the cases that match one of the patterns; all cases if there is no pattern."""
+    groups = []
     for group in plan.groups():
         cases = tuple(case for case in group.cases if any(fnmatch.fnmatch(case.name, p) for p in patterns or ["*"]))
         if cases:
-            found.append(dataclasses.replace(group, cases=cases))
-    return found
+            groups.append(dataclasses.replace(group, cases=cases))
+    return groups
 
 
 def main(arguments: list[str]) -> None:
     options = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    options.add_argument("--minutes", type=float, default=8.0, help="all the time there is, from start to end")
+    options.add_argument("--minutes", type=float, default=8.0, help="time limit of the whole run")
     options.add_argument("--out", type=pathlib.Path, required=True, help="directory for the results")
     options.add_argument("--only", nargs="*", default=[], help="patterns of cases' names, as in 'xl-train-*'")
-    options.add_argument("--toy", action="store_true", help="tiny sizes: rehearses the run, measures nothing")
+    options.add_argument("--toy", action="store_true", help="tiny sizes, to try the command")
     options.add_argument("--list", action="store_true", help="print the cases' names and stop")
     given = options.parse_args(arguments)
     groups = chosen(given.only)
@@ -41,7 +41,7 @@ def main(arguments: list[str]) -> None:
     if not groups:
         sys.exit(f"No case matches {' '.join(given.only)}: see the names with --list.")
     cases = [case for group in plan.groups() for case in group.cases]
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was measured is still joined
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the cases measured so far are joined
     try:
         least = 1.0 if given.toy else run.LEAST_SECONDS
         measured = run.Run(given.out, given.minutes, least)

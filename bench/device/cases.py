@@ -1,4 +1,4 @@
-"""What a case is: one thing measured at one size; and a group: cases that one process measures on one backbone."""
+"""A case is one thing measured at one size; a group is the cases that one process measures on one backbone."""
 
 from __future__ import annotations
 
@@ -7,40 +7,40 @@ from typing import Any
 
 from bench.synthetic import Size
 
-NEW_TOKENS = 32  # that a case of generation continues each row by
+NEW_TOKENS = 32  # generated for each row
 
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """`build` is "module:function"; the group's process calls it with the case and gets what `rates.complete` takes."""
+    """`build` is "module:function", called with the case in the group's process; `rates.complete` takes its result."""
 
     name: str
-    topic: str  # the table it stands in
+    topic: str  # its table
     build: str
     size: Size
-    options: dict[str, Any] = dataclasses.field(default_factory=dict)  # config fields, or switches of the peer
-    beside: str = ""  # the case its time per example is divided by
-    seconds: float = 2.0  # that are timed, about; never fewer than five repetitions
+    options: dict[str, Any] = dataclasses.field(default_factory=dict)  # config fields, or options of the peer
+    beside: str = ""  # the case that its time per example is divided by
+    seconds: float = 2.0  # timed, about; never fewer than five repetitions
 
     @property
     def kind(self) -> str:
-        """train | score | generate | product: what one repetition does."""
+        """What one repetition does: train, score, generate or product."""
         return self.build.split(":")[1]
 
 
 @dataclasses.dataclass(frozen=True)
 class Group:
-    """Cases in order; `modules` are imported while the group before is still measured."""
+    """Cases in order; `modules` are imported while the previous group is measured."""
 
     name: str
     cases: tuple[Case, ...]
     modules: tuple[str, ...] = ()
     environment: dict[str, str] = dataclasses.field(default_factory=dict)
-    share: float = 1.0  # of all the time; what is left of the group then waits until the other groups are done
+    share: float = 1.0  # of the whole time; after it, the rest of the group waits for the other groups
 
 
 def toy(group: Group) -> Group:
-    """The same cases on a T5 of 0.1 M weights with a few rows and tokens, on one thread: a rehearsal."""
+    """The same cases on a T5 of 0.1 M weights with a few rows and tokens and one thread."""
     environment = group.environment | {"OMP_NUM_THREADS": "1"}
     return dataclasses.replace(group, cases=tuple(_toy(case) for case in group.cases), environment=environment)
 

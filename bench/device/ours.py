@@ -1,4 +1,4 @@
-"""This project's side, in bfloat16: a training step, rank classification and generation as a run compiles them."""
+"""This project, in bfloat16: a training step, rank classification and generation as a run compiles them."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ from infoprompt_jax.t5.tokenizer import load_tokenizer
 
 @functools.cache
 def weights(shape: str) -> tuple[dict[str, jax.Array], float]:
-    """An untrained T5's weights by path, drawn on the device, and the seconds that took; kept for later cases."""
+    """The weights of an untrained T5 by path, drawn on the device, and the seconds it took; cached for later cases."""
     check_accelerator(shape)
     since = time.perf_counter()
     config = T5Config(**SHAPES[shape], dtype="bfloat16")
     abstract = nnx.split(nnx.eval_shape(lambda: T5(config, nnx.Rngs(0))))[1]
-    shapes = {"/".join(map(str, path)): variable.shape for path, variable in abstract.flat_state()}
-    places = partition.shardings(shapes, partition.make_mesh())
+    leaves = {"/".join(map(str, path)): variable.shape for path, variable in abstract.flat_state()}
+    places = partition.shardings(leaves, partition.make_mesh())
     made = {}
-    for index, (path, own) in enumerate(shapes.items()):
-        # Leaf by leaf: programs of a few lines, shared by equal shapes, and only one leaf's random bits at a time.
+    for index, (path, leaf_shape) in enumerate(leaves.items()):
+        # Leaf by leaf: leaves of one shape share a small program, and only one leaf's random bits are in memory.
         key = jax.random.fold_in(jax.random.key(0), index)
-        made[path] = jax.block_until_ready(drawn(key, own, *moments(path, own, config), places[path]))
+        made[path] = jax.block_until_ready(drawn(key, leaf_shape, *moments(path, leaf_shape, config), places[path]))
     return made, time.perf_counter() - since
 
 
 def check_accelerator(shape: str) -> None:
-    """JAX falls back to the CPU without an error; the published shapes would take hours there."""
+    """Raises RuntimeError if JAX has fallen back to the CPU, where published shapes take hours."""
     if shape != "toy" and jax.devices()[0].platform == "cpu":
-        raise RuntimeError("JAX has no accelerator here: --toy rehearses on a CPU")
+        raise RuntimeError("JAX has no accelerator here: use --toy to try the command on a CPU")
 
 
 @functools.partial(jax.jit, static_argnums=(1, 4))
@@ -53,7 +53,7 @@ def drawn(
 
 
 def moments(path: str, shape: tuple[int, ...], config: T5Config) -> tuple[float, float]:
-    """Mean and standard deviation that keep activations near 1, as T5's initialisation has them."""
+    """Mean and standard deviation of a weight in T5's initialisation, which keeps activations near 1."""
     if path.endswith("norm/scale"):
         return 1.0, 0.0
     if path == "embedding":
@@ -77,14 +77,14 @@ def setup(case: Case, options: dict[str, Any] | None = None) -> ours.Setup:
     frozen = backbone(case.size.shape, config.backbone.remat, config.backbone.unroll)
     made = ours.assemble(frozen, case.size, config)
     if made.fleet.objective.needs_features and config.infoprompt.cache_features:
-        # Of a step's time it matters that they are there, not what they are.
+        # Their values do not affect the time of a step.
         rows = (case.size.members, case.size.batch, frozen.config.d_model)
         made.batch["features"] = np.random.default_rng(1).standard_normal(rows).astype(np.float32)
     return made
 
 
 def train(case: Case) -> dict[str, Any]:
-    """A training step on a batch that is on the device already."""
+    """A training step; its batch is already on the device."""
     made = setup(case)
     placed = partition.place_batch(made.batch, made.backbone.mesh)
     fixed = (made.backbone.frozen, placed, made.hyper, made.keys)
@@ -101,7 +101,7 @@ def train(case: Case) -> dict[str, Any]:
 
 
 def score(case: Case) -> dict[str, Any]:
-    """Rank classification: one encoder pass for all choices or, unless `shared`, a whole pass for each of them."""
+    """Rank classification: one encoder pass for all choices if `shared`, else a full pass for each choice."""
     options = dict(case.options)
     shared = options.pop("shared")
     made, size = setup(case, options), case.size
@@ -114,7 +114,7 @@ def score(case: Case) -> dict[str, Any]:
 
 
 def generate(case: Case) -> dict[str, Any]:
-    """Greedy continuations of `NEW_TOKENS` each."""
+    """Greedy decoding of `NEW_TOKENS` tokens a row."""
     made = setup(case)
     placed = partition.place_batch({"inputs": made.batch["inputs"]}, made.backbone.mesh)
     return forward(case, made.fleet.generate, (made.state.trainable, made.backbone.frozen, placed), NEW_TOKENS)
@@ -132,7 +132,7 @@ def forward(case: Case, jitted: Any, arguments: tuple[Any, ...], *static: Any) -
 
 
 def product(case: Case) -> dict[str, Any]:
-    """Into the feed-forward width and back: what a matrix product alone reaches at the step's sizes."""
+    """Matrix products alone at the step's sizes: to the feed-forward width and back."""
     check_accelerator(case.size.shape)
     config = T5Config(**SHAPES[case.size.shape])
     rows = case.size.batch * (case.size.input_length + case.size.prompt_length)
@@ -146,10 +146,10 @@ def product(case: Case) -> dict[str, Any]:
 
 
 def compiled(jitted: Any, *arguments: Any) -> tuple[Any, dict[str, Any]]:
-    """The program, the seconds until it was there, and its memory: arguments, results and what lies between.
+    """The program, the seconds of its compilation, and its memory: arguments, results and temporaries.
 
     Raises:
-      MemoryError: the program needs more than the device has; nothing was run.
+      MemoryError: the program needs more memory than the device has; it is not run.
     """
     since = time.perf_counter()
     program = jitted.lower(*arguments).compile()
@@ -165,7 +165,7 @@ def compiled(jitted: Any, *arguments: Any) -> tuple[Any, dict[str, Any]]:
 
 
 def counted(program: Any) -> dict[str, float]:
-    """XLA's own count of a program without loops over layers."""
+    """XLA's count for a program without loops over layers."""
     analysis = program.cost_analysis() or {}
     names = {"flops": "xla_flops", "bytes accessed": "xla_bytes"}
     return {name: float(analysis[key]) for key, name in names.items() if key in analysis}
@@ -178,6 +178,6 @@ def described(case: Case) -> dict[str, Any]:
 
 
 def peak() -> dict[str, int]:
-    """The most that was ever in use in this process, earlier cases included."""
+    """The peak memory of this process, which includes earlier cases."""
     memory = jax.local_devices()[0].memory_stats() or {}
     return {"process_peak_bytes": memory["peak_bytes_in_use"]} if "peak_bytes_in_use" in memory else {}

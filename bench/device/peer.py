@@ -1,4 +1,4 @@
-"""The peer's side, in bfloat16: PEFT's prompt tuning on transformers' T5, with torch's fused attention."""
+"""PEFT's prompt tuning on transformers' T5, in bfloat16, with torch's fused attention."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ DTYPE = torch.bfloat16
 
 
 def device(shape: str) -> torch.device:
-    """The GPU; the CPU for a rehearsal alone, for the other shapes take hours there."""
+    """The GPU; for toy shapes also the CPU, where published shapes take hours."""
     if shape != "toy" and not torch.cuda.is_available():
-        raise RuntimeError("torch has no GPU here: the peer is measured on NVIDIA's alone")
+        raise RuntimeError("torch has no GPU here: PEFT is measured on NVIDIA GPUs alone")
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 @functools.cache
 def model(shape: str) -> Any:
-    """An untrained T5 drawn on the device, frozen; its attention is what transformers supports of torch's fused one."""
+    """An untrained, frozen T5 on the device, with as much of torch's fused attention as transformers supports."""
     sizes: dict[str, Any] = dict(SHAPES[shape])
     feed_forward, tied = sizes.pop("feed_forward"), sizes.pop("tied")
     sizes.pop("scale_decoder_outputs")  # follows from `tied`
@@ -49,28 +49,28 @@ def tuned(shape: str, prompt_length: int) -> Any:
 
 
 def train(case: Case) -> dict[str, Any]:
-    """Forward, backward, clipping and AdamW on the prompt alone, on a batch that is on the device already."""
+    """Forward, backward, clipping and AdamW on the prompt alone; the batch is already on the device."""
     switches = case.options
-    own = tuned(case.size.shape, case.size.prompt_length).train()
+    prompted = tuned(case.size.shape, case.size.prompt_length).train()
     batch = on_device(case.size)
-    trained = [parameter for parameter in own.parameters() if parameter.requires_grad]
+    trained = [parameter for parameter in prompted.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=0.3)
     last: list[Any] = [None]
 
     def step() -> None:
-        last[0] = own(**batch, use_cache=False).loss  # a cache is for generation; transformers makes one here too
+        last[0] = prompted(**batch, use_cache=False).loss  # a cache is for generation alone
         last[0].backward()
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
         optimizer.zero_grad()
 
-    base, blocks = own.get_base_model(), layers(own)
+    base, blocks = prompted.get_base_model(), layers(prompted)
     if switches.get("checkpointed"):
         base.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     try:
-        torch.compiler.reset()  # it gives up after so many programs of one function, other batches' included
+        torch.compiler.reset()  # its limit of programs for one function includes those of other batches
         for block in blocks if switches.get("compiled") else ():
-            block.compile()  # a layer's program is compiled once and serves all layers like it
+            block.compile()  # layers of one kind share a program
         facts = measured(case, step)
     finally:
         base.gradient_checkpointing_disable()
@@ -80,16 +80,16 @@ def train(case: Case) -> dict[str, Any]:
 
 
 def generate(case: Case) -> dict[str, Any]:
-    """Greedy continuations of `NEW_TOKENS` each, with a cache of keys and values."""
-    own = tuned(case.size.shape, case.size.prompt_length).eval()
+    """Greedy decoding of `NEW_TOKENS` tokens a row, with a key/value cache."""
+    prompted = tuned(case.size.shape, case.size.prompt_length).eval()
     batch = on_device(case.size)
     del batch["labels"]
     lengths: list[int] = []
 
     def step() -> None:
         with torch.inference_mode():
-            # Without an end token, so that no row ends early and nobody looks whether one did.
-            made = own.generate(
+            # No end token: no row ends early, and none is checked for it.
+            made = prompted.generate(
                 **batch, max_new_tokens=NEW_TOKENS, do_sample=False, num_beams=1, use_cache=True, eos_token_id=None
             )
         lengths.append(made.shape[1] - 1)  # the start token comes first
@@ -101,7 +101,7 @@ def generate(case: Case) -> dict[str, Any]:
 
 
 def product(case: Case) -> dict[str, Any]:
-    """As `ours.product`."""
+    """The matrix products of `ours.product`."""
     where, sizes = device(case.size.shape), SHAPES[case.size.shape]
     rows = case.size.batch * (case.size.input_length + case.size.prompt_length)
     shapes = ((rows, sizes["d_model"]), (sizes["d_model"], sizes["d_ff"]), (sizes["d_ff"], sizes["d_model"]))
@@ -110,7 +110,7 @@ def product(case: Case) -> dict[str, Any]:
 
 
 def measured(case: Case, step: Any) -> dict[str, Any]:
-    """What `step` takes, its first run apart; memory is the most that this case's tensors took together."""
+    """The times of `step`, with its first run apart, and the peak memory of this case's tensors."""
     where = device(case.size.shape)
     cuda = where.type == "cuda"
     wait = torch.cuda.synchronize if cuda else lambda: None
@@ -139,6 +139,6 @@ def on_device(size: Size) -> dict[str, torch.Tensor]:
     }
 
 
-def layers(own: Any) -> list[Any]:
-    base = own.get_base_model()
+def layers(prompted: Any) -> list[Any]:
+    base = prompted.get_base_model()
     return [*base.encoder.block, *base.decoder.block]

@@ -1,7 +1,7 @@
-"""The cases, in order of value.
+"""The cases, in the order of importance.
 
-Groups alternate between us and torch at the sizes that matter most, so that a run cut short still has both sides. The
-first batch of a group is the one most worth having; the largest are meant to find where memory ends.
+Groups alternate between this project and torch, so that an interrupted run has results of both. The first batch of a
+group is the most important; the largest show where memory ends.
 """
 
 from __future__ import annotations
@@ -9,18 +9,17 @@ from __future__ import annotations
 from typing import Any
 
 from bench.device.cases import Case, Group
-from bench.synthetic import Size
+from bench.synthetic import PLAIN, Size
 
 OURS, PEER = "bench.device.ours", "bench.device.peer"
-PLAIN = {"infoprompt.gamma": 0.0, "infoprompt.beta": 0.0}
-# One process at a time has the device: JAX may take nearly all of it. The peer's process imports JAX to count with.
+# One process at a time uses the device, so JAX may allocate nearly all of it. The peer's process counts with JAX.
 OUR_VARIABLES = {"XLA_CLIENT_MEM_FRACTION": "0.93", "TF_CPP_MIN_LOG_LEVEL": "1"}
 PEER_VARIABLES = {"JAX_PLATFORMS": "cpu", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
 NO_TRITON = {"XLA_FLAGS": "--xla_gpu_enable_triton_gemm=false"}
 
 
 def train(shape: str, batch: int, length: int = 128, fields: dict[str, Any] | None = None, **named: Any) -> Case:
-    """A step of ours; `named` may hold `topic`, `what` (of the name), `beside` and fields of `Size`."""
+    """A training step of this project; `named`: `topic`, `what` (of the name), `beside` and fields of `Size`."""
     topic, what, beside = named.pop("topic", "train"), named.pop("what", ""), named.pop("beside", "")
     size = Size(f"v1.1-{shape}", batch=batch, input_length=length, **named)
     name = f"{shape}-{what or 'train-ours'}-L{length}-b{batch}"
@@ -28,7 +27,7 @@ def train(shape: str, batch: int, length: int = 128, fields: dict[str, Any] | No
 
 
 def peer_train(shape: str, batch: int, length: int = 128, **switches: bool) -> Case:
-    """A step of PEFT's; `compiled` and `checkpointed` are the switches."""
+    """A training step of PEFT; the switches are `compiled` and `checkpointed`."""
     sized = f"L{length}-b{batch}"
     name = "-".join([shape, "train-peft", *switches, sized])
     size = Size(f"v1.1-{shape}", batch=batch, input_length=length)
@@ -63,7 +62,7 @@ def peer(name: str, *cases: Case, share: float = 1.0) -> Group:
 
 
 def terms(shape: str, batch: int) -> list[Case]:
-    """InfoPrompt's terms, with the un-prompted features from a cache or computed in every step."""
+    """InfoPrompt's terms, with un-prompted features cached or computed in every step."""
     shared: dict[str, Any] = {"topic": "infoprompt", "beside": f"{shape}-train-ours-L128-b{batch}"}
     on = {"infoprompt.gamma": 0.1, "infoprompt.beta": 0.2}
     recomputed = on | {"infoprompt.cache_features": False}
@@ -74,20 +73,20 @@ def terms(shape: str, batch: int) -> list[Case]:
 
 
 def fleets(shape: str) -> list[Case]:
-    """64 members of a row each, and of four, beside one member with as many rows."""
-    found = []
+    """64 members with one row each and with four rows each, beside one member with as many rows."""
+    cases = []
     for rows in (1, 4):
         one = train(shape, 64 * rows, topic="fleet", what="one-run")
         fleet = {"members": 64, "topic": "fleet", "beside": one.name}
-        found += [one, train(shape, rows, what="fleet-64", **fleet)]
+        cases += [one, train(shape, rows, what="fleet-64", **fleet)]
         if rows == 1:
             eight = {"fleet.at_once": 8}
-            found.append(train(shape, rows, fields=eight, what="fleet-64-by-8", **fleet))
-    return found
+            cases.append(train(shape, rows, fields=eight, what="fleet-64-by-8", **fleet))
+    return cases
 
 
 def sweeps(shape: str) -> list[Case]:
-    """Prompt and input lengths and layers a loop iteration, each beside the plain step of 32 rows."""
+    """Prompt lengths, input lengths and layers a scan iteration, each beside the plain step of 32 rows."""
     beside = {"beside": f"{shape}-train-ours-L128-b32"}
     prompts: Any = {"topic": "prompt length", **beside}
     inputs: Any = {"topic": "input length", "what": "inputs", **beside}
@@ -102,18 +101,22 @@ def sweeps(shape: str) -> list[Case]:
 
 
 def remats(shape: str) -> list[Case]:
-    """What the backward pass recomputes, and larger batches than the default policy has memory for."""
+    """What the backward pass recomputes, also for batches for which the default policy lacks memory."""
     beside = f"{shape}-train-ours-L128-b32"
-    found = [
+    policies = [
         train(shape, 32, fields={"backbone.remat": p}, topic="remat", what=f"remat-{p}", beside=beside)
         for p in ("none", "full")
     ]
     full = {"backbone.remat": "full"}
-    return [*found, train(shape, 256), train(shape, 256, fields=full, topic="remat", what="remat-full", beside=beside)]
+    return [
+        *policies,
+        train(shape, 256),
+        train(shape, 256, fields=full, topic="remat", what="remat-full", beside=beside),
+    ]
 
 
 def groups() -> list[Group]:
-    """All of it."""
+    """All groups, in order."""
     sizes = ((32, 128), (128, 128), (8, 128), (32, 512), (8, 512), (64, 128))
     flags = train("xl", 32, topic="flags", what="no-triton", beside="xl-train-ours-L128-b32")
     return [

@@ -14,19 +14,19 @@ from infoprompt_jax.training import speed
 
 
 def about(case: Case) -> dict[str, Any]:
-    """What a record says of its case whatever became of it."""
+    """The part of a record that describes the case, whether it succeeded or not."""
     size = dataclasses.asdict(case.size)
     return {"case": case.name, "topic": case.topic, "beside": case.beside, "size": size, "options": dict(case.options)}
 
 
 def complete(case: Case, measured: dict[str, Any]) -> dict[str, Any]:
-    """The record of a case that was measured; rates are of the median repetition."""
+    """The record of a measured case; rates are those of the median repetition."""
     measured = dict(measured)
     seconds = measured.pop("seconds")
     median = statistics.median(seconds)
     flops, rows = model_flops(case), case.size.members * case.size.batch
     peak = speed.peak_flops(SimpleNamespace(device_kind=measured["device"]))
-    found: dict[str, Any] = {
+    rates: dict[str, Any] = {
         "p50_seconds": median,
         "least_seconds": min(seconds),
         "most_seconds": max(seconds),
@@ -37,12 +37,12 @@ def complete(case: Case, measured: dict[str, Any]) -> dict[str, Any]:
         "mfu": flops / median / (peak * measured["devices"]) if peak and flops else None,
     }
     if case.kind != "product":
-        found |= {"examples_per_second": rows / median, "tokens_per_second": tokens(case) / median}
-    return about(case) | found | measured
+        rates |= {"examples_per_second": rows / median, "tokens_per_second": tokens(case) / median}
+    return about(case) | rates | measured
 
 
 def tokens(case: Case) -> float:
-    """Tokens of one step that are not padding; of generation, the new ones."""
+    """Tokens of one step without padding; for generation, the new tokens."""
     if case.kind == "generate":
         return case.size.members * case.size.batch * NEW_TOKENS
     counts, targets = case.size.counts()["tokens"], case.size.members * case.size.batch * case.size.target_length
@@ -50,7 +50,7 @@ def tokens(case: Case) -> float:
 
 
 def model_flops(case: Case) -> float | None:
-    """4 N a token of a training step, half of that for scoring, none given for generation, which memory limits."""
+    """4 N a token for training, 2 N for scoring; None for generation, whose limit is memory bandwidth."""
     size, config = case.size, T5Config(**SHAPES[case.size.shape])
     rows = size.members * size.batch
     positions = rows * (size.input_length + size.prompt_length)

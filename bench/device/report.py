@@ -1,6 +1,6 @@
-"""Puts results of `bench.device` into docs/performance.md: `python -m bench.device report`.
+"""Writes the results of `bench.device` to docs/performance.md: `python -m bench.device report`.
 
-Reads every bench/results/<device>/device.json; without one the section says that nothing was measured.
+It reads every bench/results/<device>/device.json. Without any, the section is "Not measured.".
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def text(results: pathlib.Path) -> str:
 
 
 def device(path: pathlib.Path) -> str:
-    """One device: what it is, the versions, and the tables."""
+    """The section of one device: its name, versions and tables."""
     content: dict[str, Any] = json.loads(path.read_text())
     machine = content["machine"]
     versions = ", ".join(f"{name} {machine[name]}" for name in VERSIONS if name in machine)

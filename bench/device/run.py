@@ -1,4 +1,4 @@
-"""Measures groups of cases within a time: results as they come, one file a case, and nothing after the deadline."""
+"""Measures groups of cases until a deadline; each case has a file as soon as it is done."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from bench.device.worker import Worker
 from infoprompt_jax.files import whole
 from infoprompt_jax.reports import measurements
 
-CASE_SECONDS = 120.0  # that no case may exceed
-LEAST_SECONDS = 15.0  # under which no case is started: about what the smallest takes to compile
+CASE_SECONDS = 120.0  # limit of a case
+LEAST_SECONDS = 15.0  # with less time left no case is started: the smallest takes about as long to compile
 
 
 @dataclasses.dataclass
 class Run:
-    """Where results go and when the time is up."""
+    """The directory of the results, and the deadline."""
 
     directory: pathlib.Path
     minutes: float
@@ -42,19 +42,19 @@ class Run:
         return self.directory / "cases" / f"{case.name}.json"
 
     def done(self, case: Case) -> bool:
-        """Whether an earlier run into the same directory measured it."""
+        """Whether an earlier run into the same directory measured the case."""
         path = self.path(case)
         return path.exists() and "p50_seconds" in json.loads(path.read_text())
 
-    def keep(self, case: Case, found: dict[str, Any]) -> None:
+    def keep(self, case: Case, outcome: dict[str, Any]) -> None:
         """Writes the record and prints its line."""
-        record = rates.complete(case, found) if "seconds" in found else rates.about(case) | found
+        record = rates.complete(case, outcome) if "seconds" in outcome else rates.about(case) | outcome
         with whole(self.path(case)) as path:
             path.write_text(json.dumps(measurements.rounded(record), indent=1) + "\n")
-        print(f"{60 * self.minutes - self.left:6.1f} s  {case.name:40}  {outcome(record)}", flush=True)
+        print(f"{60 * self.minutes - self.left:6.1f} s  {case.name:40}  {line(record)}", flush=True)
 
 
-def outcome(record: dict[str, Any]) -> str:
+def line(record: dict[str, Any]) -> str:
     if "p50_seconds" not in record:
         return record.get("error") or f"not run: {record['not_run']}"
     share = "" if record["mfu"] is None else f", MFU {record['mfu']:.3f}"
@@ -62,7 +62,7 @@ def outcome(record: dict[str, Any]) -> str:
 
 
 def measure(groups: Sequence[Group], run: Run) -> None:
-    """Every case of every group gets a file: what was measured, its error, or that no time was left."""
+    """Writes a file for every case: the measurement, its error, or that no time was left."""
     with tempfile.TemporaryDirectory() as programs:
         kept = {"JAX_COMPILATION_CACHE_DIR": programs, "TORCHINDUCTOR_CACHE_DIR": programs}
         queue = collections.deque(
@@ -84,7 +84,7 @@ def _measure(queue: collections.deque[Group], run: Run) -> None:
                     run.keep(case, {"not_run": "no time left"})
                 continue
             worker = ahead or Worker(group, log)
-            # Libraries take seconds to import: the next group's process does that now, and touches no device yet.
+            # The next group's process imports its libraries meanwhile, which takes seconds; it does not use the device.
             ahead = Worker(queue[0], log) if queue else None
             rest = _group(group, worker, run, log)
             if rest is not None:
@@ -97,7 +97,7 @@ def _measure(queue: collections.deque[Group], run: Run) -> None:
 
 
 def _group(group: Group, worker: Worker, run: Run, log: pathlib.Path) -> Group | None:
-    """Measures the group's cases and ends its process; what its share of the time does not suffice for is returned."""
+    """Measures the group's cases and ends its process; returns the cases that its share of time was too short for."""
     until = time.monotonic() + group.share * 60 * run.minutes
     try:
         for index, case in enumerate(group.cases):
@@ -110,8 +110,8 @@ def _group(group: Group, worker: Worker, run: Run, log: pathlib.Path) -> Group |
                 worker.close()
                 worker = Worker(group, log)
             since = time.monotonic()
-            found = worker.measure(case, min(run.left, run.case_limit))
-            run.keep(case, found | {"wall_seconds": time.monotonic() - since})
+            outcome = worker.measure(case, min(run.left, run.case_limit))
+            run.keep(case, outcome | {"wall_seconds": time.monotonic() - since})
     except BaseException:
         worker.close(kill=True)
         raise

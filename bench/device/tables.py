@@ -1,4 +1,4 @@
-"""The records as tables: one a topic, printed after a run and put into docs/performance.md."""
+"""The records as tables, one for each topic: printed after a run, and in docs/performance.md."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ HEADER = ("case", "ms", "least - most", "time an example", "examples/s", "tokens
 
 
 def write(directory: pathlib.Path, cases: Sequence[Case], **about: Any) -> dict[str, Any]:
-    """Joins the files of the cases into one, in the order of the cases, and returns its content."""
+    """Joins the cases' files into device.json, in the order of the cases, and returns its content."""
     paths = [directory / "cases" / f"{case.name}.json" for case in cases]
     records = [json.loads(path.read_text()) for path in paths if path.exists()]
     measured = [record for record in records if "p50_seconds" in record]
@@ -42,13 +42,13 @@ def write(directory: pathlib.Path, cases: Sequence[Case], **about: Any) -> dict[
 
 
 def sections(records: Sequence[Mapping[str, Any]], level: str = "###") -> str:
-    """A heading and a table a topic; last, the cases that were not run."""
+    """A heading and a table for each topic; at the end, the cases that were not run."""
     by_name = {record["case"]: record for record in records}
     parts = []
     for topic, title in TOPICS.items():
-        own = [record for record in records if record["topic"] == topic and "not_run" not in record]
-        if own:
-            parts.append(f"{level} {title}\n\n{markdown(HEADER, [row(record, by_name) for record in own])}")
+        shown = [record for record in records if record["topic"] == topic and "not_run" not in record]
+        if shown:
+            parts.append(f"{level} {title}\n\n{markdown(HEADER, [row(record, by_name) for record in shown])}")
     missing = [record["case"] for record in records if "not_run" in record]
     if missing:
         parts.append(f"Not run, for no time was left: {', '.join(missing)}.")
@@ -71,7 +71,7 @@ def row(record: Mapping[str, Any], by_name: Mapping[str, Mapping[str, Any]]) -> 
 
 
 def relative(record: Mapping[str, Any], by_name: Mapping[str, Mapping[str, Any]]) -> str:
-    """Time an example over that of the case it stands beside."""
+    """Time per example, divided by that of the case in `beside`."""
     beside = by_name.get(record["beside"], {})
     if "examples_per_second" not in beside:
         return "1" if not record["beside"] and "examples_per_second" in record else ""

@@ -1,7 +1,7 @@
-"""One process that measures the cases of a group, one after another, and survives what they raise.
+"""A process that measures the cases of a group, one after another.
 
-Its parent (`run.py`) sends a case and waits for so long. A case that takes longer, or that takes the process with it,
-has that as its error, and a new process goes on with the next.
+Its parent (`run.py`) sends a case and waits for the result until a time limit. An exception in a case is its result. A
+case that exceeds the limit or ends the process has that as its error, and a new process continues with the next case.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ WORDS_OF_OOM = ("RESOURCE_EXHAUSTED", "out of memory", "OutOfMemory")
 
 
 class Worker:
-    """A started process; the modules it needs are imported before its first case comes."""
+    """A started process; it imports its modules before the first case arrives."""
 
     def __init__(self, group: Group, log: pathlib.Path) -> None:
         context = multiprocessing.get_context("spawn")
@@ -36,7 +36,7 @@ class Worker:
         there.close()
 
     def measure(self, case: Case, seconds: float) -> dict[str, Any]:
-        """What the case's function returned, or {"error": one line}; the worker is not `alive` after some of these."""
+        """The result of the case's function, or {"error": one line}; after some errors the worker is not `alive`."""
         since = time.monotonic()
         try:
             self._connection.send(case)
@@ -53,25 +53,25 @@ class Worker:
         return self._process.is_alive()
 
     def close(self, kill: bool = False) -> None:
-        """Returns once the process is gone, and with it what it held of the device."""
+        """Returns when the process has ended and released the device."""
         self._connection.close()
         if not kill:
             self._process.join(timeout=20)
         if self._process.pid is not None and self._process.is_alive():
             with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self._process.pid, signal.SIGKILL)  # compilers that it started too
+                os.killpg(self._process.pid, signal.SIGKILL)  # with the compilers that it started
             self._process.kill()
         self._process.join()
 
 
 def serve(connection: Connection, modules: Sequence[str], log: str) -> None:
-    """The process: all that libraries print goes to the log."""
+    """The process's main function; the output of libraries goes to the log."""
     os.setsid()
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     for module in modules:
-        # What is missing is each case's own error.
+        # A missing library is the error of each case that needs it.
         with contextlib.suppress(ImportError):
             importlib.import_module(module)
     while True:
@@ -87,9 +87,9 @@ def measured(case: Case) -> dict[str, Any]:
     try:
         return getattr(importlib.import_module(module), function)(case)
     except Exception as error:
-        found = {"error": one_line(error)}
-    gc.collect()  # of arrays that the error's frames held
-    return found
+        failure = {"error": one_line(error)}
+    gc.collect()  # frees the arrays of the error's frames
+    return failure
 
 
 def one_line(error: Exception) -> str:
