@@ -1,1 +1,1 @@
-"""Measures quality: what prompts gain, over seeds, and what the documents report of it."""
+"""Experiments that measure quality over seeds, and write the results to the documents."""

@@ -1,9 +1,9 @@
-"""Runs the experiment behind docs/claims.md and keeps what it needs of each run, or writes the pages from that.
+"""The experiment behind docs/claims.md: runs it, or writes the documents from its results.
 
-    python -m experiments.claims run [--workdir runs/claims] [NAME ...]     trains what is missing; again: resumes
-    python -m experiments.claims report                                     the pages' tables and the plot
+    python -m experiments.claims run [--workdir runs/claims] [NAME ...]     trains missing runs; again: resumes
+    python -m experiments.claims report                                     writes the tables and the plot
 
-A run is `experiments/claims_config.py` with a text of `RUNS` as its variant; its result is results/claims/<name>.json.
+A run is `experiments/claims_config.py:<text>` with a text of `RUNS`. Its result is results/claims/<name>.json.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from infoprompt_jax.reports import measurements
 from infoprompt_jax.reports.records import read_records, series
 
 CONFIG = pathlib.Path(__file__).with_name("claims_config.py")
-TRIED = ("entailment", "causes", "inference")  # where something else is tried
-LONG = ("inference", "films", "entailment")  # which still learn when the others end
-AGAIN = ("inference", "entailment", "causes", "endings", "pronouns", "films")  # on fresh seeds, the widest first
+TRIED = ("entailment", "causes", "inference")  # for changes of the method
+LONG = ("inference", "films", "entailment")  # not converged at the usual number of steps
+FRESH = ("inference", "entailment", "causes", "endings", "pronouns", "films")  # on fresh seeds; widest spread first
 RELEASED = ("entailment", "causes", "films")  # with the recipe of the released code
-# In order of importance: what is interrupted has the best part.
+# In the order of importance: an interrupted experiment has the most important runs.
 RUNS = {
     **{f"{task}-256": f"{task},256" for task in TASKS},
-    **{f"{task}-256-fresh": f"{task},256,fresh" for task in AGAIN},
+    **{f"{task}-256-fresh": f"{task},256,fresh" for task in FRESH},
     **{f"{task}-{shots}": f"{task},{shots},pair" for shots in ("64", "full") for task in TASKS},
     **{f"{task}-256-instance": f"{task},256,instance" for task in TASKS},
     **{f"{task}-256": f"{task},256,pair" for task in (*PUBLIC, "senses")},
@@ -50,15 +50,15 @@ METRIC = "accuracy"
 
 
 def train(name: str, workdir: pathlib.Path, data: str) -> None:
-    """Runs the job in a process of its own, whose compiled programs go with it."""
+    """Runs the job in a separate process, so that its compiled programs are freed."""
     main = [sys.executable, "-m", "infoprompt_jax.main"]
-    chosen = RUNS[name].format(workdir=workdir.parent)
+    text = RUNS[name].format(workdir=workdir.parent)
     where = [f"--config.data.dir={data}"] if name.split("-")[0] in PUBLIC else []
-    subprocess.run([*main, f"--config={CONFIG}:{chosen}", f"--workdir={workdir}", *where], check=True)
+    subprocess.run([*main, f"--config={CONFIG}:{text}", f"--workdir={workdir}", *where], check=True)
 
 
 def extract(name: str, workdir: pathlib.Path) -> dict[str, Any]:
-    """What the report reads of a finished run."""
+    """The result of a finished run: what the report needs of its summary and log."""
     summary = json.loads((workdir / "summary.json").read_text())
     records = series(read_records(workdir / "metrics.jsonl"))
     members = {
@@ -79,16 +79,18 @@ def extract(name: str, workdir: pathlib.Path) -> dict[str, Any]:
 
 
 def estimates(records: dict[str, dict[int, float]]) -> dict[str, float]:
-    """Both terms' information in nats, as a member's training estimated it: means over the run's second half."""
-    found = {}
+    """Both terms' mutual information in nats, as estimated in training: means over the run's second half."""
+    means = {}
     for name in ("head_mi", "representation_mi"):
         values = records.get(name, {})
         late = [value for step, value in values.items() if 2 * step > max(values)]
-        found |= {name: sum(late) / len(late)} if late else {}
-    return found
+        means |= {name: sum(late) / len(late)} if late else {}
+    return means
 
 
 def run(names: list[str], directory: pathlib.Path, data: str) -> None:
+    """Trains the runs without a result, all of RUNS if no names are given, and writes their results."""
+    """Trains the runs without a result, all of RUNS if no names are given, and writes their results."""
     RESULTS.mkdir(parents=True, exist_ok=True)
     for name in names or RUNS:
         result = RESULTS / f"{name}.json"

@@ -20,7 +20,7 @@ from infoprompt_jax.reports.documents import fill
 from infoprompt_jax.reports.tables import markdown
 
 TERMS = ("head", "both")
-# What a table calls it -> field, digits, factor
+# title -> field, digits, factor
 MEASURES = {
     "accuracy": ("test", 2, 100.0),
     "last evaluation": ("last", 2, 100.0),
@@ -49,7 +49,7 @@ def seeds_of(results: Sequence[Result]) -> str:
 
 
 def pairs_of(results: Mapping[str, Result]) -> Pairs:
-    """Tasks that have been run on both kinds of seeds, in the order of TASKS."""
+    """The tasks with runs on both kinds of seeds, in the order of TASKS."""
     names = [f"{task}-256" for task in TASKS]
     return [(results[name], results[f"{name}-fresh"]) for name in names if {name, f"{name}-fresh"} <= set(results)]
 
@@ -82,14 +82,14 @@ def fresh_table(pairs: Pairs) -> str:
 
 
 def measures_table(pairs: Pairs) -> str:
-    """All that the terms are claimed to change; the ratio of spreads alone has a bootstrapped interval."""
+    """All measures that the terms are claimed to improve; the ratio of spreads has a bootstrapped interval."""
     rows = [(name, *differences(pairs, *about)) for name, about in MEASURES.items()]
     spreads = [ratio(pooled_spread(side, preset, "test")) for preset in TERMS for side in zip(*pairs, strict=True)]
     return markdown(("mean over tasks", *columns(pairs)), [*rows, ("spread over seeds, ratio to plain", *spreads)])
 
 
 def blocks(directory: pathlib.Path) -> dict[str, str]:
-    """What the page's blocks hold."""
+    """The content of the page's blocks."""
     pairs = pairs_of(read(directory))
     if not pairs:
         return dict.fromkeys(("fresh", "measures"), UNMEASURED)

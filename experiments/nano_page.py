@@ -1,7 +1,9 @@
-"""Writes docs/nano.md's tables from files: `python -m experiments.nano_page`.
+"""Writes docs/nano.md's tables: `python -m experiments.nano_page`.
 
-results/nano/world.json (python -m experiments.world --out experiments/results/nano), results/nano/run.json (python -m
-experiments.nano_run), and pretraining.json and validation.json beside the backbone, which its pretraining wrote.
+It reads the files of these commands, and pretraining.json and validation.json beside the backbone:
+
+    python -m experiments.world --out experiments/results/nano
+    python -m experiments.nano_run
 """
 
 from __future__ import annotations
@@ -53,15 +55,15 @@ def world_table(records: Sequence[Mapping[str, Any]]) -> str:
 def stated_table(records: Sequence[Mapping[str, Any]]) -> str:
     """The shares of test rows whose facts the pretraining text states, with the right answer and with a wrong one."""
     rows = [
-        (record["subject"], percent(record["told"]), percent(record["told_wrongly"]))
+        (record["subject"], percent(record["stated"]), percent(record["stated_wrongly"]))
         for record in records
-        if record["told"] is not None
+        if record["stated"] is not None
     ]
     return markdown(("data set", "test rows stated with the right answer", "with a wrong one"), rows)
 
 
 def run_block(run: Mapping[str, Any]) -> str:
-    """What `make run` prints at its end, and how long that took."""
+    """The table that `make run` prints at its end, and its duration."""
     (record,), machine = run["records"], run["machine"]
     table = "\n".join(line.rstrip() for line in record["table"])
     took = f"{record['seconds']:.0f} seconds on {machine['cores']} cores ({machine['processor']})"
@@ -71,15 +73,15 @@ def run_block(run: Mapping[str, Any]) -> str:
 def validation_table(measured: Mapping[str, Mapping[str, Any]]) -> str:
     header = ("data set", "metric", "backbone", "chance", "majority", "lowest template", "highest")
     rows = []
-    for name, found in measured.items():
-        own = found["hard_prompts"].values()
-        numbers = (found["value"], found["chance"], found["majority"], min(own), max(own))
-        rows.append((name.removeprefix("nano/"), found["metric"].replace("_", " "), *map(percent, numbers)))
+    for name, scores in measured.items():
+        by_template = scores["hard_prompts"].values()
+        numbers = (scores["value"], scores["chance"], scores["majority"], min(by_template), max(by_template))
+        rows.append((name.removeprefix("nano/"), scores["metric"].replace("_", " "), *map(percent, numbers)))
     return markdown(header, rows)
 
 
 def account(pretraining: Mapping[str, Any]) -> str:
-    """How the weights came about, as a list of facts."""
+    """How the weights were trained, as a table of facts."""
     losses = pretraining["losses"]
     facts = {
         "seed": pretraining["seed"],

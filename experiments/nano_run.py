@@ -1,4 +1,4 @@
-"""Times what `make run` runs, compilation included, and keeps its table: `python -m experiments.nano_run`."""
+"""Times the command of `make run`, with compilation, and keeps its table: `python -m experiments.nano_run`."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Runs the experiment behind docs/rospr.md on the embedded backbone, or writes the page from its results.
+"""The experiment behind docs/rospr.md on the embedded backbone: runs it, or writes the page from its results.
 
-    python -m experiments.rospr run [--workdir runs/rospr] [--seeds 5]     what is missing; the same command resumes
-    python -m experiments.rospr report                                     docs/rospr.md's tables
+    python -m experiments.rospr run [--workdir runs/rospr] [--seeds 5]     trains missing seeds; again: resumes
+    python -m experiments.rospr report                                     writes docs/rospr.md's tables
 
 Per seed: source prompts on the held-in data sets and on the held-out ones (`configs/nano_rospr.py`), and two
 evaluations: with the library of the former, as in the paper, and with both in one library, without the source
@@ -39,7 +39,7 @@ BELOW = ("nano/pronouns", "nano/senses")  # no prompt is some 6 points below gue
 
 
 def job(variant: str, workdir: pathlib.Path, seed: int, *fields: str) -> None:
-    """In a process of its own, whose compiled programs go with it."""
+    """Runs a job in a separate process, so that its compiled programs are freed."""
     main = [sys.executable, "-m", "infoprompt_jax.main", f"--config=configs/nano_rospr.py:{variant}"]
     subprocess.run([*main, f"--workdir={workdir}", f"--config.seed={seed}", *fields], check=True)
 
@@ -67,7 +67,7 @@ def run(directory: pathlib.Path, seeds: int) -> None:
 
 
 def extract(workdir: pathlib.Path) -> dict[str, Any]:
-    """What the page reads of a finished evaluation."""
+    """The result of a finished evaluation: what the page needs of it."""
     of_run = Results.from_json(json.loads((workdir / NAME).read_text()))
     datasets = {
         name: {method: spread["mean"] for method, spread in dataset.scores.items()}
@@ -77,7 +77,7 @@ def extract(workdir: pathlib.Path) -> dict[str, Any]:
 
 
 def scores(results: Sequence[dict[str, Any]], name: str, dataset: str, method: str) -> np.ndarray:
-    """[seeds], of one data set or, for the dataset "mean", of the mean over all of them."""
+    """[seeds]: the scores of a method on a data set; the data set "mean" is the mean over all."""
     runs = [result[name]["datasets"] for result in results]
     if dataset == "mean":
         return np.array([np.mean([scored[method] for scored in of.values()]) for of in runs])
@@ -85,7 +85,7 @@ def scores(results: Sequence[dict[str, Any]], name: str, dataset: str, method: s
 
 
 def main_table(results: Sequence[dict[str, Any]], name: str) -> str:
-    """Accuracy, and under it the difference to no prompt, by data set and method; last the mean's to RoSPr."""
+    """Accuracy by data set and method, and below it the difference to no prompt; at the end, the mean's to RoSPr."""
     datasets = list(results[0][name]["datasets"])
     methods = list(results[0][name]["datasets"][datasets[0]])
     rows = []
@@ -98,7 +98,7 @@ def main_table(results: Sequence[dict[str, Any]], name: str) -> str:
 
 
 def starts_table(results: Sequence[dict[str, Any]]) -> str:
-    """The mean gain over no prompt by library and method, of the data sets that start below guessing and the others."""
+    """The mean gain over no prompt by library and method, for data sets that start below chance and the others."""
     rows = []
     for name, title in LIBRARIES.items():
         datasets = results[0][name]["datasets"]
@@ -125,7 +125,7 @@ def gain(results: Sequence[dict[str, Any]], name: str, dataset: str, method: str
 
 
 def relations_table(results: Sequence[dict[str, Any]]) -> str:
-    """Mean gain over no prompt by what source and target share."""
+    """Mean gain over no prompt by the traits that source task and evaluation task share."""
     rows = []
     for name, title in LIBRARIES.items():
         for which in ("every", "retrieved"):
@@ -145,7 +145,7 @@ def relations_table(results: Sequence[dict[str, Any]]) -> str:
 
 
 def contrasts_table(results: Sequence[dict[str, Any]]) -> str:
-    """How much more source prompts gain that share one thing with the target than those that share another."""
+    """The gain of source prompts that share one trait with the evaluation task, minus that of those with another."""
     rows = []
     for name, title in LIBRARIES.items():
         relations = [result[name]["relations"]["every"] for result in results]
@@ -157,7 +157,7 @@ def contrasts_table(results: Sequence[dict[str, Any]]) -> str:
 
 
 def varied_table(results: Sequence[dict[str, Any]]) -> str:
-    """Accuracy of the most voted for against what is varied, a column a library."""
+    """Accuracy of the most voted source prompt against what is varied, a column for each library."""
     rows = []
     for what, known in VARIED.items():
         cells: dict[int, dict[str, str]] = {}
@@ -170,7 +170,7 @@ def varied_table(results: Sequence[dict[str, Any]]) -> str:
 
 
 def draw(results: Sequence[dict[str, Any]], name: str, path: pathlib.Path) -> None:
-    """Each method's accuracy on each data set."""
+    """Draws the accuracy of each method on each data set."""
     spreads = {
         dataset.removeprefix("nano/"): {m: summarise(scores(results, name, dataset, m).tolist()) for m in means}
         for dataset, means in results[0][name]["datasets"].items()
@@ -179,7 +179,7 @@ def draw(results: Sequence[dict[str, Any]], name: str, path: pathlib.Path) -> No
 
 
 def report() -> None:
-    """Fills docs/rospr.md in; what has no results says so."""
+    """Fills docs/rospr.md's blocks; a block without results is "Not measured."."""
     results = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]
     tables: dict[str, Callable[[], str]] = {name: lambda name=name: main_table(results, name) for name in LIBRARIES}
     made = {"starts": starts_table, "relations": relations_table, "contrasts": contrasts_table, "varied": varied_table}

@@ -1,12 +1,13 @@
-"""The tables that sum both experiments up: docs/claims.md's verdicts and README.md's results.
+"""The summary of both experiments: docs/claims.md's verdicts and README.md's results.
 
-A verdict follows from the effect's 95 % interval. An effect in the direction of the claim whose interval leaves out "no
-difference" is `holds`, one against it `the opposite`; every other effect is `no effect shown`.
+A verdict follows from the effect's 95 % interval. If the interval excludes "no difference", the verdict is `holds` for
+an effect in the direction of the claim and `the opposite` for one against it; otherwise it is `no effect shown`.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -30,7 +31,7 @@ OTHERS = ("nwj", "dv", "smile")  # estimators whose critics diverge
 
 @dataclasses.dataclass(frozen=True)
 class Claim:
-    """One line of the verdicts: an effect with its 95 % interval, in percentage points where nothing else is named."""
+    """One line of the verdicts: an effect with its 95 % interval, in `unit`."""
 
     paper: str
     text: str
@@ -48,7 +49,7 @@ class Claim:
 
     @property
     def cell(self) -> str:
-        """The effect as text, in bold where the interval leaves out "no difference"."""
+        """The effect as text, in bold if the interval excludes "no difference"."""
         if self.unit == RATIO:
             return f"{ratio(self.effect)} {self.unit}"
         return f"{interval(self.effect, 1)} {self.unit}"
@@ -113,19 +114,18 @@ def estimators(results: Mapping[str, Result], first: Sequence[Result], names: Se
     return scaled(bootstrap(np.mean(differences, axis=0), mean))
 
 
-def rospr_claims(found: Sequence[Mapping[str, Any]]) -> list[Claim]:
+def rospr_claims(retrieved: Sequence[Mapping[str, Any]]) -> list[Claim]:
     """By library: with the source prompts that the paper would have, and with those of the other unseen tasks too."""
     accuracy, sharing = "[accuracy](rospr.md#accuracy)", "[common traits](rospr.md#format-and-family)"
 
     def gain(library: str, method: str, base: str, datasets: Sequence[str] = ("mean",)) -> Estimate:
-        differences = [
-            rospr.scores(found, library, name, method) - rospr.scores(found, library, name, base) for name in datasets
-        ]
+        scores = functools.partial(rospr.scores, retrieved, library)
+        differences = [scores(name, method) - scores(name, base) for name in datasets]
         return student(100 * np.mean(differences, axis=0))
 
     rows = []
     for library, title in rospr.LIBRARIES.items():
-        others = [name for name in found[0][library]["datasets"] if name not in rospr.BELOW]
+        others = [name for name in retrieved[0][library]["datasets"] if name not in rospr.BELOW]
         left_out = " and ".join(name.removeprefix("nano/") for name in rospr.BELOW)
         for where, names in (("six tasks", ("mean",)), (f"without {left_out}", others)):
             effect = gain(library, "rospr", "none", names)
@@ -136,7 +136,7 @@ def rospr_claims(found: Sequence[Mapping[str, Any]]) -> list[Claim]:
         for library, title in rospr.LIBRARIES.items():
             effect = gain(library, method, "rospr")
             rows.append((f"{rospr.TITLES[method]} helps", f"minus RoSPr, six tasks; {title}", effect, accuracy))
-    relations = [result["both"]["relations"]["every"] for result in found]
+    relations = [result["both"]["relations"]["every"] for result in retrieved]
     formats = np.array([of["format alone"]["gain"] - of["family alone"]["gain"] for of in relations])
     measured = "source prompts of the same format alone - of the same family alone"
     rows.append(("answer format matters more than family", measured, student(100 * formats), sharing))
@@ -160,14 +160,14 @@ def infoprompt_table(pairs: Pairs) -> str:
     return markdown(("task", "no prompt", "plain", *(f"{preset} - plain" for preset in TERMS)), rows)
 
 
-def rospr_table(found: Sequence[Mapping[str, Any]]) -> str:
+def rospr_table(retrieved: Sequence[Mapping[str, Any]]) -> str:
     """README's: accuracy without a prompt and what each method adds to it, by library."""
     methods = [method for method in rospr.TITLES if method != "none"]
     rows = [
         (
             title,
-            f"{100 * rospr.scores(found, library, 'mean', 'none').mean():.1f}",
-            *(rospr.gain(found, library, "mean", method, "none") for method in methods),
+            f"{100 * rospr.scores(retrieved, library, 'mean', 'none').mean():.1f}",
+            *(rospr.gain(retrieved, library, "mean", method, "none") for method in methods),
         )
         for library, title in rospr.LIBRARIES.items()
     ]
@@ -177,12 +177,12 @@ def rospr_table(found: Sequence[Mapping[str, Any]]) -> str:
 def blocks(claims: pathlib.Path, retrieval: pathlib.Path) -> dict[pathlib.Path, dict[str, str]]:
     """What the pages' blocks hold, from the directories of results."""
     results = read(claims)
-    found = [json.loads(path.read_text()) for path in sorted(retrieval.glob("*.json"))]
-    if not pairs_of(results) or not found:
+    retrieved = [json.loads(path.read_text()) for path in sorted(retrieval.glob("*.json"))]
+    if not pairs_of(results) or not retrieved:
         return {CLAIMS: {"verdicts": UNMEASURED}, README: dict.fromkeys(("results", "rospr"), UNMEASURED)}
     return {
-        CLAIMS: {"verdicts": verdict_table([*infoprompt_claims(results), *rospr_claims(found)])},
-        README: {"results": infoprompt_table(pairs_of(results)), "rospr": rospr_table(found)},
+        CLAIMS: {"verdicts": verdict_table([*infoprompt_claims(results), *rospr_claims(retrieved)])},
+        README: {"results": infoprompt_table(pairs_of(results)), "rospr": rospr_table(retrieved)},
     }
 
 

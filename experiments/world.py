@@ -1,11 +1,11 @@
-"""What the nano world's data sets hold, and how far words alone go: `python -m experiments.world [--out DIRECTORY]`.
+"""The nano world's data sets and their baselines: `python -m experiments.world [--out DIRECTORY]`.
 
-Beside what guessing and the most frequent answer get, a logistic regression on counts of single words, fitted on the
-whole training split and scored on the test split: near the majority, a data set asks for more than which words occur.
-Where every row has choices of its own, in any order, another one reads the choices and nothing else.
+The baselines are chance, the most frequent answer, and a bag of words: a logistic regression on word counts, fitted on
+the training split and scored on the test split. A score near the most frequent answer's means that words alone do not
+predict the label. For rows with their own choices, another regression reads the choices alone.
 
-Of the held-out sets that are about what the pretraining's text tells, too: how many test rows it tells with their
-answer, word by word, and how many with a wrong one.
+For the held-out data sets about facts of the pretraining's text: the share of test rows for which the text states the
+right answer word for word, and the share for which it states a wrong one.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from infoprompt_jax.nano import world
 from infoprompt_jax.reports import measurements
 from infoprompt_jax.reports.tables import aligned
 
-TOLD = ("causes", "endings", "pronouns", "senses")  # about what the text tells, too
+STATED = ("causes", "endings", "pronouns", "senses")  # about facts of the pretraining's text
 COLUMNS = ("held_out", "train", "validation", "test", "hard_prompts", "chance", "majority", "bag_of_words",
-           "choices_alone", "told", "told_wrongly")  # fmt: skip
+           "choices_alone", "stated", "stated_wrongly")  # fmt: skip
 CHOICES = {
     "causes": ("choice1", "choice2"),
     "pronouns": ("option1", "option2"),
@@ -53,13 +53,13 @@ def bag_of_words(train: Sequence[world.Row], test: Sequence[world.Row]) -> float
 
 
 def choices_of(name: str, row: world.Row) -> list[str]:
-    """The answer choices that a row brings along; none where all rows have the same."""
+    """The answer choices of a row; none if all rows have the same."""
     values = [row[field] for field in CHOICES.get(name, ())]
     return values if all(isinstance(value, str) for value in values) else list(*values)
 
 
 def choices_alone(name: str, train: Sequence[world.Row], test: Sequence[world.Row]) -> float:
-    """Accuracy on `test` of the choice whose words are most often those of a right one, in a regression on `train`."""
+    """Accuracy on `test` of a logistic regression on the words of each choice, fitted on `train`."""
     from sklearn.feature_extraction.text import CountVectorizer
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
@@ -68,26 +68,26 @@ def choices_alone(name: str, train: Sequence[world.Row], test: Sequence[world.Ro
     pairs = [(text, i == row["label"]) for row in train for i, text in enumerate(choices_of(name, row))]
     model.fit(*zip(*pairs, strict=True))
     best = [model.decision_function(choices_of(name, row)).argmax() for row in test]
-    return sum(int(found) == row["label"] for found, row in zip(best, test, strict=True)) / len(test)
+    return sum(int(choice) == row["label"] for choice, row in zip(best, test, strict=True)) / len(test)
 
 
-def sayings(name: str, row: world.Row, answer: int) -> list[str]:
-    """What text of the world's kind would say if this were the row's answer."""
+def statements(name: str, row: world.Row, answer: int) -> list[str]:
+    """The lines of pretraining text that state this answer of a row."""
     if name == "pronouns":
         return [row["sentence"].replace("_", row[f"option{answer + 1}"])]
     if name == "senses":
         both = row["sentence1"], row["sentence2"]
         return [" ".join(both), " ".join(reversed(both))] if answer else []
     if name == "causes":
-        told, other = row["premise"], row[f"choice{answer + 1}"]
-        first, then = (told, other) if row["question"] == "effect" else (other, told)
-        return _caused(first, then, told.split()[0])
+        premise, other = row["premise"], row[f"choice{answer + 1}"]
+        first, then = (premise, other) if row["question"] == "effect" else (other, premise)
+        return _caused(first, then, premise.split()[0])
     opening, cause = row["ctx"].removesuffix(".").split(". ")
     return _caused(cause, row["endings"][answer], opening.split()[0])
 
 
 def _caused(first: str, then: str, person: str) -> list[str]:
-    """Two sentences as `texts.cause` joins them: the first one's subject is the name, the other's a pronoun."""
+    """Two sentences joined as in `texts.cause`: the first subject is the name, the second a pronoun."""
     cause, effect = (sentence.rstrip(".").split(" ", 1)[1] for sentence in (first, then))
     pronouns = ("she", "he")
     return [
@@ -103,20 +103,20 @@ def _caused(first: str, then: str, person: str) -> list[str]:
 
 @functools.cache
 def pretraining_text() -> frozenset[str]:
-    """The lines that configs/nano_pretrain.py trains on."""
+    """The lines of text that configs/nano_pretrain.py trains on."""
     config = settings.defaults()
     draw = random.Random(config.seed)
     return frozenset(world.text(draw) for _ in range(config.pretrain.lines))
 
 
-def told(name: str, rows: Sequence[world.Row], right: bool) -> float:
-    """The share of rows whose right answer, or a wrong one, the pretraining's text tells word by word."""
-    found = 0
+def stated(name: str, rows: Sequence[world.Row], right: bool) -> float:
+    """The share of rows for which the pretraining's text states the right answer, or a wrong one."""
+    count = 0
     for row in rows:
         wrong = [answer for answer in range(len(choices_of(name, row)) or 2) if answer != row["label"]]
         answers = [row["label"]] if right else wrong
-        found += any(text in pretraining_text() for answer in answers for text in sayings(name, row, answer))
-    return found / len(rows)
+        count += any(text in pretraining_text() for answer in answers for text in statements(name, row, answer))
+    return count / len(rows)
 
 
 def _texts(row: world.Row) -> Iterator[str]:
@@ -126,20 +126,20 @@ def _texts(row: world.Row) -> Iterator[str]:
 
 
 def majority(rows: Sequence[world.Row]) -> float:
-    """The share of the most frequent label, or answer where answers are free."""
+    """The share of the most frequent label, or of the most frequent answer of free text."""
     answers = [row.get("label", row.get("answer", row.get("target"))) for row in rows]
     return collections.Counter(answers).most_common(1)[0][1] / len(rows)
 
 
 def chance(name: str, rows: Sequence[world.Row], labels: int) -> float:
-    """What guessing gets, of the row's own choices or of all labels; 0 where answers are free text."""
+    """Accuracy of guessing among the row's choices or all labels; 0 for free text."""
     if name in CHOICES:
         return sum(1 / len(choices_of(name, row)) for row in rows) / len(rows)
     return 1 / labels if labels else 0.0
 
 
 def record(name: str) -> dict[str, Any]:
-    """One data set; `chance` is 0 and `bag_of_words` None where answers are free text."""
+    """The record of a data set; for free text, `chance` is 0 and `bag_of_words` None."""
     splits = {split: world.rows(name, split) for split in world.ROWS}
     labels = {row["label"] for row in splits["test"] if "label" in row}
     return {
@@ -153,8 +153,8 @@ def record(name: str) -> dict[str, Any]:
         "majority": majority(splits["test"]),
         "bag_of_words": bag_of_words(splits["train"], splits["test"]) if labels else None,
         "choices_alone": choices_alone(name, splits["train"], splits["test"]) if name in CHOICES else None,
-        "told": told(name, splits["test"], right=True) if name in TOLD else None,
-        "told_wrongly": told(name, splits["test"], right=False) if name in TOLD else None,
+        "stated": stated(name, splits["test"], right=True) if name in STATED else None,
+        "stated_wrongly": stated(name, splits["test"], right=False) if name in STATED else None,
     }
 
 

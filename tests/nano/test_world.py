@@ -188,8 +188,8 @@ def test_choices_alone_and_what_the_text_tells() -> None:
     assert measured.sayings("senses", senses, 1)[1] == "The bank was wet. I sat by the bank."
     leaky = [{"choices": ["right a", "wrong b"], "label": 0}, {"choices": ["wrong a", "right b"], "label": 1}]
     assert measured.choices_alone("order", leaky * 5, leaky) == 1.0
-    assert measured.told("causes", sample("causes", "test")[:100], right=True) > 0.9
-    assert measured.told("causes", sample("causes", "test")[:100], right=False) == 0.0
+    assert measured.stated("causes", sample("causes", "test")[:100], right=True) > 0.9
+    assert measured.stated("causes", sample("causes", "test")[:100], right=False) == 0.0
 
 
 @every_set
