@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from infoprompt_jax.data.columns import complete
+from infoprompt_jax.data.derived_columns import complete
 from infoprompt_jax.data.templates import Example, Template
 from infoprompt_jax.errors import UserError
 

@@ -14,7 +14,7 @@ import invented_rows
 import jinja2
 import pytest
 
-from infoprompt_jax.data.columns import complete
+from infoprompt_jax.data.derived_columns import complete
 from infoprompt_jax.data.templates import Example, Template, choose, load_templates
 from infoprompt_jax.errors import UserError
 

@@ -8,7 +8,7 @@ import pathlib
 
 import pytest
 
-from infoprompt_jax.data.columns import complete
+from infoprompt_jax.data.derived_columns import complete
 from infoprompt_jax.data.local_files import find_files, read_rows
 
 
