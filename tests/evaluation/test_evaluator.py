@@ -1,4 +1,4 @@
-"""From scores to metrics: which rows count, for whom, and what is said about several hard prompts."""
+"""From scores to metrics: which rows count, for which member, and the summary over several templates."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ def model() -> tiny.Backbone:
 
 
 def split(directory: pathlib.Path, model: tiny.Backbone, *members: dict[str, list[int]]) -> Split:
-    """For each member, labels of its rows by hard prompt; the rows of one hard prompt are of one length."""
+    """For each member, labels of its rows by template; the rows of one template have one length."""
 
     def rows(name: str, labels: list[int]) -> Any:
         examples = [Example(f"{name}{i}", CHOICES[label], CHOICES) for i, label in enumerate(labels)]
         return tokenize(examples, model.tokenizer, directory, f"{name}{labels}", True, 16, 16)
 
-    tasks = [[Task("data", Template(name, name, "a ||| b"), "accuracy") for name in own] for own in members]
-    return Split(tasks, [[rows(name, labels) for name, labels in own.items()] for own in members])
+    tasks = [[Task("data", Template(name, name, "a ||| b"), "accuracy") for name in of_member] for of_member in members]
+    return Split(tasks, [[rows(name, labels) for name, labels in of_member.items()] for of_member in members])
 
 
 def evaluator(model: tiny.Backbone, scores: list[list[float]], **fields: Any) -> Evaluator:
@@ -55,31 +55,31 @@ def test_each_member_is_judged_by_its_own_predictions_on_its_own_rows(
     model: tiny.Backbone, tmp_path: pathlib.Path
 ) -> None:
     """Five rows and one in batches of four: what fills a batch up does not count."""
-    found = evaluator(model, [NO, YES]).evaluate(None, split(tmp_path, model, {"a": [0, 0, 0, 1, 1]}, {"a": [1]}))
-    assert [member["accuracy"] for member in found] == [0.6, 1.0]
-    assert found[0]["macro_f1"] == pytest.approx(0.375)
+    metrics = evaluator(model, [NO, YES]).evaluate(None, split(tmp_path, model, {"a": [0, 0, 0, 1, 1]}, {"a": [1]}))
+    assert [member["accuracy"] for member in metrics] == [0.6, 1.0]
+    assert metrics[0]["macro_f1"] == pytest.approx(0.375)
 
 
 def test_the_most_frequent_answer(model: tiny.Backbone, tmp_path: pathlib.Path) -> None:
-    """Of each hard prompt's own rows, as far as they count."""
+    """Of each template's own rows, up to the limit."""
     rows = split(tmp_path, model, {"a": [1, 0, 0, 1, 1], "b": [0]}, {"a": [1, 0, 0, 1, 1]})
-    found = evaluator(model, [NO, NO]).majority(rows)
-    assert [member["accuracy"] for member in found] == [pytest.approx(0.8), 0.6]
+    metrics = evaluator(model, [NO, NO]).majority(rows)
+    assert [member["accuracy"] for member in metrics] == [pytest.approx(0.8), 0.6]
     assert evaluator(model, [NO, NO], limit=3).majority(rows)[1]["accuracy"] == pytest.approx(2 / 3)
 
 
-def test_hard_prompts_are_averaged_and_their_spread_is_told(model: tiny.Backbone, tmp_path: pathlib.Path) -> None:
+def test_templates_are_averaged_beside_their_spread(model: tiny.Backbone, tmp_path: pathlib.Path) -> None:
     data = split(tmp_path, model, {"a": [0, 0, 0, 0], "b": [1], "c": [1, 1, 0, 0]})
-    (found,) = evaluator(model, [NO]).evaluate(None, data)
-    accuracies = {name: value for name, value in found.items() if name.startswith("accuracy")}
+    (metrics,) = evaluator(model, [NO]).evaluate(None, data)
+    accuracies = {name: value for name, value in metrics.items() if name.startswith("accuracy")}
     spread = {"accuracy": 0.5, "accuracy_median": 0.5, "accuracy_q25": 0.25, "accuracy_q75": 0.75}
     assert accuracies == spread | {"accuracy/data:a": 1.0, "accuracy/data:b": 0.0, "accuracy/data:c": 0.5}
     assert data.examples() == 4 and data.examples(limit=3) == 3
 
 
 def test_only_the_first_rows_count_under_a_limit(model: tiny.Backbone, tmp_path: pathlib.Path) -> None:
-    (found,) = evaluator(model, [NO], limit=2).evaluate(None, split(tmp_path, model, {"a": [0, 1, 1, 1]}))
-    assert found["accuracy"] == 0.5
+    (metrics,) = evaluator(model, [NO], limit=2).evaluate(None, split(tmp_path, model, {"a": [0, 1, 1, 1]}))
+    assert metrics["accuracy"] == 0.5
 
 
 @pytest.mark.parametrize(("normalize", "accuracy"), [("none", 1.0), ("tokens", 0.0), ("characters", 0.0)])
@@ -87,14 +87,14 @@ def test_scores_are_normalised_once(
     normalize: str, accuracy: float, model: tiny.Backbone, tmp_path: pathlib.Path
 ) -> None:
     data = split(tmp_path, model, {"a": [0, 0]})
-    (found,) = evaluator(model, [[-3.0, -7.0]], normalize=normalize).evaluate(None, data)
-    assert found["accuracy"] == accuracy
+    (metrics,) = evaluator(model, [[-3.0, -7.0]], normalize=normalize).evaluate(None, data)
+    assert metrics["accuracy"] == accuracy
     # A division by the length's square would prefer the long choice.
-    (found,) = evaluator(model, [[-3.0, -14.0]], normalize=normalize).evaluate(None, data)
-    assert found["accuracy"] == 1.0
+    (metrics,) = evaluator(model, [[-3.0, -14.0]], normalize=normalize).evaluate(None, data)
+    assert metrics["accuracy"] == 1.0
 
 
-def test_a_collapse_is_told(model: tiny.Backbone, tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_collapse_is_logged(model: tiny.Backbone, tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         evaluator(model, [NO]).evaluate(None, split(tmp_path, model, {"a": [0, 0]}))
         assert not caplog.records
@@ -103,13 +103,15 @@ def test_a_collapse_is_told(model: tiny.Backbone, tmp_path: pathlib.Path, caplog
 
 
 def test_nan_is_no_answer(model: tiny.Backbone, tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Not even the first; said once, and an error where nothing else is evaluated that it would end."""
+    """NaN is not even the first choice. It is logged once, and an error with `strict`."""
     data = split(tmp_path, model, {"a": [0, 0, 1], "b": [0]}, {"a": [0, 0, 1], "b": [0]})
     with caplog.at_level(logging.WARNING):
-        found = evaluator(model, [NAN, NO]).evaluate(None, data)
-    assert [member["accuracy"] for member in found] == [0.0, pytest.approx((2 / 3 + 1) / 2)]
-    told = [record.getMessage() for record in caplog.records if "NaN" in record.getMessage()]
-    assert len(told) == 1 and "scores of 4 rows are NaN (data:a and 1 more tasks); they count as wrong" in told[0]
+        metrics = evaluator(model, [NAN, NO]).evaluate(None, data)
+    assert [member["accuracy"] for member in metrics] == [0.0, pytest.approx((2 / 3 + 1) / 2)]
+    messages = [record.getMessage() for record in caplog.records if "NaN" in record.getMessage()]
+    assert (
+        len(messages) == 1 and "scores of 4 rows are NaN (data:a and 1 more tasks); they count as wrong" in messages[0]
+    )
     with pytest.raises(UserError, match=r"scores of 4 rows are NaN \(data:a .*backbone\.dtype='float32'"):
         evaluator(model, [NAN, NO]).evaluate(None, data, strict=True)
 

@@ -110,9 +110,9 @@ def test_rows_taken_are_those_rows(ranked: Rows) -> None:
     numbers = np.array([3, 1])
     taken = ranked.take(numbers)
     assert len(taken) == 2 and taken.fingerprint == ranked.fingerprint
-    expected, found = (rows.gather(n, 24, 16, 3) for rows, n in ((ranked, numbers), (taken, np.arange(2))))
+    expected, actual = (rows.gather(n, 24, 16, 3) for rows, n in ((ranked, numbers), (taken, np.arange(2))))
     for name, values in expected.items():
-        np.testing.assert_array_equal(found[name], values)
+        np.testing.assert_array_equal(actual[name], values)
 
 
 def test_the_embedded_vocabulary_can_spell_every_free_answer() -> None:

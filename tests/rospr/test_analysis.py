@@ -52,17 +52,21 @@ def test_the_analysis_by_hand(tmp_path: pathlib.Path) -> None:
     records, library = by_hand(tmp_path)
     config = defaults()
     config.rospr.top = 2
-    found = rospr_analysis.analyse(records, tmp_path, library, config.rospr, seed=0)
-    assert found["retrieval"] == {"sources": ["one", "two"], "targets": ["x"], "share": [[0.75], [0.25]]}
-    assert found["relations"]["every"] == {
+    analysed = rospr_analysis.analyse(records, tmp_path, library, config.rospr, seed=0)
+    assert analysed["retrieval"] == {"sources": ["one", "two"], "targets": ["x"], "share": [[0.75], [0.25]]}
+    assert analysed["relations"]["every"] == {
         "format alone": {"pairs": 1, "gain": 0.25, "better": 1.0},
         "family alone": {"pairs": 1, "gain": -0.25, "better": 0.0},
     }
-    assert found["relations"]["retrieved"] == {"format alone": {"pairs": 1, "gain": 0.25, "better": 1.0}}
-    assert found["unknown_family"] == {"every": 0, "retrieved": 0}
-    assert {row["value"]: row["mean"] for row in found["varied"]["top"]} == {1: 0.75, 2: 0.75, 4: 0.75}
-    assert [row["value"] for row in found["varied"]["queries"]] == [1, 2]
-    assert found["varied"]["queries"][-1] == found["varied"]["prompts"][-1] == {"value": 2, "mean": 0.75, "spread": 0.0}
+    assert analysed["relations"]["retrieved"] == {"format alone": {"pairs": 1, "gain": 0.25, "better": 1.0}}
+    assert analysed["unknown_family"] == {"every": 0, "retrieved": 0}
+    assert {row["value"]: row["mean"] for row in analysed["varied"]["top"]} == {1: 0.75, 2: 0.75, 4: 0.75}
+    assert [row["value"] for row in analysed["varied"]["queries"]] == [1, 2]
+    assert (
+        analysed["varied"]["queries"][-1]
+        == analysed["varied"]["prompts"][-1]
+        == {"value": 2, "mean": 0.75, "spread": 0.0}
+    )
 
 
 def test_an_unknown_family_is_not_another_one(tmp_path: pathlib.Path) -> None:
@@ -70,14 +74,14 @@ def test_an_unknown_family_is_not_another_one(tmp_path: pathlib.Path) -> None:
     (record,), library = by_hand(tmp_path)
     unknown = dataclasses.replace(record, family="")
     qualities = [np.array([0.75, 0.25])] * 2
-    found, count = rospr_analysis.relations([record, unknown], qualities, library)
-    assert found == rospr_analysis.relations([record], qualities[:1], library)[0]
+    analysed, count = rospr_analysis.relations([record, unknown], qualities, library)
+    assert analysed == rospr_analysis.relations([record], qualities[:1], library)[0]
     assert count == {"every": 2, "retrieved": 1}
-    found, count = rospr_analysis.relations([unknown], qualities[:1], library)
-    assert found == {"every": {}, "retrieved": {}} and count == {"every": 2, "retrieved": 1}
-    analysis = {"relations": found, "unknown_family": count}
+    analysed, count = rospr_analysis.relations([unknown], qualities[:1], library)
+    assert analysed == {"every": {}, "retrieved": {}} and count == {"every": 2, "retrieved": 1}
+    analysis = {"relations": analysed, "unknown_family": count}
     assert "Left out are 2 pairs" in tables.unknown_family(analysis, "every")[0]
-    assert tables.unknown_family({"relations": found}, "every") == []
+    assert tables.unknown_family({"relations": analysed}, "every") == []
     shown = str(page.analysis(analysis)[0][1])
     assert "Left out are 2 pairs" in shown and "Left out are 1 pairs" in shown and "<table" not in shown
 

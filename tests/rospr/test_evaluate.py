@@ -50,7 +50,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 
 
 def outcome(config: ml_collections.ConfigDict, directory: pathlib.Path) -> tuple[Outcome, np.ndarray, Evaluation]:
-    """Of the first target, with the labels."""
+    """Of the first evaluation task, with the labels."""
     evaluation = Evaluation(config, directory)
     evaluated, queries = evaluation.instances(evaluation_tasks.find(config)[0][0])
     return evaluation.zero_shot.evaluate(evaluated, queries, metrics.accuracy), evaluated.labels, evaluation
@@ -59,18 +59,18 @@ def outcome(config: ml_collections.ConfigDict, directory: pathlib.Path) -> tuple
 def test_with_one_source_prompt_all_methods_are_one(
     model: tiny.Backbone, folder: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
-    found, _, _ = outcome(configure(folder, random_library(tmp_path / "library", model, 1)), tmp_path)
+    actual, _, _ = outcome(configure(folder, random_library(tmp_path / "library", model, 1)), tmp_path)
     for method in set(METHODS) - {"none", "rospr"}:
-        np.testing.assert_array_equal(found.predictions[method], found.predictions["rospr"], err_msg=method)
-    assert found.mixtures["none"].owners == () and found.mixtures["inter_var"].weights == (1.0,)
+        np.testing.assert_array_equal(actual.predictions[method], actual.predictions["rospr"], err_msg=method)
+    assert actual.mixtures["none"].owners == () and actual.mixtures["inter_var"].weights == (1.0,)
 
 
 def test_each_row_has_its_own_prompt(model: tiny.Backbone, folder: pathlib.Path, tmp_path: pathlib.Path) -> None:
     """Against every row found, prompted and scored alone; also without the oracle's table, in mixed batches."""
     config = configure(folder, random_library(tmp_path / "library", model, 6))
-    found, _, evaluation = outcome(config, tmp_path)
+    actual, _, evaluation = outcome(config, tmp_path)
     without, _, _ = outcome(configure(folder, config.rospr.library, rospr__methods=("per_query",)), tmp_path)
-    assert len(set(found.owners_B.tolist())) > 1
+    assert len(set(actual.owners_B.tolist())) > 1
     evaluated, _ = evaluation.instances(evaluation_tasks.find(config)[0][0])
     expected = []
     for row in evaluated.numbers:
@@ -80,8 +80,8 @@ def test_each_row_has_its_own_prompt(model: tiny.Backbone, folder: pathlib.Path,
         expected.append(
             int(np.argmax(model.score(batch["inputs"], batch["choices"], evaluation.library.prompts(owner))))
         )
-    assert found.predictions["per_query"].tolist() == without.predictions["per_query"].tolist() == expected
-    assert found.table_MB is not None and without.table_MB is None
+    assert actual.predictions["per_query"].tolist() == without.predictions["per_query"].tolist() == expected
+    assert actual.table_MB is not None and without.table_MB is None
 
 
 def test_what_is_left_out_might_as_well_not_be_there(
@@ -95,13 +95,15 @@ def test_what_is_left_out_might_as_well_not_be_there(
     config = configure(folder, random_library(tmp_path / "library", model, 6))
     evaluation = Evaluation(config, tmp_path)
     instances = evaluation.instances(evaluation_tasks.find(config)[0][0])
-    found = evaluation.zero_shot.evaluate(*instances, metrics.accuracy, exclude=[0, 3])
-    np.testing.assert_array_equal(found.hits.owners_QN, np.array(others)[expected.hits.owners_QN])
+    actual = evaluation.zero_shot.evaluate(*instances, metrics.accuracy, exclude=[0, 3])
+    np.testing.assert_array_equal(actual.hits.owners_QN, np.array(others)[expected.hits.owners_QN])
     for method in METHODS:
-        np.testing.assert_array_equal(found.predictions[method], expected.predictions[method], err_msg=method)
+        np.testing.assert_array_equal(actual.predictions[method], expected.predictions[method], err_msg=method)
 
 
-def test_a_target_has_no_prompts_of_its_own(model: tiny.Backbone, folder: pathlib.Path, tmp_path: pathlib.Path) -> None:
+def test_prompts_of_the_evaluated_data_set_are_excluded(
+    model: tiny.Backbone, folder: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
     entries = [Entry(f"{m}", dataset) for m, dataset in enumerate(("generated/words", "other", "generated/words"))]
     path, config = tmp_path / "library", configure(folder, str(tmp_path / "library"))
     known = {"backbone": keys.model(model).name, "fingerprint": keys.model(model).fingerprint}
@@ -125,17 +127,17 @@ def test_the_oracle_is_the_best_source_prompt(
 ) -> None:
     """What is read from its table is what the methods score without it."""
     config = configure(folder, random_library(tmp_path / "library", model, 6))
-    found, labels, evaluation = outcome(config, tmp_path)
-    every = [metrics.accuracy(answers_B, labels) for answers_B in found.table_MB]
-    assert len(set(every)) > 1 and metrics.accuracy(found.predictions["oracle"], labels) == max(every)
+    actual, labels, evaluation = outcome(config, tmp_path)
+    every = [metrics.accuracy(answers_B, labels) for answers_B in actual.table_MB]
+    assert len(set(every)) > 1 and metrics.accuracy(actual.predictions["oracle"], labels) == max(every)
     plain, _, _ = outcome(configure(folder, config.rospr.library, rospr__methods=METHODS[:-1]), tmp_path)
     for method in METHODS[:-1]:
-        np.testing.assert_array_equal(plain.predictions[method], found.predictions[method], err_msg=method)
-    assert {m: plain.mixtures[m] for m in METHODS[:5]} == {m: found.mixtures[m] for m in METHODS[:5]}
-    mixed = evaluation.zero_shot.prompt(found.mixtures["inter"])
-    parts = zip(found.mixtures["inter"].weights, found.mixtures["inter"].owners, strict=True)
+        np.testing.assert_array_equal(plain.predictions[method], actual.predictions[method], err_msg=method)
+    assert {m: plain.mixtures[m] for m in METHODS[:5]} == {m: actual.mixtures[m] for m in METHODS[:5]}
+    mixed = evaluation.zero_shot.prompt(actual.mixtures["inter"])
+    parts = zip(actual.mixtures["inter"].weights, actual.mixtures["inter"].owners, strict=True)
     np.testing.assert_allclose(mixed, sum(w * evaluation.library.prompts(o) for w, o in parts), rtol=1e-5, atol=1e-6)
-    assert len(found.mixtures["inter"].owners) == 3 and sum(found.mixtures["inter"].weights) == pytest.approx(1)
+    assert len(actual.mixtures["inter"].owners) == 3 and sum(actual.mixtures["inter"].weights) == pytest.approx(1)
 
 
 def test_var_prefers_what_is_not_biased(model: tiny.Backbone, folder: pathlib.Path, tmp_path: pathlib.Path) -> None:
@@ -154,11 +156,11 @@ def test_var_prefers_what_is_not_biased(model: tiny.Backbone, folder: pathlib.Pa
         tmp_path / "two", model, [prompts[biased], prompts[even]], [np.concatenate([near, near]), near]
     )
     config = configure(folder, library, rospr__top=3, rospr__methods=("rospr", "var", "inter_var"))
-    found, _, _ = outcome(config, tmp_path)
-    assert found.votes.owners.tolist() == [0, 1]
-    assert found.mixtures["rospr"].owners == (0,) and found.mixtures["var"].owners == (1,)
-    expected = found.votes.frequencies / (variances[[biased, even]] + 0.01)
-    np.testing.assert_allclose(found.mixtures["inter_var"].weights, expected / expected.sum())
+    actual, _, _ = outcome(config, tmp_path)
+    assert actual.votes.owners.tolist() == [0, 1]
+    assert actual.mixtures["rospr"].owners == (0,) and actual.mixtures["var"].owners == (1,)
+    expected = actual.votes.frequencies / (variances[[biased, even]] + 0.01)
+    np.testing.assert_allclose(actual.mixtures["inter_var"].weights, expected / expected.sum())
 
 
 def test_a_stopped_run_resumes(
@@ -182,10 +184,10 @@ def test_a_stopped_run_resumes(
     before = kept.stat().st_mtime_ns
     jobs.run(config, str(tmp_path / "stopped"))
     assert kept.stat().st_mtime_ns == before
-    found, expected = (json.loads((tmp_path / n / "results.json").read_text()) for n in ("stopped", "whole"))
-    assert found == expected and len(found["targets"]) == 2
-    varied = found["analysis"]["varied"]
-    assert varied["prompts"][-1]["mean"] == varied["instances"][-1]["mean"] == found["mean"]["rospr"]
+    actual, expected = (json.loads((tmp_path / n / "results.json").read_text()) for n in ("stopped", "whole"))
+    assert actual == expected and len(actual["targets"]) == 2
+    varied = actual["analysis"]["varied"]
+    assert varied["prompts"][-1]["mean"] == varied["instances"][-1]["mean"] == actual["mean"]["rospr"]
     check_explanation(json.loads(kept.read_text()), load_file(kept.with_suffix(".safetensors")))
     shown = (tmp_path / "whole" / "results.md").read_text()
     assert "upper bound" in shown and "generated/words:question" in shown
@@ -258,26 +260,26 @@ def test_another_retriever_reads_in_its_own_tokens(
     values, keys_of = [prompt(m, model.config.d_model) for m in range(2)], [np.eye(width)[m : m + 5] for m in range(2)]
     library = make_library(tmp_path / "library", model, values, keys_of, retriever=keys.model(retriever))
     config = configure(folder, library, rospr__retriever="nano", rospr__methods=("rospr", "per_query"))
-    found, _, evaluation = outcome(config, tmp_path)
+    actual, _, evaluation = outcome(config, tmp_path)
     _, queries = evaluation.instances(evaluation_tasks.find(config)[0][0])
-    assert width != model.config.d_model and found.query_keys_QR.shape == (6, width)
+    assert width != model.config.d_model and actual.query_keys_QR.shape == (6, width)
     rows, first = queries.retriever_rows, queries.numbers[:1]
     alone = keys.encode_keys(retriever, rows.inputs(first, int(rows.input_lengths[first[0]])))
-    np.testing.assert_allclose(found.query_keys_QR[:1], alone, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(actual.query_keys_QR[:1], alone, rtol=1e-4, atol=1e-4)
     assert queries.rows.input_lengths[first[0]] != rows.input_lengths[first[0]]
 
 
-def test_a_stop_is_heeded_within_a_target(
+def test_a_stop_is_heeded_within_a_task(
     model: tiny.Backbone, folder: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Asked while the first batch is scored: nothing of the target is written."""
+    """A stop while the first batch is scored: nothing of the task is written."""
     score, calls = Backbone.score, []
 
-    def asked(self: Backbone, *arguments: Any) -> Any:
+    def score_and_stop(self: Backbone, *arguments: Any) -> Any:
         calls.append(os.kill(os.getpid(), signal.SIGTERM)) if not calls else calls.append(None)
         return score(self, *arguments)
 
-    monkeypatch.setattr(Backbone, "score", asked)
+    monkeypatch.setattr(Backbone, "score", score_and_stop)
     config = configure(folder, random_library(tmp_path / "library", model, 3), train__eval_batch_size=4)
     with pytest.raises(Stopped, match="the evaluation tasks that are finished are kept"):
         jobs.run(config, str(tmp_path / "run"))
@@ -377,6 +379,6 @@ def test_the_shipped_config_runs_on_real_rows(
     config.data.dir, config.task.templates_dir = str(shared / "data"), str(shared / "data" / "promptsource")
     config.backbone.dtype, config.rospr.library = "float32", random_library(tmp_path / "library", backbone, 3)
     jobs.run(config, str(tmp_path / "run"))
-    found = json.loads((tmp_path / "run" / "results.json").read_text())
-    assert list(found["datasets"]) == ["anli_r1", "anli_r2", "anli_r3", "super_glue_cb", "super_glue_rte"]
-    assert all(dataset["rows"] == 8 for dataset in found["datasets"].values()) and found["skipped"] == []
+    actual = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert list(actual["datasets"]) == ["anli_r1", "anli_r2", "anli_r3", "super_glue_cb", "super_glue_rte"]
+    assert all(dataset["rows"] == 8 for dataset in actual["datasets"].values()) and actual["skipped"] == []

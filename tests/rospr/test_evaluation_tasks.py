@@ -1,4 +1,4 @@
-"""What zero-shot evaluation runs on: targets by name, what is skipped and why, formats, and P3's means."""
+"""Evaluation tasks: by name, what is skipped and why, formats, and P3's means."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def reasons(skipped: list[Skipped]) -> dict[str, str]:
     return {one.name: one.reason for one in skipped}
 
 
-def test_targets_are_what_is_there(tmp_path: pathlib.Path) -> None:
+def test_tasks_are_those_with_data(tmp_path: pathlib.Path) -> None:
     write_rte(tmp_path)
     template = "{{ premise }} {{ hypothesis }} ||| {{ answer_choices[label] }}", "yes ||| no"
     for dataset in {dataset.task: dataset for dataset in p3.held_out()}.values():
@@ -76,7 +76,7 @@ def example(question: str, *answers: str) -> dict[str, Any]:
 
 
 @pytest.mark.usefixtures("programs")
-def test_a_row_that_cannot_be_rendered_costs_its_target_alone(tmp_path: pathlib.Path) -> None:
+def test_a_row_that_cannot_be_rendered_costs_its_task_alone(tmp_path: pathlib.Path) -> None:
     """Two answers of one row are both right. The folder of templates has none for these tasks. Formats are by row."""
     words = [example("Who?", "A man.", "A cat."), example("Where?", "Here.", "There.")]
     write_bigbench(tmp_path, "hindu_knowledge", words)
@@ -96,9 +96,9 @@ def test_a_row_that_cannot_be_rendered_costs_its_target_alone(tmp_path: pathlib.
     sources = [SourcePrompt(one, Prompt(value, known), key)]
     PromptLibrary.create(tmp_path / "library", keys.model(model), keys.model(model), sources, mesh=model.mesh)
     jobs.run(config, str(tmp_path / "run"))
-    found = json.loads((tmp_path / "run" / "results.json").read_text())
-    assert list(found["datasets"]) == ["bigbench/hindu_knowledge", "bigbench/misconceptions"]
-    why = {one["name"]: one["reason"] for one in found["skipped"]}
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert list(results["datasets"]) == ["bigbench/hindu_knowledge", "bigbench/misconceptions"]
+    why = {one["name"]: one["reason"] for one in results["skipped"]}
     assert len(why) == 12 and any(name.startswith("bigbench/novel_concepts") for name in why)
     records = [json.loads(path.read_text()) for path in sorted((tmp_path / "run" / "targets").glob("*.json"))]
     assert [record["answer_format"] for record in records] == ["options", "yes/no"]

@@ -64,13 +64,15 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> PromptLibrary:
     return make(tmp_path_factory.mktemp("made") / "library")
 
 
-def same(found: PromptLibrary, expected: PromptLibrary) -> None:
-    assert found.entries == expected.entries and found.listing() == expected.listing()
+def same(actual: PromptLibrary, expected: PromptLibrary) -> None:
+    assert actual.entries == expected.entries and actual.listing() == expected.listing()
     for name in ("keys_KR", "owners_K", "prompts_MPD"):
-        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name), err_msg=name)
-    assert [found.text(k) for k in range(len(found.owners_K))] == [expected.text(k) for k in range(len(found.owners_K))]
+        np.testing.assert_array_equal(getattr(actual, name), getattr(expected, name), err_msg=name)
+    assert [actual.text(k) for k in range(len(actual.owners_K))] == [
+        expected.text(k) for k in range(len(actual.owners_K))
+    ]
     queries = np.random.default_rng(0).standard_normal((4, R))
-    np.testing.assert_array_equal(found.search(queries).keys_QN, expected.search(queries).keys_QN)
+    np.testing.assert_array_equal(actual.search(queries).keys_QN, expected.search(queries).keys_QN)
 
 
 def stable(queries_QR: np.ndarray, keys_KR: np.ndarray, top: int) -> tuple[np.ndarray, np.ndarray]:
@@ -90,9 +92,9 @@ def retriever() -> ip.Backbone:
 
 def test_keys_are_means_over_tokens(retriever: ip.Backbone) -> None:
     tokens = tiny.tokens(np.random.default_rng(0), 6, length=9)
-    found = keys.encode_keys(retriever, tokens)
-    assert found.dtype == np.float32
-    for row, key in zip(tokens, found, strict=True):
+    actual = keys.encode_keys(retriever, tokens)
+    assert actual.dtype == np.float32
+    for row, key in zip(tokens, actual, strict=True):
         alone = np.asarray(retriever.encode(row[row != 0][None]))[0].astype(np.float64)
         np.testing.assert_allclose(key, alone.mean(axis=0), atol=2e-6)
 
@@ -117,9 +119,9 @@ def test_an_instance_finds_its_own_prompt(retriever: ip.Backbone, tmp_path: path
     sources = [source(n, 4, keys_NR=keys.encode_keys(retriever, tokens[4 * n : 4 * n + 4])) for n in range(3)]
     model = keys.model(retriever)
     assert model == Model("any name", retriever.fingerprint, 64) and model.name == "random"
-    found = PromptLibrary.create(tmp_path / "library", model, BACKBONE, sources, "cosine", retriever.mesh)
+    actual = PromptLibrary.create(tmp_path / "library", model, BACKBONE, sources, "cosine", retriever.mesh)
     queries = ip.encode_keys(retriever, np.pad(tokens, ((0, 0), (0, 3))), batch_size=5)
-    hits = found.search(queries, top=1)
+    hits = actual.search(queries, top=1)
     np.testing.assert_allclose(hits.scores_QN, 1, atol=1e-5)
     assert hits.keys_QN[:, 0].tolist() == list(range(12))
     assert retrieval.per_query(hits).tolist() == [0] * 4 + [1] * 4 + [2] * 4
@@ -185,8 +187,8 @@ def test_search_equals_faiss_flat(similarity: str, tmp_path: pathlib.Path) -> No
 
 def test_nothing_is_similar_to_a_zero_vector(tmp_path: pathlib.Path) -> None:
     """By the cosine, of which it has none."""
-    found = make(tmp_path / "library", [source(0, 3, keys_NR=np.eye(3, R, k=1))], similarity="cosine")
-    zeros = found.append(RETRIEVER, [source(1, 2, keys_NR=np.zeros((2, R)), texts=())])
+    actual = make(tmp_path / "library", [source(0, 3, keys_NR=np.eye(3, R, k=1))], similarity="cosine")
+    zeros = actual.append(RETRIEVER, [source(1, 2, keys_NR=np.zeros((2, R)), texts=())])
     hits = zeros.search(np.stack([np.zeros(R), 2 * np.eye(R)[2]]), top=5)
     assert hits.scores_QN.tolist() == [[0, 0, 0, 0, 0], [1, 0, 0, 0, 0]]
     assert hits.keys_QN.tolist() == [[0, 1, 2, 3, 4], [1, 0, 2, 3, 4]]
@@ -223,10 +225,10 @@ def test_excluded_source_prompts_get_no_votes(library: PromptLibrary) -> None:
 
 
 def test_prompts_of_a_mixed_batch(library: PromptLibrary) -> None:
-    found = library.prompts([[4, 0], [4, 2]])
-    assert found.shape == (2, 2, P, D)
-    np.testing.assert_array_equal(found[0, 0], SOURCES[4].prompt.value_PD)
-    np.testing.assert_array_equal(found[1, 1], SOURCES[2].prompt.value_PD)
+    actual = library.prompts([[4, 0], [4, 2]])
+    assert actual.shape == (2, 2, P, D)
+    np.testing.assert_array_equal(actual[0, 0], SOURCES[4].prompt.value_PD)
+    np.testing.assert_array_equal(actual[1, 1], SOURCES[2].prompt.value_PD)
     with pytest.raises(IndexError):
         library.prompts([5])
 
@@ -283,12 +285,12 @@ def test_appending_equals_making_it_anew_and_writes_no_old_file(tmp_path: pathli
         grown = grown.append(RETRIEVER, sources)
     after = (tmp_path / "grown" / "segment-00000.safetensors").stat()
     assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
-    for found in (grown, PromptLibrary.load(tmp_path / "grown")):
-        same(found, library)
+    for actual in (grown, PromptLibrary.load(tmp_path / "grown")):
+        same(actual, library)
     np.testing.assert_array_equal(grown.prompts([[4, 1]]), library.prompts([[4, 1]]))
 
 
-def test_of_appends_at_once_one_succeeds_and_the_others_are_told(path: pathlib.Path, library: PromptLibrary) -> None:
+def test_of_appends_at_once_one_succeeds_and_the_others_are_refused(path: pathlib.Path, library: PromptLibrary) -> None:
     views = [PromptLibrary.load(path, tiny.one_device()) for _ in range(8)]
 
     def append(number: int) -> str:
@@ -298,10 +300,10 @@ def test_of_appends_at_once_one_succeeds_and_the_others_are_told(path: pathlib.P
             return str(error)
 
     with futures.ThreadPoolExecutor(len(views)) as pool:
-        told = list(pool.map(append, range(len(views))))
+        outcomes = list(pool.map(append, range(len(views))))
     grown = PromptLibrary.load(path, tiny.one_device())
-    (added,) = (name for name in told if name == grown.entries[-1].name)
-    assert all("has been changed since it was opened" in one for one in told if one != added)
+    (added,) = (name for name in outcomes if name == grown.entries[-1].name)
+    assert all("has been changed since it was opened" in one for one in outcomes if one != added)
     assert len(grown) == len(library) + 1
 
 

@@ -44,16 +44,16 @@ class Elements(html.parser.HTMLParser):
 
     def __init__(self, text: str) -> None:
         super().__init__()
-        self.found: list[tuple[str, dict[str, str | None], list[str]]] = []
+        self.elements: list[tuple[str, dict[str, str | None], list[str]]] = []
         self.open: list[tuple[str, list[str]]] = []
         self.feed(text)
         self.close()
         assert not self.open
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.found.append((tag, dict(attrs), []))
+        self.elements.append((tag, dict(attrs), []))
         if tag not in VOID:
-            self.open.append((tag, self.found[-1][2]))
+            self.open.append((tag, self.elements[-1][2]))
 
     def handle_endtag(self, tag: str) -> None:
         assert self.open.pop()[0] == tag
@@ -63,7 +63,7 @@ class Elements(html.parser.HTMLParser):
             text.append(data)
 
     def texts(self, tag: str) -> list[str]:
-        return ["".join(text) for name, _, text in self.found if name == tag]
+        return ["".join(text) for name, _, text in self.elements if name == tag]
 
 
 def make_library(path: pathlib.Path, keys_of: list[np.ndarray], model: Model, backbone: Model) -> PromptLibrary:
@@ -91,7 +91,7 @@ def make_library(path: pathlib.Path, keys_of: list[np.ndarray], model: Model, ba
 
 
 def configure(folder: pathlib.Path) -> ml_collections.ConfigDict:
-    """Sixteen rows with two hard prompts whose names and texts are hostile."""
+    """Sixteen rows with two templates whose names and texts are hostile."""
     config = tiny_runs.config(folder, job="rospr_eval", prompt__length=0)
     entries = {
         f"{name} {HOSTILE}": {
@@ -120,47 +120,47 @@ def done(tmp_path_factory: pytest.TempPathFactory, programs: dict[str, str]) -> 
 
 
 @pytest.fixture(scope="module")
-def found(done: pathlib.Path) -> Elements:
+def report(done: pathlib.Path) -> Elements:
     return Elements((done / "run" / "report.html").read_text(encoding="utf-8"))
 
 
-def test_data_are_text_and_nothing_is_fetched(done: pathlib.Path, found: Elements) -> None:
+def test_data_are_text_and_nothing_is_fetched(done: pathlib.Path, report: Elements) -> None:
     text = (done / "run" / "report.html").read_text(encoding="utf-8")
-    assert {tag for tag, _, _ in found.found} <= TAGS
-    for tag, attributes, _ in found.found:
+    assert {tag for tag, _, _ in report.elements} <= TAGS
+    for tag, attributes, _ in report.elements:
         assert not [name for name in attributes if name.startswith("on") or name in ("src", "srcset", "action")], tag
         assert (attributes.get("href") or "#").startswith("#")
-    (style,) = found.texts("style")
+    (style,) = report.texts("style")
     assert style == pages.STYLE and not re.search(r"url|@import|<", style)
     assert not re.search("https?:", text)
-    assert any(a.get("content", "").startswith("default-src 'none'") for tag, a, _ in found.found if tag == "meta")
-    assert any(f"{HOSTILE} ø ?" in shown for shown in found.texts("blockquote"))
+    assert any(a.get("content", "").startswith("default-src 'none'") for tag, a, _ in report.elements if tag == "meta")
+    assert any(f"{HOSTILE} ø ?" in shown for shown in report.texts("blockquote"))
 
 
-def test_every_source_prompt_is_a_point(found: Elements) -> None:
+def test_every_source_prompt_is_a_point(report: Elements) -> None:
     """Twice, with all that is known of it, and it leads to its place in the list."""
-    maps = [text for tag, a, text in found.found if tag == "svg" and a.get("class") == "map"]
-    titles = found.texts("title")[1:]
+    maps = [text for tag, a, text in report.elements if tag == "svg" and a.get("class") == "map"]
+    titles = report.texts("title")[1:]
     assert len(maps) == 2 and len(titles) == 2 * COUNT and titles[:COUNT] == titles[COUNT:]
     for m, title in enumerate(titles[:COUNT]):
         assert title.count(HOSTILE) == (6 if m else 5)
         for shown in (f"source {m} ", f"data {m // 2} ", f"template {m} ", f"format {m % 2} ", f"{m / 8:.4f}"):
             assert shown in title
-    targets = [a["href"][1:] for tag, a, _ in found.found if tag == "a" and a["href"].startswith("#source-")]
+    targets = [a["href"][1:] for tag, a, _ in report.elements if tag == "a" and a["href"].startswith("#source-")]
     assert targets[-2 * COUNT :] == 2 * [f"source-{m}" for m in range(COUNT)]
-    places = {a["id"] for _, a, _ in found.found if "id" in a}
-    assert {a["href"][1:] for tag, a, _ in found.found if tag == "a"} <= places
-    legend = [text for text in found.texts("li") if HOSTILE in text or text.startswith("not known")]
+    places = {a["id"] for _, a, _ in report.elements if "id" in a}
+    assert {a["href"][1:] for tag, a, _ in report.elements if tag == "a"} <= places
+    legend = [text for text in report.texts("li") if HOSTILE in text or text.startswith("not known")]
     assert [text.replace(HOSTILE, "").replace("  ", " ") for text in legend] == [
         *("family 0 (1)", "family 1 (2)", "family 2 (2)", "not known (1)"),
         *("format 0 (3)", "format 1 (3)"),
     ]
 
 
-def test_every_target_is_explained(done: pathlib.Path, found: Elements) -> None:
+def test_every_task_is_explained(done: pathlib.Path, report: Elements) -> None:
     results = json.loads((done / "run" / "results.json").read_text())
     records = {r["target"]: r for r in (json.loads(p.read_text()) for p in (done / "run" / "targets").glob("*.json"))}
-    folds = found.texts("details")
+    folds = report.texts("details")
     assert len(folds) == len(results["targets"]) == 2
     for shown, target in zip(folds, results["targets"], strict=True):
         record = records[target["target"]]
@@ -175,7 +175,7 @@ def test_every_target_is_explained(done: pathlib.Path, found: Elements) -> None:
         assert "INTER" + "".join(weights) in shown
     (dataset,) = results["datasets"].values()
     spread = dataset["scores"]["inter"]
-    assert f"{spread['median']:.3f}{spread['q25']:.3f} to {spread['q75']:.3f}" in found.texts("td")
+    assert f"{spread['median']:.3f}{spread['q25']:.3f} to {spread['q75']:.3f}" in report.texts("td")
 
 
 def test_the_command_writes_what_the_job_wrote(done: pathlib.Path, tmp_path: pathlib.Path) -> None:
@@ -241,13 +241,15 @@ def test_the_picture_keeps_distances() -> None:
 def test_marks_tell_kinds_apart() -> None:
     kinds = [f"kind {i}" for i in range(30)]
     shown = Elements(prompt_map.figure("t", kinds, np.zeros((30, 2)), kinds))
-    marks = [(a["d"], a["fill"]) for tag, a, _ in shown.found if tag == "path"]
+    marks = [(a["d"], a["fill"]) for tag, a, _ in shown.elements if tag == "path"]
     assert len(set(marks[:30])) == 30 and marks[:30] != marks[30:] and sorted(marks[:30]) == sorted(marks[30:])
 
 
 def test_the_heat_map_by_hand() -> None:
-    found = {"sources": ["a", "b"], "targets": ["x", "y"], "share": [[1.0, 0.5], [0.0, 0.5]]}
-    cells = [(a["style"], "".join(t)) for tag, a, t in Elements("".join(page.vote_shares(found))).found if "style" in a]
+    report = {"sources": ["a", "b"], "targets": ["x", "y"], "share": [[1.0, 0.5], [0.0, 0.5]]}
+    cells = [
+        (a["style"], "".join(t)) for tag, a, t in Elements("".join(page.vote_shares(report))).elements if "style" in a
+    ]
     half = "background:#80b8d8;color:#1a1a1a"
     assert cells == [
         ("background:#0072b2;color:#fff", "1.00"),
@@ -288,7 +290,7 @@ def test_in_a_browser(done: pathlib.Path, tmp_path: pathlib.Path) -> None:
     options += ["--virtual-time-budget=5000", f"--user-data-dir={tmp_path / 'profile'}", "--enable-logging=stderr"]
     command = [browser, *options, "--dump-dom", (tmp_path / "measure.html").as_uri()]
     shown = subprocess.run(command, capture_output=True, text=True, check=True)
-    (body,) = (a for tag, a, _ in Elements(shown.stdout).found if tag == "body")
+    (body,) = (a for tag, a, _ in Elements(shown.stdout).elements if tag == "body")
     assert json.loads(body["data-found"] or "") == {
         "points": [COUNT, COUNT],
         "sticks_out": 0,

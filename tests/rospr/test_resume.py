@@ -51,7 +51,7 @@ def test_what_does_not_fit_leaves_the_workdir_to_the_mended_config(
 
 
 @pytest.mark.parametrize(("damaged", "size"), [("json", 0), ("safetensors", 100), ("safetensors", None)])
-def test_a_target_whose_files_are_damaged_is_evaluated_again(
+def test_a_task_whose_files_are_damaged_is_evaluated_again(
     damaged: str, size: int | None, model: tiny.Backbone, folder: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
     config = configure(folder, random_library(tmp_path / "library", model, 2), task__template="bare")
@@ -87,8 +87,8 @@ def test_a_library_may_move_but_not_change(model: tiny.Backbone, folder: pathlib
         jobs.run(at_other, str(run))
     jobs.run(config, str(run))
     assert target.stat().st_mtime_ns == before
-    found = json.loads((run / "results.json").read_text())
-    assert found["library"] == {"path": str(moved), "prompts": 2, "keys": 10}
+    results = json.loads((run / "results.json").read_text())
+    assert results["library"] == {"path": str(moved), "prompts": 2, "keys": 10}
 
 
 def test_results_are_of_the_library_that_was_opened(

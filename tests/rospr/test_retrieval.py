@@ -61,9 +61,9 @@ def test_interpolation_by_hand() -> None:
     weights = retrieval.interpolation_weights([4, 3, 3])
     np.testing.assert_allclose(weights, [0.4, 0.3, 0.3], rtol=1e-15)
     prompts = np.array([[[1, 0]], [[0, 10]], [[-1, 10]]], np.float32)
-    found = retrieval.interpolated(prompts, weights)
-    assert found.dtype == np.float32
-    np.testing.assert_allclose(found, [[0.1, 6.0]], rtol=1e-6)
+    actual = retrieval.interpolated(prompts, weights)
+    assert actual.dtype == np.float32
+    np.testing.assert_allclose(actual, [[0.1, 6.0]], rtol=1e-6)
 
 
 def test_one_prompt_is_left_as_it_is() -> None:
@@ -92,8 +92,8 @@ def test_answer_variance_by_hand(predictions: list[int], choices: int, variance:
 def test_answer_variance_is_that_of_the_fractions_where_all_have_as_many_choices(choices: int) -> None:
     predictions_NQ = np.random.default_rng(choices).integers(0, choices, (4, 32))
     fractions_NC = (predictions_NQ[..., None] == np.arange(choices)).mean(axis=1)
-    found = retrieval.answer_variance(predictions_NQ, np.full(32, choices))
-    np.testing.assert_allclose(found, fractions_NC.var(axis=-1), atol=1e-15)
+    actual = retrieval.answer_variance(predictions_NQ, np.full(32, choices))
+    np.testing.assert_allclose(actual, fractions_NC.var(axis=-1), atol=1e-15)
 
 
 def test_answer_variance_of_unequal_numbers_of_choices_by_hand() -> None:

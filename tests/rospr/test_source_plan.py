@@ -36,9 +36,11 @@ def test_hard_prompts_of_a_data_set_stand_together_and_free_text_comes_last(fold
 def test_hard_prompts_share_the_training_rows_that_are_drawn(folder: pathlib.Path) -> None:
     config, model = configure(folder, task__train_limit=16), tiny.backbone()
     tokenized = TokenizedSplits(config, model)
-    free, bare, asked = find_tasks(config)
-    bare, asked = ([text(model, rows, n) for n in range(16)] for rows in map(tokenized.training_rows, (bare, asked)))
-    assert asked == [f"Animals? {words}" for words in bare]
+    free, bare, question = find_tasks(config)
+    bare, question = (
+        [text(model, rows, n) for n in range(16)] for rows in map(tokenized.training_rows, (bare, question))
+    )
+    assert question == [f"Animals? {words}" for words in bare]
     assert len(tokenized.training_rows(free)) == 16 and len(tokenized.rows(free, "train")) == 512
 
 
@@ -62,7 +64,7 @@ def test_a_plan_is_read_as_it_was_written(tmp_path: pathlib.Path) -> None:
 
 
 def write_news(folder: pathlib.Path, conditions: tuple[str, ...]) -> list[str]:
-    """Sixteen rows and a hard prompt for each condition under which it applies to a row; the prompts' names."""
+    """Sixteen rows and a template for each condition under which it applies to a row; the templates' names."""
     prompts = next(dataset.templates for dataset in p3.sources() if dataset.name == "ag_news")[: len(conditions)]
     rows = (json.dumps({"words": f"words {n}", "n": n, "label": n % 2}) for n in range(16))
     (folder / "data" / "ag_news").mkdir(parents=True)

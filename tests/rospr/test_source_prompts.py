@@ -49,7 +49,7 @@ def die(*_: Any, **__: Any) -> None:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-    """Two data sets of the same rows, with three hard prompts each."""
+    """Two data sets of the same rows, with three templates each."""
     return tiny_sources.write(tmp_path_factory.mktemp("sources"))
 
 
@@ -85,7 +85,7 @@ def test_a_library_of_all_hard_prompts(done: pathlib.Path, folder: pathlib.Path)
 
 
 def test_choices_that_rows_make_alike_have_a_format(folder: pathlib.Path, tmp_path: pathlib.Path) -> None:
-    """As a target's have: told from the rows, not from the template alone."""
+    """As an evaluation task's do: they come from the rows, not from the template alone."""
     made = "{% if words %}Yes ||| No{% endif %}"
     write_templates(tmp_path, WORDS, {"made": ("{{ words }} ||| {{ answer_choices[label] }}", made)})
     config = configure(folder, task__templates_dir=str(tmp_path))
@@ -133,9 +133,9 @@ def test_a_job_stopped_everywhere_gives_the_same_library(
     assert len(PromptLibrary.load(tmp_path / "library")) == 2 and (tmp_path / "groups/0001/summary.json").exists()
     kill(source_prompts, "summarize")
     jobs.run(config, str(tmp_path))
-    found, expected = (PromptLibrary.load(path / "library") for path in (tmp_path, done))
-    assert found.entries == expected.entries
-    for segment, other in zip(found.segments, expected.segments, strict=True):
+    measured, expected = (PromptLibrary.load(path / "library") for path in (tmp_path, done))
+    assert measured.entries == expected.entries
+    for segment, other in zip(measured.segments, expected.segments, strict=True):
         assert segment.keys() == other.keys()
         for name in segment:
             np.testing.assert_array_equal(segment[name], other[name], err_msg=name)
@@ -156,11 +156,11 @@ def test_a_stop_while_a_group_is_put_together_is_heeded_at_its_first_step(
 ) -> None:
     build, before = experiment.build, signal.getsignal(signal.SIGTERM)
 
-    def asked(*arguments: Any) -> experiment.Experiment:
+    def build_and_stop(*arguments: Any) -> experiment.Experiment:
         os.kill(os.getpid(), signal.SIGTERM)
         return build(*arguments)
 
-    monkeypatch.setattr(train, "build", asked)
+    monkeypatch.setattr(train, "build", build_and_stop)
     with pytest.raises(Stopped, match=f"^Stopped at step 0 of {STEPS}; the same command resumes\\.$"):
         jobs.run(configure(folder), str(tmp_path))
     assert signal.getsignal(signal.SIGTERM) == before
@@ -189,10 +189,10 @@ def test_a_second_call_says_done(
         shown = jobs.run(configure(folder), str(done))
     assert "This run is done" in caplog.text
     (words,) = [line for line in shown.splitlines() if line.startswith(WORDS)]
-    found = [source["metrics"] for source in summary(done)["sources"] if source["dataset"] == WORDS]
-    mean = np.mean([metrics["accuracy"] for metrics in found[:2]])
+    measured = [source["metrics"] for source in summary(done)["sources"] if source["dataset"] == WORDS]
+    mean = np.mean([metrics["accuracy"] for metrics in measured[:2]])
     assert words.split() == [WORDS, "accuracy", f"{mean:.4f},", "exact_match",
-                             f"{found[2]['exact_match']:.4f}", "3", str(3 * N)]  # fmt: skip
+                             f"{measured[2]['exact_match']:.4f}", "3", str(3 * N)]  # fmt: skip
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
@@ -203,12 +203,12 @@ def test_members_whose_loss_became_nan_are_left_out(
     made = source_prompts.group_config
 
     def diverging(*arguments: Any) -> ml_collections.ConfigDict:
-        own = made(*arguments)
-        own.fleet.members = tuple(
+        changed = made(*arguments)
+        changed.fleet.members = tuple(
             member | ({} if member["task.template"] == "Yes?" else {"train.learning_rate": INFINITE})
-            for member in own.fleet.members
+            for member in changed.fleet.members
         )
-        return own
+        return changed
 
     monkeypatch.setattr(source_prompts, "group_config", diverging)
     shown = jobs.run(configure(folder), str(tmp_path))
@@ -228,7 +228,7 @@ def test_a_job_without_a_prompt_left_ends_with_a_sentence(folder: pathlib.Path, 
 
 
 @pytest.mark.parametrize(
-    ("fields", "said"),
+    ("fields", "message"),
     [
         ({"fleet__seeds": (0, 1)}, r"fleet\.seeds=\(0, 1\) has 2 entries, .* leave at most 1\."),
         ({"fleet__presets": ("plain", "both")}, r"fleet\.presets=.* leave at most 1\."),
@@ -245,8 +245,8 @@ def test_a_job_without_a_prompt_left_ends_with_a_sentence(folder: pathlib.Path, 
         ({"rospr__retriever": "/absent"}, r"/absent"),
     ],
 )
-def test_refusals(fields: dict[str, Any], said: str, folder: pathlib.Path, tmp_path: pathlib.Path) -> None:
-    with pytest.raises(UserError, match=said):
+def test_refusals(fields: dict[str, Any], message: str, folder: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    with pytest.raises(UserError, match=message):
         jobs.run(configure(folder, **fields), str(tmp_path / "run"))
     assert not (tmp_path / "run").exists()
 
@@ -313,9 +313,9 @@ def test_a_row_that_one_of_p3s_prompts_cannot_render_costs_that_prompt_alone(
     places = {"data__dir": str(tmp_path / "data"), "task__templates_dir": str(tmp_path / "templates")}
     config = configure(folder, **places, task__train_split="train[8:]", task__eval_split="train[:8]", task__name="p3")
     jobs.run(config, str(tmp_path / "run"))
-    found = summary(tmp_path / "run")
-    assert [source["name"] for source in found["sources"]] == [f"ag_news:{prompts[0]}"]
-    (reason,) = (one["reason"] for one in found["skipped"] if one["name"] == f"ag_news:{prompts[1]}")
+    measured = summary(tmp_path / "run")
+    assert [source["name"] for source in measured["sources"]] == [f"ag_news:{prompts[0]}"]
+    (reason,) = (one["reason"] for one in measured["skipped"] if one["name"] == f"ag_news:{prompts[1]}")
     assert "row 292 (from 0)" in reason and "'extra'" in reason
     config.task.update(name="ag_news", template=prompts[1])
     with pytest.raises(UserError, match="row 292"):

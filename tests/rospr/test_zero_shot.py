@@ -51,9 +51,9 @@ def test_var_counts_each_querys_own_choices_and_nan_is_no_answer(
     config = configure(tmp_path, rows, random_library(tmp_path / "library", model, 3))
     evaluation = Evaluation(config, tmp_path)
     evaluated, queries = evaluation.instances(evaluation_tasks.find(config)[0][0])
-    found = evaluation.zero_shot.evaluate(evaluated, queries, metrics.accuracy).candidates
-    np.testing.assert_allclose(found.variances, retrieval.answer_variance(found.answers_NQ, counts))
-    assert not np.allclose(found.variances, retrieval.answer_variance(found.answers_NQ, max(counts)))
+    candidates = evaluation.zero_shot.evaluate(evaluated, queries, metrics.accuracy).candidates
+    np.testing.assert_allclose(candidates.variances, retrieval.answer_variance(candidates.answers_NQ, counts))
+    assert not np.allclose(candidates.variances, retrieval.answer_variance(candidates.answers_NQ, max(counts)))
     overflowed = np.full((3, model.config.d_model), np.nan, np.float32)
     answers_NQ = evaluation.zero_shot.answers_with_each(queries, [None, overflowed])
     assert (answers_NQ[0] >= 0).all() and (answers_NQ[1] == metrics.NO_ANSWER).all()
@@ -113,10 +113,10 @@ def test_the_candidates_answers_are_counted_by_text(model: tiny.Backbone, tmp_pa
     config = bigbench(tmp_path, random_library(tmp_path / "library", model, 4), ["correct", "incorrect"])
     evaluation = Evaluation(config, tmp_path)
     evaluated, queries = evaluation.instances(evaluation_tasks.find(config)[0][0])
-    found = evaluation.zero_shot.evaluate(evaluated, queries, metrics.accuracy).candidates
-    answers_NQ = evaluation.zero_shot.answers_with_each(queries, list(evaluation.library.prompts(found.owners)))
+    candidates = evaluation.zero_shot.evaluate(evaluated, queries, metrics.accuracy).candidates
+    answers_NQ = evaluation.zero_shot.answers_with_each(queries, list(evaluation.library.prompts(candidates.owners)))
     np.testing.assert_array_equal(
-        found.answers_NQ, retrieval.comparable_answers(answers_NQ, queries.rows.shared_choices(queries.numbers))
+        candidates.answers_NQ, retrieval.comparable_answers(answers_NQ, queries.rows.shared_choices(queries.numbers))
     )
-    assert not np.array_equal(found.answers_NQ, answers_NQ)
-    np.testing.assert_allclose(found.variances, retrieval.answer_variance(found.answers_NQ, 2))
+    assert not np.array_equal(candidates.answers_NQ, answers_NQ)
+    np.testing.assert_allclose(candidates.variances, retrieval.answer_variance(candidates.answers_NQ, 2))
