@@ -16,6 +16,7 @@ import numpy as np
 from infoprompt_jax.data.rows import Rows
 from infoprompt_jax.data.tasks import Task
 from infoprompt_jax.evaluation.predictions import Predictions, Predictor, Prompted, majority
+from infoprompt_jax.reports.tables import aligned
 from infoprompt_jax.t5 import partition
 from infoprompt_jax.t5.backbone import Backbone, load_backbone
 
@@ -97,15 +98,11 @@ def most_frequent(rows: Rows, limit: int) -> float:
 
 
 def table(summary: Mapping[str, Any]) -> str:
-    """The data sets of a pretraining run's summary as aligned text, worst margin over the majority first."""
-    measured = summary["validation"]
-    header = ["data set", "templates", "rows", "value", "chance", "majority"]
-    order = sorted(measured, key=lambda name: measured[name]["value"] - measured[name]["majority"])
-    lines = [header]
-    for name in order:
-        entry = measured[name]
-        figures = [f"{entry[field]:.4f}" for field in ("value", "chance", "majority")]
-        lines.append([name, str(len(entry["hard_prompts"])), str(entry["rows"]), *figures])
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    text = ["  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]) for line in lines]
-    return "\n".join([text[0], "-" * len(text[0]), *text[1:]])
+    """The data sets of a pretraining run's summary as text, the smallest margin over the majority first."""
+    entries = sorted(summary["validation"].items(), key=lambda item: item[1]["value"] - item[1]["majority"])
+    figures = ("value", "chance", "majority")
+    rows = [
+        (name, len(entry["hard_prompts"]), entry["rows"], *(f"{entry[figure]:.4f}" for figure in figures))
+        for name, entry in entries
+    ]
+    return aligned(("data set", "templates", "rows", *figures), rows)

@@ -11,10 +11,10 @@ import tiny
 from infoprompt_jax.command_line import read_config
 from infoprompt_jax.data.examples import examples
 from infoprompt_jax.data.rows import Rows, tokenize
+from infoprompt_jax.data.selection import find_tasks
 from infoprompt_jax.data.templates import Example
 from infoprompt_jax.evaluation import metrics
 from infoprompt_jax.evaluation.predictions import Predictor, Prompted, majority
-from infoprompt_jax.pretraining import mixture
 from infoprompt_jax.t5.backbone import load_backbone
 
 CONFIG = pathlib.Path(__file__).parents[2] / "configs" / "nano_pretrain.py"
@@ -118,7 +118,7 @@ def test_rows_taken_are_those_rows(ranked: Rows) -> None:
 def test_the_embedded_vocabulary_can_spell_every_free_answer() -> None:
     """But for case, so that exact match with the text as it is written is fair to what the backbone generates."""
     tokenizer, count = load_backbone("nano", mesh=tiny.one_device()).tokenizer, 0
-    for task in mixture.training_tasks(read_config(str(CONFIG))):
+    for task in find_tasks(read_config(str(CONFIG)), every_template=True):
         if task.metric == "exact_match":
             written = [example.target for example in examples(task, "validation[:100]")]
             spelled = [tokenizer.decode(tokens) for tokens in tokenizer.encode(written)]
