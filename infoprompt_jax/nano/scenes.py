@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import random
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 from infoprompt_jax.nano import lexicon
 from infoprompt_jax.nano.grammar import a, name, sentence
@@ -37,14 +39,8 @@ class Event:
 
 def events(draw: random.Random, count: int) -> list[Event]:
     """Events that share no person, verb, thing, colour or place."""
-    drawn = (
-        draw.sample(lexicon.NAMES, count),
-        draw.sample(lexicon.ACTIONS, count),
-        draw.sample(lexicon.OBJECTS, count),
-        draw.sample(lexicon.COLOURS, count),
-        draw.sample(lexicon.PLACES, count),
-    )
-    return [Event(*fields) for fields in zip(*drawn, strict=True)]
+    pools = (lexicon.NAMES, lexicon.ACTIONS, lexicon.OBJECTS, lexicon.COLOURS, lexicon.PLACES)
+    return [Event(*fields) for fields in _distinct(draw, count, pools)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,15 +72,13 @@ class Person:
 
 def people(draw: random.Random, count: int) -> list[Person]:
     """People who have nothing in common."""
-    drawn = (
-        draw.sample(lexicon.NAMES, count),
-        draw.sample(lexicon.SURNAMES, count),
-        draw.sample(lexicon.JOBS, count),
-        draw.sample(lexicon.CITIES, count),
-        draw.sample(lexicon.YEARS, count),
-        draw.sample(lexicon.HOBBIES, count),
-    )
-    return [Person(*fields) for fields in zip(*drawn, strict=True)]
+    pools = (lexicon.NAMES, lexicon.SURNAMES, lexicon.JOBS, lexicon.CITIES, lexicon.YEARS, lexicon.HOBBIES)
+    return [Person(*fields) for fields in _distinct(draw, count, pools)]
+
+
+def _distinct(draw: random.Random, count: int, pools: Iterable[Sequence[Any]]) -> Iterator[tuple[Any, ...]]:
+    """`count` tuples with one item of each pool, which share no item."""
+    return zip(*[draw.sample(pool, count) for pool in pools], strict=True)
 
 
 def opinion(draw: random.Random, subject: str, good: bool) -> str:

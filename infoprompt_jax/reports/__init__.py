@@ -1,1 +1,1 @@
-"""Reports: curves, tables and pages for people."""
+"""Reports for people: curves, the final table, text tables, HTML pages, generated parts of documents."""

@@ -1,7 +1,7 @@
-"""A page in one file: it asks nothing of the network, runs no script, and shows data as text only.
+"""HTML pages in one file, without requests to the network, without scripts, with data as text alone.
 
-All of it is made by `tag`, which escapes whatever was not made by `tag` itself: a hard prompt that holds <script> is
-read, not run. Should something slip through, the page's own policy forbids browsers to load or to run anything.
+Everything is made by `tag`, which escapes all that `tag` did not make: a template that contains <script> is shown, not
+run. As a second barrier, the page's content security policy forbids browsers to load or run anything.
 """
 
 from __future__ import annotations
@@ -52,17 +52,18 @@ blockquote { margin: 0; padding: .4rem .7rem; background: #f6f6f6; border-left: 
 
 
 def tag(name: str, *content: object, **attributes: object) -> Markup:
-    """An element; `class_` is the attribute class. Text becomes text, whatever it holds."""
-    given = (Markup(' {}="{}"').format(key.rstrip("_"), value) for key, value in attributes.items())
-    return Markup("<{0}{1}>{2}</{0}>").format(name, Markup("").join(given), join(content))
+    """An element with attributes (`class_` is the attribute class); text in it is escaped."""
+    pairs = (Markup(' {}="{}"').format(key.rstrip("_"), value) for key, value in attributes.items())
+    return Markup("<{0}{1}>{2}</{0}>").format(name, Markup("").join(pairs), join(content))
 
 
 def join(parts: Iterable[object], separator: str = "") -> Markup:
-    return Markup(separator).join(parts)  # type: ignore[arg-type]  (it escapes whatever is not Markup)
+    """The parts, escaped, in one text."""
+    return Markup(separator).join(parts)  # type: ignore[arg-type]  (it escapes all that is not Markup)
 
 
 def table(header: Sequence[object], rows: Iterable[Sequence[object]], names: int = 1) -> Markup:
-    """A table that can be scrolled sideways; the first `names` columns are words, the others figures."""
+    """A table that scrolls sideways; the first `names` columns are text, the others numbers."""
 
     def cells(kind: str, row: Sequence[object]) -> Markup:
         return tag("tr", *(tag(kind, x, class_="name" if i < names else "figure") for i, x in enumerate(row)))
@@ -72,16 +73,23 @@ def table(header: Sequence[object], rows: Iterable[Sequence[object]], names: int
 
 
 def fold(summary: object, *content: object) -> Markup:
-    """What is shown when it is clicked."""
+    """Content that is shown after a click on `summary`."""
     return tag("details", tag("summary", summary), *content)
 
 
 def bullets(items: Iterable[object], **attributes: Any) -> Markup:
+    """A list."""
     return tag("ul", *(tag("li", item) for item in items), **attributes)
 
 
 def write(path: str | pathlib.Path, title: str, sections: Iterable[tuple[str, Sequence[object]]]) -> None:
-    """Writes the page, whole or not at all: sections of a heading and what stands below it, and links to them."""
+    """Writes a page, whole or not at all.
+
+    Args:
+      path: the HTML file.
+      title: its title and first heading.
+      sections: (heading, content) each; links to them follow the title.
+    """
     sections = list(sections)
     links = (tag("a", heading, href=f"#section-{number}") for number, (heading, _) in enumerate(sections))
     body = (join([tag("h2", h, id=f"section-{n}"), *content, "\n"]) for n, (h, content) in enumerate(sections))
@@ -93,4 +101,4 @@ def write(path: str | pathlib.Path, title: str, sections: Iterable[tuple[str, Se
     ).format(POLICY, title, STYLE)
     page = join([head, tag("body", tag("h1", title), tag("nav", *links), "\n", *body), Markup("</html>\n")])
     with whole(path) as partial:
-        partial.write_bytes(page.encode("utf-8", "replace"))  # instances may hold halves of a surrogate pair
+        partial.write_bytes(page.encode("utf-8", "replace"))  # instances may have lone surrogates
