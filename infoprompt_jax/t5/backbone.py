@@ -169,7 +169,7 @@ def place(
     Returns:
       The graph and the state of the NNX module, and the fingerprint of the weights.
     """
-    graph, abstract = nnx.split(nnx.eval_shape(lambda: T5(config, nnx.Rngs(0))))
+    graph, abstract = _skeleton(config)
     variables = {"/".join(map(str, path)): variable for path, variable in nnx.to_flat_state(abstract)}
     targets = partition.shardings({path: v.shape for path, v in variables.items()}, mesh)
     digest = convert.Fingerprint(config)
@@ -180,6 +180,12 @@ def place(
         placed[path] = variables[path].replace(value)
     ordered = [(path, placed["/".join(map(str, path))]) for path, _ in nnx.to_flat_state(abstract)]
     return graph, nnx.from_flat_state(ordered), digest.hexdigest()
+
+
+@functools.cache
+def _skeleton(config: T5Config) -> tuple[nnx.GraphDef, nnx.State]:
+    """The module's graph, and its variables as shapes."""
+    return nnx.split(nnx.eval_shape(lambda: T5(config, nnx.Rngs(0))))
 
 
 def load_backbone(
@@ -237,7 +243,12 @@ def _random_backbone(mesh: Mesh, switches: dict) -> Backbone:
     tokenizer = load_tokenizer("bytes")
     sizes = {"d_model": 64, "d_kv": 16, "d_ff": 128, "num_layers": 2, "num_decoder_layers": 2, "num_heads": 4}
     config = T5Config(vocab_size=384, **sizes, **switches)  # 259 bytes and controls, in rows that a mesh can split
-    state = nnx.split(T5(config, nnx.Rngs(0)))[1]
-    leaves = (("/".join(map(str, path)), np.asarray(v[...])) for path, v in nnx.to_flat_state(state))
-    graph, frozen, fingerprint = place(config, leaves, mesh)
+    graph, frozen, fingerprint = place(config, _random_leaves(config), mesh)
     return Backbone("random", config, graph, frozen, mesh, tokenizer, fingerprint)
+
+
+@functools.cache
+def _random_leaves(config: T5Config) -> list[tuple[str, np.ndarray]]:
+    """Drawn once for all the runs of a process."""
+    state = nnx.split(T5(config, nnx.Rngs(0)))[1]
+    return [("/".join(map(str, path)), np.asarray(variable[...])) for path, variable in nnx.to_flat_state(state)]
