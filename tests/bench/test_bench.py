@@ -39,9 +39,12 @@ def test_a_subject_starts_with_its_own_variables() -> None:
     assert [record["value"] for record in records] == ["1", ""] and name not in os.environ
 
 
-@pytest.mark.parametrize("members", [1, 2])
-@pytest.mark.parametrize("fields", [{}, {"infoprompt.cache_features": False}], ids=["cached", "recomputed"])
-def test_a_step_compiles_once(fields: dict[str, Any], members: int) -> None:
+@pytest.mark.parametrize(
+    ("members", "fields"),
+    [(1, {}), (2, {"infoprompt.cache_features": False})],
+    ids=["alone, cached features", "two members, recomputed features"],
+)
+def test_a_step_compiles_once(members: int, fields: dict[str, Any]) -> None:
     work = ours.train_step(Size("tiny", members, 8, 16, 4, 8), fields)
     for _ in range(3):
         work.step()

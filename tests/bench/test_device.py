@@ -60,7 +60,7 @@ def command(directory: pathlib.Path, *arguments: str) -> str:
     blocker = directory / "blocker"
     blocker.mkdir(parents=True)
     (blocker / "sitecustomize.py").write_text(BLOCKER)
-    flags = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+    flags = os.environ["XLA_FLAGS"].replace("--xla_force_host_platform_device_count=8", "")
     paths = os.pathsep.join([str(blocker), str(ROOT)])
     environment = {**os.environ, "PYTHONPATH": paths, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
     line = [sys.executable, "-m", "bench.device", "--toy", "--out", str(directory), *arguments]
