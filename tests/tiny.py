@@ -82,7 +82,7 @@ def fleet(model: Backbone, optimizer: str = "adafactor", accumulate: int = 1, st
     config.train.update(optimizer=optimizer, accumulate=accumulate, steps=steps, batch_size=B)
     config.infoprompt.critic = "dot"
     made = assembly.assemble(config, expand(config), model).fleet
-    return dataclasses.replace(made, objective=dataclasses.replace(made.objective, **fields))
+    return assembly.compiled_once(dataclasses.replace(made, objective=dataclasses.replace(made.objective, **fields)))
 
 
 def start(program: Fleet, model: Backbone, seeds: list[int]) -> FleetState:

@@ -7,7 +7,6 @@ As a script it trains in a process of its own, which kills itself:
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 import pathlib
@@ -63,12 +62,12 @@ def config(directory: pathlib.Path, **fields: Any) -> ml_collections.ConfigDict:
     return made
 
 
-def acting(program: str, is_time: Callable[..., bool], act: Callable[[], None]) -> functools.cached_property:
+def acting(program: str, is_time: Callable[..., bool], act: Callable[[], None]) -> property:
     """One of a fleet's programs that calls `act` before a call whose arguments say that it is time."""
-    compiled = getattr(Fleet, program).func
+    compiled = getattr(Fleet, program)
 
-    def compile_and_watch(self: Fleet) -> Callable:
-        run = compiled(self)
+    def watch(self: Fleet) -> Callable:
+        run = compiled.__get__(self)
 
         def watched(*arguments: Any) -> Any:
             if is_time(*arguments):
@@ -77,12 +76,10 @@ def acting(program: str, is_time: Callable[..., bool], act: Callable[[], None]) 
 
         return watched
 
-    replaced = functools.cached_property(compile_and_watch)
-    replaced.__set_name__(Fleet, program)
-    return replaced
+    return property(watch)
 
 
-def before_step(number: int, act: Callable[[], None]) -> functools.cached_property:
+def before_step(number: int, act: Callable[[], None]) -> property:
     """`Fleet.step` that calls `act` before it computes step `number` (from 0)."""
     return acting("step", lambda state, *_: int(state.step) == number, act)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -38,15 +39,23 @@ def assemble(config: ml_collections.ConfigDict, members: list[Member], backbone:
     estimators = tuple(dict.fromkeys(member.config.infoprompt.estimator for member in members))
     hyper = hyper_parameters(members, estimators)
     train = config.train
-    fleet = Fleet(
-        objective=make_objective(config, backbone, estimators, hyper),
-        optimizer=optimizers.optimizer(train.optimizer, train.weight_decay, train.clip_norm),
-        total_steps=train.steps,
-        mesh=backbone.mesh,
-        accumulate=train.accumulate,
-        at_once=config.fleet.at_once,
+    fleet = compiled_once(
+        Fleet(
+            objective=make_objective(config, backbone, estimators, hyper),
+            optimizer=optimizers.optimizer(train.optimizer, train.weight_decay, train.clip_norm),
+            total_steps=train.steps,
+            mesh=backbone.mesh,
+            accumulate=train.accumulate,
+            at_once=config.fleet.at_once,
+        )
     )
     return Assembly(fleet, hyper, member_keys([member.config.seed for member in members]))
+
+
+@functools.lru_cache(maxsize=16)
+def compiled_once(fleet: Fleet) -> Fleet:
+    """The first of equal fleets, which holds the compiled programs: groups of source prompts share theirs."""
+    return fleet
 
 
 def make_objective(

@@ -13,6 +13,7 @@ all scores are equal and the bound is useless.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Hashable, Mapping
 from typing import Any, NamedTuple
 
@@ -104,6 +105,7 @@ def _labels(trainable: Mapping[str, Any]) -> dict[str, str]:
 OPTIMIZERS = {"adafactor": adafactor, "adamw": adamw}
 
 
+@functools.cache  # the same object for the same arguments, so that fleets compare equal
 def optimizer(name: str, weight_decay: float, clip_norm: float) -> optax.GradientTransformationExtraArgs:
     """The update of one member's tree, a dict with the part "prompt" and any others.
 

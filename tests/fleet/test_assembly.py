@@ -52,3 +52,11 @@ def test_defaults_that_depend_on_other_fields(model: tiny.Backbone) -> None:
     assert (objective.critic, objective.negatives_per_example) == ("bilinear", 24)
     objective = assembled(model, infoprompt__critic="dot", infoprompt__negatives_per_example=5).fleet.objective
     assert (objective.critic, objective.negatives_per_example) == ("dot", 5)
+
+
+def test_fleets_of_equal_configs_share_their_compiled_programs(model: tiny.Backbone) -> None:
+    """Seeds and learning rates are data of a program; the number of steps is a part of it."""
+    first, same = assembled(model), assembled(tiny.backbone(), seed=5, train__learning_rate=0.1)
+    assert same.fleet is first.fleet
+    for other in (assembled(model, train__steps=7), assembled(model, train__clip_norm=0.5)):
+        assert other.fleet is not first.fleet
