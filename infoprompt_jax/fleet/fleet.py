@@ -3,8 +3,7 @@
 The trainable tree, its optimiser state, the batch and the hyper-parameters have a leading axis M, and one member's step
 is mapped over it; the frozen weights have no such axis. Members are independent: each has its data, random key,
 learning rate, weights of the information terms and gradient clipping, and a loss that is not finite stops that member
-alone.
-Axes as in `t5/model.py`.
+alone. Axes as in `t5/model.py`.
 """
 
 from __future__ import annotations
@@ -68,7 +67,7 @@ class Fleet:
     at_once: int = 0  # members whose activations are in memory together; 0 = all
 
     def init(self, trainables: list[Trainable]) -> FleetState:
-        """The state before the first step, from one trainable tree a member."""
+        """The state before the first step, from each member's trainable tree."""
         trainable = jax.tree.map(lambda *leaves: jnp.stack(leaves), *trainables)
         members = len(trainables)
         state = FleetState(

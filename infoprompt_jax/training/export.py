@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pathlib
 from collections.abc import Sequence
+from typing import cast
 
 import numpy as np
 
-from infoprompt_jax.infoprompt.trainable import Trainable
+from infoprompt_jax.infoprompt.trainable import Part, Trainable
 from infoprompt_jax.prompts import saved
 from infoprompt_jax.t5.backbone import Backbone
 from infoprompt_jax.training.experiment import Experiment
@@ -32,7 +33,7 @@ def export_prompts(
     backbone = experiment.backbone
     table_VD = piece_directions(backbone)
     for m, member in enumerate(experiment.members):
-        parts: dict[str, dict] = dict(trainable)  # pyright: ignore
+        parts = cast(dict[str, Part], trainable)
         tensors = {f"{part}/{name}": np.asarray(v[m]) for part, leaves in parts.items() for name, v in leaves.items()}
         value_PD = tensors.pop("prompt/value")
         metadata = {

@@ -87,7 +87,7 @@ def with_saved_parts(trainable: Trainable, prompt: Prompt, path: str, untrained:
     `untrained`: whether parts that were not saved with it may keep their first values. Raises UserError where they may
     not, and where a saved part does not fit.
     """
-    parts: dict[str, Part] = {**trainable}  # pyright: ignore[reportAssignmentType]
+    parts = cast(dict[str, Part], dict(trainable))
     for name, array in prompt.tensors.items():
         part, _, leaf = name.partition("/")
         first = parts.get(part, {}).get(leaf)
