@@ -17,6 +17,7 @@ Table = Callable[[dict[str, Any]], str]
 
 
 def train() -> tuple[Job, Table]:
+    """Trains a fleet of soft prompts. The table has a line for each member."""
     from infoprompt_jax.reports.final_table import table
     from infoprompt_jax.training.train import train
 
@@ -24,6 +25,7 @@ def train() -> tuple[Job, Table]:
 
 
 def evaluate() -> tuple[Job, Table]:
+    """Evaluates prompts without training them. The table is that of `train`."""
     from infoprompt_jax.reports.final_table import table
     from infoprompt_jax.training.evaluate import evaluate
 
@@ -31,6 +33,7 @@ def evaluate() -> tuple[Job, Table]:
 
 
 def pretrain() -> tuple[Job, Table]:
+    """Pretrains a small T5. The table compares its score on each data set with chance and the majority."""
     from infoprompt_jax.pretraining.pretrain import pretrain
     from infoprompt_jax.pretraining.validation import table
 
@@ -38,12 +41,14 @@ def pretrain() -> tuple[Job, Table]:
 
 
 def rospr_sources() -> tuple[Job, Table]:
+    """Trains source prompts and makes a library of them. The table has a line for each data set."""
     from infoprompt_jax.rospr.source_prompts import table, train_sources
 
     return train_sources, table
 
 
 def rospr_eval() -> tuple[Job, Table]:
+    """Evaluates tasks zero-shot with prompts retrieved from a library. The table compares the methods."""
     from infoprompt_jax.rospr.evaluate import evaluate
     from infoprompt_jax.rospr.tables import table
 

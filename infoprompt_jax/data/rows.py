@@ -65,10 +65,12 @@ class Rows:
 
     @property
     def labels(self) -> np.ndarray:
+        """The number of each row's right answer choice, int32 [rows]; -1 for free text."""
         return self.arrays["labels"]
 
     @functools.cached_property
     def input_lengths(self) -> np.ndarray:
+        """Tokens of each input, EOS included, int32 [rows]."""
         return np.diff(self.arrays["input_offsets"]).astype(np.int32)
 
     def choice_counts(self, rows: np.ndarray) -> np.ndarray:
@@ -311,6 +313,10 @@ def partial_folder(directory: Path) -> Iterator[Path]:
 
 
 def write(rows: Rows, path: Path) -> None:
+    """Writes rows into the new directory `path`: a .npy file for each array, and `manifest.json`.
+
+    Raises OSError where `path` exists or cannot be written.
+    """
     path.mkdir()
     for key, array in rows.arrays.items():
         np.save(path / f"{key}.npy", array)
@@ -334,4 +340,5 @@ def opened(path: Path) -> Rows | None:
 
 
 def read_array(path: Path) -> np.ndarray:
+    """An array from a .npy file, mapped read-only where the file is larger than MAPPED_BYTES."""
     return np.load(path, mmap_mode="r" if path.stat().st_size > MAPPED_BYTES else None, allow_pickle=False)

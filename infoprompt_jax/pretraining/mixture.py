@@ -94,6 +94,7 @@ class Mixture:
         }
 
     def prompted(self, numbers: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """The inputs and targets of the stream's rows `numbers`, as token ids that end in EOS."""
         for task, row in zip(*self.stream.pool.split(numbers), strict=True):
             arrays = self.stream.rows[task].arrays
             yield item(arrays, "input", row), item(arrays, "target", arrays["target_index"][row])

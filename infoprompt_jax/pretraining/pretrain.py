@@ -74,6 +74,10 @@ def pretrain(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str],
 
 
 def tokenize(task: Task, split: str, config: ml_collections.ConfigDict, tokenizer: Tokenizer) -> Rows:
+    """A task's rows of one split, tokenised; kept in `data.cache_dir` for later runs.
+
+    Raises UserError where the task has no such split, or its data are not there.
+    """
     return mixture.tokenize(task, split, tokenizer, files.cache_directory(config.data.cache_dir) / "rows", config.data)
 
 

@@ -71,6 +71,7 @@ def template_lines() -> Iterator[str]:
 
 
 def tokenizer_config() -> dict[str, Any]:
+    """The content of tokenizer_config.json, for `transformers`."""
     return {"tokenizer_class": "PreTrainedTokenizerFast", **SPECIAL_TOKENS, "clean_up_tokenization_spaces": False}
 
 

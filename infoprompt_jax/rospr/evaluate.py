@@ -149,6 +149,7 @@ def check_library_of(summary: Mapping[str, Any], directory: Workdir, path: str) 
 
 
 def check_methods(config: ml_collections.ConfigDict) -> None:
+    """Raises UserError unless `rospr.methods` lists known methods alone and `rospr.library` is set."""
     unknown = [method for method in config.rospr.methods if method not in METHODS]
     if unknown or not config.rospr.methods:
         raise UserError(
@@ -269,6 +270,13 @@ class Evaluation:
         scores: dict[str, float],
         made_by: dict[str, str],
     ) -> TargetRecord:
+        """The record of an evaluated task: its scores, the prompts that each method took, and what explains them.
+
+        Args:
+          outcome: the predictions of every method, with the retrieval behind them.
+          scores: by method, the task's metric over the evaluated rows.
+          made_by: fingerprints of the library, the backbone, the retriever, the rows and the queries.
+        """
         entries = self.library.entries
         choices = same_choices(unseen.task.choices, evaluated.rows, self.backbone.tokenizer)
         return TargetRecord(
@@ -305,6 +313,10 @@ class Evaluation:
 
     @staticmethod
     def save_table(path: pathlib.Path, outcome: Outcome, evaluated: Instances, queries: Instances) -> None:
+        """Writes what `analysis.read_table` reads, for the oracle and the analysis, as one safetensors file.
+
+        It holds the answers of every source prompt [M, B], the labels [B], the query rows [Q] and their keys [Q, R].
+        """
         from safetensors.numpy import save_file
 
         tensors = {

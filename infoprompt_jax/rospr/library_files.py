@@ -55,6 +55,8 @@ class Entry:
 
 @dataclasses.dataclass(frozen=True)
 class Segment:
+    """One file of the library, as the manifest lists it."""
+
     file: str
     size: int  # bytes
     sha256: str
@@ -75,6 +77,7 @@ class Manifest:
 
 
 def refusal(path: pathlib.Path, field: str, why: str) -> UserError:
+    """The error for a library that cannot be used: `field` names the setting, `why` continues the sentence."""
     return UserError(f"{field}: the source prompt library {str(path)!r} {why}.")
 
 
@@ -96,21 +99,25 @@ def write_segment(
 
 
 def segment_name(number: int) -> str:
+    """The file of segment `number`, counted from 0."""
     return f"segment-{number:05d}.safetensors"
 
 
 def sha256(path: pathlib.Path) -> str:
+    """The SHA-256 sum of a file's bytes, in hexadecimal."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def write_manifest(directory: pathlib.Path, manifest: Manifest) -> None:
+    """Replaces the manifest as a whole. Its segments must be on disk before."""
     content = {"format": FORMAT, "library": dataclasses.asdict(manifest)}
     with whole(directory / MANIFEST) as partial:
         partial.write_text(json.dumps({"checksum": checksum(content), **content}, indent=1))
 
 
 def checksum(content: dict[str, Any]) -> str:
+    """The SHA-256 sum of the manifest without its own checksum; the order of the keys does not matter."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

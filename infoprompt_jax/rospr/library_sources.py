@@ -66,6 +66,7 @@ def _misfit(manifest: Manifest, source: SourcePrompt) -> str:
 
 
 def check_names(path: pathlib.Path, names: Sequence[str], field: str) -> None:
+    """Raises UserError where two source prompts have the same name."""
     twice = [name for name in names if names.count(name) > 1]
     if twice:
         raise refusal(path, field, f"would hold two source prompts named {twice[0]!r}: give them different names")

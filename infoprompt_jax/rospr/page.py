@@ -68,6 +68,7 @@ def write(
 
 
 def figure(value: float | None, digits: int = 4) -> str:
+    """A number with `digits` decimals; "-" for None."""
     return "-" if value is None else f"{value:.{digits}f}"
 
 
@@ -129,6 +130,7 @@ def figures(values: Mapping[str, Any]) -> list[object]:
 
 
 def spread(values: Mapping[str, Any]) -> Markup:
+    """The median, and below it the first and the third quartile; `values` is from `metrics.summarise`."""
     quartiles = f"{figure(values['q25'], 3)} to {figure(values['q75'], 3)}"
     return join([figure(values["median"], 3), tag("small", quartiles)])
 
@@ -154,6 +156,7 @@ def vote_shares(votes: Mapping[str, Any]) -> list[Markup]:
 
 
 def tasks(records: Sequence[TargetRecord]) -> list[Markup]:
+    """Every evaluation task, under a heading for each data set. Records of one data set must be adjacent."""
     shown: list[Markup] = []
     for number, record in enumerate(records):
         if not number or record.dataset != records[number - 1].dataset:
@@ -188,6 +191,7 @@ def task(record: TargetRecord) -> Markup:
 
 
 def headline(by_method: Mapping[str, float]) -> str:
+    """The scores without a prompt and with the retrieved one; the first score where neither was evaluated."""
     first = [method for method in ("none", "rospr") if method in by_method] or list(by_method)[:1]
     return ", ".join(f"{TITLES[method]} {figure(by_method[method], 3)}" for method in first)
 
@@ -221,6 +225,7 @@ def candidates(listed: Sequence[Candidate], numbers: Mapping[str, int]) -> list[
 
 
 def pair(nearest: Nearest) -> Markup:
+    """A query and the instance nearest to it, side by side."""
     query = tag("div", tag("small", f"query (row {nearest.query_row})"), tag("blockquote", nearest.query))
     caption = f"instance (key {nearest.key}), similarity {figure(nearest.similarity, 3)}"
     instance = tag("div", tag("small", caption), tag("blockquote", nearest.text))

@@ -85,6 +85,13 @@ def pixels(places_M2: np.ndarray) -> np.ndarray:
 
 
 def figure(title: str, kinds: Sequence[str], points_M2: np.ndarray, texts: Sequence[str]) -> Markup:
+    """One map as SVG, with a legend that counts the source prompts of each kind.
+
+    Args:
+      kinds: of each source prompt, which sets its colour and shape; "" is shown as not known.
+      points_M2: x and y in pixels, from `pixels`.
+      texts: of each source prompt, shown when the mouse is over its point.
+    """
     kinds = [kind or UNKNOWN for kind in kinds]
     legend = sorted(set(kinds), key=lambda kind: (kind == UNKNOWN, kind))
     marks = {kind: (SHAPES[i % len(SHAPES)], COLOURS[i % len(COLOURS)]) for i, kind in enumerate(legend)}
@@ -99,4 +106,5 @@ def figure(title: str, kinds: Sequence[str], points_M2: np.ndarray, texts: Seque
 
 
 def glyph(shape: str, colour: str) -> Markup:
+    """The mark of a kind, for the legend. Screen readers skip it."""
     return tag("svg", tag("path", d=shape, fill=colour), viewBox="-7 -7 14 14", **{"aria-hidden": "true"})

@@ -29,6 +29,7 @@ class Part:
     rows: int | None = None
 
     def to_json(self) -> dict[str, Any]:
+        """The part as JSON, without the one of `weight` and `rows` that does not apply."""
         use = {"weight": self.weight} if self.rows is None else {"rows": self.rows}
         return {"name": self.name, **use}
 
@@ -88,6 +89,7 @@ class TargetRecord:
     nearest: list[Nearest]  # of the first candidate
 
     def to_json(self) -> dict[str, Any]:
+        """The content of the record's file; `from_json` reads it."""
         chosen = {method: [part.to_json() for part in parts] for method, parts in self.chosen.items()}
         return dataclasses.asdict(self) | {"chosen": chosen}
 

@@ -58,6 +58,7 @@ class DatasetScores:
 
     @classmethod
     def of(cls, records: Sequence[TargetRecord]) -> DatasetScores:
+        """The scores of one data set, from the records of its templates; all have the same methods."""
         rows = [record.rows for record in records]
         scores = {m: metrics.summarise([record.scores[m] for record in records]) for m in records[0].scores}
         return cls(records[0].metric, len(records), max(rows), min(rows), scores)

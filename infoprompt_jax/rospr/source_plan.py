@@ -44,6 +44,7 @@ class SourceTask:
 
     @property
     def name(self) -> str:
+        """`dataset:template`, the source prompt's name in the library."""
         return f"{self.dataset}:{self.template}"
 
 
@@ -55,6 +56,7 @@ class Plan:
     skipped: dict[str, str]
 
     def groups(self, size: int) -> list[tuple[SourceTask, ...]]:
+        """The source tasks in order, `size` at a time; each group trains as one fleet."""
         return [self.sources[start : start + size] for start in range(0, len(self.sources), size)]
 
     def without(self, reasons: Mapping[str, str]) -> Plan:
@@ -66,6 +68,7 @@ class Plan:
         return Plan(left, {**self.skipped, **reasons})
 
     def write(self, path: pathlib.Path) -> None:
+        """Writes the plan as JSON; `read` reads it."""
         files.write_json(path, dataclasses.asdict(self))
 
 

@@ -158,6 +158,10 @@ def source_prompts(
 
 
 def entry(source: SourceTask, choices: tuple[str, ...] | None, metrics: Mapping[str, float | None]) -> Entry:
+    """The facts on a source prompt as a library holds them, without metrics that are missing or not finite.
+
+    `choices` is None where the answer choices differ by row; the entry lists none then.
+    """
     finite = {name: value for name, value in metrics.items() if value is not None and math.isfinite(value)}
     return Entry(
         source.name,
@@ -171,6 +175,7 @@ def entry(source: SourceTask, choices: tuple[str, ...] | None, metrics: Mapping[
 
 
 def backbone(trained: Mapping[str, Any], made: Sequence[SourcePrompt]) -> Model:
+    """The backbone that the prompts were trained on, from the summary of their run."""
     return Model(trained["backbone"], trained["fingerprints"]["backbone"], made[0].prompt.width)
 
 
@@ -182,12 +187,17 @@ def add(
     model: Model,
     similarity: str,
 ) -> PromptLibrary:
+    """Adds the prompts to the library, or creates it at `path` where there is none yet.
+
+    Raises UserError where the prompts, their keys or the retriever do not fit the library.
+    """
     if library is None:
         return PromptLibrary.create(path, retriever, model, made, similarity or SIMILARITIES[0])
     return library.append(retriever, made)
 
 
 def summarize(library: PromptLibrary, failed: Mapping[str, int], skipped: Mapping[str, str]) -> dict[str, Any]:
+    """The content of summary.json: the source prompts, those that failed or were skipped, and the models."""
     models = {"backbone": library.manifest.backbone, "retriever": library.manifest.retriever}
     return {
         "sources": library.listing(),

@@ -38,6 +38,7 @@ def _figures(by_method: Mapping[str, float], methods: Mapping[str, Any]) -> list
 
 
 def library_text(library: LibrarySize) -> str:
+    """The size and the path of the library, in one line."""
     return f"Library: {library.prompts} source prompts with {library.keys} keys, {library.path}"
 
 

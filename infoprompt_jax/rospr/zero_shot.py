@@ -50,6 +50,7 @@ class Instances:
 
     @property
     def labels(self) -> np.ndarray:
+        """Numbers of the right answer choices, int32 [B]."""
         return self.rows.labels[self.numbers]
 
 
