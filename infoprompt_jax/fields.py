@@ -79,6 +79,7 @@ class Section:
         return ((prefix + field.name, field) for field in self.fields)
 
     def defaults(self) -> dict[str, Any]:
+        """The default of each field, by its name without the section."""
         return {field.name: field.default for field in self.fields}
 
     def page(self) -> str:

@@ -26,6 +26,7 @@ SHOTS, CYCLE, EPOCH, ORDER = range(4)  # what a random number is for
 
 
 def generator(purpose: int, seed: int, *numbers: int) -> np.random.Generator:
+    """The random generator of one purpose (SHOTS, CYCLE, ...), seed and, for example, step or epoch."""
     return np.random.default_rng([purpose, seed % 2**32, *numbers])
 
 
@@ -58,6 +59,7 @@ class Pool:
         return {"task": task_B.astype(np.int32), "row": row_B.astype(np.int32)}
 
     def gather(self, number_B: np.ndarray, length: int, shapes: Shapes) -> Fields:
+        """The fields of a batch with the rows `number_B`: `Rows.gather` of each task, put together in this order."""
         task_B, row_B = self.split(number_B)
         batch: Fields = {}
         for task in np.unique(task_B):
@@ -162,6 +164,10 @@ class Shapes:
 
     @classmethod
     def of(cls, rows: Iterable[Rows], buckets: Sequence[int], max_input_length: int) -> Shapes:
+        """The shapes that hold all of these rows.
+
+        T is the longest target or choice, rounded up to a multiple of 8. C is at least 1, also for free text.
+        """
         rows = list(rows)
         longest = max(part.max_target_length for part in rows)
         choices = max(1, *(part.max_choices for part in rows))  # free text has one choice, all PAD

@@ -105,6 +105,7 @@ class Layout:
     append_choices_to_input: bool = True
 
     def text(self, question: str, choices: list[str]) -> str:
+        """The input of an example. The choices are listed after the question unless the layout omits them."""
         shown = [self.choice_prefix + choice for choice in choices] if self.append_choices_to_input else []
         return "".join([self.task_prefix, self.example_input_prefix, question, *shown, self.example_output_prefix])
 

@@ -45,6 +45,7 @@ class LocalSource:
 
     @property
     def splits(self) -> tuple[str, ...]:
+        """The splits that have a file."""
         return tuple(self.files)
 
     def lines(self, split: str) -> list[str]:

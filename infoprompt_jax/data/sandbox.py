@@ -61,6 +61,7 @@ class Sandbox(jinja2.sandbox.ImmutableSandboxedEnvironment):
     intercepted_binops = frozenset({"*", "**"})
 
     def call_binop(self, context: jinja2.runtime.Context, operator: str, left: Any, right: Any) -> Any:
+        """Raises SecurityError for `**`, and for `*` that repeats a sequence beyond LONGEST_REPEAT items."""
         length = max((len(x) for x in (left, right) if isinstance(x, Sequence)), default=0)
         times = min((x for x in (left, right) if isinstance(x, int)), default=0)
         if operator == "**" or length * times > LONGEST_REPEAT:
@@ -76,11 +77,13 @@ class Draws:
 
     @functools.cached_property
     def generator(self) -> random.Random:
+        """Seeded by the template and the row, so that a row has the same text in every run."""
         return random.Random(self.template + json.dumps(self.row, sort_keys=True, default=str))
 
 
 @jinja2.pass_context
 def choice(context: jinja2.runtime.Context, options: Iterable[Any]) -> Any:
+    """The filter `choice` (also `random`): one of the options, drawn by the generator of the row."""
     return context[DRAWS].generator.choice(list(options))
 
 
@@ -91,6 +94,7 @@ def most_frequent(items: Sequence[Any]) -> list[Any]:
 
 
 def sandbox() -> Sandbox:
+    """The environment of all templates: the sandbox with the functions and filters of promptsource."""
     environment = Sandbox(undefined=Missing)
     del environment.globals["lipsum"]
     environment.globals["zip"] = zip

@@ -44,6 +44,7 @@ class Selected:
 
     @property
     def name(self) -> str:
+        """`dataset:template`, as in results."""
         return f"{self.dataset}:{self.task.template.name}"
 
 
@@ -57,6 +58,7 @@ class Skipped:
 
     @property
     def name(self) -> str:
+        """`dataset:template`; the data set alone where all of its templates are left out."""
         return f"{self.dataset}:{self.template}" if self.template else self.dataset
 
 

@@ -69,6 +69,7 @@ class FileSource(seqio.FunctionDataSource):
 
     @property
     def splits(self) -> Splits:
+        """The splits that have a file."""
         return Splits(self.source.splits)
 
     def _dataset(self, split: str, shuffle_files: bool, seed: int | None = None) -> tf.data.Dataset:
@@ -76,6 +77,7 @@ class FileSource(seqio.FunctionDataSource):
         return tf.data.Dataset.from_tensor_slices(lines).map(lambda line: {JSON_ROW: line})
 
     def num_input_examples(self, split: str) -> int:
+        """The number of rows in a split or slice."""
         return self.source.count(split)
 
 
@@ -90,6 +92,7 @@ class TfdsSource(seqio.TfdsDataSource):
 
     @property
     def splits(self) -> Splits:
+        """TFDS's splits, and the Hugging Face names of those that TFDS calls otherwise."""
         return Splits([*self.tfds_dataset.info.splits, *self.renamed])
 
     def _tfds_split(self, split: str) -> str:
@@ -97,10 +100,15 @@ class TfdsSource(seqio.TfdsDataSource):
         return self.renamed.get(name, name) + split[len(name) :]
 
     def get_dataset(self, split: str | None = None, *args: Any, **kwargs: Any) -> tf.data.Dataset:
+        """The rows of a split or slice, "train" by default, with the columns of the Hugging Face version.
+
+        Ragged columns are left out. The other arguments are those of `seqio.TfdsDataSource`.
+        """
         dataset = super().get_dataset(self._tfds_split(split or "train"), *args, **kwargs)
         return dataset.map(lambda row: _dense(row | self.columns(row)))
 
     def num_input_examples(self, split: str) -> int:
+        """The number of rows in a split or slice, from TFDS's metadata."""
         name = self._tfds_split(split_name(split))
         start, stop = split_bounds(split, self.tfds_dataset.info.splits[name].num_examples)
         return stop - start

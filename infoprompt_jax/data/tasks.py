@@ -25,6 +25,7 @@ class Task:
 
     @property
     def id(self) -> str:
+        """`dataset:template`, in messages and in the names of cached rows."""
         return f"{self.name}:{self.template.name}"
 
     @property

@@ -57,9 +57,11 @@ class Members:
     max_length: int
 
     def scores(self, batch: EvalBatch[np.ndarray]) -> np.ndarray:
+        """As `Models.scores`; N is the number of members."""
         return np.asarray(self.fleet.scores(self.trainable, self.backbone.frozen, self._placed(batch)))
 
     def generate(self, batch: EvalBatch[np.ndarray]) -> np.ndarray:
+        """As `Models.generate`; T is `max_length`."""
         placed = self._placed(batch)
         return np.asarray(self.fleet.generate(self.trainable, self.backbone.frozen, placed, self.max_length))
 
@@ -86,11 +88,13 @@ class Prompted:
         return cls(backbone, lambda _: placed, max_length)
 
     def scores(self, batch: EvalBatch[np.ndarray]) -> np.ndarray:
+        """As `Models.scores`, for a batch of M = 1; N is the number of prompts."""
         inputs, choices = batch["inputs"][0], batch["choices"][0]
         scores = [self.backbone.score(inputs, choices, prompt) for prompt in self.prompts(batch["row"][0])]
         return np.stack(jax.device_get(scores))
 
     def generate(self, batch: EvalBatch[np.ndarray]) -> np.ndarray:
+        """As `Models.generate`, for a batch of M = 1; T is `max_length`."""
         inputs, prompts = batch["inputs"][0], self.prompts(batch["row"][0])
         return np.stack(jax.device_get([self.backbone.generate(inputs, self.max_length, p) for p in prompts]))
 

@@ -40,9 +40,11 @@ class Scores(NamedTuple):
     tau: jax.Array | float
 
     def mean(self, x_B: jax.Array) -> jax.Array:
+        """The weighted mean over the rows."""
         return jnp.sum(self.weight_B * x_B)
 
     def log_mean_exp(self, negative_BK: jax.Array) -> jax.Array:
+        """The logarithm of the weighted mean of exp over all negatives of all rows."""
         return jax.nn.logsumexp(negative_BK, b=self.weight_BK)
 
 

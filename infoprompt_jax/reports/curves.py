@@ -29,6 +29,8 @@ Curve = tuple[np.ndarray, np.ndarray]  # steps, values
 
 
 class Panel(NamedTuple):
+    """One plot, of one or more logged quantities."""
+
     title: str
     labels: Mapping[str, str]  # by name of the quantity
     noisy: bool  # each value is of one batch

@@ -87,11 +87,13 @@ class EventFiles:
         self._scalar = tf.compat.v1.SummaryMetadata(plugin_data={"plugin_name": "scalars"}, data_class=1)
 
     def write(self, step: int, member: str, name: str, value: float) -> None:
+        """Adds one value to the member's events; `name` is the curve."""
         if member not in self._writers:
             self._writers[member] = self._summary.create_file_writer(str(self._directory / member))
         with self._writers[member].as_default():
             self._summary.write(name, np.float32(value), step=step, metadata=self._scalar)
 
     def flush(self) -> None:
+        """Writes all buffered events to disk."""
         for writer in self._writers.values():
             writer.flush()

@@ -82,9 +82,11 @@ class Speedometer:
         self.begun = self.compiling = 0.0
 
     def begin(self) -> None:
+        """Starts the clock of a step, before its batch is fetched."""
         self.begun, self.compiling = time.monotonic(), self.compilations.seconds
 
     def fetched(self) -> None:
+        """Adds the time since `begin` to the time spent waiting for batches."""
         self.waited += time.monotonic() - self.begun
 
     def count(self, batch: Batch[np.ndarray]) -> None:
