@@ -25,6 +25,7 @@ def a(noun: str) -> str:
 
 
 def name(lower: str) -> str:
+    """A name with its capital; the lexicon has names in lower case."""
     return lower.capitalize()
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 
 def words(text: str) -> tuple[str, ...]:
+    """The words of a text, separated by spaces."""
     return tuple(text.split())
 
 

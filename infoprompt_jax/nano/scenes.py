@@ -22,10 +22,12 @@ class Event:
     place: str
 
     def active(self, synonym: bool = False) -> str:
+        """The event as a sentence in the active voice, with the verb or its synonym."""
         verb = self.verb[2 if synonym else 0]
         return sentence(name(self.person), verb, "the", self.colour, self.thing, self._where())
 
     def passive(self, synonym: bool = False) -> str:
+        """The event as a sentence in the passive voice, with the verb or its synonym."""
         verb = self.verb[3 if synonym else 1]
         return sentence("the", self.colour, self.thing, "was", verb, "by", name(self.person), self._where())
 
@@ -56,9 +58,11 @@ class Person:
 
     @property
     def pronoun(self) -> str:
+        """The word "she" or "he", in lower case."""
         return "she" if self.first in lexicon.WOMEN else "he"
 
     def profile(self, draw: random.Random) -> str:
+        """One or two sentences with all facts of the person."""
         full = f"{name(self.first)} {name(self.surname)}"
         city, they = name(self.city), name(self.pronoun)
         return draw.choice(

@@ -21,6 +21,7 @@ def event(draw: random.Random) -> str:
 
 
 def transfer(draw: random.Random) -> str:
+    """One handover of a thing, in two sentences of different words."""
     giver, taker = (name(person) for person in two(draw, lexicon.NAMES))
     verb = draw.choice(lexicon.TRANSFERS)
     thing = f"the {draw.choice(lexicon.COLOURS)} {draw.choice(lexicon.OBJECTS)}"
@@ -34,28 +35,33 @@ def transfer(draw: random.Random) -> str:
 
 
 def tastes(draw: random.Random) -> str:
+    """What each of some people likes, and all of it again in another order."""
     text, likes = reading.liked(draw)
     again = (f"{person} likes {thing}." for person, thing in draw.sample(list(likes.items()), len(likes)))
     return f"{text} {' '.join(again)}"
 
 
 def numbers(draw: random.Random) -> str:
+    """That one number is more than another."""
     fewer, more = sorted(draw.sample(range(len(lexicon.NUMBERS)), 2))
     return sentence(lexicon.NUMBERS[more], "is more than", lexicon.NUMBERS[fewer])
 
 
 def quantity(draw: random.Random) -> str:
+    """How much of something two people have, and who of them has more, or fewer."""
     row = reading.quantities(draw)
     return f"{row['text']} {row['choices'][row['label']]} has {row['question'].removeprefix('Who has ').rstrip('?')}."
 
 
 def order(draw: random.Random) -> str:
+    """Two things that somebody did, and which of them was first, or last."""
     row = reading.order(draw)
     person, which = row["question"].removeprefix("What did ").rstrip("?").split(" do ")
     return f"{row['text']} {person} {row['choices'][row['label']]} {which}."
 
 
 def kinds(draw: random.Random) -> str:
+    """For each of two kinds, a thing of that kind and an ability of it."""
     sentences = []
     for kind in draw.sample(tuple(lexicon.KINDS), 2):
         word = draw.choice(lexicon.KINDS[kind])
@@ -65,6 +71,7 @@ def kinds(draw: random.Random) -> str:
 
 
 def cause(draw: random.Random) -> str:
+    """A cause and its effect on a person, in either order."""
     person = draw.choice(lexicon.NAMES)
     they = "she" if person in lexicon.WOMEN else "he"
     cause, effect = draw.choice(lexicon.CAUSES)
@@ -78,6 +85,7 @@ def cause(draw: random.Random) -> str:
 
 
 def reason(draw: random.Random) -> str:
+    """Who of two people a reason is about."""
     people = [name(person) for person in two(draw, lexicon.NAMES)]
     start, *reasons = draw.choice(held_out.SCHEMAS)
     answer = draw.randrange(2)
@@ -98,10 +106,12 @@ def opinions(draw: random.Random) -> str:
 
 
 def remark(draw: random.Random) -> str:
+    """Short praise or blame."""
     return held_in.remarks(draw)["text"]
 
 
 def news(draw: random.Random) -> str:
+    """Two sentences on one topic."""
     topic = draw.choice(tuple(lexicon.TOPICS))
     return f"{scenes.topical(draw, topic)} {scenes.topical(draw, topic)}"
 

@@ -74,11 +74,13 @@ class Fingerprint:
         self.digests = {"": hashlib.sha256(repr(sizes).encode()).digest()}
 
     def add(self, leaf: str, array: np.ndarray, samples: int = 4096) -> None:
+        """Adds a leaf, by about `samples` of its values at even distances."""
         stride = -(-array.size // samples) | 1  # odd: an even stride could sample the same few columns
         sample = np.asarray(array).reshape(-1)[::stride].astype(jnp.bfloat16)
         self.digests[leaf] = hashlib.sha256(f"{leaf} {array.shape} ".encode() + sample.tobytes()).digest()
 
     def hexdigest(self) -> str:
+        """The hash of the leaves added so far, 16 hexadecimal digits."""
         return hashlib.sha256(b"".join(self.digests[leaf] for leaf in sorted(self.digests))).hexdigest()[:16]
 
 

@@ -32,9 +32,11 @@ class FlaxMsgpack:
         self.names = frozenset(self.tensors)
 
     def shape(self, name: str) -> tuple[int, ...]:
+        """A tensor's shape in torch's layout; KeyError where there is none of that name."""
         return self.tensors[name].shape
 
     def read(self, name: str) -> np.ndarray:
+        """A tensor in torch's layout; KeyError where there is none of that name."""
         return self.tensors[name]
 
 

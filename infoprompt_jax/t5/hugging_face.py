@@ -51,15 +51,22 @@ class Checkpoint:
         self.metadata = self._json("config.json")
 
     def refusal(self, why: str) -> UserError:
+        """The error for a directory that cannot be used; `why` continues the sentence."""
         return UserError(f"backbone.name: {str(self.path)!r} {why}.")
 
     def __contains__(self, name: str) -> bool:
         return name in self.files
 
     def shape(self, name: str) -> tuple[int, ...]:
+        """A tensor's shape, without its values."""
         return self._handle(self.files[name]).shape(name)
 
     def read(self, name: str) -> np.ndarray:
+        """A tensor as it is stored.
+
+        Raises:
+          UserError: its type is none of FLOATS.
+        """
         try:
             tensor = self._handle(self.files[name]).read(name)
         except (AttributeError, TypeError) as error:  # safetensors has types that NumPy lacks
@@ -69,9 +76,11 @@ class Checkpoint:
         return tensor
 
     def name(self, leaf: str) -> str:
+        """The name of a leaf's tensor, as `tensor_name`."""
         return tensor_name(leaf, self.feed_forward == "gated-gelu")
 
     def transposed(self, leaf: str) -> bool:
+        """Whether the leaf is stored transposed, as `is_transposed`."""
         return is_transposed(leaf)
 
     def sizes(self) -> dict[str, Any]:
@@ -99,6 +108,7 @@ class Checkpoint:
 
     @property
     def feed_forward(self) -> str:
+        """The value of config.json, not checked; the model type's default where it has none."""
         return self.metadata.get("feed_forward_proj", FEED_FORWARD[self.metadata["model_type"]])
 
     def _size(self, field: str) -> int:

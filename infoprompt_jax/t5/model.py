@@ -103,9 +103,11 @@ class Attention(nnx.Module):
         self.rate = config.dropout
 
     def split(self, x: jax.Array) -> jax.Array:
+        """Separates the heads: [..., H*K] becomes [..., H, K]."""
         return x.reshape(*x.shape[:-1], self.heads, -1)
 
     def keys_values(self, x_BSD: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """The keys and the values of the attended positions, each [B, S, H, K]."""
         return self.split(x_BSD @ self.key[...]), self.split(x_BSD @ self.value[...])
 
     def __call__(
@@ -117,6 +119,11 @@ class Attention(nnx.Module):
         bias_BHTS: jax.Array | None = None,
         key: jax.Array | None = None,
     ) -> jax.Array:
+        """The output [B, T, D] of the queries' positions `x_BTD`; keys and values are from `keys_values`.
+
+        `mask_BHTS` is True where a query attends to a key, and `bias_BHTS` is added to the scores before the softmax.
+        Both may have axes of size 1. `key` drops weights; None = no dropout.
+        """
         q_BTHK = self.split(x_BTD @ self.query[...])
         scores = jnp.einsum("BTHK,BSHK->BHTS", q_BTHK, k_BSHK, preferred_element_type=jnp.float32)
         if bias_BHTS is not None:
@@ -141,6 +148,7 @@ class FeedForward(nnx.Module):
         self.rate = config.dropout
 
     def __call__(self, x: jax.Array, key: jax.Array | None = None) -> jax.Array:
+        """Maps [..., D] to [..., D]. `key` drops hidden units; None = no dropout."""
         hidden = x @ self.wi_0[...]
         hidden = jax.nn.gelu(hidden, approximate=True) * (x @ self.wi_1[...]) if self.gated else jax.nn.relu(hidden)
         return dropout(hidden, self.rate, key) @ self.wo[...]

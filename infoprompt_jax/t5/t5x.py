@@ -58,18 +58,21 @@ class Checkpoint:
             raise self.refusal("holds no parameters under optimizer/target: damaged, or not a model's") from error
 
     def refusal(self, why: str) -> UserError:
+        """The error for a checkpoint that cannot be used; `why` continues the sentence."""
         return _refusal(self.path, self.field, why)
 
     def __contains__(self, name: str) -> bool:
         return name in self.parameters
 
     def shape(self, name: str) -> tuple[int, ...]:
+        """A parameter's shape with H and K merged into one axis; the values of zarr arrays are not read."""
         parameter = self.parameters[name]
         if isinstance(parameter, dict):
             parameter = _open_zarr(self._directory(parameter), self.field)
         return _merged_heads(name, parameter.shape)
 
     def read(self, name: str) -> np.ndarray:
+        """A parameter with H and K merged into one axis. Raises UserError where its zarr array is damaged."""
         parameter = self.parameters[name]
         if isinstance(parameter, dict):
             parameter = read_zarr(self._directory(parameter), self.field)
@@ -103,6 +106,7 @@ class Checkpoint:
 
     @property
     def gated(self) -> bool:
+        """Whether the feed-forward layers have two input kernels, as T5 v1.1 does."""
         return "encoder.layers_0.mlp.wi_0.kernel" in self
 
     def sizes(self) -> dict[str, Any]:

@@ -48,6 +48,7 @@ class Tokenizer:
 
     @functools.cached_property
     def sentinel_pattern(self) -> re.Pattern[str]:
+        """Splits a text at its sentinels and keeps them; matches nothing where the vocabulary has none."""
         return re.compile(f"({'|'.join(map(re.escape, self.sentinels)) or '(?!)'})")
 
     def encode(self, texts: Sequence[str]) -> list[np.ndarray]:
@@ -57,6 +58,12 @@ class Tokenizer:
         return [np.array(list(self.joined(row, encoded)), np.int32) for row in parts]
 
     def joined(self, parts: list[str], encoded: Iterator[list[int]]) -> Iterator[int]:
+        """The ids of one text.
+
+        Args:
+          parts: plain text and sentinels in turn; plain text is first and last.
+          encoded: the ids of each plain part; as many are taken as the text has.
+        """
         yield from next(encoded)
         for sentinel in parts[1::2]:
             yield self.sentinels[sentinel]
@@ -69,6 +76,7 @@ class Tokenizer:
 
 
 def has_vocabulary(directory: Path) -> bool:
+    """Whether the directory has a vocabulary file of a known name."""
     return any((directory / name).is_file() for name in VOCABULARIES)
 
 
@@ -152,6 +160,7 @@ def unspellable(content: dict[str, Any], added: set[int]) -> dict[str, Any]:
 
 
 def bytes_tokenizer() -> Tokenizer:
+    """A vocabulary without files: one id for each byte of UTF-8, from FIRST_BYTE on, and no sentinels."""
     return Tokenizer(
         vocab_size=FIRST_BYTE + 256,
         pieces=np.arange(FIRST_BYTE, FIRST_BYTE + 256, dtype=np.int32),
@@ -182,4 +191,5 @@ def well_formed(text: str) -> str:
 
 
 def digest(content: bytes) -> str:
+    """A fingerprint: the first 16 hexadecimal digits of SHA-256."""
     return hashlib.sha256(content).hexdigest()[:16]

@@ -79,9 +79,11 @@ class TorchPickle:
         self.names = frozenset(self._views)
 
     def shape(self, name: str) -> tuple[int, ...]:
+        """A tensor's shape, without its values; KeyError where there is none of that name."""
         return self._views[name].shape
 
     def dtype(self, name: str) -> np.dtype:
+        """A tensor's NumPy type; KeyError where there is none of that name."""
         return self._views[name].storage.dtype
 
     def read(self, name: str) -> np.ndarray:

@@ -37,9 +37,11 @@ class Safetensors:
         self.names = frozenset(self.file.keys())
 
     def shape(self, name: str) -> tuple[int, ...]:
+        """A tensor's shape, without its values."""
         return tuple(self.file.get_slice(name).get_shape())
 
     def read(self, name: str) -> np.ndarray:
+        """A tensor, copied from the file."""
         return self.file.get_tensor(name)
 
 
