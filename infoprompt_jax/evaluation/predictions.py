@@ -204,7 +204,7 @@ def _record(
     """Writes one model's answers to the rows of a batch, which are member m's, where they belong."""
     task_B, row_B, counts_B = batch["task"][m], batch["row"][m], batch["weight"][m] > 0
     for task in np.unique(task_B[counts_B]):
-        here_B, own = counts_B & (task_B == task), tasks[task]
-        answers = texts_B if own.expected.dtype == object else answers_B
+        here_B, predictions = counts_B & (task_B == task), tasks[task]
+        answers = texts_B if predictions.expected.dtype == object else answers_B
         if answers is not None:
-            own.predicted[row_B[here_B]] = answers[here_B]
+            predictions.predicted[row_B[here_B]] = answers[here_B]
