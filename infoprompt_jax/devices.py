@@ -1,4 +1,4 @@
-"""XLA's flags for simulated devices; for use before JAX starts its backend."""
+"""Environment variables of XLA and TensorFlow; for use before either is imported."""
 
 from __future__ import annotations
 
@@ -7,6 +7,11 @@ from collections.abc import MutableMapping
 
 SIMULATED = "--xla_force_host_platform_device_count"
 SCHEDULER = "--xla_cpu_enable_concurrency_optimized_scheduler"
+
+
+def quiet_tensorflow(environment: MutableMapping[str, str] = os.environ) -> None:
+    """Hides TensorFlow's information and warning messages, unless the user chose a level."""
+    environment.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 
 def order_collectives(environment: MutableMapping[str, str] = os.environ) -> None:

@@ -12,7 +12,7 @@ import absl.logging
 
 from infoprompt_jax import jobs
 from infoprompt_jax.command_line import HELP, help_requested, offline_command, parse
-from infoprompt_jax.devices import order_collectives
+from infoprompt_jax.devices import order_collectives, quiet_tensorflow
 from infoprompt_jax.errors import OfflineError, Stopped, UserError
 
 MISTAKE, STOPPED = 2, 143  # exit statuses; the latter is a shell's for SIGTERM
@@ -26,6 +26,7 @@ def main() -> None:
     log.setLevel(logging.INFO)
     absl.logging.set_verbosity(absl.logging.WARNING)  # Orbax reports every step of a save
     order_collectives()
+    quiet_tensorflow()
     try:
         print(HELP if help_requested(sys.argv) else run(sys.argv))
     except OfflineError as error:

@@ -8,17 +8,14 @@ rows (local files or TFDS) and renders them with its template into the features 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
-import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # of the notes that its start writes, most go
-
 import seqio
 import tensorflow as tf
 import tensorflow_datasets as tfds
@@ -29,8 +26,6 @@ from infoprompt_jax.data.splits import split_bounds, split_name
 from infoprompt_jax.data.tasks import Task
 from infoprompt_jax.errors import OfflineError
 from infoprompt_jax.network import reachable
-
-tf.config.set_visible_devices([], "GPU")  # it only reads data; the accelerators are JAX's
 
 DOWNLOADS_FROM = "https://storage.googleapis.com"  # without a network TFDS itself gives up after minutes
 
@@ -145,6 +140,12 @@ def _plain(value: Any) -> Any:
     return value.decode() if isinstance(value, bytes) else value
 
 
+def leave_accelerators() -> None:
+    """Keeps TensorFlow, which only reads data here, from taking the memory of the GPUs that JAX computes on."""
+    with contextlib.suppress(RuntimeError):  # the program that calls this has begun to use TensorFlow itself
+        tf.config.set_visible_devices([], "GPU")
+
+
 def tfds_source(dataset: str, tfds_dir: str) -> TfdsSource:
     """The rows of a TFDS data set, prepared first if it is not.
 
@@ -152,6 +153,7 @@ def tfds_source(dataset: str, tfds_dir: str) -> TfdsSource:
       OfflineError: it is not prepared, and there is no network to download it.
       UserError: TFDS does not have it, or could not prepare it.
     """
+    leave_accelerators()
     builder = _builder(dataset, tfds_dir)
     if not builder.is_prepared():
         _prepare(builder, dataset)
@@ -241,6 +243,7 @@ def seqio_task(task: Task, vocabulary: Vocabulary | None = None, inputs_eos: boo
     Raises:
       UserError: the data set is not found. An error of a row is TensorFlow's, once the task is read.
     """
+    leave_accelerators()
     source: Any = (  # seqio's own sources do not match the protocol that it names
         FileSource(task.folder, task.name) if task.folder else tfds_source(task.name, task.tfds_dir)
     )

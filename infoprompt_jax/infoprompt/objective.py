@@ -51,7 +51,7 @@ class Objective:
     critic: str = "dot"
     representation: str = "decoder"
     negatives: str = "posterior"
-    negatives_per_example: int = 16
+    negatives_per_example: int = 16  # K, at least 1; `fleet/assembly.py` resolves the config's 0
     noise_scale: float = 1.0
     variational: bool = False
     latent: int = 32

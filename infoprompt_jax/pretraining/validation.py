@@ -75,16 +75,21 @@ def predict(backbone: Backbone, rows: Sequence[Rows], config: ml_collections.Con
 
 def data_set(parts: Sequence[tuple[Task, Rows, Predictions]], limit: int) -> dict[str, Any]:
     """The entry of one data set; templates that change its task count only where all of them do."""
-    by_template = {task.template.name: predictions.measure(task.metric) for task, _, predictions in parts}
+    by_template = {task.template.name: predictions.measure(metric(rows)) for task, rows, predictions in parts}
     original = [part for part in parts if part[0].template.metadata.original_task is not False] or parts
     return {
-        "metric": original[0][0].metric,
+        "metric": metric(original[0][1]),
         "value": float(np.mean([by_template[task.template.name] for task, _, _ in original])),
         "chance": float(np.mean([chance(rows) for _, rows, _ in original])),
         "majority": float(np.mean([most_frequent(rows, limit) for _, rows, _ in original])),
         "rows": max(len(predictions) for _, _, predictions in original),
         "hard_prompts": by_template,
     }
+
+
+def metric(rows: Rows) -> str:
+    """Accuracy or exact match: all values are shares of rows, so they compare with guessing and with the majority."""
+    return "accuracy" if rows.max_choices else "exact_match"
 
 
 def chance(rows: Rows) -> float:
@@ -94,7 +99,7 @@ def chance(rows: Rows) -> float:
 
 def most_frequent(rows: Rows, limit: int) -> float:
     """Share of the rows that the most frequent answer is right for."""
-    return majority(rows, limit).measure("accuracy" if rows.max_choices else "exact_match")
+    return majority(rows, limit).measure(metric(rows))
 
 
 def table(summary: Mapping[str, Any]) -> str:

@@ -149,14 +149,21 @@ def check_library_of(summary: Mapping[str, Any], directory: Workdir, path: str) 
 
 
 def check_methods(config: ml_collections.ConfigDict) -> None:
-    """Raises UserError unless `rospr.methods` lists known methods alone and `rospr.library` is set."""
-    unknown = [method for method in config.rospr.methods if method not in METHODS]
-    if unknown or not config.rospr.methods:
-        raise UserError(
-            f"rospr.methods={config.rospr.methods!r} lists an unknown method or none: choose from {', '.join(METHODS)}."
-        )
+    """Raises UserError unless `rospr.methods` and `rospr.library` are set."""
+    if not config.rospr.methods:
+        raise UserError(f"rospr.methods is empty: choose from {', '.join(METHODS)}.")
     if not config.rospr.library:
         raise UserError(f"{FIELD} is empty: give it the directory of a library, as job=rospr_sources makes one.")
+
+
+def check_made_by(path: pathlib.Path, before: Mapping[str, str], now: Mapping[str, str]) -> None:
+    """Raises UserError if the fingerprints that a record was made from are not today's."""
+    for what, fingerprint in now.items():
+        if before.get(what) != fingerprint:
+            raise UserError(
+                f"{path} was made when the fingerprint of the {what} was {before.get(what)}, but it is {fingerprint} "
+                "now: choose another --workdir."
+            )
 
 
 class Evaluation:
@@ -231,19 +238,14 @@ class Evaluation:
         if not path.exists():
             return None
         try:
-            record = records.read_record(path)
-            made_before = dict(record.made_by)
+            content = json.loads(path.read_text(encoding="utf-8"))
+            check_made_by(path, dict(content["made_by"]), made_by)  # first: another version may have other fields
+            record = TargetRecord.from_json(content)
             if "oracle" in self.config.rospr.methods:
                 analysis.read_table(path.with_suffix(".safetensors"))
         except (ValueError, KeyError, TypeError, OSError) as error:
             log.warning("%s or its table cannot be read (%s): the task is evaluated again.", path, error)
             return None
-        for what, fingerprint in made_by.items():
-            if (before := made_before.get(what)) != fingerprint:
-                raise UserError(
-                    f"{path} was made when the fingerprint of the {what} was {before}, but it is {fingerprint} now: "
-                    "choose another --workdir."
-                )
         return record
 
     def instances(self, unseen: EvaluationTask) -> tuple[Instances, Instances]:

@@ -182,7 +182,7 @@ def place(
     return graph, nnx.from_flat_state(ordered), digest.hexdigest()
 
 
-@functools.cache
+@functools.lru_cache(maxsize=8)
 def _skeleton(config: T5Config) -> tuple[nnx.GraphDef, nnx.State]:
     """The module's graph, and its variables as shapes."""
     return nnx.split(nnx.eval_shape(lambda: T5(config, nnx.Rngs(0))))
@@ -247,7 +247,7 @@ def _random_backbone(mesh: Mesh, switches: dict) -> Backbone:
     return Backbone("random", config, graph, frozen, mesh, tokenizer, fingerprint)
 
 
-@functools.cache
+@functools.lru_cache(maxsize=2)
 def _random_leaves(config: T5Config) -> list[tuple[str, np.ndarray]]:
     """Drawn once for all the runs of a process."""
     state = nnx.split(T5(config, nnx.Rngs(0)))[1]

@@ -177,15 +177,15 @@ def test_choices_alone_and_what_the_text_tells() -> None:
     from experiments import world as measured
 
     causes = {"premise": "Ann was ill.", "question": "effect", "choice1": "She slept.", "choice2": "She ran."}
-    assert "Ann was ill, so she slept." in measured.sayings("causes", causes, 0)
+    assert "Ann was ill, so she slept." in measured.statements("causes", causes, 0)
     because = causes | {"question": "cause"}
-    assert "Ann was ill because she ran." in measured.sayings("causes", because, 1)
+    assert "Ann was ill because she ran." in measured.statements("causes", because, 1)
     endings = {"ctx": "Ann lives in Rome. She was ill.", "endings": ["She ran.", "She slept."]}
-    assert "Ann was ill. Then she slept." in measured.sayings("endings", endings, 1)
+    assert "Ann was ill. Then she slept." in measured.statements("endings", endings, 1)
     pronouns = {"sentence": "Ann paid Ben because _ had a debt.", "option1": "Ann", "option2": "Ben"}
-    assert measured.sayings("pronouns", pronouns, 0) == ["Ann paid Ben because Ann had a debt."]
+    assert measured.statements("pronouns", pronouns, 0) == ["Ann paid Ben because Ann had a debt."]
     senses = {"sentence1": "I sat by the bank.", "sentence2": "The bank was wet.", "label": 1}
-    assert measured.sayings("senses", senses, 1)[1] == "The bank was wet. I sat by the bank."
+    assert measured.statements("senses", senses, 1)[1] == "The bank was wet. I sat by the bank."
     leaky = [{"choices": ["right a", "wrong b"], "label": 0}, {"choices": ["wrong a", "right b"], "label": 1}]
     assert measured.choices_alone("order", leaky * 5, leaky) == 1.0
     assert measured.stated("causes", sample("causes", "test")[:100], right=True) > 0.9
