@@ -29,10 +29,10 @@ RUN = Section(
     Field(
         "job",
         "train",
-        "what the command does",
+        "job that the command runs",
         choices=("train", "evaluate", "pretrain", "rospr_sources", "rospr_eval"),
     ),
-    Field("seed", 0, "initialisation, data order and noise", least=0, most=MOST_SEED, member=True),
+    Field("seed", 0, "random seed of initialisation, data order and noise", least=0, most=MOST_SEED, member=True),
 )
 
 BACKBONE = Section(
@@ -43,66 +43,65 @@ BACKBONE = Section(
     Field(
         "dtype",
         "float32",
-        "of weights and activations; softmax, norms and logits stay float32",
+        "type of weights and activations; softmax, norms and logits stay float32",
         choices=("float32", "bfloat16"),
     ),
-    Field("tokenizer", "", 'spiece.model, tokenizer.json or their directory; "" = beside the weights'),
+    Field("tokenizer", "", 'path of spiece.model, of tokenizer.json or of their directory; "" = beside the weights'),
     Field(
         "takes_eos",
         "auto",
-        "whether inputs end in `</s>`; T0 was trained without it, and auto knows that",
+        "whether inputs end in `</s>`; auto = as when the checkpoint was trained (T0: no)",
         choices=("auto", "yes", "no"),
     ),
     Field(
         "remat",
         "dots",
-        "what the backward pass computes again instead of keeping it: full takes the least memory and the most time",
+        "activations that the backward pass recomputes; full takes the least memory and the most time",
         choices=("none", "dots", "full"),
         resume=True,
     ),
-    Field("unroll", 1, "layers per scan iteration; more compile longer and may run faster", least=1),
-    Field("dropout", 0.0, "of the frozen model, in training only", least=0, most=0.99),
+    Field("unroll", 1, "layers per scan iteration; with more, compilation is slower and steps may be faster", least=1),
+    Field("dropout", 0.0, "dropout rate of the frozen model, in training only", least=0, most=0.99),
 )
 
 DATA = Section(
     "data",
     "Where rows come from and how they become arrays; see docs/data.md.",
     Field(
-        "seed", -1, "draws the shots and the order of training rows; -1 = the member's seed", least=-1, most=MOST_SEED
+        "seed", -1, "seed of the shots and the order of training rows; -1 = the member's seed", least=-1, most=MOST_SEED
     ),
-    Field("dir", "", 'files `<data set>/<split>.{jsonl,csv,parquet}`; "" = TFDS', resume=True),
-    Field("tfds_dir", "", 'where TFDS keeps prepared data sets; "" = its default', resume=True),
-    Field("cache_dir", "", 'tokenised arrays; "" = ~/.cache/infoprompt_jax', resume=True),
-    Field("max_input_length", 512, "tokens; longer inputs are cut at the end (EOS kept) and counted", least=2),
-    Field("max_target_length", 128, "tokens of a target or an answer choice", least=2),
-    Field("buckets", (32, 64, 128, 256, 512, 1024), "input lengths that a program is compiled for", least=1, of=int),
-    Field("threads", 2, "of the input pipeline", least=0, resume=True),
+    Field("dir", "", 'directory of the files `<data set>/<split>.{jsonl,csv,parquet}`; "" = TFDS', resume=True),
+    Field("tfds_dir", "", 'directory of the data sets that TFDS has prepared; "" = its default', resume=True),
+    Field("cache_dir", "", 'directory of tokenised arrays; "" = ~/.cache/infoprompt_jax', resume=True),
+    Field("max_input_length", 512, "most tokens of an input; the rest is cut off, EOS kept, and counted", least=2),
+    Field("max_target_length", 128, "most tokens of a target or an answer choice", least=2),
+    Field("buckets", (32, 64, 128, 256, 512, 1024), "input lengths that programs are compiled for", least=1, of=int),
+    Field("threads", 2, "threads of the input pipeline", least=0, resume=True),
 )
 
 TASK = Section(
     "task",
-    "What is trained on and evaluated: data sets and their templates (hard prompts).",
-    Field("name", "super_glue/rte", "data set; several, separated by commas, make a mixture", member=True),
-    Field("template", "all", "a template's name, or all: a mixture of the data set's own-task templates", member=True),
-    Field("templates_dir", "", 'promptsource-format YAML; "" = the templates shipped with the package'),
-    Field("input", "", "own data: the input as a jinja template over the row's fields (no YAML needed)", member=True),
-    Field("target", "", "own data: the target; usually `{{ answer_choices[label] }}`", member=True),
-    Field("answer_choices", "", 'own data: `No ||| Yes`, or a jinja template; "" = free text', member=True),
-    Field("train_split", "train", "slices are allowed: train[:90%], train[100:200]"),
-    Field("eval_split", "validation", "evaluated every train.eval_every steps; picks the best prompt"),
-    Field("test_split", "", 'evaluated once, at the end, with the best prompt; "" = none'),
-    Field(
-        "train_limit", 0, "if positive, only so many training rows, drawn from the whole split, are tokenised", least=0
-    ),
-    Field("shots", 0, "if positive, only so many examples are trained on, drawn by data.seed", least=0, member=True),
-    Field("eval_limit", 0, "if positive, only the first so many rows of each task are evaluated", least=0),
-    Field("temperature", 1.0, "of a mixture: rate = min(rows, cap) ** (1 / temperature)", least=0.1),  # rates overflow
-    Field("cap", 0, "of a mixture: rows of one task that count; 0 = all", least=0),
-    Field("counterpart", False, "if data.dir lacks the data set, use the generated world's of the same kind"),
+    "What is trained on and evaluated: data sets and their templates.",
+    Field("name", "super_glue/rte", "name of the data set; several, separated by commas, make a mixture", member=True),
+    Field("template", "all", "name of a template; all = a mixture of the original task's templates", member=True),
+    Field("templates_dir", "", 'directory of templates in the YAML of promptsource; "" = those of the package'),
+    Field("input", "", "input of your own template: jinja over the fields of a row; no YAML is needed", member=True),
+    Field("target", "", "target of your own template, usually `{{ answer_choices[label] }}`", member=True),
+    Field("answer_choices", "", 'choices of your own template: `No ||| Yes`, or jinja; "" = free text', member=True),
+    Field("train_split", "train", "split to train on; slices are allowed: train[:90%], train[100:200]"),
+    Field("eval_split", "validation", "split that selects the best prompt, evaluated every train.eval_every steps"),
+    Field("test_split", "", 'split that is evaluated once, at the end, with the best prompt; "" = none'),
+    Field("train_limit", 0, "number of training rows that are tokenised, drawn from the whole split; 0 = all", least=0),
+    Field("shots", 0, "number of examples to train on, drawn by data.seed; 0 = all", least=0, member=True),
+    Field("eval_limit", 0, "number of rows of each task that are evaluated, the first ones; 0 = all", least=0),
+    # With less, rates overflow.
+    Field("temperature", 1.0, "temperature of a mixture: rate = min(rows, cap) ** (1 / temperature)", least=0.1),
+    Field("cap", 0, "most rows of a task that count for its rate in a mixture; 0 = all", least=0),
+    Field("counterpart", False, "whether the generated world replaces a data set that data.dir lacks"),
     Field(
         "metric",
         "",
-        'picks the best prompt; "" = the task\'s own metric',
+        'metric that selects the best prompt; "" = the default of the data set',
         choices=("", "accuracy", "f1", "macro_f1", "matthews", "exact_match"),
     ),
 )
@@ -110,17 +109,19 @@ TASK = Section(
 PROMPT = Section(
     "prompt",
     "The soft prompt, which is trained.",
-    Field("length", 100, "P, in tokens; 0 with job=evaluate evaluates the backbone alone", least=0),
+    Field("length", 100, "length P, in tokens; 0 with job=evaluate evaluates the backbone alone", least=0),
     Field(
         "kind",
         "static",
-        "static: one free matrix; instance: generated for every example (InfoPrompt's methods section)",
+        "kind of prompt: static = one matrix; instance = generated for each example (InfoPrompt's methods section)",
         choices=("static", "instance"),
     ),
-    Field("init", "vocabulary", "uniform, vocabulary, labels, text, or the path of a saved prompt", member=True),
-    Field("text", "", "the words that init=text starts from"),
-    Field("top_k", 5000, "init=vocabulary and labels sample from the first so many pieces", least=1),
-    Field("bottleneck", 32, "kind=instance: width of the generator", least=1),
+    Field(
+        "init", "vocabulary", "initialiser: uniform, vocabulary, labels, text, or a saved prompt's path", member=True
+    ),
+    Field("text", "", "words that init=text starts from"),
+    Field("top_k", 5000, "number of the first pieces that init=vocabulary and labels sample from", least=1),
+    Field("bottleneck", 32, "width of the generator of kind=instance", least=1),
 )
 
 INFOPROMPT = Section(
@@ -128,100 +129,110 @@ INFOPROMPT = Section(
     "The mutual-information terms; docs/infoprompt.md has the formulas.",
     Field("gamma", 0.1, "weight of the head loss, I(prompt; head)", least=0, member=True),
     Field("beta", 0.2, "weight of the representation loss, I(prompt; encoded representation)", least=0, member=True),
-    Field("kappa", 0.1, "weight of the KL term, if variational", least=0, member=True),
-    Field("decay", 0.0, "the terms' weights fall as 1 - decay * step / steps", least=0, most=1, member=True),
+    Field("kappa", 0.1, "weight of the KL term of the variational bottleneck", least=0, member=True),
+    Field(
+        "decay", 0.0, "linear decay of the terms' weights, by 1 - decay * step / steps", least=0, most=1, member=True
+    ),
     Field(
         "estimator",
         "infonce",
-        "of mutual information",
+        "estimator of mutual information",
         choices=("infonce", "nwj", "dv", "smile", "js"),
         member=True,
     ),
-    Field("smile_tau", 5.0, "clip of smile", least=0),
+    Field("smile_tau", 5.0, "clipping threshold of estimator=smile", least=0),
     Field(
         "critic",
         "auto",
-        "of the head loss; auto = dot if embeddings are tied, else bilinear",
+        "form of the head loss's critic; auto = dot if embeddings are tied, else bilinear",
         choices=("auto", "dot", "bilinear"),
     ),
     Field(
         "representation",
         "decoder",
-        "Z: the decoder's final state at position 0, or the mean of the encoder's states",
+        "representation Z: the decoder's final state at position 0, or the mean of the encoder's states",
         choices=("decoder", "mean_encoder"),
     ),
     Field(
         "negatives",
         "posterior",
-        "of the representation loss: noise around the same example un-prompted, or the batch's other rows",
+        "negatives of the representation loss: noise around the example without a prompt, or the batch's other rows",
         choices=("posterior", "in_batch"),
     ),
-    Field("negatives_per_example", 0, "K of negatives=posterior; 0 = 4 * batch size", least=0),
-    Field("noise_scale", 1.0, "standard deviation of the posterior's noise, unless variational", least=0),
-    Field("variational", False, "a trained Gaussian bottleneck instead of fixed noise"),
+    Field("negatives_per_example", 0, "number K of negatives=posterior; 0 = 4 * batch size", least=0),
+    Field("noise_scale", 1.0, "standard deviation of the posterior's noise, unless infoprompt.variational", least=0),
+    Field("variational", False, "whether a trained Gaussian bottleneck replaces the fixed noise"),
     Field("latent", 32, "width of the variational bottleneck", least=1),
-    Field("cache_features", True, "compute un-prompted features once per example instead of in every step"),
+    Field("cache_features", True, "whether features without a prompt are computed once per example, not in every step"),
 )
 
 TRAIN = Section(
     "train",
     "The recipe.",
-    Field("steps", 2000, "optimiser steps", least=1),
-    Field("batch_size", 32, "per member and step, over all devices", least=1),
-    Field("accumulate", 1, "micro-batches that a step is computed in; their gradients are averaged", least=1),
+    Field("steps", 2000, "number of optimiser steps", least=1),
+    Field("batch_size", 32, "rows per member and step, over all devices", least=1),
+    Field("accumulate", 1, "micro-batches per step; their gradients are averaged", least=1),
     Field(
         "task_loss",
         "lm",
-        "lm: the target's tokens; choices: the answer choices' scores; verbalizer: a trained head over label words",
+        "loss of the target's tokens (lm), the choices' scores (choices) or a trained head on label words (verbalizer)",
         choices=("lm", "choices", "verbalizer"),
     ),
     Field(
         "optimizer",
         "adafactor",
-        "of the prompt: T5X's Adafactor without parameter scaling, or AdamW",
+        "optimiser of the prompt: T5X's Adafactor without parameter scaling, or AdamW",
         choices=("adafactor", "adamw"),
     ),
-    Field("learning_rate", 0.3, "of the prompt", least=0, member=True),
-    Field("critic_learning_rate", 1e-3, "of AdamW for critics, verbalizer and bottleneck", least=0, member=True),
+    Field("learning_rate", 0.3, "learning rate of the prompt", least=0, member=True),
+    Field(
+        "critic_learning_rate",
+        1e-3,
+        "AdamW's learning rate for critics, verbalizer and bottleneck",
+        least=0,
+        member=True,
+    ),
     Field(
         "schedule",
         "constant",
-        "of both rates; linear and cosine reach zero right after the last step",
+        "schedule of both learning rates; linear and cosine reach zero right after the last step",
         choices=("constant", "linear", "cosine"),
         member=True,
     ),
-    Field("warmup", 0.0, "share of the steps", least=0, most=1, member=True),
-    Field("weight_decay", 1e-5, "per step for Adafactor, times the learning rate for AdamW; none on critics", least=0),
-    Field("clip_norm", 1.0, "global norm over one member's gradients; 0 = off", least=0),
-    Field("eval_every", 200, "steps; 0 = only at the end", least=0),
-    Field("eval_batch_size", 64, "rows per member, over all devices", least=1, resume=True),
-    Field("log_every", 10, "steps; 0 = never", least=0, resume=True),
-    Field("save_every", 100, "steps; 0 = only at the end and when the run is stopped", least=0, resume=True),
-    Field("patience", 0, "evaluations without improvement before a member stops; 0 = never", least=0),
-    Field("references", False, "also evaluate the backbone without a prompt, and the most frequent answer"),
-    Field("tensorboard", False, "also log for TensorBoard", resume=True),
+    Field("warmup", 0.0, "share of the steps that warm up the learning rates", least=0, most=1, member=True),
+    Field(
+        "weight_decay", 1e-5, "decay per step (Adafactor) or times the learning rate (AdamW); none on critics", least=0
+    ),
+    Field("clip_norm", 1.0, "largest global norm of a member's gradients; 0 = no clipping", least=0),
+    Field("eval_every", 200, "steps between evaluations; 0 = only at the end", least=0),
+    Field("eval_batch_size", 64, "rows per member in an evaluation batch, over all devices", least=1, resume=True),
+    Field("log_every", 10, "steps between records in the log; 0 = never", least=0, resume=True),
+    Field("save_every", 100, "steps between checkpoints; 0 = only at the end or a stop", least=0, resume=True),
+    Field("patience", 0, "evaluations without improvement after which a member stops; 0 = never", least=0),
+    Field("references", False, "whether the backbone without a prompt and the most frequent answer are evaluated too"),
+    Field("tensorboard", False, "whether the run is also logged for TensorBoard", resume=True),
 )
 
 FLEET = Section(
     "fleet",
     "Many members in one run: the product of members, presets and seeds.",
-    Field("seeds", (), "one member per seed; () = the run's seed", of=int),
+    Field("seeds", (), "seeds, with one member for each; () = the run's seed", of=int),
     Field(
         "presets",
         ("run",),
-        "which of InfoPrompt's terms are on, paired by seed; run = as the config has them",
+        "sets of InfoPrompt's terms that are on, paired by seed; run = the terms of the config",
         choices=("run", "both", "plain", "head", "representation"),
         of=str,
     ),
-    Field("at_once", 0, "members whose activations are in memory together; 0 = all", least=0, resume=True),
-    Field("members", (), 'or dicts of fields that members may set: `{"name": "a", "task.name": "glue/sst2"}`', of=dict),
+    Field("at_once", 0, "number of members whose activations are in memory together; 0 = all", least=0, resume=True),
+    Field("members", (), 'members as dicts of their fields: `{"name": "a", "task.name": "glue/sst2"}`', of=dict),
 )
 
 MESH = Section(
     "mesh",
     "How devices are used; see docs/sharding.md.",
-    Field("data", -1, "devices along the batch; -1 = all that remain", resume=True),
-    Field("model", 1, "devices that share one copy of the weights", resume=True),
+    Field("data", -1, "devices that split the batch; -1 = all that remain", resume=True),
+    Field("model", 1, "devices that split one copy of the weights", resume=True),
 )
 
 SCORING = Section(
@@ -230,10 +241,10 @@ SCORING = Section(
     Field(
         "normalize",
         "none",
-        "what rank classification divides log-probabilities by",
+        "divisor of the log-probabilities in rank classification",
         choices=("none", "tokens", "characters"),
     ),
-    Field("max_length", 32, "tokens generated for tasks without answer choices", least=1),
+    Field("max_length", 32, "most tokens that are generated for tasks without answer choices", least=1),
 )
 
 ROSPR = Section(
@@ -243,42 +254,46 @@ ROSPR = Section(
     Field(
         "similarity",
         "",
-        '"" = the library\'s; a new library has inner_product, as in the paper',
+        'similarity of keys and queries; "" = that of the library, or inner_product (as in the paper) for a new one',
         choices=("", "inner_product", "cosine"),
     ),
-    Field("instances", 100, "n, training instances of a source prompt, whose encodings are its keys", least=1),
-    Field("group", 64, "source prompts that are trained together: as many as fit memory", least=1),
-    Field("library", "", "job=rospr_eval: `<workdir>/library` of the job rospr_sources", resume=True),
+    Field("instances", 100, "number n of a source prompt's training instances whose encodings are its keys", least=1),
+    Field("group", 64, "number of source prompts that are trained together: as many as fit memory", least=1),
+    Field("library", "", "directory of the library to evaluate: `<workdir>/library` of job=rospr_sources", resume=True),
     Field(
         "methods",
         ("none", "rospr", "inter", "var", "inter_var", "per_query", "oracle"),
-        "that are compared",
+        "methods to compare",
         choices=("none", "rospr", "inter", "var", "inter_var", "per_query", "oracle"),
         of=str,
     ),
-    Field("queries", 32, "Q, unlabelled instances of the evaluation task that vote", least=1),
-    Field("query_split", "", 'the split that the queries come from; "" = task.eval_split'),
-    Field("top", 10, "N, nearest keys of a query; all, if fewer belong to other tasks", least=1),
-    Field("interpolate", 3, "N', candidates that are interpolated or ranked by variance", least=1),
-    Field("eps", 0.01, "added to the variance of answers, in squared fractions", least=1e-9),
+    Field("queries", 32, "number Q of unlabelled instances of the evaluation task that vote", least=1),
+    Field("query_split", "", 'split that the queries come from; "" = task.eval_split'),
+    Field("top", 10, "number N of nearest keys of a query; all, if fewer belong to other tasks", least=1),
+    Field("interpolate", 3, "number N' of candidates that are interpolated or ranked by variance", least=1),
+    Field("eps", 0.01, "constant added to the variance of answers, in squared fractions", least=1e-9),
 )
 
 PRETRAIN = Section(
     "pretrain",
     "What job=pretrain makes: a T5 v1.1 of these sizes. Steps, batches and rates are those of `train`.",
+    Field("denoising_phase", 0.25, "share of the steps, the first ones, with only span corruption", least=0, most=1),
     Field(
-        "denoising_phase", 0.25, "share of the steps, the first ones, that are span corruption alone", least=0, most=1
+        "denoising_share",
+        0.15,
+        "share of span corruption in later batches; the other rows are templates'",
+        least=0,
+        most=0.9,
     ),
-    Field("denoising_share", 0.15, "of the rows of later batches; the others are templates' rows", least=0, most=0.9),
-    Field("lines", 150_000, "of unlabelled text", least=1),
+    Field("lines", 150_000, "number of lines of unlabelled text", least=1),
     # 256 bytes, 3 control tokens and some letters are the least.
-    Field("pieces", 1948, "of the vocabulary; with 100 sentinels, the rows of the embedding", least=300),
+    Field("pieces", 1948, "number of vocabulary pieces; with 100 sentinels, the embedding's rows", least=300),
     Field("d_model", 128, "width of the model", least=1),
-    Field("d_kv", 16, "width of a head", least=1),
-    Field("num_heads", 8, "attention heads", least=1),
+    Field("d_kv", 16, "width of an attention head", least=1),
+    Field("num_heads", 8, "number of attention heads", least=1),
     Field("d_ff", 320, "width of the feed-forward layers", least=1),
-    Field("num_layers", 4, "of the encoder", least=1),
-    Field("num_decoder_layers", 2, "of the decoder", least=1),
+    Field("num_layers", 4, "number of the encoder's layers", least=1),
+    Field("num_decoder_layers", 2, "number of the decoder's layers", least=1),
 )
 
 SECTIONS = (RUN, BACKBONE, DATA, TASK, PROMPT, INFOPROMPT, TRAIN, FLEET, MESH, SCORING, ROSPR, PRETRAIN)
