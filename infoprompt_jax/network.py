@@ -11,11 +11,11 @@ SECONDS = 3.0  # within which a connection must open
 
 def reachable(url: str, seconds: float = SECONDS) -> bool:
     """Whether a TCP connection to the URL's host opens within `seconds`, or to the proxy that is set for it."""
-    target = urllib.parse.urlsplit(url)
-    if proxy := urllib.request.getproxies().get(target.scheme):
-        target = urllib.parse.urlsplit(proxy)
+    server = urllib.parse.urlsplit(url)
+    if proxy := urllib.request.getproxies().get(server.scheme):
+        server = urllib.parse.urlsplit(proxy)
     try:
-        with socket.create_connection((target.hostname, target.port or 443), timeout=seconds):
+        with socket.create_connection((server.hostname, server.port or 443), timeout=seconds):
             return True
     except OSError:
         return False

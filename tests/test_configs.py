@@ -201,7 +201,7 @@ def test_own_data_with_free_text_answers(tiny_t5: str, tmp_path: pathlib.Path) -
     assert summary["members"][0]["best"].keys() == {"exact_match"}
 
 
-def test_own_data_with_several_hard_prompts_by_the_commands_of_the_manual(tmp_path: pathlib.Path) -> None:
+def test_own_data_with_several_templates_by_the_commands_of_the_manual(tmp_path: pathlib.Path) -> None:
     """Word for word, with the file of docs/data.md; templates in files beside the config's template are refused."""
     (tmp_path / "DATA" / "mine").mkdir(parents=True)
     (tmp_path / "TEMPLATES" / "mine").mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Libraries of random source prompts for the random backbone, and an evaluation of two hard prompts with one."""
+"""Libraries of random source prompts for the random backbone, and an evaluation of two templates with one."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def random_library(path: pathlib.Path, model: tiny.Backbone, count: int, **field
 
 
 def configure(folder: pathlib.Path, library: str, **fields: Any) -> ml_collections.ConfigDict:
-    """Two hard prompts on sixteen rows each."""
+    """Two templates on sixteen rows each."""
     config = tiny_runs.config(folder, job="rospr_eval", prompt__length=0)
     config.rospr.update(library=library, queries=6, top=TOP)
     config.update_from_flattened_dict({name.replace("__", "."): value for name, value in fields.items()})

@@ -41,7 +41,7 @@ templates:
 
 
 def config(directory: pathlib.Path, **fields: Any) -> ml_collections.ConfigDict:
-    """Both of InfoPrompt's terms on a mixture of two hard prompts, over data in `directory` (written if absent).
+    """Both of InfoPrompt's terms on a mixture of two templates, over data in `directory` (written if absent).
 
     Evaluations, saves and the schedule's warm-up end at different steps. In `fields`, a__b stands for a.b.
     """

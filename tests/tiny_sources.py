@@ -1,4 +1,4 @@
-"""Two small data sets of the same rows with three hard prompts each, and a job of source prompts on them."""
+"""Two small data sets of the same rows with three templates each, and a job of source prompts on them."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def write_templates(folder: pathlib.Path, task: str, prompts: dict[str, tuple[st
 
 
 def configure(folder: pathlib.Path, **fields: Any) -> ml_collections.ConfigDict:
-    """Three hard prompts in two groups, of two and of one."""
+    """Three templates in two groups, of two and of one."""
     config = tiny_runs.config(
         folder,
         job="rospr_sources",

@@ -1,4 +1,4 @@
-"""Templates (hard prompts): they turn a row of a data set into an input, a target and answer choices.
+"""Templates turn a row of a data set into an input, a target and answer choices.
 
 Format and meaning are promptsource's. A file `<directory>/<data set>/templates.yaml` holds templates in jinja, where
 `|||` separates input from target, and their `answer_choices`, also jinja, where `|||` separates the choices. Parts are

@@ -4,17 +4,14 @@
     input    thank you <extra_id_0> me to your party <extra_id_1>
     target   <extra_id_0> for inviting <extra_id_1> last week
 
-As in the code of that paper, kept and dropped spans alternate, the first is kept and the last is dropped, and no
-sentinel ends the target. The length of a text determines how many tokens and spans are dropped; their places are drawn.
+As in that paper's code, kept and dropped spans alternate, the first is kept, the last is dropped, and no sentinel ends
+the target. The length of a text determines how many tokens and spans are dropped; their places are drawn.
 
-`drop_repeated` drops words that the rest of the text repeats, as salient span masking does (Guu et al. 2020, section
-3.4):
+`drop_repeated` drops words that the rest of the text repeats (salient spans: Guu et al. 2020, section 3.4):
 
     text     anna likes tea and tom likes milk. tom likes milk.
     input    anna likes tea and tom likes <extra_id_0>. tom likes milk.
     target   <extra_id_0> milk
-
-Most of these tokens can be predicted only from their other place in the text. Of random spans, few can.
 """
 
 from __future__ import annotations
@@ -69,7 +66,10 @@ def corrupt(
 def drop_repeated(
     lines: Sequence[np.ndarray], generator: np.random.Generator, sentinels: Sequence[int], most: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Input and target of a row, int32 without EOS; drops one place of up to `most` tokens that a line holds twice."""
+    """Input and target of a row, int32 without EOS; drops one place of up to `most` tokens that a line holds twice.
+
+    Most of them can be predicted only from their other place. Of random spans, few can.
+    """
     tokens, starts = np.concatenate(lines), np.cumsum([0, *map(len, lines)])
     places = [start + place for start, line in zip(starts, lines, strict=False) for place in _twice(line)]
     chosen = generator.permutation(len(places))[:most]

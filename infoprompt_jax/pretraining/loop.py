@@ -97,20 +97,20 @@ class Run:
 
     def export(self, tokenizer: Tokenizer) -> None:
         """Writes `backbone/` as a Hugging Face directory, if it is not there."""
-        target = self.path / "backbone"
-        if (target / "pretraining.json").exists():
+        directory = self.path / "backbone"
+        if (directory / "pretraining.json").exists():
             return
         flat = nnx.to_flat_state(self.state["params"])
         leaves = (("/".join(map(str, path)), np.asarray(variable[...])) for path, variable in flat)
-        for leftover in target.glob("*"):
+        for leftover in directory.glob("*"):
             leftover.unlink()
-        convert.export(target, self.model, leaves, tokenizer.files)
-        files.write_json(target / "pretraining.json", self.account())
+        convert.export(directory, self.model, leaves, tokenizer.files)
+        files.write_json(directory / "pretraining.json", self.account())
 
     def account(self) -> dict[str, Any]:
         """The record of the run that `pretraining.json` holds."""
         steps, data = self.config.train.steps, self.data
-        prompted = data.stream.batch_size * (steps - data.first)
+        templated = data.stream.batch_size * (steps - data.first)
         return {
             "seed": self.config.seed,
             "steps": steps,
@@ -120,7 +120,7 @@ class Run:
                 "denoising_phase": self.last(("denoising_loss",), data.first),
                 "multitask_phase": self.last(("task_loss", "denoising_loss"), steps),
             },
-            "examples": {"hard_prompts": prompted, "denoising": data.batch_size * steps - prompted},
+            "examples": {"hard_prompts": templated, "denoising": data.batch_size * steps - templated},
             "data_fingerprint": self.position["data"],
             "device": str(jax.devices()[0].device_kind),
             "versions": {name: importlib.metadata.version(name) for name in LIBRARIES},

@@ -1,9 +1,9 @@
 """The pretraining mixture: templates of all held-in data sets, and denoising of plain text.
 
-A batch is a pure function of (seed, step), so a run resumes by its step alone. All data sets are drawn equally often,
-and so are all templates of a data set. Rows of similar length share a batch (`batches.Stream`). Half of the denoising
-rows are windows of one long list of tokens, long enough to fill the batch's input after their spans are dropped. The
-others are whole lines, without words that occur twice in them.
+A batch is a pure function of (seed, step), so a run needs only its step to resume. All data sets are drawn equally
+often, and so are all templates of a data set. Rows of similar length share a batch (`batches.Stream`). Half of the
+denoising rows are windows of one long list of tokens, long enough to fill the batch's input after their spans are
+dropped. The others are whole lines, without words that occur twice in them.
 """
 
 from __future__ import annotations
@@ -83,17 +83,17 @@ class Mixture:
         if step >= self.first:
             numbers = self.stream.numbers_of(step - self.first)
             length = int(bucket_lengths(self.stream.pool.input_lengths[numbers].max(), self.buckets))
-            pairs = list(self.prompted(numbers))
-        prompted = len(pairs)
-        pairs += self.denoising(self.batch_size - prompted, length, random)
+            pairs = list(self.templated(numbers))
+        templated = len(pairs)
+        pairs += self.denoising(self.batch_size - templated, length, random)
         inputs, targets = zip(*pairs, strict=True)
         return {
             "inputs": padded(inputs, length),
             "targets": padded(targets, -(-max(map(len, targets)) // 8) * 8),
-            "denoising": np.arange(self.batch_size) >= prompted,
+            "denoising": np.arange(self.batch_size) >= templated,
         }
 
-    def prompted(self, numbers: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def templated(self, numbers: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """The inputs and targets of the stream's rows `numbers`, as token ids that end in EOS."""
         for task, row in zip(*self.stream.pool.split(numbers), strict=True):
             arrays = self.stream.rows[task].arrays

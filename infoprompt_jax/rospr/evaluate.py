@@ -75,10 +75,10 @@ def evaluate(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str])
     for one in skipped:
         log.info("%s is skipped: %s", one.name, one.reason)
     evaluation = Evaluation(config, directory.path / "targets")
-    for unseen in tasks:  # before the directory is claimed, so that a corrected config can use it
-        evaluation.excluded(unseen)
-        if unseen.requested:
-            evaluation.instances(unseen)
+    for task in tasks:  # before the directory is claimed, so that a corrected config can use it
+        evaluation.excluded(task)
+        if task.requested:
+            evaluation.instances(task)
     with directory.claim():
         done, unfit = evaluate_all(evaluation, tasks)
         return conclude(directory.path, evaluation, done, [*skipped, *unfit])
@@ -92,18 +92,18 @@ def evaluate_all(evaluation: Evaluation, tasks: Sequence[EvaluationTask]) -> tup
     """
     done, unfit = [], []
     with Interrupt() as evaluation.interrupt:
-        for number, unseen in enumerate(tasks):
+        for number, task in enumerate(tasks):
             try:
-                evaluated, queries = evaluation.instances(unseen)
+                evaluated, queries = evaluation.instances(task)
             except UserError as error:
-                if unseen.requested:
+                if task.requested:
                     raise
-                unfit.append(Skipped(unseen.dataset, unseen.task.template.name, str(error)))
-                log.info("%s is skipped: %s", unseen.name, error)
+                unfit.append(Skipped(task.dataset, task.task.template.name, str(error)))
+                log.info("%s is skipped: %s", task.name, error)
                 continue
-            done.append(evaluation.evaluate(unseen, evaluated, queries))
+            done.append(evaluation.evaluate(task, evaluated, queries))
             shown = ", ".join(f"{method} {score:.4f}" for method, score in done[-1].scores.items())
-            log.info("%d/%d %s: %s", number + 1, len(tasks), unseen.name, shown)
+            log.info("%d/%d %s: %s", number + 1, len(tasks), task.name, shown)
     if not done:
         name = evaluation.config.task.name
         raise UserError(f"No evaluation task of task.name={name!r} can be read: {unfit[-1].reason}")
@@ -201,31 +201,31 @@ class Evaluation:
         if self.interrupt.requested:
             raise Stopped("Stopped; the evaluation tasks that are finished are kept, and the same command resumes.")
 
-    def evaluate(self, unseen: EvaluationTask, evaluated: Instances, queries: Instances) -> TargetRecord:
+    def evaluate(self, task: EvaluationTask, evaluated: Instances, queries: Instances) -> TargetRecord:
         """The task's record, read from its file where an earlier run wrote it."""
-        path = self.directory / f"{unseen.file}.json"
+        path = self.directory / f"{task.file}.json"
         made_by = self.made_by | {"rows": evaluated.rows.fingerprint, "queries": queries.rows.fingerprint}
         if (kept := self.kept(path, made_by)) is not None:
             return kept
-        metric = metrics.find_metric(unseen.task.metric)
-        outcome = self.zero_shot.evaluate(evaluated, queries, metric, self.excluded(unseen))
+        metric = metrics.find_metric(task.task.metric)
+        outcome = self.zero_shot.evaluate(evaluated, queries, metric, self.excluded(task))
         scores = {m: metric(outcome.predictions[m], evaluated.labels) for m in self.config.rospr.methods}
-        record = self.record(unseen, evaluated, queries, outcome, scores, made_by)
+        record = self.record(task, evaluated, queries, outcome, scores, made_by)
         if outcome.table_MB is not None:
-            self.save_table(self.directory / f"{unseen.file}.safetensors", outcome, evaluated, queries)
+            self.save_table(self.directory / f"{task.file}.safetensors", outcome, evaluated, queries)
         files.write_json(path, record.to_json())  # last: a task is finished when this file is there
         return records.read_record(path)
 
-    def excluded(self, unseen: EvaluationTask) -> list[int]:
+    def excluded(self, task: EvaluationTask) -> list[int]:
         """The source prompts trained on the task's own data set: a task is unseen only without them.
 
         Raises UserError where the library holds no others.
         """
-        names = p3.aliases(unseen.dataset) | p3.aliases(unseen.task.name)
+        names = p3.aliases(task.dataset) | p3.aliases(task.task.name)
         excluded = [owner for owner, entry in enumerate(self.library.entries) if entry.dataset in names]
         if len(excluded) == len(self.library):
             raise UserError(
-                f"All source prompts of {FIELD}={str(self.library.path)!r} were trained on {unseen.dataset}, the "
+                f"All source prompts of {FIELD}={str(self.library.path)!r} were trained on {task.dataset}, the "
                 "data set to evaluate: choose other data sets in task.name, or another library."
             )
         return excluded
@@ -248,24 +248,24 @@ class Evaluation:
             return None
         return record
 
-    def instances(self, unseen: EvaluationTask) -> tuple[Instances, Instances]:
+    def instances(self, task: EvaluationTask) -> tuple[Instances, Instances]:
         """The rows to evaluate, and the queries, drawn by the run's seed; read and tokenised once.
 
         They are the same for all templates of a data set that apply to the same number of its rows. Raises UserError
         where they cannot be read.
         """
-        task, limit = unseen.task, self.config.task.eval_limit
-        query_split = self.config.rospr.query_split or unseen.split
-        rows, queries = (self.tokenized.rows(task, split) for split in (unseen.split, query_split))
+        query_split = self.config.rospr.query_split or task.split
+        rows, queries = (self.tokenized.rows(task.task, split) for split in (task.split, query_split))
+        evaluated = np.arange(len(rows))[: self.config.task.eval_limit or None]
         drawn = np.random.default_rng(self.config.seed).permutation(len(queries))[: self.config.rospr.queries]
         return (
-            Instances(rows, self.retriever_tokenized.rows(task, unseen.split), np.arange(len(rows))[: limit or None]),
-            Instances(queries, self.retriever_tokenized.rows(task, query_split), np.sort(drawn)),
+            Instances(rows, self.retriever_tokenized.rows(task.task, task.split), evaluated),
+            Instances(queries, self.retriever_tokenized.rows(task.task, query_split), np.sort(drawn)),
         )
 
     def record(
         self,
-        unseen: EvaluationTask,
+        task: EvaluationTask,
         evaluated: Instances,
         queries: Instances,
         outcome: Outcome,
@@ -280,24 +280,24 @@ class Evaluation:
           made_by: fingerprints of the library, the backbone, the retriever, the rows and the queries.
         """
         entries = self.library.entries
-        choices = same_choices(unseen.task.choices, evaluated.rows, self.backbone.tokenizer)
+        choices = same_choices(task.task.choices, evaluated.rows, self.backbone.tokenizer)
         return TargetRecord(
-            target=unseen.name,
-            file=unseen.file,
-            dataset=unseen.dataset,
-            task=unseen.task.name,
-            template=unseen.task.template.name,
-            split=unseen.split,
-            family=family(unseen.task.name),
+            target=task.name,
+            file=task.file,
+            dataset=task.dataset,
+            task=task.task.name,
+            template=task.task.template.name,
+            split=task.split,
+            family=family(task.task.name),
             answer_format=answer_format(choices),
-            beyond_t0=unseen.beyond_t0,
-            metric=unseen.task.metric,
+            beyond_t0=task.beyond_t0,
+            metric=task.task.metric,
             rows=len(evaluated.numbers),
             cut_inputs_of_split=evaluated.rows.truncated_inputs,
-            query_split=self.config.rospr.query_split or unseen.split,
+            query_split=self.config.rospr.query_split or task.split,
             query_rows=queries.numbers.tolist(),
             made_by=made_by,
-            left_out=self.excluded(unseen),
+            left_out=self.excluded(task),
             scores=scores,
             chosen=records.chosen(outcome, entries),
             candidates=records.candidates(outcome, entries, queries.rows.max_choices),

@@ -27,7 +27,7 @@ from infoprompt_jax.rospr.results import NAME as RESULTS
 from infoprompt_jax.rospr.results import ORACLE, TITLES, VARIED, Results
 from infoprompt_jax.rospr.tables import rows_text, unknown_family
 
-MOST = 8  # candidates of a target, and source prompts of a method, that are shown one by one
+MOST = 8  # candidates of an evaluation task, and source prompts of a method, that are shown one by one
 BLUE = (0x00, 0x72, 0xB2)
 DARK = 0.88  # of the blue: from here on white letters have the better contrast
 NAME = "report.html"
@@ -46,7 +46,7 @@ def write(
     Args:
       path: of the HTML file.
       library: for the map and the list of source prompts.
-      results: of an evaluation; None = the library alone.
+      results: of an evaluation; None = only the library.
       records: of all of its evaluation tasks, which explain the choices.
     """
     about_library = [("Map of source prompts", prompt_map.maps(library)), ("All source prompts", sources(library))]

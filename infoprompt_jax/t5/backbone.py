@@ -94,7 +94,7 @@ class Backbone:
     ) -> jax.Array:
         """Log-probability [B, C] of each answer choice, in nats; an EOS that a choice ends in counts.
 
-        The input is encoded once for all its choices. A choice of padding alone scores -inf. `normalize` is "none", or
+        The input is encoded once for all its choices. A choice of only padding scores -inf. `normalize` is "none", or
         "tokens" or "characters": what the score is divided by the number of.
         """
         rows = self._rows(tokens_BL), self._rows(choices_BCT)
@@ -171,12 +171,12 @@ def place(
     """
     graph, abstract = _skeleton(config)
     variables = {"/".join(map(str, path)): variable for path, variable in nnx.to_flat_state(abstract)}
-    targets = partition.shardings({path: v.shape for path, v in variables.items()}, mesh)
+    placement = partition.shardings({path: v.shape for path, v in variables.items()}, mesh)
     digest = convert.Fingerprint(config)
     placed = {}
     for path, array in leaves:
         digest.add(path, array)
-        value = jax.make_array_from_callback(array.shape, targets[path], lambda index, a=array: a[index])
+        value = jax.make_array_from_callback(array.shape, placement[path], lambda index, a=array: a[index])
         placed[path] = variables[path].replace(value)
     ordered = [(path, placed["/".join(map(str, path))]) for path, _ in nnx.to_flat_state(abstract)]
     return graph, nnx.from_flat_state(ordered), digest.hexdigest()

@@ -43,7 +43,7 @@ class Checkpoints:
         step = self.manager.latest_step()
         if step is None:
             return None
-        target = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state)
+        structure = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state)
         try:
             before = self.manager.restore(step, args=ocp.args.Composite(position=ocp.args.JsonRestore()))["position"]
             for name, value in position.items():
@@ -53,7 +53,7 @@ class Checkpoints:
                         f"{before.get(name)!r}, this run has {value!r}: choose another --workdir, or bring back what "
                         "it was made with."
                     )
-            args = ocp.args.Composite(state=ocp.args.StandardRestore(target))
+            args = ocp.args.Composite(state=ocp.args.StandardRestore(structure))
             return self.manager.restore(step, args=args)["state"], before
         except (ValueError, KeyError, TypeError, OSError) as error:
             raise UserError(

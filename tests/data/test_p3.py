@@ -217,8 +217,11 @@ def test_every_evaluation_prompt_renders_every_row(shared: pathlib.Path, name: s
     for prompt in dataset.templates:
         task = Task(dataset.task, templates[prompt], "accuracy", data)
         rendered = [task.render(row) for row in rows]
-        asked = {"effect": COPA_HALF[:2], "cause": COPA_HALF[2:]}  # those four ask about effects, or about causes
+        for_question = {
+            "effect": COPA_HALF[:2],
+            "cause": COPA_HALF[2:],
+        }  # those four ask about effects, or about causes
         for row, example in zip(rows, rendered, strict=True):
-            applies = prompt not in COPA_HALF or prompt in asked[row["question"]]
+            applies = prompt not in COPA_HALF or prompt in for_question[row["question"]]
             assert (example is not None) == applies, (prompt, row)
             assert example is None or (example.choices[example.label] == example.target and len(example.choices) > 1)

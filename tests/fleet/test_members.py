@@ -56,7 +56,7 @@ def test_members_set_their_own_fields() -> None:
     assert (named.name, named.config.seed) == ("a-seed3", 3)
 
 
-def test_a_hard_prompt_of_a_members_own_takes_the_place_of_the_files() -> None:
+def test_a_template_of_a_members_own_takes_the_place_of_the_files() -> None:
     fields = {"name": "a", "task.input": "{{ x }}", "task.target": "{{ y }}"}
     made = config(members=(fields, {"name": "b"}))
     made.task.templates_dir = "T"

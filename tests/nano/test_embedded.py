@@ -70,7 +70,7 @@ def test_transformers_gives_the_same_logits(directory: pathlib.Path, backbone: B
 
 @pytest.mark.parametrize("dataset", ["films", "which_kind", "claims", "rewordings", "quantities"])
 def test_it_solves_what_it_was_trained_on(dataset: str, backbone: Backbone) -> None:
-    """64 test rows under the first hard prompt: far above chance."""
+    """64 test rows under the first template: far above chance."""
     prompt = next(iter(load_templates(None, world.PREFIX + dataset).values()))
     examples = [prompt.render(row) for row in world.rows(dataset, "test", 64)]
     inputs_BL = tokens(backbone, [example.input for example in examples])

@@ -193,7 +193,7 @@ def test_choices_alone_and_what_the_text_tells() -> None:
 
 
 @every_set
-def test_hard_prompts(dataset: str) -> None:
+def test_templates(dataset: str) -> None:
     assert 3 <= len(prompts(dataset)) <= 6
     for template in prompts(dataset).values():
         found = [rendered for row in sample(dataset, "train")[:60] if (rendered := template.render(row))]
@@ -213,7 +213,7 @@ def test_prompts_differ() -> None:
 
 
 def phrases(template: Template) -> set[str]:
-    """What a hard prompt itself says, in pieces of three words or more; naming the choices (true or false?) is none."""
+    """What a template itself says, in pieces of three words or more; naming the choices (true or false?) is none."""
     asked = template.jinja.split("|||")[0].lower()
     pieces = [piece.strip() for piece in re.split(r"\{\{.*?\}\}|\{%.*?%\}|\n", asked)]
     choices = {"or", "the", *re.findall(r"\w+", template.answer_choices.lower())}

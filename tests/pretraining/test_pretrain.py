@@ -1,4 +1,4 @@
-"""Pretraining, tiny: batches by the step alone, an exact resume, and a backbone that others read the same way."""
+"""Pretraining, tiny: batches by step, an exact resume, and a backbone that others read the same way."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def batches(directory: pathlib.Path, run: pathlib.Path) -> mixture.Mixture:
 
 
 def test_the_loss_falls(run: pathlib.Path) -> None:
-    """Hard prompts start at a uniform guess or worse; span corruption of this text has little left to guess."""
+    """Templates' rows start at a uniform guess or worse; span corruption of this text has little left to guess."""
     records = [json.loads(record) for record in (run / "metrics.jsonl").open()]
     by_name = {name: [r["value"] for r in records if r["name"] == name] for name in ("denoising_loss", "task_loss")}
     assert len(by_name["denoising_loss"]) == 60 and len(by_name["task_loss"]) == 45
@@ -148,7 +148,7 @@ def test_a_batch_is_a_function_of_its_step(batches: mixture.Mixture) -> None:
 
 
 def test_kinds_of_rows_in_each_phase(batches: mixture.Mixture) -> None:
-    """15 of 60 steps are span corruption alone, then 2 of 16 rows are (0.15 * 16, rounded)."""
+    """15 of 60 steps are only span corruption, then 2 of 16 rows are (0.15 * 16, rounded)."""
     kinds = [batches.batch(step)["denoising"].sum() for step in (0, 14, 15, 59)]
     assert kinds == [16, 16, 2, 2]
     sentinel = batches.sentinels[0]
@@ -231,7 +231,7 @@ def test_a_loss_that_is_not_finite_is_refused(directory: pathlib.Path, tmp_path:
 
 
 def test_no_weight_stands_still(directory: pathlib.Path, run: pathlib.Path) -> None:
-    """All leaves are trained; the embedding's rows that no batch shows are moved by the decay alone."""
+    """All leaves are trained; the embedding's rows that no batch shows are moved only by the decay."""
     from flax import nnx
 
     from infoprompt_jax.t5.model import T5

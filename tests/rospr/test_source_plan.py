@@ -26,14 +26,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     return tiny_sources.write(tmp_path_factory.mktemp("plan"))
 
 
-def test_hard_prompts_of_a_data_set_stand_together_and_free_text_comes_last(folder: pathlib.Path) -> None:
+def test_templates_of_a_data_set_stand_together_and_free_text_comes_last(folder: pathlib.Path) -> None:
     plan = source_plan.find(configure(folder, task__name=f"{WORDS},{OTHER},{WORDS}"))
     assert [source.name for source in plan.sources] == [
         *NAMES[:2], f"{OTHER}:bare", f"{OTHER}:Yes?", NAMES[2], f"{OTHER}:free"
     ]  # fmt: skip
 
 
-def test_hard_prompts_share_the_training_rows_that_are_drawn(folder: pathlib.Path) -> None:
+def test_templates_share_the_training_rows_that_are_drawn(folder: pathlib.Path) -> None:
     config, model = configure(folder, task__train_limit=16), tiny.backbone()
     tokenized = TokenizedSplits(config, model)
     free, bare, question = find_tasks(config)
@@ -76,7 +76,7 @@ def write_news(folder: pathlib.Path, conditions: tuple[str, ...]) -> list[str]:
     return list(prompts)
 
 
-def test_a_hard_prompt_is_tried_on_every_slice_that_is_read(folder: pathlib.Path, tmp_path: pathlib.Path) -> None:
+def test_a_template_is_tried_on_every_slice_that_is_read(folder: pathlib.Path, tmp_path: pathlib.Path) -> None:
     not_drawn = 8 + int(np.argmin(drawn(8, 3)))
     prompts = write_news(tmp_path, ("true", "n >= 8", "n < 8", f"n in [0, {not_drawn}]", "n != 3"))
     slices = {"task__train_split": "train[8:]", "task__eval_split": "train[:8]", "task__test_split": "train[3:4]"}

@@ -64,7 +64,7 @@ def summary(workdir: pathlib.Path) -> dict[str, Any]:
     return json.loads((workdir / "summary.json").read_text())
 
 
-def test_a_library_of_all_hard_prompts(done: pathlib.Path, folder: pathlib.Path) -> None:
+def test_a_library_of_all_templates(done: pathlib.Path, folder: pathlib.Path) -> None:
     """Two groups' worth; keys and texts are of rows that were trained on."""
     library = PromptLibrary.load(done / "library")
     assert [entry.name for entry in library.entries] == NAMES
@@ -85,7 +85,7 @@ def test_a_library_of_all_hard_prompts(done: pathlib.Path, folder: pathlib.Path)
 
 
 def test_choices_that_rows_make_alike_have_a_format(folder: pathlib.Path, tmp_path: pathlib.Path) -> None:
-    """As an evaluation task's do: they come from the rows, not from the template alone."""
+    """As an evaluation task's do: they come from the rows, not only from the template."""
     made = "{% if words %}Yes ||| No{% endif %}"
     write_templates(tmp_path, WORDS, {"made": ("{{ words }} ||| {{ answer_choices[label] }}", made)})
     config = configure(folder, task__templates_dir=str(tmp_path))
@@ -331,7 +331,7 @@ def test_one_seed_is_every_members(folder: pathlib.Path) -> None:
 
 
 def test_the_plan_stands_although_data_come_and_go(folder: pathlib.Path, tmp_path: pathlib.Path) -> None:
-    """A job that knew one data set of P3 when it was stopped goes on with it alone."""
+    """A job that knew one data set of P3 when it was stopped goes on with only that one."""
     data, templates = tmp_path / "data", tmp_path / "templates"
     for name in ("ag_news", "imdb"):
         shutil.copytree(folder / "data" / WORDS, data / name)
@@ -354,7 +354,7 @@ def test_the_plan_stands_although_data_come_and_go(folder: pathlib.Path, tmp_pat
 
 
 def test_p3_on_real_rows(shared: pathlib.Path, tmp_path: pathlib.Path) -> None:
-    """As far as there are any, which is for validation alone: with choices, options of the rows, and free text."""
+    """As far as there are any, which is only for validation: with choices, options of the rows, and free text."""
     config = read_config(f"{CONFIG}:p3,smoke")
     config.data.update(dir=str(shared / "data"), cache_dir=str(tmp_path), max_input_length=64, buckets=(64,))
     config.task.templates_dir = str(shared / "data" / "promptsource")
