@@ -27,7 +27,7 @@ def model(size: Size) -> Any:
 
 
 def train_step(size: Size) -> Work:
-    """Forward, backward, clipping and AdamW, on the prompt alone and in float32."""
+    """Forward, backward, clipping and AdamW, only on the prompt and in float32."""
     import torch
 
     tuned = model(size)

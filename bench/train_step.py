@@ -33,7 +33,7 @@ def subjects(size: Size, against: str) -> list[Subject]:
 def main(arguments: list[str] | None = None) -> None:
     options = command.parser("A training step, ours and PEFT's, in turn.")
     options.add_argument("--batch", type=int, default=8)
-    options.add_argument("--against", default="", help="directory of another checkout: compare its plain step alone")
+    options.add_argument("--against", default="", help="directory of another checkout: compare only its plain step")
     given = options.parse_args(arguments)
     size = Size(given.shape, batch=given.batch)
     records = compare(subjects(size, given.against), given.rounds, given.steps)

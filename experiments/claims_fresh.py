@@ -1,7 +1,7 @@
 """The gains on fresh seeds, which no other run has: docs/claims.md's tables on fresh seeds.
 
 The gains were first seen on the first seeds. The runs `<task>-256-fresh` are a replication on fresh ones. Both columns
-have t intervals over paired seeds, so that they differ in their seeds alone.
+have t intervals over paired seeds, so that they differ only in their seeds.
 """
 
 from __future__ import annotations

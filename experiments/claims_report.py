@@ -130,7 +130,7 @@ def _by_task(results: Iterable[Result]) -> list[Result]:
 
 
 def initial_table(results: Mapping[str, Result], bases: Mapping[str, Result]) -> str:
-    """Spread over first prompts alone: all members have the same examples in the same order."""
+    """Spread only over first prompts: all members have the same examples in the same order."""
     rows = []
     for name, result in results.items():
         cells = [accuracy(run) for run in (bases[base_of(name)], result)]
@@ -145,7 +145,7 @@ def initial_table(results: Mapping[str, Result], bases: Mapping[str, Result]) ->
 def long_table(results: Mapping[str, Result], bases: Mapping[str, Result]) -> str:
     """Long runs below the main runs of the same task.
 
-    Steps to 90 % are of the long runs alone: the main runs are evaluated more often, and end lower.
+    Steps to 90 % are only of the long runs: the main runs are evaluated more often, and end lower.
     """
     presets, rows = ("head", "both"), []
     for name, result in results.items():
@@ -229,7 +229,7 @@ def rates_table(results: Mapping[str, Result], bases: Mapping[str, Result], fact
 
 
 def public_table(results: Mapping[str, Result]) -> str:
-    """Public text, much of which is outside the backbone's vocabulary: accuracies alone."""
+    """Public text, much of which is outside the backbone's vocabulary: only accuracies."""
     rows = [
         (
             title_of(name),

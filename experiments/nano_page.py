@@ -85,7 +85,7 @@ def account(pretraining: Mapping[str, Any]) -> str:
     losses = pretraining["losses"]
     facts = {
         "seed": pretraining["seed"],
-        "steps": f"{pretraining['steps']}, the first {pretraining['denoising_steps']} of span corruption alone",
+        "steps": f"{pretraining['steps']}, the first {pretraining['denoising_steps']} with only span corruption",
         "batch": pretraining["config"]["train"]["batch_size"],
         "examples": " and ".join(
             f"{count:,} of {kind.replace('hard_prompts', 'templates')}"

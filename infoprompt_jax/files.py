@@ -54,7 +54,7 @@ def whole(path: str | pathlib.Path) -> Iterator[pathlib.Path]:
 
 
 def _complete(path: pathlib.Path) -> None:
-    """Waits until the files are on disk, with the permissions of `open`: safetensors writes for their owner alone."""
+    """Waits until the files are on disk, with the permissions of `open`: safetensors lets only the owner read."""
     for file in (path, *path.rglob("*")):
         if file.is_file():
             with file.open("r+b") as stream:

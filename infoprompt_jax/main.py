@@ -1,6 +1,6 @@
 """The one way in: `python -m infoprompt_jax.main --config=configs/rte.py [--workdir=DIR] [--config.FIELD=VALUE ...]`.
 
-Jobs return or raise; this module alone ends the process.
+Jobs return or raise; only this module ends the process.
 """
 
 from __future__ import annotations

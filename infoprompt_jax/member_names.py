@@ -1,6 +1,6 @@
 """The names of a fleet's members: `[<name>-]<preset>[-seed<n>]`, as in `plain`, `both-seed3` and `fast-both-seed3`.
 
-`fast` is the name that `fleet.members` gives, `both` the preset and 3 the seed. Members that differ in their seed alone
+`fast` is the name that `fleet.members` gives, `both` the preset and 3 the seed. Members that differ only in their seed
 are repetitions of one run: figures draw them in one colour, and tables give their mean and standard deviation.
 """
 
@@ -36,7 +36,7 @@ def split(member: str) -> tuple[str, str]:
 
 
 def by_seed(members: Iterable[str]) -> dict[str, list[str]]:
-    """Members that differ in their seed alone, by their name without it; both in the order of `members`."""
+    """Members that differ only in their seed, by their name without it; both in the order of `members`."""
     groups: dict[str, list[str]] = {}
     for member in members:
         groups.setdefault(without_seed(member), []).append(member)

@@ -59,7 +59,7 @@ def test_what_fails_leaves_what_was_there(tmp_path: pathlib.Path) -> None:
 
 
 def test_files_are_as_readable_as_any_other(tmp_path: pathlib.Path) -> None:
-    """safetensors writes for the owner alone; a library or a backbone is often another's to read."""
+    """safetensors writes files that only the owner may read; a library or a backbone is often another's to read."""
     (tmp_path / "usual").touch()
     with whole(tmp_path / "x") as partial:
         partial.mkdir()

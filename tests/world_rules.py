@@ -1,4 +1,4 @@
-"""What the right answer to a row of the nano world is, read from the row's text alone.
+"""What the right answer to a row of the nano world is, read only from the row's text.
 
 Independent of the code that makes the rows: only word tables are shared. Each rule returns the label, or the answer
 where answers are free, and raises if the text is not one that it can read.

@@ -20,7 +20,7 @@ DTYPE = torch.bfloat16
 def device(shape: str) -> torch.device:
     """The GPU; for toy shapes also the CPU, where published shapes take hours."""
     if shape != "toy" and not torch.cuda.is_available():
-        raise RuntimeError("torch has no GPU here: PEFT is measured on NVIDIA GPUs alone")
+        raise RuntimeError("torch has no GPU here: PEFT is measured only on NVIDIA GPUs")
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
@@ -49,7 +49,7 @@ def tuned(shape: str, prompt_length: int) -> Any:
 
 
 def train(case: Case) -> dict[str, Any]:
-    """Forward, backward, clipping and AdamW on the prompt alone; the batch is already on the device."""
+    """Forward, backward, clipping and AdamW, only on the prompt; the batch is already on the device."""
     switches = case.options
     prompted = tuned(case.size.shape, case.size.prompt_length).train()
     batch = on_device(case.size)
@@ -58,7 +58,7 @@ def train(case: Case) -> dict[str, Any]:
     last: list[Any] = [None]
 
     def step() -> None:
-        last[0] = prompted(**batch, use_cache=False).loss  # a cache is for generation alone
+        last[0] = prompted(**batch, use_cache=False).loss  # a cache is only for generation
         last[0].backward()
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()

@@ -1,8 +1,8 @@
 """Which rows make up a batch, as a pure function of the step number, and the batches themselves.
 
-A run resumes by its step number alone: no iterator has a state to save. Rows of similar length share a batch. Inputs
-are padded to one of a few bucket lengths, which bounds the number of compiled programs. Targets and choices have one
-length for the whole run. Members and hosts compute the shapes of a step without communication.
+A run needs only its step number to resume: no iterator has a state to save. Rows of similar length share a batch.
+Inputs are padded to one of a few bucket lengths, which bounds the number of compiled programs. Targets and choices
+have one length for the whole run. Members and hosts compute the shapes of a step without communication.
 """
 
 from __future__ import annotations

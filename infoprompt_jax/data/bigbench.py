@@ -1,8 +1,8 @@
 """BIG-bench's multiple-choice tasks as rows: `<folder>/bigbench/<task>/task.json`, or `<task>/<sub-task>/task.json`.
 
-A row has the columns `idx` (position in its file), `subtask` ("" without sub-tasks), `input` (the question alone),
+A row has the columns `idx` (position in its file), `subtask` ("" without sub-tasks), `input` (only the question),
 `inputs` (the question as BIG-bench shows it: prefixes, options, and where the answer goes), `choices`, `targets` (the
-right answer) and `label` (its index). The order of the choices, here and in `inputs`, depends on the row alone,
+right answer) and `label` (its index). The order of the choices, here and in `inputs`, depends only on the row,
 because many tasks list the right answer first. Where several answers share the best score, the first one listed is the
 right one and the others are left out, so that no right answer counts as wrong.
 

@@ -16,7 +16,7 @@ def hellaswag_context(row: Mapping[str, Any]) -> dict[str, str]:
 
     The data set's description (data/README.md of its repository) says: `ctx` is `ctx_a`, a space, `ctx_b`. A context
     from ActivityNet ends in an unfinished noun phrase, its `ctx_b`. A context from WikiHow ends in a whole sentence;
-    its `ctx_b` is empty. So a context that ends like a sentence is `ctx_a` alone, and any other is divided after its
+    its `ctx_b` is empty. So a context that ends like a sentence has no `ctx_b`, and any other is divided after its
     last sentence. TFDS and some files have `ctx` only.
     """
     context = row.get("ctx")

@@ -2,7 +2,7 @@
 
 In RoSPr (arXiv 2210.03029), a source prompt helps more if its answer choices have the evaluation task's format than if
 the two tasks are of one family. Families are those of T0 (arXiv 2110.08207) and of the nano world, under the same
-names. The format follows from the answer choices alone:
+names. The format follows only from the answer choices:
 
     free text      none: the answer is generated       yes/no       Yes and No are among them, perhaps with Maybe
     options        they differ from row to row         true/false   so are True and False

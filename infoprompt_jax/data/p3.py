@@ -41,6 +41,6 @@ def held_out() -> tuple[Dataset, ...]:
 
 
 def aliases(name: str) -> frozenset[str]:
-    """All names of one of P3's data sets: in P3, for `task.name` and in TFDS; of another data set the name alone."""
+    """All names of one of P3's data sets: in P3, for `task.name` and in TFDS; of another data set only the name."""
     every = [{one.name, one.task, *(one.tfds or ())[:1]} for one in (*sources(), *held_out())]
     return frozenset({name}.union(*(names for names in every if name in names)))

@@ -84,7 +84,7 @@ class Rows:
         return [tuple(tokens[offsets[c] : offsets[c + 1]].tolist()) for c in range(first, last)]
 
     def shared_choices(self, rows: np.ndarray) -> np.ndarray | None:
-        """The places [B, C] of each row's choices among the first row's; None unless rows differ in order alone."""
+        """The places [B, C] of each row's choices among the first row's; None unless rows differ only in order."""
         index_B = self.arrays["choice_index"][rows]
         lists, inverse = np.unique(index_B, return_inverse=True)
         choices = [self.choice_list(one) for one in lists.tolist()]
@@ -158,7 +158,7 @@ def tokenize(
     Args:
       fingerprint: `source_fingerprint` of the examples; vocabulary, lengths and `takes_eos` are added here.
       takes_eos: whether inputs end in EOS, also when cut. Targets and choices always do. An input without tokens is
-        EOS alone, so that the mean over an input's tokens exists.
+        a single EOS, so that the mean over an input's tokens exists.
       name: of the data, for messages.
 
     Raises:

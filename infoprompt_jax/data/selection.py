@@ -22,7 +22,7 @@ from infoprompt_jax.data.templates import SEPARATOR, Template, choose, load_temp
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.nano import world
 
-# What picks the best prompt where it is not accuracy (answer choices) or exact match (free text).
+# The metric that selects the best prompt, for data sets where it is neither accuracy nor exact match.
 METRICS = {
     "glue/cola": "matthews",
     "super_glue/cb": "macro_f1",
@@ -92,8 +92,8 @@ def select(
       every_template: `task.template="all"` includes the templates that do not ask for the data set's original task.
 
     Raises:
-      UserError: a data set or template that is listed by name is not there or does not fit, is there to evaluate on
-        but the job trains on it, or nothing is selected.
+      UserError: a named data set or template is missing or does not fit; a training job names an evaluation-only data
+        set; or nothing is selected.
     """
     names = [name.strip() for name in config.task.name.split(",") if name.strip()]
     if not names:

@@ -33,7 +33,7 @@ def split_bounds(split: str, rows: int) -> tuple[int, int]:
 def drawn(rows: int, limit: int) -> np.ndarray:
     """Which of `rows` rows are among the `limit` that are read, [rows] bool; limit 0 keeps all.
 
-    The draw is random because files may be sorted. It depends on the two numbers alone, so every template of a data
+    The draw is random because files may be sorted. It depends only on the two numbers, so every template of a data
     set is given the same rows.
     """
     return np.random.default_rng(DRAW).permutation(rows) < (limit or rows)

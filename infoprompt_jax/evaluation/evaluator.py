@@ -59,7 +59,7 @@ class Evaluator:
 
         Args:
           trainable: of the fleet, every leaf with a leading axis M.
-          warn: of prompts that predict one class alone.
+          warn: whether to warn about prompts that always predict the same class.
           strict: NaN scores are an error. Otherwise their rows count as wrong, with a warning.
 
         Raises:
@@ -113,7 +113,7 @@ def _warn_of_collapse(split: Split, predictions: Sequence[Sequence[Predictions]]
     if collapsed:
         task, one = collapsed[0]
         log.warning(
-            "%d of %d evaluations predict one class alone although labels differ (%s: always choice %d): "
+            "%d of %d evaluations always predict the same class although labels differ (%s: choice %d): "
             "train longer, or change train.learning_rate or prompt.init.",
             len(collapsed),
             len(ranked),

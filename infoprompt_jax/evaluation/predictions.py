@@ -201,7 +201,7 @@ def _record(
     answers_B: np.ndarray | None,
     texts_B: np.ndarray | None,
 ) -> None:
-    """Writes one model's answers to the rows of a batch, which are member m's, where they belong."""
+    """Stores one model's answers for member m's rows of a batch."""
     task_B, row_B, counts_B = batch["task"][m], batch["row"][m], batch["weight"][m] > 0
     for task in np.unique(task_B[counts_B]):
         here_B, predictions = counts_B & (task_B == task), tasks[task]

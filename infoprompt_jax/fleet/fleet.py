@@ -2,8 +2,8 @@
 
 The trainable tree, its optimiser state, the batch and the hyper-parameters have a leading axis M, and one member's step
 is mapped over it; the frozen weights have no such axis. Members are independent: each has its data, random key,
-learning rate, weights of the information terms and gradient clipping, and a loss that is not finite stops that member
-alone. Axes as in `t5/model.py`.
+learning rate, weights of the information terms and gradient clipping, and a loss that is not finite stops only that
+member. Axes as in `t5/model.py`.
 """
 
 from __future__ import annotations
@@ -180,7 +180,7 @@ class Fleet:
         key: jax.Array,
         progress: jax.Array,
     ) -> tuple[optax.Updates, Metrics]:
-        """Gradient over `trainable` alone, and the loss's parts; the mean over `accumulate` micro-batches."""
+        """Gradient over only `trainable`, and the loss's parts; the mean over `accumulate` micro-batches."""
         differentiate = jax.grad(self.objective.loss, has_aux=True)
         if self.accumulate == 1:
             return differentiate(trainable, frozen, batch, hyper, key, progress)
@@ -221,5 +221,5 @@ def record_best(state: FleetState, metric: jax.Array, patience: jax.Array) -> Fl
 
 
 def member_keys(seeds: list[int]) -> jax.Array:
-    """One random key for each member, [M]; a member's key depends on its seed alone."""
+    """One random key for each member, [M]; a member's key depends only on its seed."""
     return jax.vmap(jax.random.key)(jnp.asarray(np.array(seeds, np.uint32)))

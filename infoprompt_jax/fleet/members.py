@@ -2,7 +2,7 @@
 
 A member is a name and the run's config with the fields that the member sets for itself: those that `settings.py`
 declares with `member=True`. Members are the product of `fleet.members` (explicit fields), `fleet.presets` (which of
-InfoPrompt's terms are on) and `fleet.seeds`. Members that differ in their preset alone share initialisation, data order
+InfoPrompt's terms are on) and `fleet.seeds`. Members that differ only in their preset share initialisation, data order
 and noise, so that they can be compared in pairs.
 """
 

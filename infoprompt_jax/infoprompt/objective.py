@@ -4,7 +4,7 @@
 
 `task_losses`, `head_loss`, `representation_loss` and `bottleneck` hold the parts; this module runs the model once and
 puts them together. The loss is a pure function of (trainable, frozen, batch, hyper-parameters, key); its gradient is
-taken over `trainable` alone. Fields of `Objective` change the compiled program; numbers that each member of a fleet may
+taken only over `trainable`. Fields of `Objective` change the compiled program; numbers that each member of a fleet may
 set for itself are in `Hyper`. Axes as in `t5/model.py`.
 """
 

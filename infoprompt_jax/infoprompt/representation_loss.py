@@ -2,7 +2,7 @@
 
 A critic, a linear map of the prompt, scores the example's representation Z with the prompt (the positive pair) against
 representations without it. These negatives are samples around the same example's un-prompted representation, or the
-other examples' Z. The gradient reaches the prompt through Z alone, never through the critic. The objective subtracts
+other examples' Z. The gradient reaches the prompt only through Z, never through the critic. The objective subtracts
 beta times this bound from the loss. Follows the authors' released code.
 
 Axes as in `t5/model.py`, and K negatives.

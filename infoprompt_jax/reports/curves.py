@@ -1,6 +1,6 @@
 """curves.png: what a run's members logged while they trained, one panel a quantity.
 
-Members that differ in their seed alone have one colour. Up to 8 members have a line each. Of more, the mean of each
+Members that differ only in their seed have one colour. Up to 8 members have a line each. Of more, the mean of each
 group of seeds is drawn, with a band from the lowest member to the highest; more than 8 groups are drawn as one.
 """
 

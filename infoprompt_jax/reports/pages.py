@@ -1,4 +1,4 @@
-"""HTML pages in one file, without requests to the network, without scripts, with data as text alone.
+"""HTML pages in one file, without requests to the network, without scripts, with data only as text.
 
 Everything is made by `tag`, which escapes all that `tag` did not make: a template that contains <script> is shown, not
 run. As a second barrier, the page's content security policy forbids browsers to load or run anything.

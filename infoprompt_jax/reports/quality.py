@@ -17,8 +17,8 @@ def steps_to_quality(
 ) -> list[dict[str, Any] | None]:
     """For each member the quality to reach, and the first step whose evaluation reached it.
 
-    Plain prompt tuning is the mean over the `plain` members whose name differs from the member's in preset and seed
-    alone.
+    Plain prompt tuning is the mean over the `plain` members whose name differs from the member's only in preset and
+    seed.
 
     Args:
       final: each member's last evaluation, by the member's name.

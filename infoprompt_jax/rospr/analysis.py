@@ -92,7 +92,7 @@ def read_table(path: pathlib.Path) -> dict[str, np.ndarray]:
     try:
         return load_file(path)
     except SafetensorError as error:
-        raise ValueError(f"{path} is no safetensors file: {error}") from error
+        raise ValueError(f"{path} is not a safetensors file: {error}") from error
 
 
 def _searched(record: TargetRecord, path: pathlib.Path, keys_KR: np.ndarray, similarity: str) -> Searched:
@@ -125,7 +125,7 @@ def relations(
 ) -> tuple[dict[str, dict[str, dict[str, float]]], dict[str, int]]:
     """The mean gain over no prompt by what a source prompt and an evaluation task have in common.
 
-    `every`: of every source prompt on every task. `retrieved`: of the most voted for alone. Each relation has the
+    `every`: of every source prompt on every task. `retrieved`: of only the most voted for. Each relation has the
     number of `pairs`, their mean `gain`, and the share that is `better` than no prompt.
 
     Pairs of which one has no known family, for example BIG-bench's tasks, are in no relation. The second result is

@@ -119,7 +119,7 @@ class Results:
         return cls(library, datasets, mean, _mean_of_t0(by_dataset), better, tasks, list(skipped), dict(analysis))
 
     def to_json(self) -> dict[str, Any]:
-        """Of this, what is None is left out."""
+        """Fields that are None are omitted."""
         content = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         content["library"] = dataclasses.asdict(self.library)
         content["datasets"] = {name: dataclasses.asdict(scores) for name, scores in self.datasets.items()}

@@ -109,8 +109,7 @@ def search(
         return library.search(queries_QR, top, approximate)
     if top < 1 or excluded == total:
         raise UserError(
-            f"top={top} of the {total - excluded} keys that {len(exclude)} excluded source prompts leave is no hit: "
-            "choose 1 or more, and leave a source prompt."
+            f"top={top} must be at least 1, and `exclude` must leave a source prompt; {total - excluded} keys are left."
         )
     hits = library.search(queries_QR, min(top + excluded, total), approximate)
     order_QN = np.argsort(np.isin(hits.owners_QN, exclude), axis=1, kind="stable")  # the excluded ones last

@@ -45,7 +45,7 @@ class Instances:
 
     @functools.cached_property
     def taken(self) -> Rows:
-        """The rows `numbers` alone, in the backbone's tokens."""
+        """Only the rows `numbers`, in the backbone's tokens."""
         return self.rows.take(self.numbers)
 
     @property

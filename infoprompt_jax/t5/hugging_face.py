@@ -87,7 +87,7 @@ class Checkpoint:
         """The fields of `T5Config` that config.json determines; `tied` depends on the weights too.
 
         Raises:
-          UserError: a field is missing, or the model is none that `t5.model.T5` computes.
+          UserError: a field is missing, or `t5.model.T5` does not support the model.
         """
         kind = self.metadata.get("model_type")
         if kind not in FEED_FORWARD:

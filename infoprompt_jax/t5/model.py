@@ -22,7 +22,7 @@ from flax import nnx
 
 PAD = 0  # also T5's decoder start token
 EOS = 1
-MASKED = -1e9  # finite, so that a row of padding alone gives no NaN
+MASKED = -1e9  # finite, so that a row of only padding gives no NaN
 EMBEDDED, NORMED = 1 << 20, 1 << 21  # dropout keys beyond any layer's index
 
 REMAT_POLICIES = {

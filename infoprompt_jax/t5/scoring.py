@@ -32,7 +32,7 @@ def token_log_probabilities(logits: jax.Array, targets: jax.Array) -> jax.Array:
 
 
 def choice_scores(model: T5, hidden_BCTD: jax.Array, choices_BCT: jax.Array) -> jax.Array:
-    """Summed log-probabilities [B, C] in nats; -inf for a choice of padding alone, which fills up a batch."""
+    """Summed log-probabilities [B, C] in nats; -inf for a choice of only padding, which fills up a batch."""
 
     @jax.checkpoint
     def one_choice(hidden_targets: tuple[jax.Array, jax.Array]) -> jax.Array:

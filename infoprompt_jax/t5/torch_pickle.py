@@ -89,7 +89,7 @@ class TorchPickle:
     def read(self, name: str) -> np.ndarray:
         """The tensor, read-only, with the strides that it was saved with.
 
-        The file is mapped: `read(name)[rows]` reads these rows alone.
+        The file is mapped: `read(name)[rows]` reads only these rows.
         """
         view, dtype = self._views[name], self.dtype(name)
         start = view.storage.start + view.offset * dtype.itemsize
@@ -172,7 +172,7 @@ def _views(file: io.FileIO, content: mmap.mmap) -> dict[str, View]:
                     expected = f"{QUOTE.repr(elements)} numbers of {dtype.itemsize} bytes were expected"
                     raise TorchPickleError(f"is damaged: storage {QUOTE.repr(key)} {actual}, but {expected}")
                 return Storage(entry.start, dtype, elements)
-        raise TorchPickleError("refers to something outside of it that is no storage")
+        raise TorchPickleError("refers to something outside of it that is not a storage")
 
     tensors = _unpickle(_read(content, entries[pickles[0]]), find)
     if type(tensors) is not dict:
@@ -180,7 +180,7 @@ def _views(file: io.FileIO, content: mmap.mmap) -> dict[str, View]:
     for name, value in tensors.items():
         if not isinstance(value, View):
             other = f"{_kind(value)} named {QUOTE.repr(name)}"
-            raise TorchPickleError(f"holds {other}, but a dict of tensors was expected: save the state dict alone")
+            raise TorchPickleError(f"holds {other}, but a dict of tensors was expected: save only the state dict")
     return tensors
 
 
@@ -320,11 +320,11 @@ def _view(storage: Storage, offset: int, shape: tuple[Any, ...], strides: tuple[
     return View(storage, offset, shape, strides)
 
 
-def _update(target: Any, items: list[Any]) -> None:
+def _update(content: Any, items: list[Any]) -> None:
     """Adds `items`, in which keys and values alternate, to a dict."""
-    if type(target) is not dict or not all(isinstance(key, str) for key in items[::2]):
+    if type(content) is not dict or not all(isinstance(key, str) for key in items[::2]):
         raise TorchPickleError("holds something else than a dict of tensors by name; nothing was run")
-    target.update(zip(items[::2], items[1::2], strict=True))
+    content.update(zip(items[::2], items[1::2], strict=True))
 
 
 def _kind(value: Any) -> str:

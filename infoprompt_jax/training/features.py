@@ -38,7 +38,7 @@ class Features:
     def fill(self, fleet: Fleet, backbone: Backbone, steps: int, buckets: Sequence[int], batch_size: int) -> None:
         """Computes the features that steps 0 to `steps` - 1 read, unless the cache holds them.
 
-        Rows are computed in blocks that depend on the config alone and not on what an earlier, killed run has finished,
+        Rows are computed in blocks that depend only on the config and not on what an earlier, killed run has finished,
         so the bits are the same either way.
         """
         sharding = NamedSharding(backbone.mesh, P("data"))

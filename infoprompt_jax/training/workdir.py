@@ -104,7 +104,7 @@ class Workdir:
 
 
 def current(saved: dict[str, Any]) -> dict[str, Any]:
-    """The fields of a config.json as this version writes them; a field that the file is older than has its default."""
+    """The fields of a config.json as this version writes them; fields that the file lacks have their defaults."""
     default = flatten(json.loads(defaults().to_json()))
     fields = {RENAMED.get(field, field): value for field, value in flatten(saved).items() if field not in RETIRED}
     former = {field: default[field] for field, value in FORMER_DEFAULTS.items() if fields.get(field) == value}

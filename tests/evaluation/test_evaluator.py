@@ -99,7 +99,7 @@ def test_a_collapse_is_logged(model: tiny.Backbone, tmp_path: pathlib.Path, capl
         evaluator(model, [NO]).evaluate(None, split(tmp_path, model, {"a": [0, 0]}))
         assert not caplog.records
         evaluator(model, [NO]).evaluate(None, split(tmp_path, model, {"a": [0, 1], "b": [0, 0]}))
-    assert "1 of 2 evaluations predict one class alone although labels differ (data:a: always choice 0)" in caplog.text
+    assert "1 of 2 evaluations always predict the same class although labels differ (data:a: choice 0)" in caplog.text
 
 
 def test_nan_is_no_answer(model: tiny.Backbone, tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture) -> None:

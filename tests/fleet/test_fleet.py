@@ -167,7 +167,7 @@ def test_the_best_prompt_is_kept_and_patience_ends_a_member(model: tiny.Backbone
 
 @pytest.mark.parametrize("terms", [False, True])
 def test_the_gradient_costs_no_weight_gradients(terms: bool) -> None:
-    """A step that differentiates the prompt alone is two forwards; one that reached the weights would be three."""
+    """A step that differentiates only the prompt is two forwards; one that reached the weights would be three."""
     model = tiny.backbone(unroll=2, remat="none")
     program = tiny.fleet(model, head_term=terms, representation_term=terms)
     state, keys = tiny.start(program, model, [0]), fleets.member_keys([0])

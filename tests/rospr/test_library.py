@@ -82,7 +82,10 @@ UNFIT_SEARCH: dict[str, tuple[Callable[[PromptLibrary], Any], str]] = {
     "top": (lambda library: library.search(np.zeros((1, R)), top=26), "top=26 is not between 1 and 25"),
     "no top": (lambda library: library.search(np.zeros((1, R)), top=0), "top=0 is not between"),
     "interpolate": (lambda library: library.retrieve(np.zeros((1, R)), interpolate=0), "interpolate=0"),
-    "all excluded": (lambda library: library.retrieve(np.zeros((1, R)), exclude=range(5)), "leave a source prompt"),
+    "all excluded": (
+        lambda library: library.retrieve(np.zeros((1, R)), exclude=range(5)),
+        "must leave a source prompt; 0 keys are left",
+    ),
 }
 
 

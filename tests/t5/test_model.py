@@ -31,7 +31,7 @@ PROMPTS = {
 
 @pytest.fixture
 def random() -> np.random.Generator:
-    """For one test alone, which then draws the same whatever ran before it."""
+    """For only one test, which then draws the same whatever ran before it."""
     return np.random.default_rng(1)
 
 

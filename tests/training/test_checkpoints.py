@@ -1,4 +1,4 @@
-"""Checkpoints hold the trainables alone, restore on other devices, and refuse what is not theirs."""
+"""Checkpoints hold only the trainables, restore on other devices, and refuse what is not theirs."""
 
 from __future__ import annotations
 

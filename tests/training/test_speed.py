@@ -1,4 +1,4 @@
-"""Model FLOPs against a count by hand, and compilations counted within a run alone."""
+"""Model FLOPs against a count by hand, and compilations counted only within a run."""
 
 from __future__ import annotations
 
