@@ -55,6 +55,3 @@ def stable(queries_QR: np.ndarray, keys_KR: np.ndarray, top: int) -> tuple[np.nd
     scores = queries_QR.astype(np.float64) @ keys_KR.astype(np.float64).T
     numbers = np.argsort(-scores, axis=1, kind="stable")[:, :top]
     return np.take_along_axis(scores, numbers, axis=1), numbers
-
-
-# Keys

@@ -56,6 +56,3 @@ def test_an_instance_finds_its_own_prompt(retriever: ip.Backbone, tmp_path: path
     np.testing.assert_allclose(hits.scores_QN, 1, atol=1e-5)
     assert hits.keys_QN[:, 0].tolist() == list(range(12))
     assert retrieval.per_query(hits).tolist() == [0] * 4 + [1] * 4 + [2] * 4
-
-
-# Search

@@ -95,9 +95,6 @@ def test_unfit_queries_are_refused(use: Callable, message: str, library: PromptL
         use(library)
 
 
-# Files
-
-
 def test_what_is_written_is_read_as_memory_maps(path: pathlib.Path) -> None:
     library = ip.PromptLibrary.load(str(path))
     np.testing.assert_array_equal(library.keys_KR, KEYS)
