@@ -58,7 +58,7 @@ class Skipped:
 
     @property
     def name(self) -> str:
-        """`dataset:template`; the data set alone where all of its templates are left out."""
+        """`dataset:template`; only the data set where all of its templates are left out."""
         return f"{self.dataset}:{self.template}" if self.template else self.dataset
 
 
