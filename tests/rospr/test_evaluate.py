@@ -286,9 +286,9 @@ def test_a_stop_is_heeded_within_a_task(
     assert 0 < len(calls) <= 3 and not list((tmp_path / "run").glob("targets/*"))
 
 
-def test_unknown_methods_and_no_library_are_refused(folder: pathlib.Path, tmp_path: pathlib.Path) -> None:
-    with pytest.raises(UserError, match=r"rospr\.methods=\('best',\).*inter_var"):
-        evaluate.evaluate(configure(folder, "somewhere", rospr__methods=("best",)), tmp_path / "a")
+def test_no_methods_and_no_library_are_refused(folder: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    with pytest.raises(UserError, match=r"rospr\.methods is empty.*inter_var"):
+        evaluate.evaluate(configure(folder, "somewhere", rospr__methods=()), tmp_path / "a")
     with pytest.raises(UserError, match=r"rospr\.library is empty"):
         evaluate.evaluate(configure(folder, ""), tmp_path / "a")
 
