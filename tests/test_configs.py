@@ -56,6 +56,7 @@ def load(name: str, variant: str | None = None) -> ml_collections.ConfigDict:
 def shrunk(config: ml_collections.ConfigDict, **fields: Any) -> ml_collections.ConfigDict:
     """Two steps on a few short rows."""
     config.data.update(max_input_length=64, max_target_length=8, buckets=(64,))
+    config.backbone.unroll = 1
     config.task.update(train_split="train[:32]", eval_limit=4)
     config.prompt.length = 4
     config.train.update(steps=2, batch_size=8, eval_batch_size=8, eval_every=1, log_every=1, save_every=0)

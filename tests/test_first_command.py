@@ -36,6 +36,7 @@ SIZES = {"vocab_size": 2048, "d_model": 16, "d_kv": 8, "d_ff": 16, "num_layers":
 # As the config.json of google's LM-adapted T5s has them.
 CONFIG = {"model_type": "t5", "feed_forward_proj": "gated-gelu", "tie_word_embeddings": False, "pad_token_id": 0}
 SHRUNK = (
+    "--config.backbone.unroll=1",
     "--config.train.steps=2",
     "--config.train.eval_every=1",
     "--config.task.eval_limit=4",

@@ -15,6 +15,7 @@ from infoprompt_jax.fleet import fleet as fleets
 from infoprompt_jax.t5 import partition
 
 ESTIMATORS = ("infonce", "nwj", "dv", "smile", "js")
+PLAIN = {"head_term": False, "representation_term": False}
 
 
 @pytest.fixture(scope="module")
@@ -74,9 +75,10 @@ def test_members_in_turns_train_and_score_like_all_at_once(model: tiny.Backbone)
     np.testing.assert_allclose(value, expected_value, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_members_of_a_fleet_of_64_train_as_if_alone(model: tiny.Backbone) -> None:
     """The first, the last and one between, plain, with its own rows, seed and learning rate."""
-    plain = tiny.fleet(model, steps=20, head_term=False, representation_term=False)
+    plain = tiny.fleet(model, steps=20, **PLAIN)
     own = [{"learning_rate": np.float32(0.1 + 0.01 * m)} for m in range(64)]
     batches = [tiny.batch(64, seed=k) for k in range(20)]
     state, every = tiny.run(plain, model, list(range(64)), tiny.hyper(*own), batches)
@@ -101,14 +103,14 @@ def test_zero_weights_train_like_a_program_without_the_terms(model: tiny.Backbon
     batches = [tiny.batch(seed=k % 7) for k in range(100)]
     off = tiny.hyper({"beta": 0.0, "gamma": 0.0})
     with_terms = tiny.fleet(model, critic="bilinear")
-    without = tiny.fleet(model, head_term=False, representation_term=False)
+    without = tiny.fleet(model, **PLAIN)
     _, found = tiny.run(with_terms, model, [3], off, batches)
     _, expected = tiny.run(without, model, [3], off, batches)
     assert "head_mi" not in expected
     assert_close(found, expected, rtol=1e-3)
 
 
-@pytest.mark.parametrize("representation", ["decoder", "mean_encoder"])
+@pytest.mark.parametrize("representation", ["decoder", pytest.param("mean_encoder", marks=pytest.mark.slow)])
 def test_cached_features_train_like_recomputed_ones(model: tiny.Backbone, representation: str) -> None:
     program = tiny.fleet(model, representation=representation)
     batches = [tiny.batch(seed=k % 7) for k in range(100)]
@@ -127,7 +129,7 @@ def test_cached_features_train_like_recomputed_ones(model: tiny.Backbone, repres
 
 def test_micro_batches_add_up_to_the_batch(model: tiny.Backbone) -> None:
     batches = [tiny.batch(seed=k) for k in range(3)]
-    plain = {"head_term": False, "representation_term": False, "task_loss": "choices"}
+    plain = {**PLAIN, "task_loss": "choices"}
     _, whole = tiny.run(tiny.fleet(model, **plain), model, [0], tiny.hyper(), batches)
     _, parts = tiny.run(tiny.fleet(model, accumulate=2, **plain), model, [0], tiny.hyper(), batches)
     assert_close(parts, whole)
@@ -146,7 +148,7 @@ def test_a_member_whose_loss_is_not_finite_stops_alone(model: tiny.Backbone) -> 
 
 
 def test_one_program_per_bucket(model: tiny.Backbone) -> None:
-    program = dataclasses.replace(tiny.fleet(model))  # equal, but with nothing compiled yet
+    program = dataclasses.replace(tiny.fleet(model, **PLAIN))  # equal to others, but with nothing compiled yet
     lengths = [8, 12, 8, 12, 12, 8]
     tiny.run(program, model, [0], tiny.hyper(), [tiny.batch(seed=k, length=n) for k, n in enumerate(lengths)])
     assert program.step._cache_size() == 2
@@ -165,7 +167,7 @@ def test_the_best_prompt_is_kept_and_patience_ends_a_member(model: tiny.Backbone
     assert np.asarray(state.active).tolist() == [False, False, True]
 
 
-@pytest.mark.parametrize("terms", [False, True])
+@pytest.mark.parametrize("terms", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_the_gradient_costs_no_weight_gradients(terms: bool) -> None:
     """A step that differentiates only the prompt is two forwards; one that reached the weights would be three."""
     model = tiny.backbone(unroll=2, remat="none")
@@ -202,8 +204,9 @@ def test_a_member_that_has_stopped_does_not_move(model: tiny.Backbone) -> None:
     program = tiny.fleet(model)
     state = tiny.start(program, model, [0, 1])._replace(active=np.array([True, False]))
     before = jax.device_get(state)
-    batch, keys = partition.place_batch(tiny.batch(2), model.mesh), fleets.member_keys([0, 1])
-    after, _ = program.step(state, model.frozen, batch, tiny.hyper({}, {}), keys)
+    batch = partition.place_batch(tiny.batch(2), model.mesh)
+    hyper, keys = partition.place_replicated((tiny.hyper({}, {}), fleets.member_keys([0, 1])), model.mesh)
+    after, _ = program.step(state, model.frozen, batch, hyper, keys)
     after = jax.device_get(after)
     assert after.active.tolist() == [True, False] and after.failed.tolist() == [-1, -1]
     moved = jax.tree.map(

@@ -17,7 +17,12 @@ from infoprompt_jax.errors import UserError
 from infoprompt_jax.training.experiment import build
 
 # Evaluated at every step, on enough rows for its metrics to tell prompts apart.
-OFTEN = {"train__eval_every": 1, "train__schedule": "constant", "task__eval_limit": 64}
+OFTEN: dict[str, Any] = {
+    "train__eval_every": 1,
+    "train__schedule": "constant",
+    "task__eval_limit": 64,
+    "train__eval_batch_size": 64,
+}
 PLAIN = {**OFTEN, "train__learning_rate": 3.0, "task__test_split": "train[:64]"}
 WHOLE = {
     **OFTEN,
