@@ -81,7 +81,7 @@ def test_a_smoke_run_is_of_what_the_config_is_for() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_every_config_and_variant_passes_the_check(name: str) -> None:
     for variant in VARIANTS[name]:
-        settings.check(load(name, variant))
+        assert settings.check(load(name, variant)).backbone.name, variant
 
 
 @pytest.mark.parametrize("name", NAMES)

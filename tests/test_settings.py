@@ -147,7 +147,7 @@ def test_types(field: str, value: Any) -> None:
 
 
 def test_whole_numbers_are_numbers() -> None:
-    settings.check(with_field("train.learning_rate", 1))
+    assert settings.check(with_field("train.learning_rate", 1)).train.learning_rate == 1
 
 
 def test_unknown_and_missing_fields() -> None:

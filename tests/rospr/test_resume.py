@@ -96,7 +96,7 @@ def test_results_are_of_the_library_that_was_opened(
 ) -> None:
     """One that grows while the models are loaded is another for the run that resumes."""
     path = random_library(tmp_path / "library", model, 3)
-    config, load = configure(folder, path, task__template="bare"), evaluate._load
+    config, load = configure(folder, path, task__template="bare"), evaluate.configured_backbone
 
     def and_append(*arguments: Any) -> Any:
         monkeypatch.undo()
@@ -106,7 +106,7 @@ def test_results_are_of_the_library_that_was_opened(
         return load(*arguments)
 
     opened = PromptLibrary.load(path).fingerprint
-    monkeypatch.setattr(evaluate, "_load", and_append)
+    monkeypatch.setattr(evaluate, "configured_backbone", and_append)
     jobs.run(config, str(tmp_path / "run"))
     (target,) = (tmp_path / "run" / "targets").glob("*.json")
     assert json.loads(target.read_text())["made_by"]["library"] == opened
