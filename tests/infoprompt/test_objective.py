@@ -36,10 +36,13 @@ def trainable_of(objective: Objective, model: tiny.Backbone) -> Any:
     return jax.tree.map(lambda x: jnp.asarray(x + 0.1 * rng.standard_normal(x.shape), jnp.float32), tree)
 
 
+@functools.cache
+def compiled_loss(objective: Objective) -> Any:
+    return jax.jit(objective.loss)
+
+
 def loss(model: tiny.Backbone, rows: dict, trainable: Any, progress: float = 0.0, **fields: Any) -> dict[str, float]:
-    objective = Objective(graph=model.graph, **fields)
-    run = jax.jit(objective.loss)
-    hyper = tiny.hyper_of_one(decay=0.5)
+    run, hyper = compiled_loss(Objective(graph=model.graph, **fields)), tiny.hyper_of_one(decay=0.5)
     total, parts = run(trainable, model.frozen, rows, hyper, jax.random.key(4), progress)
     return {"total": float(total), **{name: float(value) for name, value in parts.items()}}
 
@@ -131,18 +134,22 @@ def test_representation_information_in_batch(model: tiny.Backbone, rows: dict) -
 
 def test_mean_encoder_reads_input_positions_alone(model: tiny.Backbone, rows: dict) -> None:
     objective = Objective(graph=model.graph, representation="mean_encoder")
-    found = objective.unprompted(nnx.merge(model.graph, model.frozen), rows["inputs"])
+
+    @jax.jit
+    def features(frozen: nnx.State, inputs: jax.Array) -> jax.Array:
+        return objective.unprompted(nnx.merge(model.graph, frozen), inputs)
+
+    found = features(model.frozen, rows["inputs"])
     encoded, mask = np.asarray(model.encode(rows["inputs"])), rows["inputs"] != 0
     expected = [y[m].mean(axis=0) for y, m in zip(encoded, mask, strict=True)]
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
     wider = np.pad(rows["inputs"], ((0, 0), (0, 9)))
-    padded = objective.unprompted(nnx.merge(model.graph, model.frozen), wider)
-    np.testing.assert_allclose(padded, found, rtol=1e-4, atol=1e-5)
-    objective = Objective(graph=model.graph, representation="mean_encoder", task_loss="verbalizer")
-    trainable = trainable_of(objective, model)
+    np.testing.assert_allclose(features(model.frozen, wider), found, rtol=1e-4, atol=1e-5)
+    predicting = Objective(graph=model.graph, representation="mean_encoder", task_loss="verbalizer")
+    trainable = trainable_of(predicting, model)
     encoded = np.asarray(model.encode(rows["inputs"], trainable["prompt"]["value"]))[:, tiny.P :]
     z = np.stack([y[m].mean(axis=0) for y, m in zip(encoded, mask, strict=True)])
-    scores = jax.jit(objective.scores)(trainable, model.frozen, rows)
+    scores = jax.jit(predicting.scores)(trainable, model.frozen, rows)
     np.testing.assert_allclose(scores, z @ np.asarray(trainable["verbalizer"]["value"]).T, rtol=1e-3, atol=1e-4)
 
 
@@ -250,7 +257,6 @@ def test_variational_scores_read_the_posteriors_mean(model: tiny.Backbone, rows:
 
 def test_dropout_is_drawn_in_both_stacks_and_never_at_evaluation(model: tiny.Backbone, rows: dict) -> None:
     dropping = tiny.backbone(dropout=0.5)
-    t5 = nnx.merge(dropping.graph, dropping.frozen)
     objective = Objective(graph=dropping.graph, task_loss="verbalizer", representation="mean_encoder")
     trainable = trainable_of(objective, model)
     hyper = tiny.hyper_of_one()
@@ -259,17 +265,23 @@ def test_dropout_is_drawn_in_both_stacks_and_never_at_evaluation(model: tiny.Bac
     decoded = Objective(graph=dropping.graph)
     del trainable["verbalizer"]
     loss = float(jax.jit(decoded.loss)(trainable, dropping.frozen, rows, hyper, jax.random.key(4), 0.0)[1]["task_loss"])
-    assert loss == pytest.approx(loss_with_dropout(t5, rows, trainable, decoder=True), rel=1e-5)
-    assert loss != pytest.approx(loss_with_dropout(t5, rows, trainable, decoder=False), rel=1e-3)
+    assert loss == pytest.approx(
+        float(loss_with_dropout(dropping.graph, True, dropping.frozen, rows, trainable)), rel=1e-5
+    )
+    assert loss != pytest.approx(
+        float(loss_with_dropout(dropping.graph, False, dropping.frozen, rows, trainable)), rel=1e-3
+    )
     without = jax.jit(Objective(graph=model.graph).scores)(trainable, model.frozen, rows)
     np.testing.assert_allclose(jax.jit(decoded.scores)(trainable, dropping.frozen, rows), without, rtol=1e-5)
 
 
-def loss_with_dropout(t5: Any, rows: dict, trainable: Any, decoder: bool) -> float:
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def loss_with_dropout(graph: nnx.GraphDef, decoder: bool, frozen: nnx.State, rows: dict, trainable: Any) -> jax.Array:
     """The language-model loss, with dropout in the encoder and, if `decoder`, in the decoder too."""
+    t5 = nnx.merge(graph, frozen)
     key, prompt = jax.random.key(4), trainable["prompt"]["value"]
     y, mask = t5.encode(rows["inputs"], prompt, jax.random.fold_in(key, streams.ENCODER_DROPOUT))
     dropped = jax.random.fold_in(key, streams.DECODER_DROPOUT) if decoder else None
     logits = t5.logits(t5.decode(rows["targets"], y, mask, dropped))
     counts = rows["targets"] != 0
-    return float(-(scoring.token_log_probabilities(logits, rows["targets"]) * counts).sum() / counts.sum())
+    return -(scoring.token_log_probabilities(logits, rows["targets"]) * counts).sum() / counts.sum()

@@ -50,5 +50,5 @@ def test_the_gradient_reaches_the_prompt_through_z_alone() -> None:
     def information(value: jax.Array, z: jax.Array) -> jax.Array:
         return representation_information(bound, critic, value, z, (others, None))
 
-    to_prompt, to_z = jax.grad(information, argnums=(0, 1))(value, z)
+    to_prompt, to_z = jax.jit(jax.grad(information, argnums=(0, 1)))(value, z)
     assert not np.any(to_prompt) and np.abs(to_z).max() > 1e-6
