@@ -95,7 +95,7 @@ def served(hub: Hub) -> Iterator[str]:
             pass
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))  # seconds until a shutdown is noticed
     thread.start()
     try:
         yield f"http://127.0.0.1:{server.server_address[1]}"

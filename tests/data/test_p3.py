@@ -208,6 +208,7 @@ COPA_HALF = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in HELD_OUT if name != "story_cloze"])
 def test_every_evaluation_prompt_renders_every_row(shared: pathlib.Path, name: str) -> None:
     dataset, data = HELD_OUT[name], str(shared / "data")
