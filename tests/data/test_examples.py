@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 
+import invented_rows
 import pytest
 from tiny_data import INLINE, ROWS, configure, one_task, write_jsonl
 
@@ -62,6 +63,14 @@ def test_free_text_has_no_choices_and_unlabelled_rows_are_left_out(
     with caplog.at_level(logging.INFO):
         assert [e.label for e in examples(one_task(configure(tmp_path, "mine", **INLINE)), "test")] == [0]
     assert "1 rows, 4 more that the template does not apply to" in caplog.text
+
+
+def test_all_shipped_templates_of_two_data_sets(invented: pathlib.Path) -> None:
+    both = find_tasks(configure(invented, "super_glue/rte, super_glue/cb"))
+    assert len(both) == 8 and len({t.id for t in both}) == 8 and {t.metric for t in both} == {"accuracy", "macro_f1"}
+    for task in both:
+        read = list(examples(task, "validation"))
+        assert [e.label for e in read] == [row["label"] for row in invented_rows.rows(task.name, "validation")]
 
 
 def test_real_rte_with_public_and_shipped_templates(shared: pathlib.Path) -> None:

@@ -85,6 +85,18 @@ def test_seqio_gives_the_examples_that_python_gives(tmp_path: pathlib.Path, fiel
 
 
 @pytest.mark.parametrize(
+    ("name", "template"),
+    [("super_glue/rte", "entails"), ("hellaswag", "continue"), ("bigbench/novel_concepts", "all")],
+)
+def test_seqio_gives_the_examples_of_shipped_templates(invented: pathlib.Path, name: str, template: str) -> None:
+    config = configure(invented, name, template=template)
+    config.job = "evaluate"  # BIG-bench's tasks are for nothing else
+    task = one_task(config)
+    read = as_read(task, "validation[:20]")
+    assert len(read) == 20 and as_seqio_reads(task, "validation[:20]") == read
+
+
+@pytest.mark.parametrize(
     ("name", "template", "split"),
     [
         ("super_glue/rte", "GPT-3 style", "validation"),
