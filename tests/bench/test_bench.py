@@ -41,8 +41,12 @@ def test_a_subject_starts_with_its_own_variables() -> None:
 
 @pytest.mark.parametrize(
     ("members", "fields"),
-    [(1, {}), (2, {"infoprompt.cache_features": False})],
-    ids=["alone, cached features", "two members, recomputed features"],
+    [
+        (1, {}),
+        (2, {"infoprompt.cache_features": False}),
+        pytest.param(1, {"infoprompt.cache_features": False}, marks=pytest.mark.slow),
+        pytest.param(2, {}, marks=pytest.mark.slow),
+    ],
 )
 def test_a_step_compiles_once(members: int, fields: dict[str, Any]) -> None:
     work = ours.train_step(Size("tiny", members, 8, 16, 4, 8), fields)
