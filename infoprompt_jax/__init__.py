@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from infoprompt_jax.rospr.keys import encode_keys
     from infoprompt_jax.rospr.library import PromptLibrary
     from infoprompt_jax.t5.backbone import Backbone, load_backbone
+    from infoprompt_jax.training.evaluate import evaluate
     from infoprompt_jax.training.train import train
+    from infoprompt_jax.version import __version__ as __version__
 
 __all__ = [
     "Backbone",
@@ -31,6 +33,7 @@ __all__ = [
     "PromptLibrary",
     "UserError",
     "encode_keys",
+    "evaluate",
     "load_backbone",
     "load_prompt",
     "mutual_information",
@@ -43,7 +46,9 @@ _MODULES = {
     "Prompt": "prompts.saved",
     "PromptLibrary": "rospr.library",
     "UserError": "errors",
+    "__version__": "version",
     "encode_keys": "rospr.keys",
+    "evaluate": "training.evaluate",
     "load_backbone": "t5.backbone",
     "load_prompt": "prompts.saved",
     "mutual_information": "infoprompt.estimators",
@@ -59,4 +64,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *_MODULES})

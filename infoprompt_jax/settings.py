@@ -331,6 +331,17 @@ def check(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     return config
 
 
+def for_job(config: ml_collections.ConfigDict, job: str) -> ml_collections.ConfigDict:
+    """A checked copy of the config that runs this job, for the job's function that is called from Python.
+
+    Raises:
+      UserError: as `check`.
+    """
+    made = config.copy_and_resolve_references()
+    made.job = job
+    return check(made)
+
+
 def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """{"a": {"b": 1}} to {"a.b": 1}."""
     flat: dict[str, Any] = {}

@@ -5,10 +5,12 @@ from __future__ import annotations
 import pathlib
 import subprocess
 import sys
+import tomllib
 
 import pytest
 
 import infoprompt_jax
+from infoprompt_jax.version import version
 
 ROOT = pathlib.Path(infoprompt_jax.__file__).parents[1]
 HEAVY = ("jax", "flax", "optax", "orbax", "tensorflow", "tensorflow_datasets", "seqio", "huggingface_hub")
@@ -43,3 +45,15 @@ def test_no_public_name_is_a_module() -> None:
     """Importing a module sets an attribute of the package, which would replace the public name."""
     modules = {path.stem for path in (ROOT / "infoprompt_jax").iterdir()}
     assert not modules & set(infoprompt_jax.__all__)
+
+
+def test_a_checkout_has_the_version_of_its_pyproject() -> None:
+    assert infoprompt_jax.__version__ == tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert "__version__" in dir(infoprompt_jax)
+
+
+@pytest.mark.parametrize(("project", "read"), [("infoprompt_jax", True), ("other", False)])
+def test_the_version_is_not_another_projects(project: str, read: bool, tmp_path: pathlib.Path) -> None:
+    """Beside an installed package may lie a pyproject.toml that is not its own."""
+    (tmp_path / "pyproject.toml").write_text(f'[project]\nname = "{project}"\nversion = "7.8.9"\n')
+    assert (version(tmp_path / "infoprompt_jax") == "7.8.9") == read

@@ -7,21 +7,25 @@ from typing import Any
 
 import ml_collections
 
-from infoprompt_jax import files
+from infoprompt_jax import files, settings
 from infoprompt_jax.data import counterparts
 from infoprompt_jax.infoprompt.trainable import inference
+from infoprompt_jax.t5.backbone import Backbone
 from infoprompt_jax.training.experiment import build
 from infoprompt_jax.training.metrics_log import MetricsLog
 from infoprompt_jax.training.results import MemberResult, Results
 from infoprompt_jax.training.workdir import Workdir
 
 
-def evaluate(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str]) -> dict[str, Any]:
+def evaluate(
+    config: ml_collections.ConfigDict, workdir: str | os.PathLike[str], backbone: Backbone | None = None
+) -> dict[str, Any]:
     """Evaluates every member's initial prompt on the evaluation split, and on the test split if one is named.
 
     Args:
-      config: checked by `settings.check`.
+      config: its prompts are evaluated, whatever its job.
       workdir: an empty or a new directory; a finished run's summary is read from it.
+      backbone: the one that the config names, if the caller has loaded it; None = it is loaded.
 
     Returns:
       The content of `summary.json`, see `results.Results`.
@@ -29,11 +33,11 @@ def evaluate(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str])
     Raises:
       UserError: the config, the data, the backbone, the prompt or the workdir do not fit, or scores are NaN.
     """
-    config = counterparts.resolve(config)
+    config = counterparts.resolve(settings.for_job(config, "evaluate"))
     directory = Workdir(workdir, config)
     if (summary := directory.finished()) is not None:
         return summary
-    experiment = build(config)
+    experiment = build(config, backbone)
     trainable = inference(experiment.initial_state().trainable)
     # Before the directory is claimed: if scores are NaN, the corrected config can use the same directory.
     evaluator = experiment.evaluator

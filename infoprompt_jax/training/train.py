@@ -11,7 +11,7 @@ from typing import Any
 
 import ml_collections
 
-from infoprompt_jax import files
+from infoprompt_jax import files, settings
 from infoprompt_jax.data import counterparts
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.infoprompt.trainable import inference
@@ -32,7 +32,7 @@ def train(
     """Trains a fleet into `workdir` and returns its summary; a finished run's summary is read from there.
 
     Args:
-      config: checked by `settings.check`.
+      config: its prompts are trained, whatever its job.
       workdir: an empty or a new directory, or that of the same run, which is then resumed.
       backbone: the one that the config names, if the caller has loaded it; None = it is loaded.
 
@@ -44,7 +44,7 @@ def train(
         infinite.
       Stopped: SIGTERM or Ctrl-C stopped the run; everything is saved, and the same call resumes.
     """
-    summary = train_members(config, workdir, backbone)
+    summary = train_members(settings.for_job(config, "train"), workdir, backbone)
     if all("failed_at_step" in member for member in summary["members"]):
         raise UserError("The loss of every member became NaN or infinite: lower train.learning_rate.")
     return summary

@@ -167,10 +167,11 @@ def test_training_may_add_to_a_saved_prompt(plain: pathlib.Path, data: pathlib.P
 
 
 def test_the_backbone_alone(data: pathlib.Path, tmp_path: pathlib.Path) -> None:
-    """Against scores computed one call at a time, from texts."""
-    config = tiny_runs.config(data, job="evaluate", prompt__length=0, task__template="question", task__eval_limit=64)
-    jobs.run(config, str(tmp_path))
+    """From Python, with a config of another job; against scores computed one call at a time, from texts."""
+    config = tiny_runs.config(data, job="train", prompt__length=0, task__template="question", task__eval_limit=64)
     backbone, right = ip.load_backbone("random"), []
+    assert ip.evaluate(config, tmp_path, backbone) == summary(tmp_path)
+    assert config.job == "train" and json.loads((tmp_path / "config.json").read_text())["job"] == "evaluate"
     rows = [json.loads(line) for line in (data / "data" / "generated" / "words" / "validation.jsonl").open()][:64]
     choices = np.stack([[*ids, 1] for ids in backbone.tokenizer.encode(["animals", "gadgets"])])
     for row in rows:
