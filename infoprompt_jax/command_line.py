@@ -1,5 +1,6 @@
 """From the command line to a config: the config file is run, then single fields are overridden.
 
+The file may also be the config.json of a run: then the config is that run's, and the command goes on in its workdir.
 A mistake on the line or inside the user's config file becomes one sentence.
 """
 
@@ -17,7 +18,7 @@ import ml_collections
 from absl import flags
 from ml_collections import config_flags
 
-from infoprompt_jax import settings
+from infoprompt_jax import saved_config, settings
 from infoprompt_jax.data import counterparts
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.t5 import hub
@@ -27,8 +28,9 @@ OFFLINE = "nano"  # the variant of the tasks' configs that needs no network
 HELP = f"""\
 {USAGE}
 
-  --config        a file in configs/, or your own; its docstring is its manual
-  --workdir       directory of the run's files; without it runs/FILE[-VARIANT]. The same command again resumes
+  --config        a file in configs/, or your own; its docstring is its manual. Or RUN/config.json: the fields of a run
+  --workdir       directory of the run's files; without it runs/FILE[-VARIANT], or RUN. The same command again resumes.
+                  Another job than the config's own gets a directory of its own: runs/FILE-JOB, or RUN/JOB
   --config.FIELD  overrides one field; infoprompt_jax/settings.py lists all fields. Examples:
                   --config.train.steps=100 --config.backbone.name=DIR "--config.fleet.seeds=(0,1,2)"
 """
@@ -45,6 +47,7 @@ def parse(arguments: Sequence[str]) -> tuple[ml_collections.ConfigDict, str]:
     if not named:
         raise UserError(f"--config is missing: {USAGE}.")
     config = read_config(named)
+    own_job = config.get("job", "")
     _check_fields(rest)
     overrides = flags.FlagValues()
     try:
@@ -53,7 +56,8 @@ def parse(arguments: Sequence[str]) -> tuple[ml_collections.ConfigDict, str]:
         raise UserError(f"The command line cannot be read: {_line(error)}.") from error
     if stray := _parsed(overrides, [program, *rest])[1:]:
         raise UserError(f"The argument {stray[0]!r} was not expected: options are written --name=value.")
-    return config, options["workdir"].value or default_workdir(named)
+    other_job = config.get("job", "") if config.get("job", "") != own_job else ""
+    return config, options["workdir"].value or default_workdir(named, other_job)
 
 
 def help_requested(arguments: Sequence[str]) -> bool:
@@ -61,10 +65,22 @@ def help_requested(arguments: Sequence[str]) -> bool:
     return _options(arguments)[0]["help"].value
 
 
-def default_workdir(named: str) -> str:
-    """`runs/<config>[-<variant>]` for `--config=<config>.py[:<variant>]`."""
+def default_workdir(named: str, other_job: str = "") -> str:
+    """`runs/<config>[-<variant>]` for `--config=<config>.py[:<variant>]`, and `<run>` for `--config=<run>/config.json`.
+
+    `other_job`: the job, where the command line asks for another one than the config's own. Its workdir is
+    `runs/<config>[-<variant>]-<job>`, or `<run>/<job>`.
+    """
+    if is_saved(named):
+        return str(pathlib.Path(named).parent / other_job)
     file, _, variant = named.partition(":")
-    return str(pathlib.Path("runs", "-".join([pathlib.Path(file).stem, *re.findall(r"[\w.]+", variant)])))
+    parts = [pathlib.Path(file).stem, *re.findall(r"[\w.]+", variant), *filter(None, [other_job])]
+    return str(pathlib.Path("runs", "-".join(parts)))
+
+
+def is_saved(named: str) -> bool:
+    """Whether `--config` names the config.json of a run."""
+    return named.endswith(".json")
 
 
 def offline_command(arguments: Sequence[str]) -> str | None:
@@ -94,9 +110,13 @@ def _options(arguments: Sequence[str]) -> tuple[Any, ...]:
 def read_config(path: str) -> ml_collections.ConfigDict:
     """What `get_config` of a file returns; it is called with VARIANT if the path is FILE:VARIANT.
 
+    Of a file that ends in .json, the config of the run that wrote it.
+
     Raises:
       UserError: the file cannot be read or run (with the line that failed), or returns no config.
     """
+    if is_saved(path):
+        return saved_config.read(path)
     file, *variant = path.split(":", 1)
     try:
         get_config = runpy.run_path(file).get("get_config")

@@ -19,13 +19,10 @@ import ml_collections
 
 from infoprompt_jax import files
 from infoprompt_jax.errors import UserError
-from infoprompt_jax.settings import FIELDS, RENAMED, defaults, flatten
+from infoprompt_jax.saved_config import current
+from infoprompt_jax.settings import FIELDS
 
 log = logging.getLogger(__name__)
-
-# What former versions wrote into config.json: fields without effect now, and defaults that are "" now.
-RETIRED = ("backbone.allow_pickle",)
-FORMER_DEFAULTS = {"rospr.similarity": "inner_product"}
 
 
 class Workdir:
@@ -101,11 +98,3 @@ class Workdir:
                     f"The workdir {self.path} cannot be written ({reason}): choose another --workdir."
                 ) from error
             yield
-
-
-def current(saved: dict[str, Any]) -> dict[str, Any]:
-    """The fields of a config.json as this version writes them; fields that the file lacks have their defaults."""
-    default = flatten(json.loads(defaults().to_json()))
-    fields = {RENAMED.get(field, field): value for field, value in flatten(saved).items() if field not in RETIRED}
-    former = {field: default[field] for field, value in FORMER_DEFAULTS.items() if fields.get(field) == value}
-    return default | fields | former

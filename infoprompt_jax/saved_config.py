@@ -1,0 +1,61 @@
+"""The config.json of a workdir, read back: `--config=runs/rte/config.json` is the config of that run.
+
+A file of a former version has other names for some fields, and lacks the fields that are newer than itself: those have
+their defaults, which is what they did.
+"""
+
+from __future__ import annotations
+
+import json
+import pathlib
+from typing import Any
+
+import ml_collections
+
+from infoprompt_jax.errors import UserError
+from infoprompt_jax.settings import FIELDS, RENAMED, defaults, flatten
+
+NAME = "config.json"
+
+# What former versions wrote: fields without effect now, and defaults that are "" now.
+RETIRED = ("backbone.allow_pickle",)
+FORMER_DEFAULTS = {"rospr.similarity": "inner_product"}
+
+
+def read(path: str | pathlib.Path) -> ml_collections.ConfigDict:
+    """The config that a run was started with.
+
+    Raises:
+      UserError: the file cannot be read, is no config, or was written by a version with other fields.
+    """
+    try:
+        saved = json.loads(pathlib.Path(path).expanduser().read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"--config={path} cannot be read: {error.strerror or error}.") from error
+    except ValueError as error:
+        raise UserError(f"--config={path} is not valid JSON ({error}): give the config of another run.") from error
+    if not isinstance(saved, dict) or "job" not in saved:
+        raise UserError(f"--config={path} is not the config of a run: give the {NAME} in a workdir.")
+    fields = current(saved)
+    for name, value in fields.items():
+        if name not in FIELDS:
+            raise UserError(
+                f"--config={path} sets {name}, which this version does not have: read it with the version that wrote "
+                "it, or remove the field."
+            )
+        fields[name] = tuple(value) if isinstance(value, list) else value
+        try:
+            FIELDS[name].check(name, fields[name])
+        except UserError as error:
+            raise UserError(f"--config={path}: {error}") from error
+    config = defaults()
+    config.update_from_flattened_dict(fields)
+    return config
+
+
+def current(saved: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a config.json as this version writes them; fields that the file lacks have their defaults."""
+    default = flatten(json.loads(defaults().to_json()))
+    fields = {RENAMED.get(field, field): value for field, value in flatten(saved).items() if field not in RETIRED}
+    former = {field: default[field] for field, value in FORMER_DEFAULTS.items() if fields.get(field) == value}
+    return default | fields | former
