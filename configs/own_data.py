@@ -1,6 +1,6 @@
 """InfoPrompt on your own data: files and three lines of template, no code to write.
 
-Put your rows into DATA/mine/train.jsonl and DATA/mine/validation.jsonl (or .csv, .parquet), one object a row:
+Put your rows into DATA/mine/train.jsonl and DATA/mine/validation.jsonl (or another format of docs/data.md):
 
     {"review": "Arrived late, but works.", "stars": "good"}
 

@@ -70,7 +70,7 @@ DATA = Section(
     Field(
         "seed", -1, "seed of the shots and the order of training rows; -1 = the member's seed", least=-1, most=MOST_SEED
     ),
-    Field("dir", "", 'directory of the files `<data set>/<split>.{jsonl,csv,parquet}`; "" = TFDS', resume=True),
+    Field("dir", "", 'directory of the files `<data set>/<split>.<suffix>`, see docs/data.md; "" = TFDS', resume=True),
     Field("tfds_dir", "", 'directory of the data sets that TFDS has prepared; "" = its default', resume=True),
     Field("cache_dir", "", 'directory of tokenised arrays; "" = ~/.cache/infoprompt_jax', resume=True),
     Field("max_input_length", 512, "most tokens of an input; the rest is cut off, EOS kept, and counted", least=2),

@@ -69,8 +69,8 @@ def task_files(folder: pathlib.Path) -> list[pathlib.Path]:
     return [file] if file.is_file() else sorted(folder.glob(f"*/{FILE}"))
 
 
-def read_task(folder: pathlib.Path) -> Iterator[str]:
-    """Every row as a JSON object.
+def read_task(folder: pathlib.Path) -> Iterator[dict[str, Any]]:
+    """Every row.
 
     Raises:
       UserError: an example is not multiple choice; the sentence names the file and the example.
@@ -81,7 +81,7 @@ def read_task(folder: pathlib.Path) -> Iterator[str]:
         subtask = "" if file.parent == folder else file.parent.name
         for index, example in enumerate(content["examples"]):
             place = f"{file} (in data.dir), example {index} (from 0),"
-            yield json.dumps({"idx": index, "subtask": subtask, **_row(example, layout, place)})
+            yield {"idx": index, "subtask": subtask, **_row(example, layout, place)}
 
 
 def _content(file: pathlib.Path) -> dict[str, Any]:
@@ -89,8 +89,12 @@ def _content(file: pathlib.Path) -> dict[str, Any]:
         content = json.loads(file.read_text(encoding="utf-8-sig"))
     except json.JSONDecodeError as error:
         raise UserError(f"{file} (in data.dir) is not JSON: {error.msg} in line {error.lineno}.") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{file} (in data.dir) is not UTF-8 text: {error.reason} at byte {error.start}.") from error
     if not isinstance(content, dict) or not isinstance(content.get("examples"), list):
         raise UserError(f"{file} (in data.dir) is not a BIG-bench task: it has no list of `examples`.")
+    if not content["examples"]:
+        raise UserError(f"{file} (in data.dir) holds no rows.")
     return content
 
 

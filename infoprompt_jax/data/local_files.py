@@ -1,25 +1,22 @@
-"""Local data sets: what a line of JSONL, a cell of a CSV and a row of Parquet become.
+"""Local data sets: `<folder>/<data set>/<split>.<suffix>`, of any format that `row_files.py` reads.
 
-Files are `<folder>/<data set>/<split>.{jsonl,csv,parquet}`; a BIG-bench task is a folder of its own format
-(`bigbench.py`). Columns are named as in the Hugging Face version of a data set, the one that templates are written for.
-A CSV column holds integers if all of its cells are integers; the cells of every other column stay text. A row is kept
-as a JSON object in one string, which takes less memory than the object does.
+A BIG-bench task is a folder of its own format (`bigbench.py`). Columns are named as in the Hugging Face version of a
+data set, the one that templates are written for. A row is kept as a JSON object in one string, which takes less memory
+than the object does.
 """
 
 from __future__ import annotations
 
-import csv
 import functools
 import hashlib
 import json
 import pathlib
-import re
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-from infoprompt_jax.data import bigbench
+from infoprompt_jax.data import bigbench, row_files
 from infoprompt_jax.data.splits import split_bounds, split_name
 from infoprompt_jax.errors import UserError
 
@@ -30,7 +27,6 @@ GATED = {
     "take the task's folder from bigbench/benchmark_tasks of https://github.com/google/BIG-bench.",
 }
 HASHED_AT_ONCE = 2**20  # bytes
-INTEGER = re.compile(r"-?(0|[1-9]\d*)")
 
 
 class LocalSource:
@@ -94,17 +90,18 @@ def find_files(folder: str, dataset: str) -> dict[str, pathlib.Path]:
     """The files of a data set by split; of a BIG-bench task, its folder.
 
     Raises:
-      UserError: there are none; the sentence names the data sets that are there.
+      UserError: there are none, and the sentence names the data sets that are there; or a split has two files.
     """
     files = _splits(pathlib.Path(folder, dataset), bigbench.is_task(dataset))
     if files:
         return files
     check_folder(folder)
     root = pathlib.Path(folder)
-    present = sorted({str(p.parent.relative_to(root)) for p in root.rglob("*") if p.suffix in READERS})
+    folders = {p.parent for p in root.rglob("*") if p.suffix in row_files.READERS}
+    present = sorted(str(folder.relative_to(root)) for folder in folders - {root})
     raise not_found(
         dataset,
-        f"{dataset!r} has no <split>.jsonl, .csv or .parquet in data.dir ({folder}), which holds "
+        f"{dataset!r} has no file <split>{row_files.FORMATS} in data.dir ({folder}), which holds "
         f"{', '.join(present) or 'no data sets'}; change task.name, or leave data.dir empty to use TFDS.",
     )
 
@@ -112,7 +109,17 @@ def find_files(folder: str, dataset: str) -> dict[str, pathlib.Path]:
 def _splits(folder: pathlib.Path, is_bigbench: bool) -> dict[str, pathlib.Path]:
     if is_bigbench and bigbench.task_files(folder):
         return {bigbench.SPLIT: folder}
-    return {p.stem: p for p in sorted(folder.glob("*")) if p.suffix in READERS}
+    files: dict[str, pathlib.Path] = {}
+    for path in sorted(folder.glob("*")):
+        if path.suffix not in row_files.READERS:
+            continue
+        if path.stem in files:
+            raise UserError(
+                f"{folder} (in data.dir) holds the split {path.stem!r} twice, {files[path.stem].name} and {path.name}: "
+                "leave one of them."
+            )
+        files[path.stem] = path
+    return files
 
 
 def _parts(path: pathlib.Path) -> list[pathlib.Path]:
@@ -123,67 +130,12 @@ def read_rows(path: pathlib.Path) -> list[str]:
     """Every row of a file of `find_files`, as a JSON object.
 
     Raises:
-      UserError: the file cannot be read, or holds no rows; the sentence names the file, and the line where one is bad.
+      UserError: as `row_files.read` and `bigbench.read_task`.
     """
     return _read(path, tuple(part.stat().st_mtime_ns for part in _parts(path)))
 
 
 @functools.lru_cache(maxsize=4)
 def _read(path: pathlib.Path, changed: tuple[int, ...]) -> list[str]:
-    reader = bigbench.read_task if path.is_dir() else READERS[path.suffix]
-    try:
-        rows = list(reader(path))
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} (in data.dir) is not UTF-8 text: {error.reason} at byte {error.start}.") from error
-    if not rows:
-        raise UserError(f"{path} (in data.dir) holds no rows.")
-    return rows
-
-
-def _read_jsonl(path: pathlib.Path) -> Iterator[str]:
-    with path.open(encoding="utf-8-sig") as lines:
-        for number, line in enumerate(lines, 1):
-            if line.strip():
-                yield _checked(line, f"{path} (in data.dir), line {number}")
-
-
-def _checked(line: str, place: str) -> str:
-    try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise UserError(f"{place}, is not JSON: {error.msg} at column {error.colno}.") from error
-    if not isinstance(row, dict):
-        raise UserError(f"{place}, holds {type(row).__name__}, but a row is an object: {{column: value}}.")
-    return line
-
-
-def _read_csv(path: pathlib.Path) -> Iterator[str]:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file)
-        rows = []
-        for row in reader:
-            if None in row or None in row.values():
-                raise UserError(
-                    f"{path} (in data.dir), line {reader.line_num}, does not have {len(reader.fieldnames or ())} "
-                    "cells, the number of columns in the first line."
-                )
-            rows.append(row)
-        columns = reader.fieldnames or ()
-    integers = [c for c in columns if all(INTEGER.fullmatch(row[c]) for row in rows)]
-    for row in rows:
-        yield json.dumps(row | {column: int(row[column]) for column in integers})
-
-
-def _read_parquet(path: pathlib.Path) -> Iterator[str]:
-    import pyarrow
-    import pyarrow.parquet
-
-    try:
-        table = pyarrow.parquet.read_table(path)
-    except (pyarrow.ArrowException, OSError) as error:
-        raise UserError(f"{path} (in data.dir) is not a Parquet file: {error}.") from error
-    for row in table.to_pylist():
-        yield json.dumps(row, default=str)
-
-
-READERS = {".jsonl": _read_jsonl, ".csv": _read_csv, ".parquet": _read_parquet}
+    rows = bigbench.read_task(path) if path.is_dir() else row_files.read(path, "in data.dir")
+    return [json.dumps(row) for row in rows]

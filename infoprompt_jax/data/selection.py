@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import ml_collections
 
-from infoprompt_jax.data import bigbench
+from infoprompt_jax.data import bigbench, row_files
 from infoprompt_jax.data.datasets import Dataset
 from infoprompt_jax.data.examples import rendered
 from infoprompt_jax.data.local_files import check_folder, find_files, not_found
@@ -236,7 +236,7 @@ def _check_file(task: str, split: str, folder: str) -> None:
     try:
         files = find_files(folder, task)
     except UserError as error:
-        raise not_found(task, f"There is no {task}/{split}.jsonl, .csv or .parquet in data.dir.") from error
+        raise not_found(task, f"There is no {task}/{split}{row_files.FORMATS} in data.dir.") from error
     if split not in files:
         raise UserError(f"{task} has no split {split} in data.dir, only {', '.join(files)}.")
 

@@ -21,6 +21,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from seqio.vocabularies import Vocabulary
 
+from infoprompt_jax.data import row_files
 from infoprompt_jax.data.local_files import LocalSource, not_found
 from infoprompt_jax.data.splits import split_bounds, split_name
 from infoprompt_jax.data.tasks import Task
@@ -172,7 +173,7 @@ def _builder(dataset: str, tfds_dir: str) -> tfds.core.DatasetBuilder:
         raise not_found(
             dataset,
             f"TFDS has no data set {dataset!r}: change task.name, or set data.dir to a folder that holds "
-            f"{dataset}/<split>.jsonl, .csv or .parquet.",
+            f"{dataset}/<split>{row_files.FORMATS}.",
         ) from error
 
 

@@ -34,3 +34,21 @@ def test_a_csv_column_is_integers_if_all_of_its_cells_are(tmp_path: pathlib.Path
         {"whole": 1, "mixed": "1", "padded": "007", "decimal": "1.5", "empty": "", "text": 'a, "b"'},
         {"whole": -20, "mixed": "x", "padded": "1", "decimal": "2.0", "empty": "", "text": "d"},
     ]
+
+
+@pytest.mark.parametrize("suffix", ["json", "tsv", "txt"])
+def test_a_split_in_a_format_of_its_own(suffix: str, tmp_path: pathlib.Path) -> None:
+    content = {"json": '[{"text": "a"}, {"text": "b"}]', "tsv": "text\na\nb\n", "txt": "a\nb\n"}[suffix]
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / f"test.{suffix}").write_text(content)
+    assert [json.loads(row)["text"] for row in read_rows(find_files(str(tmp_path), "mine")["test"])] == ["a", "b"]
+
+
+def test_a_split_in_two_formats_is_refused(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "mine").mkdir()
+    for suffix in ("csv", "jsonl"):
+        (tmp_path / "mine" / f"train.{suffix}").write_text("text\na\n")
+    with pytest.raises(
+        UserError, match=r"mine \(in data.dir\) holds the split 'train' twice, train.csv and train.jsonl"
+    ):
+        find_files(str(tmp_path), "mine")

@@ -12,7 +12,7 @@ from typing import Any
 import ml_collections
 import pytest
 
-from infoprompt_jax.data import local_files, p3
+from infoprompt_jax.data import local_files, p3, row_files
 from infoprompt_jax.data.datasets import Dataset
 from infoprompt_jax.data.selection import available
 from infoprompt_jax.data.tasks import Task
@@ -91,7 +91,7 @@ def test_selection_from_the_real_files(shared: pathlib.Path, datasets: dict[str,
     why = {(one.dataset, one.reason) for one in selection.skipped}
     for name, dataset in datasets.items():
         files = (data / dataset.task).glob("*.*")
-        splits = sorted(file.stem for file in files if file.suffix in (".jsonl", ".csv", ".parquet"))
+        splits = sorted(file.stem for file in files if file.suffix in row_files.READERS)
         if dataset.split in splits:
             assert not any("data.dir" in reason for other, reason in why if other == name)
             usable |= {name} if (templates / dataset.task / "templates.yaml").exists() else set()
@@ -100,7 +100,7 @@ def test_selection_from_the_real_files(shared: pathlib.Path, datasets: dict[str,
         elif name == "story_cloze":
             assert any("given out by its authors" in reason for other, reason in why if other == name)
         else:
-            assert (name, f"There is no {dataset.task}/{dataset.split}.jsonl, .csv or .parquet in data.dir.") in why
+            assert (name, f"There is no {dataset.task}/{dataset.split}{row_files.FORMATS} in data.dir.") in why
     assert {one.dataset for one in selection.selected} == usable
     for one in selection.selected:
         assert (one.task.name, one.split) == (datasets[one.dataset].task, datasets[one.dataset].split)

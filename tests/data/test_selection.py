@@ -60,7 +60,7 @@ def test_templates_come_from_one_place(tmp_path: pathlib.Path) -> None:
 
 def test_what_is_not_there_is_answered_with_what_is(tmp_path: pathlib.Path) -> None:
     write_jsonl(tmp_path / "a" / "b" / "train.jsonl", ROWS)
-    with pytest.raises(UserError, match=r"'mine' has no <split>.jsonl.* which holds a/b; change task.name"):
+    with pytest.raises(UserError, match=r"'mine' has no file <split>.jsonl.* which holds a/b; change task.name"):
         find_tasks(configure(tmp_path, "mine", **INLINE))
     with pytest.raises(UserError, match=r"a/b has no split 'test', only train; change task.train_split"):
         list(examples(one_task(configure(tmp_path, "a/b", **INLINE)), "test"))
@@ -95,7 +95,7 @@ def test_a_word_stands_for_a_collection_of_which_absent_data_sets_are_skipped(tm
         ("mine", "mine", True),
     ]
     assert [(one.dataset, one.reason) for one in selection.skipped] == [
-        ("absent", "There is no absent/validation.jsonl, .csv or .parquet in data.dir.")
+        ("absent", "There is no absent/validation.jsonl, .json, .csv, .tsv, .parquet or .txt in data.dir.")
     ]
     with pytest.raises(UserError, match=r"'all of mine' with .* selects no task: absent is skipped because: There is"):
         select(configure(tmp_path, "all of mine", **INLINE), {"all of mine": mine[1:]})

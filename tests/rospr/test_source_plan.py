@@ -12,7 +12,7 @@ import tiny
 import tiny_sources
 from tiny_sources import NAMES, OTHER, TEMPLATES, WORDS, configure, write_templates
 
-from infoprompt_jax.data import local_files, p3
+from infoprompt_jax.data import p3, row_files
 from infoprompt_jax.data.selection import find_tasks
 from infoprompt_jax.data.splits import drawn
 from infoprompt_jax.errors import UserError
@@ -124,8 +124,8 @@ def test_files_are_read_once_for_all_slices(
         )
     places = {"data__dir": str(tmp_path / "data"), "task__templates_dir": str(tmp_path / "templates")}
     slices = {"task__train_split": "train[4:]", "task__eval_split": "train[:4]"}
-    read, files = local_files.READERS[".jsonl"], []
-    monkeypatch.setitem(local_files.READERS, ".jsonl", lambda path: files.append(path) or read(path))
+    read, files = row_files.READERS[".jsonl"], []
+    monkeypatch.setitem(row_files.READERS, ".jsonl", lambda path, place: files.append(path) or read(path, place))
     plan = source_plan.find(configure(folder, **places, **slices, task__name="p3"))
     assert len({source.dataset for source in plan.sources}) == len(datasets) == 6
     assert len(files) == len(set(files)) == 6

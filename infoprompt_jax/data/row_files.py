@@ -1,0 +1,233 @@
+"""A file of rows, whatever its format: each row a dict of JSON values by column.
+
+| suffix | a row is |
+|---|---|
+| .jsonl | a line with a JSON object; blank lines are skipped |
+| .json | an object of the one array that the file holds |
+| .csv | a line under the header; cells are separated by `,`, `;` or a tab, whichever gives the header most cells |
+| .tsv | the same with tabs; if the file does not quote as CSV does, quotes are text |
+| .parquet | a row; what JSON cannot hold, such as a date, becomes text |
+| .txt | a line, in the column `text`; blank lines are skipped |
+
+Text is UTF-8, with or without a byte order mark. A CSV column holds integers if all of its cells are integers; other
+cells stay text. The column `label` also may have empty cells, which become null, and whole numbers with a decimal
+point: pandas writes integers so where some are missing. Every format but .json is read in constant memory.
+"""
+
+from __future__ import annotations
+
+import csv
+import functools
+import json
+import pathlib
+import re
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any, TextIO
+
+from infoprompt_jax.errors import UserError
+
+Row = dict[str, Any]
+Reader = Callable[[pathlib.Path, str], Iterator[Row]]
+Split = Callable[[TextIO], Any]  # a file to the cells of its records, as csv.reader does it
+Parse = Callable[[str], Any]  # a cell to a value
+
+INTEGER = re.compile(r"-?(0|[1-9]\d*)")
+QUOTED = re.compile(r'"[^"]*"')
+WHOLE_OR_EMPTY = re.compile(r"(-?(0|[1-9]\d*)(\.0+)?)?")
+LABEL = "label"
+LONGEST_CELL = 2**31 - 1  # characters; Python's csv module stops at 131,072 unless another limit is set
+CELL_LIMIT = threading.Lock()  # held while that limit, which is the whole process's, differs from its former value
+BATCH_ROWS = 1024  # of a Parquet file, in memory at once
+
+
+def read(path: str | pathlib.Path, origin: str = "") -> Iterator[Row]:
+    """The rows of a file, in order, read as they are requested.
+
+    Args:
+      origin: where messages say that the file comes from: a config field ("data.file"), or "in data.dir".
+
+    Raises:
+      UserError: the suffix is none of FORMATS; the file cannot be read or holds no rows; or a line is malformed. The
+        sentence names the file, and the line where one is bad.
+    """
+    path = pathlib.Path(path)
+    place = f"{path} ({origin})" if origin else str(path)
+    if path.suffix not in READERS:
+        raise UserError(f"{place} is not a file of rows: its name was expected to end in {FORMATS}.")
+    rows = 0
+    try:
+        for row in READERS[path.suffix](path, place):
+            rows += 1
+            yield row
+    except UnicodeDecodeError as error:
+        raise UserError(f"{place} is not UTF-8 text: {error.reason} at byte {error.start}.") from error
+    except OSError as error:
+        raise UserError(f"{place} cannot be read: {error.strerror or error}.") from error
+    if not rows:
+        raise UserError(f"{place} holds no rows.")
+
+
+def _read_jsonl(path: pathlib.Path, place: str) -> Iterator[Row]:
+    with path.open(encoding="utf-8-sig") as lines:
+        for number, line in enumerate(lines, 1):
+            if line.strip():
+                yield parse_line(line, f"{place}, line {number},")
+
+
+def parse_line(line: str, place: str) -> Row:
+    """A line of JSONL as a row. Raises UserError if it is not a JSON object; the sentence begins with `place`."""
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise UserError(f"{place} is not JSON: {error.msg} at column {error.colno}.") from error
+    return _object(row, place)
+
+
+def _object(row: Any, place: str) -> Row:
+    if not isinstance(row, dict):
+        raise UserError(f"{place} holds {type(row).__name__}, but a row is an object: {{column: value}}.")
+    return row
+
+
+def _read_json(path: pathlib.Path, place: str) -> Iterator[Row]:
+    """The file is parsed whole, so that it takes a multiple of its size in memory."""
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8-sig"))
+    except json.JSONDecodeError as error:
+        lines = "; a file with one object a line is called .jsonl" if error.msg == "Extra data" else ""
+        raise UserError(f"{place} is not JSON: {error.msg} in line {error.lineno}{lines}.") from error
+    if not isinstance(rows, list):
+        raise UserError(f"{place} holds {type(rows).__name__}, but an array of rows was expected: [{{column: value}}].")
+    for number, row in enumerate(rows):
+        yield _object(row, f"{place}, row {number} (from 0),")
+
+
+def _read_txt(path: pathlib.Path, place: str) -> Iterator[Row]:
+    with path.open(encoding="utf-8-sig") as lines:
+        for line in lines:
+            if line.strip():
+                yield {"text": line.rstrip("\n")}
+
+
+def _read_parquet(path: pathlib.Path, place: str) -> Iterator[Row]:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        with pyarrow.parquet.ParquetFile(path) as file:
+            for batch in file.iter_batches(BATCH_ROWS):
+                for row in batch.to_pylist():
+                    yield json.loads(json.dumps(row, default=str))
+    except pyarrow.ArrowException as error:
+        raise UserError(f"{place} is not a Parquet file: {error}.") from error
+
+
+def _read_csv(path: pathlib.Path, place: str) -> Iterator[Row]:
+    separator = _separator(path, place)
+    split = functools.partial(csv.reader, delimiter=separator, strict=True)
+    return _table(path, place, split, _parsers(path, place, split))
+
+
+def _separator(path: pathlib.Path, place: str) -> str:
+    """What separates the header's cells; a separator inside quotes is text."""
+    unquoted = QUOTED.sub("", _header(path))
+    counts = {separator: unquoted.count(separator) for separator in ",;\t"}
+    most = [separator for separator, count in counts.items() if count == max(counts.values())]
+    if len(most) > 1 and counts[most[0]]:
+        raise UserError(
+            f"{place} may be separated by {' or '.join(map(repr, most))}, because its header has the same number of "
+            "them: quote the header's names, or name columns without these signs."
+        )
+    return most[0]
+
+
+def _header(path: pathlib.Path) -> str:
+    """The first line that is not blank, and those that a quoted name of it goes on to."""
+    header = ""
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        for line in file:
+            header += line
+            if header.strip() and header.count('"') % 2 == 0:
+                break
+    return header
+
+
+def _read_tsv(path: pathlib.Path, place: str) -> Iterator[Row]:
+    tabs = functools.partial(csv.reader, delimiter="\t", strict=True)
+    quotes_are_text = functools.partial(tabs, quoting=csv.QUOTE_NONE)
+    try:
+        return _table(path, place, tabs, _parsers(path, place, tabs))
+    except UserError:
+        return _table(path, place, quotes_are_text, _parsers(path, place, quotes_are_text))
+
+
+def _table(path: pathlib.Path, place: str, split: Split, parsers: dict[str, Parse]) -> Iterator[Row]:
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        records = _records(file, place, split)
+        next(records, None)
+        for _, cells in records:
+            yield {name: parse(cell) for (name, parse), cell in zip(parsers.items(), cells, strict=True)}
+
+
+def _parsers(path: pathlib.Path, place: str, split: Split) -> dict[str, Parse]:
+    """By column, what makes a value of a cell: the first of two passes over the file.
+
+    Raises UserError if a line does not fit the header.
+    """
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        records = _records(file, place, split)
+        _, header = next(records, (0, []))
+        if repeated := [name for name in header if header.count(name) > 1]:
+            raise UserError(f"{place} has two columns of the name {repeated[0]!r}: rename one of them in its header.")
+        integers, labels = set(range(len(header))), {header.index(LABEL)} if LABEL in header else set()
+        for line, cells in records:
+            if len(cells) != len(header):
+                raise UserError(
+                    f"{place}, line {line}, does not have {len(header)} cells, the number of columns in the first line."
+                )
+            integers = {column for column in integers if INTEGER.fullmatch(cells[column])}
+            labels = {column for column in labels if WHOLE_OR_EMPTY.fullmatch(cells[column])}
+    kinds = [int if n in integers else _whole if n in labels else str for n in range(len(header))]
+    return dict(zip(header, kinds, strict=True))
+
+
+def _whole(cell: str) -> int | None:
+    return int(cell.partition(".")[0]) if cell else None
+
+
+def _records(file: TextIO, place: str, split: Split) -> Iterator[tuple[int, list[str]]]:
+    """The number of each record's last line, and its cells; blank lines are skipped."""
+    reader = split(file)
+    while True:
+        try:
+            cells = _next(reader)
+        except csv.Error as error:
+            raise UserError(
+                f"{place}, line {reader.line_num}, is not a CSV line: {error}; inside a quoted cell, write a quote "
+                "as two."
+            ) from error
+        if cells is None:
+            return
+        if cells:
+            yield reader.line_num, cells
+
+
+def _next(reader: Any) -> list[str] | None:
+    with CELL_LIMIT:
+        former = csv.field_size_limit(LONGEST_CELL)
+        try:
+            return next(reader, None)
+        finally:
+            csv.field_size_limit(former)
+
+
+READERS: dict[str, Reader] = {
+    ".jsonl": _read_jsonl,
+    ".json": _read_json,
+    ".csv": _read_csv,
+    ".tsv": _read_tsv,
+    ".parquet": _read_parquet,
+    ".txt": _read_txt,
+}
+FORMATS = " or ".join([", ".join([*READERS][:-1]), [*READERS][-1]])  # in messages
