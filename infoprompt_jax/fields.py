@@ -24,7 +24,8 @@ class Field:
     `choices` and `least` hold for a value or, of a tuple, for each element; `of` is the type of a tuple's elements.
     `member`: a member of a fleet may set the field for itself (`fleet.members`); the other fields shape the compiled
     program or the host. `resume`: a resumed run may change it, for it changes where the run computes, how much memory
-    it takes and what it reports; results differ by rounding at most.
+    it takes and what it reports; results differ by rounding at most. `grows`: a run that goes on may have more of it: a
+    larger number, or a value where it had none. What the run has computed stays valid, and the rest is added.
     """
 
     name: str
@@ -36,6 +37,11 @@ class Field:
     of: type | None = None
     member: bool = False
     resume: bool = False
+    grows: bool = False
+
+    def has_grown(self, before: Any, now: Any) -> bool:
+        """Whether a run with the value `before` may go on with `now`."""
+        return self.grows and (not before or (isinstance(before, int) and now > before))
 
     def check(self, name: str, value: Any) -> None:
         """Raises UserError unless the field, which the config calls `name`, may hold the value."""
@@ -87,7 +93,7 @@ class Section:
         rows = [COLUMNS, ("---",) * len(COLUMNS)]
         for name, field in self.named():
             default = f"`{field.default}`" if str(field.default) else '`""`'
-            setters = ["members"] * field.member + ["resumed runs"] * field.resume
+            setters = ["members"] * field.member + ["resumed runs"] * field.resume + ["longer runs"] * field.grows
             rows.append((f"`{name}`", default, field.values(), field.meaning, ", ".join(setters)))
         title = f"`{self.name}`" if self.name else "The run"
         # A bar is also what separates cells.

@@ -90,7 +90,7 @@ TASK = Section(
     Field("answer_choices", "", 'choices of your own template: `No ||| Yes`, or jinja; "" = free text', member=True),
     Field("train_split", "train", "split to train on; slices are allowed: train[:90%], train[100:200]"),
     Field("eval_split", "validation", "split that selects the best prompt, evaluated every train.eval_every steps"),
-    Field("test_split", "", 'split that is evaluated once, at the end, with the best prompt; "" = none'),
+    Field("test_split", "", 'split that is evaluated once, at the end, with the best prompt; "" = none', grows=True),
     Field("train_limit", 0, "number of training rows that are tokenised, drawn from the whole split; 0 = all", least=0),
     Field("shots", 0, "number of examples to train on, drawn by data.seed; 0 = all", least=0, member=True),
     Field("eval_limit", 0, "number of rows of each task that are evaluated, the first ones; 0 = all", least=0),
@@ -169,7 +169,7 @@ INFOPROMPT = Section(
 TRAIN = Section(
     "train",
     "The recipe.",
-    Field("steps", 2000, "number of optimiser steps", least=1),
+    Field("steps", 2000, "number of optimiser steps", least=1, grows=True),
     Field("batch_size", 32, "rows per member and step, over all devices", least=1),
     Field("accumulate", 1, "micro-batches per step; their gradients are averaged", least=1),
     Field(
@@ -368,8 +368,9 @@ Written by `python -m infoprompt_jax.settings > docs/configuration.md` from the 
 
 A file in `configs/` sets fields, `config.train.steps = 4000`; the command line overrides them,
 `--config.train.steps=100`. An unknown field or a value out of range ends the command with one sentence. The last column
-names who else may set a field: members of a fleet, each for itself (`fleet.members`), and runs that are resumed, which
-refuse other values than the run's for all other fields.
+names who else may set a field: members of a fleet, each for itself (`fleet.members`), and runs that are resumed. A
+longer run is a run, finished or not, that goes on with a larger number, or with a value where it had none
+([training](training.md#longer-runs)). All other fields must have the run's own values.
 """
     return "\n".join([introduction, *(section.page() for section in SECTIONS)])
 

@@ -2,6 +2,8 @@
 
 config.json  metrics.jsonl  checkpoints/  features/  summary.json  curves.png
 prompts/<member>/  the best prompt of each member       last_prompts/<member>/  the last one
+
+A run, finished or not, goes on with more steps, or with a test split that it did not have: docs/training.md.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import ml_collections
 from infoprompt_jax import files, settings
 from infoprompt_jax.data import counterparts
 from infoprompt_jax.errors import UserError
+from infoprompt_jax.fleet.members import expand
 from infoprompt_jax.infoprompt.trainable import inference
 from infoprompt_jax.reports import curves
 from infoprompt_jax.t5.backbone import Backbone
@@ -23,7 +26,7 @@ from infoprompt_jax.training.interrupt import Interrupt
 from infoprompt_jax.training.loop import Run
 from infoprompt_jax.training.results import Results, collect, last_evaluations
 from infoprompt_jax.training.speed import Compilations
-from infoprompt_jax.training.workdir import Workdir
+from infoprompt_jax.training.workdir import SUMMARY, Workdir
 
 
 def train(
@@ -33,7 +36,8 @@ def train(
 
     Args:
       config: its prompts are trained, whatever its job.
-      workdir: an empty or a new directory, or that of the same run, which is then resumed.
+      workdir: an empty or a new directory, or that of the same run, which is then resumed; also with more
+        `train.steps`, or with a `task.test_split` where it had none.
       backbone: the one that the config names, if the caller has loaded it; None = it is loaded.
 
     Returns:
@@ -55,7 +59,8 @@ def train_members(
 ) -> dict[str, Any]:
     """As `train`, but also returns the summary of a run whose members all failed (`failed_at_step`)."""
     config = counterparts.resolve(config)
-    directory = Workdir(workdir, config)
+    directory = Workdir(workdir, config, may_grow=True)
+    check_growth(directory, config)
     if (summary := directory.finished()) is not None:
         return summary
     experiment = build(config, backbone)
@@ -69,6 +74,34 @@ def train_members(
     return results.to_json()
 
 
+def check_growth(directory: Workdir, config: ml_collections.ConfigDict) -> None:
+    """Raises UserError for a run that cannot go on: its schedule depends on the steps, or it has no checkpoint."""
+    if "train.steps" in directory.grown:
+        former = directory.grown["train.steps"]
+        for member in expand(config):
+            for field in of_all_steps(member.config):
+                raise UserError(
+                    f"The run in {directory.path} was planned for {former} steps, and its {field} depends on their "
+                    f"number, so it cannot go on to {config.train.steps}: choose a new --workdir, with prompt.init="
+                    f"{directory.path / 'prompts' / member.name} to begin with its best prompt."
+                )
+    finished, checkpoints = (directory.path / SUMMARY).exists(), (directory.path / "checkpoints").glob("[0-9]*")
+    if directory.grown and finished and not any(checkpoints):
+        raise UserError(f"The run in {directory.path} has no checkpoint to go on from: choose a new --workdir.")
+
+
+def of_all_steps(config: ml_collections.ConfigDict) -> list[str]:
+    """The fields of a member, with their values, that make each step depend on the number of all steps."""
+    train, terms = config.train, config.infoprompt
+    weights = (terms.gamma, terms.beta, terms.kappa if terms.variational else 0.0)
+    fields = {
+        f"train.schedule={train.schedule!r}": train.schedule != "constant",
+        f"train.warmup={train.warmup:g}": train.warmup > 0,
+        f"infoprompt.decay={terms.decay:g}": terms.decay > 0 and any(weights),
+    }
+    return [field for field, depends in fields.items() if depends]
+
+
 def write(run: Run, results: Results) -> None:
     """Exports the prompts, draws the curves and, last, writes the summary: a run with a summary is finished."""
     experiment, members = run.experiment, results.members
@@ -77,4 +110,4 @@ def write(run: Run, results: Results) -> None:
     export_prompts(run.path / "prompts", experiment, run.state.best, best_steps, best)
     export_prompts(run.path / "last_prompts", experiment, inference(run.state.trainable), last_steps, final)
     curves.draw(run.path / "curves.png", run.log.records, [member.name for member in members])
-    files.write_json(run.path / "summary.json", results.to_json())
+    files.write_json(run.path / SUMMARY, results.to_json())

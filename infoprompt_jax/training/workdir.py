@@ -2,6 +2,9 @@
 
 config.json  metrics.jsonl  summary.json  curves.png  checkpoints/  features/
 prompts/<member>/  the best prompt of each member       last_prompts/<member>/  the last
+
+A run with a summary is finished. When a finished run goes on, its summary becomes former_summary.json before
+config.json names what is new.
 """
 
 from __future__ import annotations
@@ -22,15 +25,21 @@ from infoprompt_jax.errors import UserError
 from infoprompt_jax.saved_config import current
 from infoprompt_jax.settings import FIELDS
 
+SUMMARY, FORMER_SUMMARY = "summary.json", "former_summary.json"
+
 log = logging.getLogger(__name__)
 
 
 class Workdir:
-    """The directory of one run; nothing is written before `claim`."""
+    """The directory of one run; nothing is written before `claim`.
 
-    def __init__(self, path: str | os.PathLike[str], config: ml_collections.ConfigDict) -> None:
+    `grown` has the run's former values of the fields that have grown (`Field.grows`), which only some jobs allow.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], config: ml_collections.ConfigDict, may_grow: bool = False) -> None:
         self.path = pathlib.Path(path).expanduser().absolute()
-        self.config = json.loads(config.to_json())
+        self.config, self.may_grow = json.loads(config.to_json()), may_grow
+        self.grown: dict[str, Any] = {}
         self._check_writable()
         self._check_same_run()
 
@@ -50,18 +59,22 @@ class Workdir:
             before, now = current(json.loads(saved.read_text())), current(self.config)
         except ValueError as error:
             raise UserError(f"{saved} is not valid JSON ({error}): choose another --workdir.") from error
-        for field in sorted(before.keys() | now.keys()):
-            changeable = field in FIELDS and FIELDS[field].resume
-            if before.get(field) != now.get(field) and not changeable:
-                raise UserError(
-                    f"The workdir {self.path} holds a run with {field}={before.get(field)!r}, this one has "
-                    f"{now.get(field)!r}: choose another --workdir, or the same value to resume."
-                )
+        changed = {field for field in before.keys() | now.keys() if before.get(field) != now.get(field)}
+        changed -= {name for name, field in FIELDS.items() if field.resume}
+        growing = {name for name, field in FIELDS.items() if field.grows and self.may_grow}
+        more = {field for field in changed & growing if FIELDS[field].has_grown(before[field], now[field])}
+        for field in sorted(changed - more):
+            values = "the same or a larger value" if field in growing and before[field] else "the same value"
+            raise UserError(
+                f"The workdir {self.path} holds a run with {field}={before.get(field)!r}, this one has "
+                f"{now.get(field)!r}: choose another --workdir, or {values} to resume."
+            )
+        self.grown = {field: before[field] for field in more}
 
     def finished(self) -> dict[str, Any] | None:
         """The summary of a finished run; None for a run that is not finished. Raises UserError if it cannot be read."""
-        summary = self.path / "summary.json"
-        if not summary.exists():
+        summary = self.path / SUMMARY
+        if self.grown or not summary.exists():
             return None
         try:
             content = json.loads(summary.read_text(encoding="utf-8"))
@@ -86,7 +99,9 @@ class Workdir:
                 if jax.process_index() == 0:  # the processes of a run on several hosts share their directory
                     stack.enter_context(files.lock(self.path, wait=False))
                     self._check_same_run()  # again: another may have claimed it while this one was loading
-                    if not (self.path / "config.json").exists():
+                    if self.grown and (self.path / SUMMARY).exists():
+                        (self.path / SUMMARY).replace(self.path / FORMER_SUMMARY)
+                    if self.grown or not (self.path / "config.json").exists():
                         files.write_json(self.path / "config.json", self.config)
             except BlockingIOError as error:
                 raise UserError(
