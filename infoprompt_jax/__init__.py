@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from infoprompt_jax.errors import UserError
     from infoprompt_jax.infoprompt.estimators import mutual_information
+    from infoprompt_jax.prompts.published import push_to_hub
     from infoprompt_jax.prompts.saved import Prompt, load_prompt, save_prompt
     from infoprompt_jax.rospr.keys import encode_keys
     from infoprompt_jax.rospr.library import PromptLibrary
@@ -37,6 +38,7 @@ __all__ = [
     "load_backbone",
     "load_prompt",
     "mutual_information",
+    "push_to_hub",
     "save_prompt",
     "train",
 ]
@@ -52,6 +54,7 @@ _MODULES = {
     "load_backbone": "t5.backbone",
     "load_prompt": "prompts.saved",
     "mutual_information": "infoprompt.estimators",
+    "push_to_hub": "prompts.published",
     "save_prompt": "prompts.saved",
     "train": "training.train",
 }

@@ -1,4 +1,7 @@
-"""A model hub on this machine: answers the few requests of huggingface_hub's client that a download makes."""
+"""A model hub on this machine: answers the few requests of huggingface_hub's client that a download makes.
+
+`writable_hub` also answers those of an upload.
+"""
 
 from __future__ import annotations
 
@@ -49,6 +52,10 @@ class Hub:
         branch = revisions[revision]
         return self._of_branch(branch, match["what"], match["rest"].removeprefix(revision).lstrip("/"))
 
+    def receive(self, command: str, path: str, token: str, body: bytes) -> tuple[int, dict[str, Any]]:
+        """Status and JSON in answer to a POST or PUT: this hub is for reading."""
+        return 405, {"error": f"{command} {path} is not allowed"}
+
     def _of_branch(self, branch: str, what: str, file: str) -> tuple[dict[str, str], bytes] | None:
         files, head = self.branches[branch], self.heads[branch]
         if what == "revision":
@@ -90,6 +97,19 @@ def served(hub: Hub) -> Iterator[str]:
                 self.wfile.write(body)
 
         do_GET = do_HEAD
+
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            token = self.headers.get("Authorization", "").removeprefix("Bearer ")
+            status, answer = hub.receive(self.command, self.path, token, body)
+            content = json.dumps(answer).encode()
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        do_PUT = do_POST
 
         def log_message(self, *_: Any) -> None:
             pass

@@ -2,7 +2,8 @@
 
 This project's directory has two files. `prompt.safetensors` holds `prompt/value` [P, D] and the tensors trained with
 it: the generator of an instance prompt, the verbalizer, the posterior. `prompt.json` holds the metadata: backbone,
-fingerprint, kind, init, tasks, step, metrics. The format is recognised by content, never by file name.
+fingerprint, kind, init, tasks, step, metrics. The format is recognised by content, never by file name. A directory may
+hold a prompt as this project's files and as PEFT's: the former are read, and the latter must hold the same values.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import numpy as np
 
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.files import whole
+from infoprompt_jax.prompts import hub
 from infoprompt_jax.t5 import t5x
 from infoprompt_jax.t5.torch_pickle import TorchPickle, TorchPickleError
 
@@ -59,13 +61,17 @@ def load_prompt(path: str | pathlib.Path, field: str = "prompt.init") -> Prompt:
 
     Args:
       path: a directory that `save_prompt` wrote; a PEFT adapter's directory; a NumPy file [P, D]; a T5X checkpoint with
-        one prompt parameter, or the zarr directory of that parameter.
+        one prompt parameter, or the zarr directory of that parameter. What is none of these and looks like user/name is
+        the hub id of the first or the second, and is downloaded.
       field: the config field that errors name.
 
     Raises:
-      UserError: the path does not exist, is not a prompt, is damaged, or holds NaN or infinity.
+      UserError: the path does not exist, is not a prompt, is damaged, or holds NaN or infinity; or a download fails.
+      OfflineError: the prompt has to be downloaded and the hub cannot be reached.
     """
-    path = pathlib.Path(path).expanduser()
+    name, path = str(path), pathlib.Path(path).expanduser()
+    if not path.exists() and hub.is_identifier(name):
+        path = hub.download(name, FILES["infoprompt"] | FILES["peft"])
     prompt = _reader(path, field)(path, field)
     prompt.value_PD = _matrix(prompt.value_PD, path, field)
     for name, array in prompt.tensors.items():
@@ -231,7 +237,12 @@ def _read_infoprompt(path: pathlib.Path, field: str) -> Prompt:
     metadata = _json(path, "prompt.json", field)
     if VALUE not in tensors:
         raise _refusal(path, field, f"holds no {VALUE} in prompt.safetensors")
-    return Prompt(tensors.pop(VALUE), metadata, tensors)
+    value = tensors.pop(VALUE)
+    if (path / "adapter_config.json").exists() and not np.array_equal(_read_peft(path, field).value_PD, value):
+        raise _refusal(
+            path, field, "holds two prompts that differ, in prompt.safetensors and in the PEFT adapter's file"
+        )
+    return Prompt(value, metadata, tensors)
 
 
 def _read_peft(path: pathlib.Path, field: str) -> Prompt:
