@@ -5,6 +5,7 @@ A job is imported when it is requested: a command that holds a mistake does not 
 
 from __future__ import annotations
 
+import pathlib
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,18 @@ from infoprompt_jax import settings
 
 Job = Callable[[ml_collections.ConfigDict, str], dict[str, Any]]
 Table = Callable[[dict[str, Any]], str]
+
+# What jobs leave in a workdir that a reader wants, of which the last line names what is there.
+FILES = (
+    "prompts",
+    "library",
+    "backbone",
+    "predictions.jsonl",
+    "results.md",
+    "curves.png",
+    "report.html",
+    "summary.json",
+)
 
 
 def train() -> tuple[Job, Table]:
@@ -65,7 +78,7 @@ JOBS: dict[str, Callable[[], tuple[Job, Table]]] = {
 
 
 def run(config: ml_collections.ConfigDict, workdir: str) -> str:
-    """Runs the config's job in `workdir` and returns the table to print.
+    """Runs the config's job in `workdir` and returns the table to print, and where the files are.
 
     Raises:
       UserError: a mistake that the user can correct.
@@ -73,4 +86,6 @@ def run(config: ml_collections.ConfigDict, workdir: str) -> str:
     """
     settings.check(config)
     job, table = JOBS[config.job]()
-    return table(job(config, workdir))
+    shown = table(job(config, workdir))
+    there = [name for name in FILES if pathlib.Path(workdir, name).expanduser().exists()]
+    return f"{shown}\nfiles in {workdir}: {', '.join(there)}"

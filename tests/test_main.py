@@ -351,6 +351,7 @@ def finished(config_file: pathlib.Path) -> tuple[pathlib.Path, str, list[str]]:
 def test_a_finished_run_says_so_and_changes_nothing(finished: tuple, programs: dict[str, str]) -> None:
     workdir, table, arguments = finished
     before = contents(workdir)
+    assert table.splitlines()[-1].startswith(f"files in {workdir}: prompts, curves.png, ")
     assert {pathlib.Path(path).name for path in before} >= {
         "config.json",
         "metrics.jsonl",

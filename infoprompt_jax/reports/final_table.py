@@ -10,11 +10,19 @@ from typing import Any
 from infoprompt_jax.member_names import by_seed, group_title
 from infoprompt_jax.reports.tables import aligned
 
-TITLES = {"to_quality": "steps to 90 % of plain", "mutual_information": "MI {}"}
+TITLES = {
+    "steps": "steps",
+    "best_step": "best step",
+    "to_quality": "steps to 90 % of plain",
+    "mutual_information": "MI {}",
+}
 # The entries of a member that have columns, and how many of their values; None = all.
-ENTRIES = {"best": 1, "final": 1, "test": 1, "to_quality": 1, "mutual_information": None}
+ENTRIES = {"best": 1, "best_step": 1, "final": 1, "test": 1, "to_quality": 1, "mutual_information": None}
+WHOLE = {"steps", "best_step"}  # names of values that are whole numbers
+MOST_NAMED = 4  # members that a note names
 
 Column = tuple[str, str]  # entry of a member, name of a value in it
+Member = Mapping[str, Any]
 
 
 def table(summary: Mapping[str, Any]) -> str:
@@ -24,33 +32,61 @@ def table(summary: Mapping[str, Any]) -> str:
       summary: the content of summary.json. Its `references` come first.
 
     Returns:
-      The table. Its columns: steps; the `best`, `final` and `test` value of each member's first metric; the steps to
-      90 % of plain prompt tuning's final quality; the values under `mutual_information`, in nats.
+      The table. Its columns: steps; the `best` value of each member's first metric and its step; the `final` and `test`
+      value; the steps to 90 % of plain prompt tuning's final quality; the values under `mutual_information`, in nats.
+      Without training, when no member has a best step, the value of the prompt as it is takes the place of best and
+      final. Notes below name members whose loss was not finite, and those that training did not improve.
     """
     members = {member["name"]: member for member in [*summary.get("references", []), *summary["members"]]}
-    columns = _columns(list(members.values()))
-    titles = (TITLES.get(entry, f"{entry} {name}").replace("{}", name) for entry, name in columns)
+    header, rows = cells(members)
+    return "\n".join([aligned(header, rows), *notes(summary["members"])])
+
+
+def cells(members: Mapping[str, Member]) -> tuple[list[str], list[list[str]]]:
+    """The header and the rows of the table, from the entries of summary.json by the member's name."""
+    trained = any("best_step" in member for member in members.values())
+    columns = _columns(list(members.values()), trained)
+    titles = [TITLES.get(entry, f"{entry} {name}").replace("{}", name) for entry, name in columns]
+    if not trained:
+        titles = [title.removeprefix("final ") for title in titles]
     rows = [
-        _row(group_title(group, names), [members[name] for name in names], columns)
+        [group_title(group, names), *_values([members[name] for name in names], columns)]
         for group, names in by_seed(members).items()
     ]
-    return aligned(["member", "steps", *titles], rows)
+    return ["member", *titles], rows
 
 
-def _columns(members: Sequence[Mapping[str, Any]]) -> list[Column]:
+def notes(members: Sequence[Member]) -> list[str]:
+    """A sentence each on the members whose loss was not finite, and on those whose best prompt is the first one."""
+    failed = [(member["name"], member["failed_at_step"]) for member in members if "failed_at_step" in member]
+    lines = [f"{name} stopped at step {step}: its loss was not finite." for name, step in failed]
+    if untrained := [member["name"] for member in members if member.get("best_step") == 0]:
+        more = f" and {len(untrained) - MOST_NAMED} more" if len(untrained) > MOST_NAMED else ""
+        named = ", ".join(untrained[:MOST_NAMED]) + more
+        lines.append(f"The untrained prompt (step 0) was the best one of {named}: training did not improve it.")
+    return lines
+
+
+def _columns(members: Sequence[Member], trained: bool) -> list[Column]:
     """What at least one member has, in the order of ENTRIES."""
-    columns: dict[Column, None] = {}
-    for entry, most in ENTRIES.items():
+    columns: dict[Column, None] = {("steps", "steps"): None} if trained else {}
+    for entry, most in ENTRIES.items() if trained else [("final", 1), ("test", 1)]:
         for member in members:
-            columns |= dict.fromkeys((entry, name) for name in list(member.get(entry, {}))[:most])
+            columns |= dict.fromkeys((entry, name) for name in list(_of(member, entry))[:most])
     return list(columns)
 
 
-def _row(title: str, members: Sequence[Mapping[str, Any]], columns: Sequence[Column]) -> list[str]:
-    steps = _spread([member.get("steps") for member in members], 0)
-    values = [_spread([m.get(entry, {}).get(name) for m in members], 0 if name == "steps" else 4)
-              for entry, name in columns]  # fmt: skip
-    return [title, steps, *values]
+def _of(member: Member, entry: str) -> Mapping[str, Any]:
+    """An entry's values by name; a single number has the entry's own name."""
+    value = member.get(entry, {})
+    return value if isinstance(value, Mapping) else {entry: value}
+
+
+def _values(members: Sequence[Member], columns: Sequence[Column]) -> list[str]:
+    digits = (0 if name in WHOLE else 4 for _, name in columns)
+    return [
+        _spread([_of(m, entry).get(name) for m in members], n) for (entry, name), n in zip(columns, digits, strict=True)
+    ]
 
 
 def _spread(values: Sequence[float | None], digits: int) -> str:

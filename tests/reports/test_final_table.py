@@ -6,25 +6,57 @@ from infoprompt_jax.reports import final_table
 
 
 def test_seeds_are_one_line_and_what_is_missing_a_dash() -> None:
+    half = {"accuracy": 0.5}
     members = [
-        {"name": "plain-seed0", "steps": 100, "best": {"accuracy": 0.6, "f1": 0.1}, "final": {"accuracy": 0.5}},
-        {"name": "plain-seed1", "steps": 100, "best": {"accuracy": 0.7, "f1": 0.1}, "final": {"accuracy": 0.5}},
-        {"name": "both", "steps": 80, "best": {"accuracy": None}, "mutual_information": {"head": 1.25}},
+        {"name": "plain-seed0", "steps": 100, "best": {"accuracy": 0.6, "f1": 0.1}, "best_step": 60, "final": half},
+        {"name": "plain-seed1", "steps": 100, "best": {"accuracy": 0.7, "f1": 0.1}, "best_step": 80, "final": half},
+        {
+            "name": "both",
+            "steps": 80,
+            "best": {"accuracy": None},
+            "best_step": 20,
+            "mutual_information": {"head": 1.25},
+        },
     ]
     assert final_table.table({"members": members}).splitlines() == [
-        "member           steps    best accuracy  final accuracy  MI head",
-        "----------------------------------------------------------------",
-        "plain (2 seeds)    100  0.6500 ± 0.0707          0.5000        -",
-        "both                80                -               -   1.2500",
+        "member           steps    best accuracy  best step  final accuracy  MI head",
+        "---------------------------------------------------------------------------",
+        "plain (2 seeds)    100  0.6500 ± 0.0707    70 ± 14          0.5000        -",
+        "both                80                -         20               -   1.2500",
     ]
 
 
 def test_references_stand_above_the_members() -> None:
     summary = {
         "references": [{"name": "no prompt", "best": {"accuracy": 0.5}}],
-        "members": [{"name": "run", "steps": 3, "best": {"accuracy": 0.75}}],
+        "members": [{"name": "run", "steps": 3, "best": {"accuracy": 0.75}, "best_step": 3}],
     }
     assert [line.split() for line in final_table.table(summary).splitlines()[2:]] == [
-        ["no", "prompt", "-", "0.5000"],
-        ["run", "3", "0.7500"],
+        ["no", "prompt", "-", "0.5000", "-"],
+        ["run", "3", "0.7500", "3"],
+    ]
+
+
+def test_what_training_did_not_improve_is_named() -> None:
+    def member(name: str, best_step: int, **more: int) -> dict[str, object]:
+        return {"name": name, "steps": 9, "best": {"accuracy": 0.5}, "best_step": best_step, **more}
+
+    members = [member("a", 0), member("b", 4), member("c", 0, failed_at_step=2)]
+    assert final_table.table({"members": members}).splitlines()[-2:] == [
+        "c stopped at step 2: its loss was not finite.",
+        "The untrained prompt (step 0) was the best one of a, c: training did not improve it.",
+    ]
+    *_, last = final_table.table({"members": [member(name, 0) for name in "abcdefg"]}).splitlines()
+    assert "the best one of a, b, c, d and 3 more: training" in last
+    assert len(final_table.table({"members": [member("b", 4)]}).splitlines()) == 3
+
+
+def test_an_evaluation_has_no_steps_and_one_value() -> None:
+    """The prompt is not trained, so its best value is its only one."""
+    half, third = {"accuracy": 0.5, "f1": 0.4}, {"accuracy": 0.75}
+    members = [{"name": "run", "steps": 0, "best": half, "final": half, "test": third}]
+    assert [line.split() for line in final_table.table({"members": members}).splitlines()] == [
+        ["member", "accuracy", "test", "accuracy"],
+        ["-" * 31],
+        ["run", "0.5000", "0.7500"],
     ]
