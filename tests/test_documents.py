@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
+import inspect
 import pathlib
 import re
+from typing import Any
 
 import pytest
 import test_imports
 
-from infoprompt_jax import settings
+import infoprompt_jax
+from infoprompt_jax import reference, settings
 
 ROOT = pathlib.Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "launch" / "README.md"]
@@ -79,3 +83,48 @@ def test_the_design_lists_every_module_and_arrow() -> None:
     assert named == {path.stem for path in PACKAGE.glob("*.py")} - {"__init__"}
     arrows = {room: set(others.split(", ")) for room, others in re.findall(r"^(\w+) -> (.*)$", page, re.M)}
     assert arrows == {room: others for room, others in test_imports.ARROWS.items() if others}
+
+
+def test_the_reference_is_current() -> None:
+    current = text_of(ROOT / "docs" / "api.md") == reference.page()
+    assert current, "write it again: python -m infoprompt_jax.reference > docs/api.md"
+
+
+def raising(path: pathlib.Path) -> set[str]:
+    """The functions of a module that raise an error in their own words, or call one of the module's that does."""
+    functions = {n.name: n for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.FunctionDef)}
+    calls: dict[str, set[str]] = {}
+    for name, node in functions.items():
+        called = [call.func for call in ast.walk(node) if isinstance(call, ast.Call)]
+        names = {getattr(one, "id", getattr(one, "attr", "")) for one in called}
+        calls[name] = {one for one in names if one in functions and one.startswith("_")}
+    found = {name for name, node in functions.items() if any(isinstance(one, ast.Raise) for one in ast.walk(node))}
+    while more := {name for name in calls if calls[name] & found} - found:
+        found |= more
+    return found
+
+
+def public() -> list[tuple[str, Any]]:
+    """Every public function, class, method and property, as docs/api.md has them."""
+    named = [(name, getattr(infoprompt_jax, name)) for name in infoprompt_jax.__all__]
+    classes = [(name, value) for name, value in named if inspect.isclass(value)]
+    return named + [(f"{name}.{m}", reference.function(f)) for name, cls in classes for m, f in reference.members(cls)]
+
+
+@pytest.mark.parametrize(("name", "value"), public(), ids=lambda value: value if isinstance(value, str) else "")
+def test_every_public_name_has_a_docstring_with_its_errors(name: str, value: Any) -> None:
+    """An error of every method may stand in the docstring of its class."""
+    docstring = inspect.getdoc(value) or ""
+    assert docstring.strip(), name
+    if not inspect.isclass(value) and value.__name__ in raising(pathlib.Path(inspect.getfile(value))):
+        cls = inspect.getdoc(getattr(infoprompt_jax, name.split(".")[0])) or ""
+        assert "Raises:" in docstring + cls, name
+
+
+def test_a_docstring_becomes_markdown() -> None:
+    docstring = (
+        "First.\n\nArgs:\n  a, b: one\n    and more.\n\nReturns:\n  What: it is.\n\nRaises:\n  UserError: never."
+    )
+    lines = reference.markdown(docstring).splitlines()
+    assert lines[2:6] == ["**Args**", "", "* `a, b`: one", "  and more."]
+    assert lines[-3:] == ["**Raises**", "", "* `UserError`: never."]

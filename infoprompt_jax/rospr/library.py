@@ -206,13 +206,21 @@ class PromptLibrary:
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def prompts(self, owners: ArrayLike) -> np.ndarray:
-        """The values [..., P, D] of the prompts with numbers `owners` [...]; only these are read."""
+        """The values [..., P, D] of the prompts with numbers `owners` [...]; only these are read.
+
+        Raises:
+          IndexError: there is no prompt with such a number.
+        """
         owners = np.asarray(owners)
         values = _take([segment["prompts"] for segment in self.segments], owners.ravel())
         return values.reshape(*owners.shape, *values.shape[1:])
 
     def text(self, key: int) -> str:
-        """The text of a key's instance; empty if the library has no texts."""
+        """The text of a key's instance; empty if the library has no texts.
+
+        Raises:
+          IndexError: there is no key with this number.
+        """
         for segment in self.segments:
             offsets = segment["text_offsets"]
             if key < len(offsets) - 1:

@@ -32,7 +32,11 @@ DTYPES = ("float32", "bfloat16")
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Backbone:
-    """A frozen T5 on a mesh. `nnx.merge(graph, frozen)` is the module `t5.model.T5`."""
+    """A frozen T5 on a mesh. `nnx.merge(graph, frozen)` is the module `t5.model.T5`.
+
+    Raises:
+      UserError: from every method, if its arguments do not fit the backbone.
+    """
 
     name: str
     config: T5Config
