@@ -64,15 +64,21 @@ def rendered(task: Task, split: str, limit: int = 0) -> Iterator[Example | None]
       limit: if positive, the number of rows that are rendered, those that `drawn` picks.
 
     Raises:
-      UserError: as `open_source`; the slice is out of range; or a row cannot be rendered. The sentence names the first
-        such row, by its number in the slice.
+      UserError: as `open_source`; the slice is out of range; a row cannot be rendered; or the template reads `label`,
+        and no row has it. The sentence names the first such row, by its number in the slice.
     """
     source = open_source(task, split)
+    first, all_lack_label = "", True
     for number, row in source.rows(split, drawn(source.count(split), limit)):
+        place = f"{task.name}, {split}, row {number} (from 0)"
+        first = first or f"{place}: {task.template} uses the column 'label', but the columns are {', '.join(row)}"
+        all_lack_label = all_lack_label and task.lacks_label(row)
         try:
             yield task.render(row)
         except UserError as error:
-            raise UserError(f"{task.name}, {split}, row {number} (from 0): {error}") from error
+            raise UserError(f"{place}: {error}") from error
+    if first and all_lack_label:
+        raise UserError(f"{first}, and no other row has it either; see task.template and task.target.")
 
 
 def examples(task: Task, split: str, limit: int = 0) -> Iterator[Example]:

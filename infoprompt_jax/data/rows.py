@@ -27,7 +27,7 @@ from infoprompt_jax.errors import UserError
 from infoprompt_jax.t5.tokenizer import EOS, PAD, Tokenizer
 
 FORMAT = 1  # of the files; part of the fingerprint
-RULES = 1  # of what rows may hold; files written under other rules are written again, and are the same data
+RULES = 2  # of what rows may hold; files written under other rules are written again, and are the same data
 SHOWN = 200  # characters of an answer choice in a message
 CHUNK = 8192  # examples per call of the tokenizer, which spreads them over its threads
 MAPPED_BYTES = 2**26  # larger arrays are memory-mapped; smaller ones are read, as a map holds a file open

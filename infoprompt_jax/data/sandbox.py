@@ -10,6 +10,7 @@ import collections
 import functools
 import json
 import random
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -20,21 +21,40 @@ from jinja2.exceptions import SecurityError, TemplateRuntimeError
 from jinja2.utils import missing
 
 LONGEST_REPEAT = 10_000  # items that `*` may produce from a string or list
+WHOLE = re.compile(r"\d+(\.0+)?", re.ASCII)
+TRUTHS = {"false": 0, "true": 1}
 DRAWS = " draws"  # a name that no template can spell
 
 
 class Choices(list):
-    """The answer choices inside a template. An index may be 1, "1" or 1.0, as labels in files are.
+    """The answer choices inside a template.
 
     An index out of range is an error, -1 included: it is the label of a row without one, not the last choice.
     """
 
     def __getitem__(self, index: Any) -> Any:
-        whole = index.isdecimal() if isinstance(index, str) else isinstance(index, float) and index.is_integer()
-        position: Any = int(index) if whole else index
-        if isinstance(position, int) and position < 0:
-            raise IndexError(position)
-        return super().__getitem__(position)
+        if isinstance(index, int) and index < 0:
+            raise IndexError(index)
+        return super().__getitem__(index)
+
+
+class Row(dict):
+    """The whole row, for columns whose names are not jinja's: row["Tweet text"]."""
+
+
+class Null(str):
+    """A null of a row: empty text that equals none."""
+
+    def __eq__(self, other: object) -> bool:
+        return other is None or super().__eq__(other)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    __hash__ = str.__hash__
+
+
+NULL = Null()
 
 
 class Missing(jinja2.Undefined):
@@ -50,7 +70,9 @@ class Missing(jinja2.Undefined):
         is_column = obj is missing and name is not None
         if isinstance(obj, Choices):
             hint = f"answer choice {name} (from 0) does not exist; there are {len(obj)}"
-        if is_column or isinstance(obj, Choices) or exc is not jinja2.UndefinedError:
+        if isinstance(obj, Row):
+            hint = f"{name!r} is undefined"
+        if is_column or isinstance(obj, Choices | Row) or exc is not jinja2.UndefinedError:
             return jinja2.StrictUndefined(hint, obj, name, exc)
         return super().__new__(cls)
 
@@ -67,6 +89,28 @@ class Sandbox(jinja2.sandbox.ImmutableSandboxedEnvironment):
         if operator == "**" or length * times > LONGEST_REPEAT:
             raise SecurityError(f"`{operator}` of that size is not available in templates")
         return super().call_binop(context, operator, left, right)
+
+    def getitem(self, obj: Any, argument: Any) -> Any:
+        """`obj[argument]`; a list's index may be a label of any spelling. What lacks an index is what the index is."""
+        if isinstance(argument, jinja2.Undefined):
+            return argument
+        return super().getitem(obj, position(argument) if isinstance(obj, list | tuple) else argument)
+
+
+def position(label: Any) -> Any:
+    """A label of a file as a list's index: of 1, 1.0, true, "1", "1.0" and "true" the number 1; others as they are."""
+    if isinstance(label, float) and label.is_integer():
+        return int(label)
+    if isinstance(label, str):
+        if WHOLE.fullmatch(label.strip()):
+            return int(float(label))
+        return TRUTHS.get(label.strip().lower(), label)
+    return label
+
+
+def is_null(value: Any) -> bool:
+    """jinja's test `none`, for the nulls of a row."""
+    return value is None or isinstance(value, Null)
 
 
 class Draws:
@@ -98,6 +142,7 @@ def sandbox() -> Sandbox:
     environment = Sandbox(undefined=Missing)
     del environment.globals["lipsum"]
     environment.globals["zip"] = zip
+    environment.tests["none"] = is_null
     environment.filters |= {"choice": choice, "random": choice, "most_frequent": most_frequent}
     return environment
 

@@ -10,7 +10,8 @@ from infoprompt_jax.data.derived_columns import complete
 from infoprompt_jax.data.templates import Example, Template
 from infoprompt_jax.errors import UserError
 
-NO_LABEL = (-1, "-1", "")  # in test splits whose answers are kept secret
+LABEL = "label"
+NO_LABEL = (-1, "-1", "-1.0", "", "nan")  # in test splits whose answers are kept secret, and where pandas lacks one
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,16 +34,36 @@ class Task:
         """The answer choices; () for free text, None where they differ by row."""
         return self.template.fixed_choices
 
+    def lacks_label(self, row: Mapping[str, Any]) -> bool:
+        """Whether the template reads `label`, and the row has no such column."""
+        return LABEL in self.template.columns and LABEL not in row
+
     def render(self, row: Mapping[str, Any]) -> Example | None:
         """The row as text; None if the template does not apply to it, or it has no label.
 
         Raises:
           UserError: `Template.render` refuses the row, or its target is not one of the answer choices.
         """
-        if _is_unlabelled(row) and self.choices != ():
+        if self.lacks_label(row) or (_is_unlabelled(row) and self.choices != ()):
             return None
-        example = self.template.render(complete(self.name, row))
-        if example and example.choices and example.target not in example.choices:
+        return self._checked(self.template.render(complete(self.name, row)))
+
+    def question(self, row: Mapping[str, Any]) -> Example | None:
+        """The row as text, with the target "" and the label -1 where it has no answer.
+
+        None if the template does not apply to it. The input of a row with an answer is the one that `render` gives.
+
+        Raises:
+          UserError: `Template.render_question` refuses the row, such as one without a label for a template whose input
+            reads it; or the target is not one of the answer choices.
+        """
+        row = complete(self.name, row)
+        if _is_unlabelled(row) and self.choices != ():
+            row = {name: value for name, value in row.items() if name != LABEL}
+        return self._checked(self.template.render_question(row))
+
+    def _checked(self, example: Example | None) -> Example | None:
+        if example and example.choices and example.target and example.target not in example.choices:
             raise UserError(
                 f"{self.template} has the target {example.target!r}, which is not one of its answer choices "
                 f"{', '.join(example.choices)}; see task.template, task.target and task.answer_choices."
@@ -52,5 +73,7 @@ class Task:
 
 def _is_unlabelled(row: Mapping[str, Any]) -> bool:
     """Whether the row's label stands for a missing one."""
-    label = row.get("label", 0)
+    label = row.get(LABEL, 0)
+    if isinstance(label, str):
+        label = label.strip().lower()
     return label is None or label in NO_LABEL or label != label  # the last is NaN

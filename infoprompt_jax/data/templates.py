@@ -4,9 +4,10 @@ Format and meaning are promptsource's. A file `<directory>/<data set>/templates.
 `|||` separates input from target, and their `answer_choices`, also jinja, where `|||` separates the choices. Parts are
 stripped, `|||` inside a row is text, and a template does not apply to a row whose input or target renders to nothing.
 
-Four things differ from promptsource. Templates run in jinja's sandbox (`sandbox.py`). A column that the row lacks is an
-error, not an empty string. Random filters (`choice`) draw by template and row, so a row always renders to the same
-text. Answer choices of equal text count as one choice, because no score distinguishes them; public data has such rows.
+Five things differ from promptsource. Templates run in jinja's sandbox (`sandbox.py`). A column that the row lacks is an
+error, and a null is empty text. `row["Tweet text"]` reads a column of any name. Random filters (`choice`) draw by
+template and row, so a row always renders to the same text. Answer choices of equal text count as one choice, because no
+score distinguishes them; public data has such rows.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import difflib
 import functools
 import importlib.resources
 import pathlib
+import re
 from collections.abc import Iterable, Mapping
 from importlib.resources.abc import Traversable
 from typing import Any
@@ -25,13 +27,17 @@ import jinja2.meta
 import jinja2.nodes
 import yaml
 from jinja2.exceptions import SecurityError
+from jinja2.nodes import Call, Const, Getitem, Name
 
 from infoprompt_jax.data import bigbench
-from infoprompt_jax.data.sandbox import DRAWS, ENVIRONMENT, Choices, Draws
+from infoprompt_jax.data.sandbox import DRAWS, ENVIRONMENT, NULL, Choices, Draws, Row
 from infoprompt_jax.errors import UserError
 
 SEPARATOR = "|||"
 PROTECTED = "3ed2dface8203c4c9dfb1a5dc58e41e0"  # stands for ||| inside a row; some public templates look for this value
+ROW = "row"  # the name of the whole row, unless it has a column of that name
+SPACED = re.compile(r"\{\{-?\s*([^\W\d]\w*(?: +\w+)+)")
+JINJA_WORDS = {"if", "else", "is", "in", "not", "and", "or"}
 LONGEST_SOURCE = 50_000  # characters of one template's jinja
 
 
@@ -49,13 +55,13 @@ class Example:
     """One row as text."""
 
     input: str
-    target: str
+    target: str  # "" for a question without its answer
     choices: tuple[str, ...] = ()  # () for free text
 
     @property
     def label(self) -> int:
-        """The index of the target among the choices; -1 for free text."""
-        return self.choices.index(self.target) if self.choices else -1
+        """The index of the target among the choices; -1 for free text, and without a target."""
+        return self.choices.index(self.target) if self.choices and self.target else -1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +84,7 @@ class Template:
         try:
             self._syntax()
         except jinja2.TemplateSyntaxError as error:
-            raise UserError(f"{self} is not valid jinja (line {error.lineno}): {error.message}.") from error
+            raise UserError(f"{self} is not valid jinja (line {error.lineno}): {self._reason(error)}.") from error
 
     def __str__(self) -> str:
         return f"template {self.name!r} of {self.origin}"
@@ -86,11 +92,28 @@ class Template:
     def _syntax(self) -> list[jinja2.nodes.Template]:
         return [ENVIRONMENT.parse(source) for source in (self.jinja, self.answer_choices)]
 
+    def _reason(self, error: jinja2.TemplateSyntaxError) -> str:
+        for name in SPACED.findall(self.jinja + self.answer_choices):
+            if not JINJA_WORDS & set(name.split()):
+                return f'{error.message}; a column with a space in its name is row["{name}"], or rename it'
+        return str(error.message)
+
+    @functools.cached_property
+    def _names(self) -> frozenset[str]:
+        """What the template does not define itself; a function of jinja only where it is not called."""
+        trees = self._syntax()
+        called = {call.node.name for tree in trees for call in tree.find_all(Call) if isinstance(call.node, Name)}
+        names = {name.name for tree in trees for name in tree.find_all(Name)} & ENVIRONMENT.globals.keys()
+        return frozenset(names - called).union(*map(jinja2.meta.find_undeclared_variables, trees)) - {"answer_choices"}
+
     @functools.cached_property
     def columns(self) -> frozenset[str]:
-        """The columns of a row that the template reads."""
-        names = frozenset().union(*(jinja2.meta.find_undeclared_variables(tree) for tree in self._syntax()))
-        return names - {"answer_choices"} - ENVIRONMENT.globals.keys()
+        """The columns of a row that the template reads, as far as they can be told from its text."""
+        trees = self._syntax()
+        assigned = {name.name for tree in trees for name in tree.find_all(Name) if name.ctx == "store"}
+        items = [item for tree in trees for item in tree.find_all(Getitem) if isinstance(item.arg, Const)]
+        by_row = {item.arg.as_const() for item in items if isinstance(item.node, Name) and item.node.name == ROW}
+        return (self._names - assigned - ENVIRONMENT.globals.keys() - {ROW}) | by_row
 
     @functools.cached_property
     def fixed_choices(self) -> tuple[str, ...] | None:
@@ -137,26 +160,58 @@ class Template:
           UserError: the row lacks a column, an answer choice does not exist, the sandbox forbids an operation, or
             anything else fails inside the template.
         """
-        row = {name.replace("-", "_"): value for name, value in row.items()}
-        used = {name: protect(row[name]) for name in self.columns & row.keys()}
-        used[DRAWS] = Draws(self.id, used.copy())
+        example = self._example(row, is_question=False)
+        return example if example and example.target else None
+
+    def render_question(self, row: Mapping[str, Any]) -> Example | None:
+        """What `render` gives; if the row lacks a column that only the target reads, the same with the target "".
+
+        The target is "" also where it renders to nothing. Raises as `render` does, if the input or the answer choices
+        read a column that the row lacks.
+        """
+        return self._example(row, is_question=True)
+
+    def _example(self, row: Mapping[str, Any], is_question: bool) -> Example | None:
+        context, choices, pieces = self._context(row), (), []
         try:
-            choices = self.render_choices(used)
-            text = self._compiled[0].render(used, answer_choices=Choices(choices))
+            choices = self.render_choices(context)
+            for piece in self._compiled[0].generate(context, answer_choices=Choices(choices)):
+                pieces.append(piece)  # the input is complete before the target is evaluated
         except Exception as error:  # templates are data, so any exception is their fault
-            raise UserError(self._complaint(error, row)) from error
-        parts = [restore(part.strip()) for part in text.split(SEPARATOR)]
+            question, separator, _ = "".join(pieces).partition(SEPARATOR)
+            if not (is_question and separator and self._lacking(error, row)):
+                raise UserError(self._complaint(error, row)) from error
+            pieces = [question, separator]
+        parts = [restore(part.strip()) for part in "".join(pieces).split(SEPARATOR)]
         differing = distinct(map(restore, choices))
-        if len(parts) != 2 or not all(parts) or len(differing) == 1:
+        if len(parts) != 2 or not parts[0] or len(differing) == 1:
             return None
         return Example(parts[0], parts[1], differing)
 
+    def _context(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """What the names in the template stand for."""
+        named = {name.replace("-", "_"): value for name, value in row.items()}
+        if ROW in self._names and ROW not in named:
+            named[ROW] = row
+        used = {name: protect(named[name]) for name in self._names & named.keys()}
+        context = {name: without_nulls(value) for name, value in used.items()}
+        if named.get(ROW) is row:
+            context[ROW] = Row(context[ROW])
+        return context | {DRAWS: Draws(self.id, used)}
+
+    def _lacking(self, error: Exception, row: Mapping[str, Any]) -> str:
+        """The column without which the row could not be rendered; "" if that was not the reason."""
+        lacking = self.columns - {name.replace("-", "_") for name in row} - row.keys()
+        is_undefined = isinstance(error, jinja2.UndefinedError)
+        return next((name for name in lacking if is_undefined and str(error) == f"{name!r} is undefined"), "")
+
     def _complaint(self, error: Exception, row: Mapping[str, Any]) -> str:
-        lacking, reason = sorted(self.columns - row.keys()), str(error).rstrip(".")
+        reason = str(error).rstrip(".")
         if isinstance(error, SecurityError):
             return f"{self} does what templates may not: {reason}."
-        if isinstance(error, jinja2.UndefinedError) and lacking:
-            return f"{self} uses the column {lacking[0]!r}, but the columns are {', '.join(row)}; see task.template."
+        if lacking := self._lacking(error, row):
+            names = ", ".join(name.replace("-", "_") for name in row)
+            return f"{self} uses the column {lacking!r}, but the columns are {names}; see task.template."
         return f"{self} cannot be rendered: {reason}."
 
 
@@ -172,6 +227,13 @@ def protect(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {name: protect(part) for name, part in value.items()}
     return [protect(part) for part in value] if isinstance(value, list | tuple) else value
+
+
+def without_nulls(value: Any) -> Any:
+    """A row's value in which nulls are empty text."""
+    if isinstance(value, Mapping):
+        return {name: without_nulls(part) for name, part in value.items()}
+    return [without_nulls(part) for part in value] if isinstance(value, list) else NULL if value is None else value
 
 
 def restore(text: str) -> str:

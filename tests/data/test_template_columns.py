@@ -1,0 +1,153 @@
+"""What templates make of a row's columns: labels of every spelling, nulls, names of any kind."""
+
+from __future__ import annotations
+
+import pathlib
+import re
+from typing import Any
+
+import pytest
+from tiny_data import INLINE, configure, one_task, write_jsonl
+
+from infoprompt_jax.data.examples import examples
+from infoprompt_jax.data.templates import Example, Template
+from infoprompt_jax.errors import UserError
+
+
+def render(jinja: str, row: dict[str, Any], choices: str = "") -> Example | None:
+    return Template("test", "id", jinja, choices).render(row)
+
+
+@pytest.mark.parametrize("label", [1, 1.0, "1", "1.0", " 1.00 ", True, "true", "True", "TRUE"])
+def test_one_in_every_spelling(label: Any) -> None:
+    for answers in ("answer_choices", "['No', 'Yes']", "('No', 'Yes')"):
+        example = render(f"q ||| {{{{ {answers}[label] }}}}", {"label": label}, "No ||| Yes")
+        assert example == Example("q", "Yes", ("No", "Yes"))
+
+
+@pytest.mark.parametrize("label", [0, 0.0, "0", "0.0", False, "false", "False"])
+def test_zero_in_every_spelling(label: Any) -> None:
+    assert render("q ||| {{ answer_choices[label] }}", {"label": label}, "No ||| Yes") == Example(
+        "q", "No", ("No", "Yes")
+    )
+
+
+@pytest.mark.parametrize("label", [2, "2", 0.5, "0.5", "-2", "positive", "\u0661"])
+def test_a_label_that_is_no_choice(label: Any) -> None:
+    with pytest.raises(UserError, match=rf"answer choice {label} \(from 0\) does not exist; there are 2"):
+        render("q ||| {{ answer_choices[label] }}", {"label": label}, "No ||| Yes")
+
+
+def test_rows_without_a_label_are_left_out(tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture) -> None:
+    missing = [{"label": label} for label in (-1, -1.0, "-1", "-1.0", " ", "", "NaN", None, float("nan"))] + [{}]
+    write_jsonl(tmp_path / "mine/train.jsonl", [{"text": "a"} | row for row in [*missing, {"label": "1.0"}]])
+    task = one_task(configure(tmp_path, "mine", **INLINE))
+    with caplog.at_level("INFO"):
+        assert [example.label for example in examples(task, "train")] == [1]
+    assert "1 rows, 10 more that the template does not apply to" in caplog.text
+    write_jsonl(tmp_path / "mine/train.jsonl", [{"text": "a", "stars": 1}, {"text": "b"}])
+    with pytest.raises(
+        UserError, match=r"mine, train, row 0 \(from 0\): .*column 'label'.*are text, stars, and no other"
+    ):
+        list(examples(one_task(configure(tmp_path, "mine", **INLINE)), "train"))
+
+
+@pytest.mark.parametrize(
+    ("jinja", "text"),
+    [
+        ("[{{ a }}]", "[]"),
+        ("[{{ a | upper }}]", "[]"),
+        ("[{{ a ~ 'x' }}]", "[x]"),
+        ("[{{ 'x'.join([a, a]) }}]", "[x]"),
+        ("[{{ d.inner }}]", "[]"),
+        ("{{ l | join('+') }}", "1++2"),
+        ("{{ a or 'nothing' }}", "nothing"),
+        ("{{ a is none }} {{ a is not none }}", "True False"),
+        ("{{ a == none }} {{ a != none }} {{ none == a }}", "True False True"),
+        ("{{ empty is none }} {{ empty == none }} {{ unknown is none }}", "False False True"),
+        ("{{ a | length }} {{ a == '' }}", "0 True"),
+    ],
+)
+def test_a_null_is_empty_text_and_still_none(jinja: str, text: str) -> None:
+    row = {"a": None, "d": {"inner": None}, "l": [1, None, 2], "empty": "", "unknown": None}
+    assert render(jinja + " ||| b", row) == Example(text, "b")
+
+
+def test_a_null_where_the_answer_is_leaves_the_row_out() -> None:
+    assert render("{{ q }} ||| {{ a }}", {"q": "x", "a": None}) is None
+    assert render("{{ q }} ||| {{ a }}", {"q": None, "a": "x"}) is None
+
+
+def test_nulls_leave_random_draws_as_they_were() -> None:
+    example = render("{{ range(1000) | choice }} {{ a }} ||| b", {"a": None})
+    assert example == Example("112", "b")
+
+
+@pytest.mark.parametrize(
+    ("jinja", "text"),
+    [
+        ('{{ row["Tweet text"] }}', "t"),
+        ('{{ row["Tweet text"] | upper }} {{ id }}', "T 7"),
+        ("{{ row['of-text'] }} {{ of_text }}", "h h"),
+        ("{{ row.id }} {{ row['?'] }}", "7 ||| or"),
+        ("{% for name in row %}{{ name }};{% endfor %}", "Tweet text;id;of-text;?;null;"),
+        ("[{{ row['null'] }}]", "[]"),
+    ],
+)
+def test_any_column_by_the_row(jinja: str, text: str) -> None:
+    row = {"Tweet text": "t", "id": 7, "of-text": "h", "?": "||| or", "null": None}
+    assert render(jinja + " ||| b", row) == Example(text, "b")
+
+
+def test_a_column_called_row_is_that_column() -> None:
+    assert render("{{ row }} {{ text }} ||| b", {"row": 3, "text": "x"}) == Example("3 x", "b")
+
+
+@pytest.mark.parametrize(
+    ("jinja", "sentence"),
+    [
+        ("{{ Tweet text }}", 'line 1): .*; a column with a space in its name is row["Tweet text"], or rename it'),
+        ("x\n{{- Tweet text | upper }}", 'line 2): .*row["Tweet text"]'),
+        ("{{ a if }}", r"line 1): (?!.*row\[)"),
+    ],
+)
+def test_a_name_with_a_space_is_explained(jinja: str, sentence: str) -> None:
+    pattern = sentence if "(?!" in sentence else re.escape(sentence).replace(r"\.\*", ".*")
+    with pytest.raises(UserError, match=pattern.replace("line 1):", r"line 1\):")):
+        Template("test", "id", jinja + " ||| b")
+
+
+@pytest.mark.parametrize(
+    "jinja", ['{{ row["Tweet"] }}', "{{ row['Tweet'] | upper }}", "{{ Tweet }}", "{{ Tweet.x[0] }}", "{{ [1][Tweet] }}"]
+)
+def test_a_missing_column_is_an_error(jinja: str) -> None:
+    with pytest.raises(UserError, match="uses the column 'Tweet', but the columns are Tweet text, b_c; see"):
+        render("{% if optional is defined %}{{ optional }}{% endif %}" + jinja + " ||| b", {"Tweet text": 1, "b-c": 2})
+
+
+@pytest.mark.parametrize("name", ["range", "dict", "cycler", "joiner", "namespace", "zip", "lipsum", "loop", "caller"])
+def test_a_column_called_as_jinjas_functions(name: str) -> None:
+    assert render(f"{{{{ {name} }}}} ||| b", {name: "mine"}) == Example("mine", "b")
+
+
+def test_jinjas_functions_beside_columns_of_their_names() -> None:
+    row = {"range": "mine", "a": [1, 2]}
+    assert render("{% for n in range(2) %}{{ n }}{% endfor %}{{ a | length }} ||| b", row) == Example("012", "b")
+
+
+def test_what_a_template_sets_is_no_column() -> None:
+    made = Template("test", "id", "{% set x = a %}{% if y %}{% set z = 1 %}{{ z }}{% endif %}{{ z }}{{ x }} ||| b")
+    assert made.columns == {"a", "y"}
+    assert made.render({"a": "t", "y": 1, "z": 5}) == Example("11t", "b")
+    assert render("{% set a = a | upper %}{{ a }} ||| b", {"a": "x"}) == Example("X", "b")
+
+
+def test_lists_cannot_be_changed() -> None:
+    for jinja in ("{% set l = [] %}{% if l.append(1) %}{% endif %}", "{{ a.append(1) }}", "{% do a.pop() %}"):
+        with pytest.raises(UserError, match=r"does what templates may not: .*append|not valid jinja"):
+            render(jinja + "x ||| b", {"a": [1]})
+
+
+def test_markup_and_other_scripts_stay_as_they_are() -> None:
+    text = "<b>&amp; “é” \u200b日本 🙂\u2028\r\n"
+    assert render("{{ a }}. ||| b", {"a": text}) == Example(f"{text}.", "b")
