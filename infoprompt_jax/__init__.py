@@ -4,7 +4,7 @@
 
     backbone = ip.load_backbone("google/t5-base-lm-adapt")
     prompt = ip.load_prompt("runs/rte/prompts/run")
-    scores_BC = backbone.score(tokens_BL, choices_BCT, prompts=prompt.value_PD)
+    scores_BC = backbone.score(tokens_BL, choices_BCT, prompts=prompt)
     summary = ip.train(config, "runs/mine")
 
 Training is also a command: `python -m infoprompt_jax.main --config=configs/rte.py`. A name is imported when it is first
@@ -14,10 +14,12 @@ used, so that `import infoprompt_jax` takes no time and needs no accelerator.
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from infoprompt_jax.errors import UserError, in_python
+
 if TYPE_CHECKING:
-    from infoprompt_jax.errors import UserError
     from infoprompt_jax.infoprompt.estimators import mutual_information
     from infoprompt_jax.prompts.published import push_to_hub
     from infoprompt_jax.prompts.saved import Prompt, load_prompt, save_prompt
@@ -47,7 +49,6 @@ _MODULES = {
     "Backbone": "t5.backbone",
     "Prompt": "prompts.saved",
     "PromptLibrary": "rospr.library",
-    "UserError": "errors",
     "__version__": "version",
     "encode_keys": "rospr.keys",
     "evaluate": "training.evaluate",
@@ -58,12 +59,17 @@ _MODULES = {
     "save_prompt": "prompts.saved",
     "train": "training.train",
 }
+# Jobs call the same functions; what errors name as a config field there is an argument here.
+_ARGUMENTS: dict[str, Mapping[str, str]] = {"load_backbone": {r"\bbackbone\.(?=\w)": ""}}
 
 
 def __getattr__(name: str) -> Any:
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+    value = getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+    if name in _ARGUMENTS:
+        value = globals()[name] = in_python(value, _ARGUMENTS[name])
+    return value
 
 
 def __dir__() -> list[str]:

@@ -1,6 +1,17 @@
-"""How a job ends before its time: the exceptions that `main` turns into one sentence and an exit status."""
+"""How a job ends before its time: the exceptions that `main` turns into one sentence and an exit status.
+
+Sentences name config fields. `in_python` makes of a function the public one, whose sentences name its arguments.
+"""
 
 from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable, Mapping
+from typing import ParamSpec, TypeVar
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
 
 
 class UserError(Exception):
@@ -17,3 +28,20 @@ class OfflineError(UserError):
 
 class Stopped(Exception):  # noqa: N818
     """SIGTERM or Ctrl-C stopped the job after it saved; exit status 143. The same command resumes it."""
+
+
+def in_python(function: Callable[Arguments, Result], words: Mapping[str, str]) -> Callable[Arguments, Result]:
+    """The same function for callers in Python: in its sentences, each pattern of `words` is replaced."""
+
+    @functools.wraps(function)
+    def public(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+        try:
+            return function(*args, **kwargs)
+        except UserError as error:
+            text = str(error)
+            for field, argument in words.items():
+                text = re.sub(field, argument, text)
+            error.args = (text,)
+            raise
+
+    return public

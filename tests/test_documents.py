@@ -116,7 +116,7 @@ def test_every_public_name_has_a_docstring_with_its_errors(name: str, value: Any
     """An error of every method may stand in the docstring of its class."""
     docstring = inspect.getdoc(value) or ""
     assert docstring.strip(), name
-    if not inspect.isclass(value) and value.__name__ in raising(pathlib.Path(inspect.getfile(value))):
+    if not inspect.isclass(value) and value.__name__ in raising(pathlib.Path(inspect.getfile(inspect.unwrap(value)))):
         cls = inspect.getdoc(getattr(infoprompt_jax, name.split(".")[0])) or ""
         assert "Raises:" in docstring + cls, name
 

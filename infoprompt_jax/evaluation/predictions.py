@@ -20,7 +20,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
-from jax.typing import ArrayLike
 
 from infoprompt_jax.batch import EvalBatch
 from infoprompt_jax.data.batches import eval_batches
@@ -29,7 +28,7 @@ from infoprompt_jax.evaluation import metrics
 from infoprompt_jax.fleet.fleet import Fleet
 from infoprompt_jax.infoprompt.trainable import Trainable
 from infoprompt_jax.t5 import scoring
-from infoprompt_jax.t5.backbone import Backbone
+from infoprompt_jax.t5.backbone import Backbone, Prompts, SoftPrompt
 from infoprompt_jax.t5.tokenizer import Tokenizer
 
 MODEL_FIELDS = ("inputs", "targets", "choices", "label", "weight")  # of a batch, that a fleet's program takes
@@ -74,17 +73,17 @@ class Members:
 class Prompted:
     """A backbone with prompts given by their values; `prompts` gives N of them for the rows [B] of a batch.
 
-    A prompt is None, [P, D] for all rows, or [B, P, D] with one for each row.
+    A prompt is what the backbone's methods take: None, [P, D], [B, P, D] with one for each row, or a saved prompt.
     """
 
     backbone: Backbone
-    prompts: Callable[[np.ndarray], Sequence[ArrayLike | None]]
+    prompts: Callable[[np.ndarray], Sequence[Prompts]]
     max_length: int = 32
 
     @classmethod
-    def with_each(cls, backbone: Backbone, prompts: Sequence[ArrayLike | None], max_length: int = 32) -> Prompted:
+    def with_each(cls, backbone: Backbone, prompts: Sequence[Prompts], max_length: int = 32) -> Prompted:
         """Each prompt predicts all rows."""
-        placed = [None if prompt is None else jnp.asarray(prompt) for prompt in prompts]  # once for all batches
+        placed = [p if p is None or isinstance(p, SoftPrompt) else jnp.asarray(p) for p in prompts]  # once for all
         return cls(backbone, lambda _: placed, max_length)
 
     def scores(self, batch: EvalBatch[np.ndarray]) -> np.ndarray:

@@ -142,11 +142,7 @@ class Objective:
 
     def unprompted(self, model: T5, inputs_BL: jax.Array) -> jax.Array:
         """Un-prompted representations [B, D] of the inputs, float32; no gradient passes through them."""
-        y_BSD, mask_BS = model.encode(inputs_BL)
-        if self.representation == "mean_encoder":
-            return jax.lax.stop_gradient(_mean_encoder(y_BSD, mask_BS, y_BSD.shape[1]))
-        start_B1 = jnp.zeros((y_BSD.shape[0], 1), jnp.int32)
-        return jax.lax.stop_gradient(model.decode(start_B1, y_BSD, mask_BS)[:, 0].astype(jnp.float32))
+        return prompts.unprompted(model, inputs_BL, self.representation)
 
     def _features(self, model: T5, batch: Batch[jax.Array]) -> jax.Array:
         return batch["features"] if "features" in batch else self.unprompted(model, batch["inputs"])
@@ -179,7 +175,7 @@ class Objective:
         flat = targets_BCT.reshape(-1, targets_BCT.shape[-1])
         hidden_BCTD = model.decode(flat, y_BSD, mask_BS, dropout_key).reshape(*targets_BCT.shape, -1)
         if self.representation == "mean_encoder":
-            return _mean_encoder(y_BSD, mask_BS, batch["inputs"].shape[1]), hidden_BCTD
+            return prompts.mean_encoder(y_BSD, mask_BS, batch["inputs"].shape[1]), hidden_BCTD
         return hidden_BCTD[:, 0, 0].astype(jnp.float32), hidden_BCTD  # position 0 has only seen the start token
 
     def _task_loss(
@@ -214,12 +210,6 @@ class Objective:
         if posterior is not None:
             return bottleneck.negatives(posterior, features_BD, self.negatives_per_example, key)
         return noisy_negatives(features_BD, self.negatives_per_example, self.noise_scale, key)
-
-
-def _mean_encoder(y_BSD: jax.Array, mask_BS: jax.Array, length: int) -> jax.Array:
-    """Mean over the encoded input tokens [B, D]: the last `length` positions, without padding."""
-    y_BLD, mask_BL1 = y_BSD[:, -length:].astype(jnp.float32), mask_BS[:, -length:, None]
-    return jnp.where(mask_BL1, y_BLD, 0.0).sum(axis=1) / jnp.maximum(mask_BL1.sum(axis=1), 1)
 
 
 def _with_first(hidden_BCTD: jax.Array, z_BD: jax.Array) -> jax.Array:

@@ -15,7 +15,9 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from infoprompt_jax.errors import UserError
+from infoprompt_jax.t5.model import T5
 
+REPRESENTATIONS = ("decoder", "mean_encoder")  # the first is the default
 INITIALIZERS = ("uniform", "vocabulary", "labels", "text")
 
 Embed = Callable[[ArrayLike], jax.Array]  # int32 tokens [1, L] to embeddings [1, L, D]
@@ -98,3 +100,21 @@ def prompt_rows(
     assert features_BD is not None  # see Objective.needs_features
     hidden_BE = jax.nn.gelu(jax.lax.stop_gradient(features_BD) @ generator["down"])
     return value_PD[None] + jnp.einsum("BE,EPD->BPD", hidden_BE, generator["up"])
+
+
+def unprompted(model: T5, tokens_BL: jax.Array, representation: str) -> jax.Array:
+    """Un-prompted representations [B, D] of the inputs, float32; no gradient passes through them.
+
+    `representation`: "decoder", its final state at position 0, or "mean_encoder".
+    """
+    y_BSD, mask_BS = model.encode(tokens_BL)
+    if representation == "mean_encoder":
+        return jax.lax.stop_gradient(mean_encoder(y_BSD, mask_BS, y_BSD.shape[1]))
+    start_B1 = jnp.zeros((y_BSD.shape[0], 1), jnp.int32)
+    return jax.lax.stop_gradient(model.decode(start_B1, y_BSD, mask_BS)[:, 0].astype(jnp.float32))
+
+
+def mean_encoder(y_BSD: jax.Array, mask_BS: jax.Array, length: int) -> jax.Array:
+    """Mean over the encoded input tokens [B, D]: the last `length` positions, without padding."""
+    y_BLD, mask_BL1 = y_BSD[:, -length:].astype(jnp.float32), mask_BS[:, -length:, None]
+    return jnp.where(mask_BL1, y_BLD, 0.0).sum(axis=1) / jnp.maximum(mask_BL1.sum(axis=1), 1)

@@ -9,24 +9,29 @@ hold a prompt as this project's files and as PEFT's: the former are read, and th
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import logging
 import pathlib
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.files import whole
-from infoprompt_jax.prompts import hub
+from infoprompt_jax.prompts import hub, prompts
 from infoprompt_jax.t5 import t5x
+from infoprompt_jax.t5.backbone import Backbone
 from infoprompt_jax.t5.torch_pickle import TorchPickle, TorchPickleError
 
 log = logging.getLogger(__name__)
 
 VALUE, GENERATOR = "prompt/value", "generator/"  # a name, and the prefix of an instance prompt's tensors
+ANSWERING = {"verbalizer/": "verbalizer", "posterior/": "variational bottleneck"}  # of tensors that score answers
 NUMPY_MAGIC = b"\x93NUMPY"
 FILES = {
     "infoprompt": {"prompt.json", "prompt.safetensors"},
@@ -53,17 +58,52 @@ class Prompt:
     @property
     def kind(self) -> str:
         """ "instance" or "static"."""
-        return "instance" if any(name.startswith(GENERATOR) for name in self.tensors) else "static"
+        return "instance" if self._part(GENERATOR) else "static"
+
+    def rows(self, backbone: Backbone, tokens_BL: jax.Array) -> jax.Array:
+        """What the encoder reads before these rows: [P, D], or [B, P, D] of an instance-conditioned prompt.
+
+        Raises:
+          UserError: the prompt is for another backbone, or answers with more than the backbone's head.
+        """
+        check_prompt(self, backbone.config.d_model, backbone.fingerprint, "prompts")
+        for part, what in ANSWERING.items():
+            if self._part(part):
+                raise UserError(
+                    f"prompts: the prompt was trained with a {what}, without which it answers wrongly: predict with "
+                    "ip.predict(backbone, texts, prompt=prompt), or give its matrix alone, prompt.value_PD."
+                )
+        if self.kind == "static":
+            return jnp.asarray(self.value_PD)
+        representation = self.metadata.get("representation", prompts.REPRESENTATIONS[0])
+        parts = jnp.asarray(self.value_PD), self._part(GENERATOR)
+        return _instance_rows(backbone.graph, representation, backbone.frozen, *parts, tokens_BL)
+
+    def _part(self, prefix: str) -> dict[str, np.ndarray]:
+        return {n.removeprefix(prefix): array for n, array in self.tensors.items() if n.startswith(prefix)}
 
 
-def load_prompt(path: str | pathlib.Path, field: str = "prompt.init") -> Prompt:
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _instance_rows(
+    graph: nnx.GraphDef,
+    representation: str,
+    frozen: nnx.State,
+    value_PD: jax.Array,
+    generator: dict[str, jax.Array],
+    tokens_BL: jax.Array,
+) -> jax.Array:
+    features_BD = prompts.unprompted(nnx.merge(graph, frozen), tokens_BL, representation)
+    return prompts.prompt_rows(value_PD, generator, features_BD)
+
+
+def load_prompt(path: str | pathlib.Path, field: str = "path") -> Prompt:
     """Reads a saved prompt of any supported format.
 
     Args:
       path: a directory that `save_prompt` wrote; a PEFT adapter's directory; a NumPy file [P, D]; a T5X checkpoint with
         one prompt parameter, or the zarr directory of that parameter. What is none of these and looks like user/name is
         the hub id of the first or the second, and is downloaded.
-      field: the config field that errors name.
+      field: what errors call the path: the command gives its config field.
 
     Raises:
       UserError: the path does not exist, is not a prompt, is damaged, or holds NaN or infinity; or a download fails.
@@ -108,7 +148,7 @@ def check_prompt(prompt: Prompt, width: int, fingerprint: str, field: str) -> No
     """Checks that a prompt was trained on the backbone of this width and fingerprint.
 
     Raises:
-      UserError: it was trained on another backbone; the message names `field`, the prompt's config field.
+      UserError: it was trained on another backbone; the message names `field`, the prompt's field or argument.
     """
     if prompt.width != width:
         raise UserError(f"{field}: the prompt has width {prompt.width}, but the backbone's is {width}.")
@@ -117,7 +157,7 @@ def check_prompt(prompt: Prompt, width: int, fingerprint: str, field: str) -> No
         name = prompt.metadata.get("backbone", "another backbone")
         raise UserError(
             f"{field}: the prompt was trained on {name} with fingerprint {trained_on}, but this backbone's is "
-            f"{fingerprint}: set backbone.name to the former."
+            f"{fingerprint}: use the former with it."
         )
 
 

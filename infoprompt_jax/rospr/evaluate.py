@@ -173,7 +173,7 @@ class Evaluation:
         """Raises UserError unless the library is whole, made with this backbone and retriever, and fits `rospr`."""
         self.config, self.directory = config, directory
         mesh = partition.make_mesh(config.mesh.data, config.mesh.model)
-        self.library = PromptLibrary.load(config.rospr.library, mesh)
+        self.library = PromptLibrary.load(config.rospr.library, mesh, field=FIELD)
         _check_settings(self.library, config.rospr)
         self.backbone, self.retriever = _load(config, mesh)
         _check_same(self.library, self.backbone, self.retriever)

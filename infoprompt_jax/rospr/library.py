@@ -31,7 +31,7 @@ from infoprompt_jax.rospr.search import Index, comparable
 from infoprompt_jax.t5 import partition
 
 SIMILARITIES = ("inner_product", "cosine")  # the first is the default
-FIELD = "rospr.library"
+FIELD = "rospr.library"  # of the command; from Python it is an argument
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -43,11 +43,11 @@ class PromptLibrary:
     fingerprint: str  # of the manifest, which has the checksums of all other files
     segments: list[dict[str, np.ndarray]]
     mesh: Mesh
-    field: str = FIELD
+    field: str = "path"
 
     @classmethod
     def load(
-        cls, path: str | pathlib.Path, mesh: Mesh | None = None, verify: bool = True, field: str = FIELD
+        cls, path: str | pathlib.Path, mesh: Mesh | None = None, verify: bool = True, field: str = "path"
     ) -> PromptLibrary:
         """Opens a library.
 
@@ -57,7 +57,7 @@ class PromptLibrary:
           verify: also reads every byte, as `verify` does: about a second a GB. It is the default, because a damaged
             key would silently change which prompt is retrieved, and a search reads the keys anyway. False checks only
             the manifest's checksum, and sizes, types and shapes: enough to list a library or read a few prompts.
-          field: the config field that errors name.
+          field: what errors call the path: the command gives its config field, FIELD.
 
         Raises:
           UserError: the library does not exist, is incomplete or is damaged.
@@ -79,7 +79,7 @@ class PromptLibrary:
         sources: Sequence[SourcePrompt],
         similarity: str = SIMILARITIES[0],
         mesh: Mesh | None = None,
-        field: str = FIELD,
+        field: str = "path",
     ) -> PromptLibrary:
         """Writes a new library, whole or not at all.
 
@@ -272,7 +272,7 @@ class PromptLibrary:
                 f"from its retriever {self.manifest.retriever}."
             )
         if not np.isfinite(queries_QR).all():
-            raise UserError("The queries hold NaN or infinity: encode them again with backbone.dtype='float32'.")
+            raise UserError("The queries hold NaN or infinity: encode them again in float32.")
         return comparable(queries_QR, self.manifest.similarity)
 
     @functools.cached_property

@@ -28,7 +28,7 @@ from infoprompt_jax.errors import Stopped, UserError
 from infoprompt_jax.prompts.saved import load_prompt
 from infoprompt_jax.reports.tables import aligned
 from infoprompt_jax.rospr import page, source_plan
-from infoprompt_jax.rospr.library import SIMILARITIES, PromptLibrary
+from infoprompt_jax.rospr.library import FIELD, SIMILARITIES, PromptLibrary
 from infoprompt_jax.rospr.library_files import Entry, Model
 from infoprompt_jax.rospr.library_sources import SourcePrompt
 from infoprompt_jax.rospr.source_keys import SourceKeys, encode_instances, is_backbone, load_retriever
@@ -65,7 +65,7 @@ def train_sources(config: ml_collections.ConfigDict, workdir: str | os.PathLike[
     check(config)
     kept, path = directory.path / "sources.json", directory.path / "library"
     plan = source_plan.read(kept) if kept.exists() else source_plan.find(config)
-    library = PromptLibrary.load(path) if path.exists() else None
+    library = PromptLibrary.load(path, field=FIELD) if path.exists() else None
     # Encode before training, so that a bad data set is reported at once, and before the directory is claimed, so that a
     # corrected config can use it. A stop keeps the tokenised rows, which take long, in data.cache_dir, and loses the
     # keys. A resumed job encodes only what the library lacks.
@@ -192,7 +192,7 @@ def add(
     Raises UserError where the prompts, their keys or the retriever do not fit the library.
     """
     if library is None:
-        return PromptLibrary.create(path, retriever, model, made, similarity or SIMILARITIES[0])
+        return PromptLibrary.create(path, retriever, model, made, similarity or SIMILARITIES[0], field=FIELD)
     return library.append(retriever, made)
 
 

@@ -1,8 +1,8 @@
 """The backbone: a frozen T5 on a device mesh, with the methods embed, encode, logits, score and generate.
 
 The weights are one pytree, `frozen`, sharded by the rules of `partition`. No gradient is taken with respect to it and
-nothing writes to it. Prompts are None, [P, D] (one for all rows) or [B, P, D] (one for each row), so that a batch may
-mix prompts.
+nothing writes to it. Prompts are None, [P, D] (one for all rows), [B, P, D] (one for each row, so that a batch may mix
+prompts) or a saved prompt (`SoftPrompt`).
 """
 
 from __future__ import annotations
@@ -12,11 +12,13 @@ import functools
 import logging
 import pathlib
 from collections.abc import Iterable
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.core import Tracer
 from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
@@ -30,9 +32,24 @@ log = logging.getLogger(__name__)
 DTYPES = ("float32", "bfloat16")
 
 
+@runtime_checkable
+class SoftPrompt(Protocol):
+    """A prompt that gives its value for the rows of a batch; `prompts.saved.Prompt` is one."""
+
+    def rows(self, backbone: Backbone, tokens_BL: jax.Array) -> jax.Array:
+        """[P, D], or [B, P, D] where each row has its own. Raises UserError where the prompt does not fit."""
+        ...
+
+
+Prompts = ArrayLike | SoftPrompt | None
+
+
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Backbone:
     """A frozen T5 on a mesh. `nnx.merge(graph, frozen)` is the module `t5.model.T5`.
+
+    The `prompts` of its methods are None, [P, D] for all rows, [B, P, D] with one for each row, or a saved prompt from
+    `load_prompt`. Token ids are whole numbers; PAD is 0.
 
     Raises:
       UserError: from every method, if its arguments do not fit the backbone.
@@ -68,32 +85,35 @@ class Backbone:
         """
         if self.vocabulary is None:
             raise UserError(
-                f"{self.name!r} has no vocabulary: set backbone.tokenizer to a spiece.model or its directory."
+                f"{self.name!r} has no vocabulary: load it with tokenizer=, a spiece.model or its directory."
             )
         return self.vocabulary
 
     def embed(self, tokens_BL: ArrayLike) -> jax.Array:
         """Input embeddings [B, L, D] of int32 tokens (pad id 0)."""
-        return _embed(self.graph, self.frozen, self._rows(tokens_BL))
+        return _embed(self.graph, self.frozen, self._tokens("tokens_BL", tokens_BL))
 
     def head_rows(self, tokens: ArrayLike) -> jax.Array:
         """Rows of the LM head, with the axes of `tokens` and D; rows of the embeddings if they are tied."""
+        self._check_ids("tokens", np.asarray(tokens))
         return nnx.merge(self.graph, self.frozen).head_rows(jnp.asarray(tokens, jnp.int32))
 
-    def encode(self, tokens_BL: ArrayLike, prompts: ArrayLike | None = None) -> jax.Array:
+    def encode(self, tokens_BL: ArrayLike, prompts: Prompts = None) -> jax.Array:
         """Encoder states [B, S, D]: the prompt's positions, then the tokens'."""
-        return _encode(self.graph, self.frozen, self._rows(tokens_BL), self._prompts(prompts))
+        tokens = self._tokens("tokens_BL", tokens_BL)
+        return _encode(self.graph, self.frozen, tokens, self._prompts(prompts, tokens))
 
-    def logits(self, tokens_BL: ArrayLike, targets_BT: ArrayLike, prompts: ArrayLike | None = None) -> jax.Array:
+    def logits(self, tokens_BL: ArrayLike, targets_BT: ArrayLike, prompts: Prompts = None) -> jax.Array:
         """Float32 logits [B, T, V] that predict `targets_BT`, teacher-forced."""
-        rows = self._rows(tokens_BL), self._rows(targets_BT)
-        return _logits(self.graph, self.frozen, *rows, self._prompts(prompts))
+        tokens = self._tokens("tokens_BL", tokens_BL)
+        targets = self._tokens("targets_BT", targets_BT, len(tokens))
+        return _logits(self.graph, self.frozen, tokens, targets, self._prompts(prompts, tokens))
 
     def score(
         self,
         tokens_BL: ArrayLike,
         choices_BCT: ArrayLike,
-        prompts: ArrayLike | None = None,
+        prompts: Prompts = None,
         normalize: str = "none",
     ) -> jax.Array:
         """Log-probability [B, C] of each answer choice, in nats; an EOS that a choice ends in counts.
@@ -101,33 +121,68 @@ class Backbone:
         The input is encoded once for all its choices. A choice of only padding scores -inf. `normalize` is "none", or
         "tokens" or "characters": what the score is divided by the number of.
         """
-        rows = self._rows(tokens_BL), self._rows(choices_BCT)
-        scores_BC = _score(self.graph, self.frozen, *rows, self._prompts(prompts))
+        tokens = self._tokens("tokens_BL", tokens_BL)
+        choices = self._tokens("choices_BCT", choices_BCT, len(tokens))
+        scores_BC = _score(self.graph, self.frozen, tokens, choices, self._prompts(prompts, tokens))
         return scores_BC / jnp.asarray(
             scoring.lengths(np.asarray(choices_BCT), normalize, lambda ids: self.tokenizer.decode(ids))
         )
 
-    def generate(self, tokens_BL: ArrayLike, max_length: int = 16, prompts: ArrayLike | None = None) -> jax.Array:
+    def generate(self, tokens_BL: ArrayLike, max_length: int = 16, prompts: Prompts = None) -> jax.Array:
         """Greedy decoding: tokens [B, max_length], PAD after EOS."""
-        return _generate(self.graph, self.frozen, self._rows(tokens_BL), self._prompts(prompts), max_length)
+        tokens = self._tokens("tokens_BL", tokens_BL)
+        return _generate(self.graph, self.frozen, tokens, self._prompts(prompts, tokens), max_length)
 
-    def _rows(self, rows: ArrayLike) -> jax.Array:
-        """Splits the rows over the mesh if they divide evenly; otherwise every device has all of them."""
-        rows = jnp.asarray(rows, jnp.int32)
-        if rows.shape[0] % self.mesh.shape["data"]:
-            return rows
-        return jax.device_put(rows, jax.sharding.NamedSharding(self.mesh, jax.sharding.PartitionSpec("data")))
+    def _tokens(self, argument: str, tokens: ArrayLike, rows: int | None = None) -> jax.Array:
+        """The argument's tokens, checked, on the mesh: split by rows if they divide evenly, else whole on each device.
 
-    def _prompts(self, prompts: ArrayLike | None) -> jax.Array | None:
+        Its name ends in its axes. `rows`: how many it must have.
+        """
+        tokens = _whole_numbers(argument, tokens)
+        if rows is not None and len(tokens) != rows:
+            raise UserError(f"{argument} has {len(tokens)} rows, but tokens_BL has {rows}: one for each was expected.")
+        self._check_ids(argument, tokens)
+        placed = jnp.asarray(tokens, jnp.int32)
+        if placed.shape[0] % self.mesh.shape["data"]:
+            return placed
+        return jax.device_put(placed, jax.sharding.NamedSharding(self.mesh, jax.sharding.PartitionSpec("data")))
+
+    def _check_ids(self, argument: str, tokens: np.ndarray | jax.Array) -> None:
+        """Raises UserError for an id without an embedding: in a jitted program it is clipped, or gives NaN."""
+        if tokens.size and isinstance(tokens, np.ndarray):  # the values of traced tokens are not known
+            least, most = int(tokens.min()), int(tokens.max())
+            if least < 0 or most >= self.config.vocab_size:
+                raise UserError(
+                    f"{argument} holds the token id {least if least < 0 else most}, but the backbone {self.name!r} "
+                    f"has the ids 0 to {self.config.vocab_size - 1}: encode the text with its own tokenizer."
+                )
+
+    def _prompts(self, prompts: Prompts, tokens_BL: jax.Array) -> jax.Array | None:
         if prompts is None:
             return None
-        prompts = jnp.asarray(prompts)
-        if prompts.ndim not in (2, 3) or prompts.shape[-1] != self.config.d_model:
+        if isinstance(prompts, SoftPrompt):
+            return prompts.rows(self, tokens_BL)
+        values, batch, width = jnp.asarray(prompts), len(tokens_BL), self.config.d_model
+        fits = values.ndim in (2, 3) and values.shape[-1] == width and (values.ndim == 2 or len(values) == batch)
+        if not fits or not jnp.issubdtype(values.dtype, jnp.floating):
             raise UserError(
-                f"A prompt of shape {tuple(prompts.shape)} does not fit the backbone {self.name!r}: "
-                f"[P, {self.config.d_model}] or [B, P, {self.config.d_model}] was expected."
+                f"prompts of shape {list(values.shape)} and type {values.dtype} do not fit {batch} rows and the "
+                f"backbone {self.name!r}: floats [P, {width}] or [{batch}, P, {width}] were expected."
             )
-        return prompts
+        return values
+
+
+def _whole_numbers(argument: str, tokens: ArrayLike) -> np.ndarray | jax.Array:
+    """The argument as an array of its axes, the capitals at the end of its name; a traced one stays as it is."""
+    axes = ", ".join(argument.rpartition("_")[2])
+    try:
+        array: Any = tokens if isinstance(tokens, Tracer) else np.asarray(tokens)
+    except ValueError as error:  # rows of different lengths
+        raise UserError(f"{argument} has rows of different lengths: fill the shorter ones up with 0.") from error
+    if array.ndim != len(axes.split()) or not jnp.issubdtype(array.dtype, jnp.integer):
+        seen = f"{array.dtype} of shape {list(array.shape)}"
+        raise UserError(f"{argument} is {seen}, but whole numbers of shape [{axes}] were expected.")
+    return array
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -150,8 +150,11 @@ def main_metrics(config: ml_collections.ConfigDict, member_tasks: Sequence[Seque
 
 
 def configured_backbone(config: ml_collections.ConfigDict, mesh: Mesh | None = None) -> Backbone:
-    """Loads the backbone of `config.backbone`, on `config.mesh` if no mesh is given. Raises as `load_backbone` does."""
-    return load_backbone(
+    """Loads the backbone of `config.backbone`, on `config.mesh` if no mesh is given.
+
+    Raises UserError as `load_backbone` does, and where there is no vocabulary.
+    """
+    backbone = load_backbone(
         config.backbone.name,
         dtype=config.backbone.dtype,
         mesh=mesh or partition.make_mesh(config.mesh.data, config.mesh.model),
@@ -162,6 +165,12 @@ def configured_backbone(config: ml_collections.ConfigDict, mesh: Mesh | None = N
         remat=config.backbone.remat,
         unroll=config.backbone.unroll,
     )
+    if backbone.vocabulary is None:
+        raise UserError(
+            f"backbone.name={backbone.name!r} has no vocabulary: set backbone.tokenizer to a spiece.model or its "
+            "directory."
+        )
+    return backbone
 
 
 def check_divisible(config: ml_collections.ConfigDict, devices: int) -> None:

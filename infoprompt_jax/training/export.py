@@ -40,6 +40,7 @@ def export_prompts(
             "backbone": backbone.name,
             "fingerprint": backbone.fingerprint,
             "kind": member.config.prompt.kind,
+            "representation": member.config.infoprompt.representation,  # what an instance prompt is generated from
             "init": member.config.prompt.init,
             "seed": member.config.seed,
             "task": member.config.task.name,

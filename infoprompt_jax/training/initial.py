@@ -71,7 +71,7 @@ def saved_prompt(path: str, length: int, backbone: Backbone) -> Prompt:
     if not pathlib.Path(path).expanduser().exists():
         known = ", ".join(prompts.INITIALIZERS)
         raise UserError(f"prompt.init={path!r} is neither one of {known} nor the path of a saved prompt.")
-    prompt = saved.load_prompt(path)
+    prompt = saved.load_prompt(path, "prompt.init")
     saved.check_prompt(prompt, backbone.config.d_model, backbone.fingerprint, "prompt.init")
     if len(prompt.value_PD) != length:
         raise UserError(

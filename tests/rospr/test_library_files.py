@@ -97,7 +97,7 @@ def test_damage_is_refused_in_one_sentence(damage: Callable, message: str, path:
     damage(path)
     with pytest.raises(UserError, match=message) as caught:
         PromptLibrary.load(path)
-    assert str(caught.value).startswith("rospr.library: ") and "\n" not in str(caught.value)
+    assert str(caught.value).startswith("path: ") and "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("damage,message", DAMAGED.values(), ids=DAMAGED)

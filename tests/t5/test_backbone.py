@@ -6,6 +6,7 @@ import dataclasses
 import pathlib
 import subprocess
 import sys
+from typing import Any
 
 import jax
 import numpy as np
@@ -15,9 +16,11 @@ import tiny_t5x
 from flax import nnx
 
 import infoprompt_jax as ip
+from infoprompt_jax import settings
 from infoprompt_jax.t5 import partition
 from infoprompt_jax.t5.model import T5
 from infoprompt_jax.t5.tokenizer import load_tokenizer
+from infoprompt_jax.training.experiment import configured_backbone
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +85,8 @@ def test_weights_are_the_checkpoints_bit_for_bit(tmp_path: pathlib.Path, vocabul
     [
         ("random", {"dtype": "float16"}, r"T5 overflows in float16.*float32, bfloat16"),
         ("random", {"weights": "int8"}, "weights='int8' is not supported"),
-        ("./nowhere", {}, "neither a directory here nor a hub id"),
+        ("nano", {"takes_eos": "maybe"}, "^takes_eos='maybe' is not one of"),
+        ("./nowhere", {}, "^name='./nowhere' is neither a directory here nor a hub id"),
         ("a/b/c", {}, "neither a directory here nor a hub id"),
     ],
 )
@@ -91,9 +95,55 @@ def test_what_cannot_be_loaded_is_refused(name: str, options: dict, words: str) 
         ip.load_backbone(name, **options)
 
 
-def test_a_prompt_of_another_width_is_refused(model: tiny.Backbone) -> None:
-    with pytest.raises(ip.UserError, match=r"shape \(5, 32\) does not fit.*\[P, 64\] or \[B, P, 64\]"):
-        model.encode(tiny.batch()["inputs"][0], prompts=np.zeros((5, 32)))
+INPUTS, CHOICES = (tiny.batch()[name][0] for name in ("inputs", "choices"))
+BEYOND = np.where(INPUTS == 1, 384, INPUTS)
+MISFITS = {
+    "text": (["a", "b"], CHOICES, None, r"tokens_BL is .* of shape \[2\], but whole numbers of shape \[B, L\]"),
+    "ragged": (
+        [[5, 1], [1]],
+        CHOICES,
+        None,
+        "tokens_BL has rows of different lengths: fill the shorter ones",
+    ),
+    "floats": (INPUTS * 1.0, CHOICES, None, "tokens_BL is float64 of shape"),
+    "one row": (INPUTS[0], CHOICES, None, r"tokens_BL is int32 of shape \[12\]"),
+    "beyond": (
+        BEYOND,
+        CHOICES,
+        None,
+        "tokens_BL holds the token id 384, but the backbone 'random' has the ids 0 to",
+    ),
+    "beyond, on a device": (jax.numpy.asarray(BEYOND), CHOICES, None, "tokens_BL holds the token id 384"),
+    "negative": (INPUTS, np.where(CHOICES == 1, -1, CHOICES), None, "choices_BCT holds the token id -1"),
+    "choices of one row": (INPUTS, CHOICES[:1], None, "choices_BCT has 1 rows, but tokens_BL has 4"),
+    "choices without rows": (INPUTS, CHOICES[0], None, r"choices_BCT is int32 .* shape \[B, C, T\]"),
+    "width": (INPUTS, CHOICES, np.zeros((5, 32)), r"prompts of shape \[5, 32\] .* floats \[P, 64\] or \[4, P, 64\]"),
+    "prompts of other rows": (INPUTS, CHOICES, np.zeros((1, 5, 64)), r"prompts of shape \[1, 5, 64\] .* 4 rows"),
+    "tokens as prompts": (INPUTS, CHOICES, np.zeros((5, 64), int), "prompts of shape .* and type int"),
+}
+
+
+@pytest.mark.parametrize(("tokens", "choices", "prompts", "words"), MISFITS.values(), ids=MISFITS)
+def test_what_does_not_fit_is_refused_in_pythons_words(
+    tokens: Any, choices: Any, prompts: Any, words: str, model: tiny.Backbone
+) -> None:
+    with pytest.raises(ip.UserError, match=words) as error:
+        model.score(tokens, choices, prompts=prompts)
+    assert "\n" not in str(error.value) and "backbone." not in str(error.value)
+    if "choices" not in words:
+        with pytest.raises(ip.UserError, match=words):
+            model.encode(tokens, prompts=prompts)
+
+
+def test_targets_must_be_of_the_rows(model: tiny.Backbone) -> None:
+    with pytest.raises(ip.UserError, match="targets_BT has 3 rows, but tokens_BL has 4"):
+        model.logits(INPUTS, CHOICES[:3, 0])
+    with pytest.raises(ip.UserError, match="tokens holds the token id 384"):
+        model.head_rows([[384]])
+
+
+def test_methods_can_be_traced(model: tiny.Backbone) -> None:
+    np.testing.assert_allclose(jax.jit(model.encode)(INPUTS), model.encode(INPUTS), rtol=1e-5, atol=1e-5)
 
 
 def test_t5x_loads_with_and_without_a_vocabulary(vocabulary: pathlib.Path, tmp_path: pathlib.Path) -> None:
@@ -102,8 +152,12 @@ def test_t5x_loads_with_and_without_a_vocabulary(vocabulary: pathlib.Path, tmp_p
     tiny_t5x.write(tmp_path / "t5x", pieces.vocab_size)
     bare = ip.load_backbone(path, mesh=tiny.one_device())
     assert bare.logits([[5, 6, 1]], [[7, 1]]).shape == (1, 2, pieces.vocab_size)
-    with pytest.raises(ip.UserError, match=r"has no vocabulary: set backbone\.tokenizer"):
+    with pytest.raises(ip.UserError, match=r"has no vocabulary: load it with tokenizer=, a spiece\.model"):
         bare.tokenizer.encode(["a"])
+    config = settings.defaults()
+    config.backbone.name = path
+    with pytest.raises(ip.UserError, match=r"^backbone\.name='.*' has no vocabulary: set backbone\.tokenizer"):
+        configured_backbone(config, tiny.one_device())
     switches = {"dropout": 0.1, "remat": "full", "unroll": 2}
     named = ip.load_backbone(path, mesh=tiny.one_device(), tokenizer=str(vocabulary), **switches)
     assert switches.items() <= dataclasses.asdict(named.config).items()
