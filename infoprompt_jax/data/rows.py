@@ -24,6 +24,7 @@ import numpy as np
 
 from infoprompt_jax.data.templates import Example
 from infoprompt_jax.errors import UserError
+from infoprompt_jax.progress import watched
 from infoprompt_jax.t5.tokenizer import EOS, PAD, Tokenizer
 
 FORMAT = 1  # of the files; part of the fingerprint
@@ -205,7 +206,7 @@ def tokenized(
     targets: dict[str, int] = {}
     choice_lists: dict[tuple[str, ...], int] = {}
     target_index, choice_index, labels = [], [], []
-    remaining = iter(examples)
+    remaining = watched(examples, f"Tokenising {name}, rows")
     while chunk := list(itertools.islice(remaining, CHUNK)):
         inputs += tokenizer.encode([example.input for example in chunk])
         target_index += [targets.setdefault(example.target, len(targets)) for example in chunk]

@@ -48,6 +48,7 @@ class Evaluator:
     normalize: str = "none"
     max_length: int = 32
     limit: int = 0
+    warnings: Warnings = dataclasses.field(default_factory=lambda: Warnings())
 
     def evaluate(
         self, trainable: Trainable, split: Split, warn: bool = True, strict: bool = False
@@ -67,9 +68,9 @@ class Evaluator:
         """
         members = Members(self.fleet, self.backbone, trainable, self.max_length)
         predictions = self._predictor.predict(members, split.rows)
-        _report_nan(split, predictions, strict)
+        _report_nan(split, predictions, strict, self.warnings)
         if warn:
-            _warn_of_collapse(split, predictions)
+            _warn_of_collapse(split, predictions, self.warnings)
         return [_member(tasks, results) for tasks, results in zip(split.tasks, predictions, strict=True)]
 
     def majority(self, split: Split) -> list[dict[str, float]]:
@@ -86,7 +87,27 @@ class Evaluator:
         )
 
 
-def _report_nan(split: Split, predictions: Sequence[Sequence[Predictions]], strict: bool) -> None:
+class Warnings:
+    """Logs each kind of warning once, however often it recurs; `repeated` then logs the count."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+
+    def warn(self, kind: str, message: str, *values: object) -> None:
+        """`kind` names the warning in the count."""
+        self.counts[kind] += 1
+        if self.counts[kind] == 1:
+            log.warning(message, *values)
+
+    def repeated(self) -> None:
+        """Logs how often each warning recurred, and starts anew."""
+        for kind, count in self.counts.items():
+            if count > 1:
+                log.warning("%s in %d evaluations of this run.", kind.capitalize(), count)
+        self.counts.clear()
+
+
+def _report_nan(split: Split, predictions: Sequence[Sequence[Predictions]], strict: bool, warnings: Warnings) -> None:
     counts: Counter[str] = Counter()
     for tasks, results in zip(split.tasks, predictions, strict=True):
         for task, of_task in zip(tasks, results, strict=True):
@@ -99,10 +120,11 @@ def _report_nan(split: Split, predictions: Sequence[Sequence[Predictions]], stri
     if strict:
         raise UserError(f"{what}, but must be numbers: set backbone.dtype='float32', or another prompt.init.")
     # One member that diverges is no reason to end the others: its loss stops it.
-    log.warning("%s; they count as wrong. Lower train.learning_rate, or set backbone.dtype='float32'.", what)
+    advice = "they count as wrong. Lower train.learning_rate, or set backbone.dtype='float32'."
+    warnings.warn("scores that are NaN", "%s; %s", what, advice)
 
 
-def _warn_of_collapse(split: Split, predictions: Sequence[Sequence[Predictions]]) -> None:
+def _warn_of_collapse(split: Split, predictions: Sequence[Sequence[Predictions]], warnings: Warnings) -> None:
     ranked = [
         (task, of_task)
         for tasks, results in zip(split.tasks, predictions, strict=True)
@@ -112,7 +134,8 @@ def _warn_of_collapse(split: Split, predictions: Sequence[Sequence[Predictions]]
     collapsed = [(task, one) for task, one in ranked if metrics.collapsed(one.predicted, one.expected)]
     if collapsed:
         task, one = collapsed[0]
-        log.warning(
+        warnings.warn(
+            "predictions of one class alone",
             "%d of %d evaluations always predict the same class although labels differ (%s: choice %d): "
             "train longer, or change train.learning_rate or prompt.init.",
             len(collapsed),

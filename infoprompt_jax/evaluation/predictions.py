@@ -27,6 +27,7 @@ from infoprompt_jax.data.rows import Rows
 from infoprompt_jax.evaluation import metrics
 from infoprompt_jax.fleet.fleet import Fleet
 from infoprompt_jax.infoprompt.trainable import Trainable
+from infoprompt_jax.progress import watched
 from infoprompt_jax.t5 import scoring
 from infoprompt_jax.t5.backbone import Backbone, Prompts, SoftPrompt
 from infoprompt_jax.t5.tokenizer import Tokenizer
@@ -158,7 +159,9 @@ class Predictor:
 
     def batches(self, members: Sequence[Sequence[Rows]]) -> Iterator[EvalBatch[np.ndarray]]:
         """Every row once, short inputs first; rows of weight 0 fill up the last batch (`batches.eval_batches`)."""
-        for batch in eval_batches(members, self.batch_size, self.buckets, self.max_input_length, self.limit):
+        batches = eval_batches(members, self.batch_size, self.buckets, self.max_input_length, self.limit)
+        most = max(sum(min(len(rows), self.limit or len(rows)) for rows in tasks) for tasks in members)
+        for batch in watched(batches, "Evaluation, batches", -(-most // self.batch_size)):
             self.before_batch()
             yield batch
 

@@ -14,13 +14,13 @@ import jax
 import ml_collections
 import numpy as np
 from flax import nnx
-from tqdm import tqdm
 
 from infoprompt_jax import files
 from infoprompt_jax.data.batches import prefetched
 from infoprompt_jax.errors import Stopped, UserError
 from infoprompt_jax.pretraining import mixture
 from infoprompt_jax.pretraining.step import State, make_optimizer, step, t5_config
+from infoprompt_jax.progress import Progress
 from infoprompt_jax.t5 import convert
 from infoprompt_jax.t5.model import T5
 from infoprompt_jax.t5.tokenizer import Tokenizer
@@ -52,17 +52,22 @@ class Run:
             log.info("Resuming from step %d.", self.start)
         self.log = MetricsLog.resume(path / "metrics.jsonl", self.start, config.train.tensorboard)
         self.pending: tuple[int, dict[str, jax.Array]] | None = None
+        self.progress = Progress(self.start, config.train.steps, config.train.batch_size)
 
     def train(self, interrupt: Interrupt) -> None:
-        """Runs until the last step.
+        """Runs until the last step, and shows the progress.
 
         Raises:
           UserError: the loss became NaN or infinite.
           Stopped: `interrupt` was requested; everything is saved.
         """
+        with self.progress:
+            self._train(interrupt)
+
+    def _train(self, interrupt: Interrupt) -> None:
         config, since = self.config.train, time.monotonic() - self.seconds
         batches = prefetched(self.data.batch, self.start, config.steps, max(1, self.config.data.threads))
-        for number in tqdm(range(self.start, config.steps + 1), initial=self.start, total=config.steps, disable=None):
+        for number in range(self.start, config.steps + 1):
             # Order: save the state with its position, step, log the step before.
             last, self.seconds = number == config.steps, time.monotonic() - since
             if last or interrupt.requested or (config.save_every and number % config.save_every == 0):
@@ -71,6 +76,8 @@ class Run:
                 return
             if interrupt.requested:
                 raise Stopped(f"Stopped at step {number} of {config.steps}; the same command resumes.")
+            if number == self.start:
+                self.progress.begin()
             self.state, metrics = step(self.graph, self.optimizer, self.state, next(batches))
             self.log_pending()
             self.pending = (number + 1, metrics)
@@ -87,7 +94,7 @@ class Run:
         if self.config.train.log_every and number % self.config.train.log_every == 0:
             known = {name: value for name, value in values.items() if math.isfinite(value)}  # a kind without rows
             self.log.write(number, MEMBER, known)
-            log.info("step %d: %s", number, ", ".join(f"{name} {value:.4f}" for name, value in known.items()))
+        self.progress.report(number, values["loss"])
 
     def save(self, number: int) -> None:
         """Saves the state, and first the log up to it."""

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 
 import ml_collections
 import numpy as np
-from tqdm import tqdm
 
 from infoprompt_jax.data.batches import bucket_lengths, complete, subset
 from infoprompt_jax.data.families import same_choices
@@ -19,6 +18,7 @@ from infoprompt_jax.data.rows import Rows
 from infoprompt_jax.data.selection import find_tasks
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.fleet.members import data_seed
+from infoprompt_jax.progress import watched
 from infoprompt_jax.rospr import keys
 from infoprompt_jax.rospr.library_files import Model
 from infoprompt_jax.rospr.source_plan import SourceTask
@@ -59,7 +59,7 @@ def encode_instances(
     seed = data_seed(config, (*config.fleet.seeds, config.seed)[0])
     buckets = complete(config.data.buckets, config.data.max_input_length)
     log.info("Encoding %d instances of each of %d source prompts.", config.rospr.instances, len(sources))
-    for source in tqdm(sources, desc="keys", disable=None):
+    for source in watched(sources, "Keys, source prompts", len(sources)):
         try:
             rows = tokenize(config, source, retriever)
         except UserError as error:

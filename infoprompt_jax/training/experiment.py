@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import logging
 from collections.abc import Sequence
 
 import jax
@@ -31,6 +32,8 @@ from infoprompt_jax.t5 import partition
 from infoprompt_jax.t5.backbone import Backbone, load_backbone
 from infoprompt_jax.training.initial import initial_trainable
 from infoprompt_jax.training.tokenized_splits import TokenizedSplits
+
+log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,6 +157,7 @@ def configured_backbone(config: ml_collections.ConfigDict, mesh: Mesh | None = N
 
     Raises UserError as `load_backbone` does, and where there is no vocabulary.
     """
+    log.info("Loading the backbone %s.", config.backbone.name)
     backbone = load_backbone(
         config.backbone.name,
         dtype=config.backbone.dtype,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import jax
 import numpy as np
@@ -18,6 +18,7 @@ from jax.sharding import PartitionSpec as P
 
 from infoprompt_jax.data.batches import Stream, bucket_lengths
 from infoprompt_jax.fleet.fleet import Fleet
+from infoprompt_jax.progress import watched
 from infoprompt_jax.t5.backbone import Backbone
 
 
@@ -42,17 +43,23 @@ class Features:
         so the bits are the same either way.
         """
         sharding = NamedSharding(backbone.mesh, P("data"))
+        missing = list(self._missing(steps, buckets, batch_size))
+        for key, block, length in watched(missing, "Features without a prompt, batches", len(missing)):
+            inputs = jax.device_put(self.rows[key].inputs(np.resize(block, batch_size), length), sharding)
+            self.values[key][block] = np.asarray(fleet.features(backbone.frozen, inputs))[: len(block)]
+        for values in self.values.values():
+            values.flush()
+
+    def _missing(self, steps: int, buckets: Sequence[int], batch_size: int) -> Iterator[tuple[int, np.ndarray, int]]:
+        """The blocks that are not computed yet: the identity of their `Rows`, the rows' numbers and their bucket."""
         for key, wanted in self._visited(steps).items():
-            rows, values = self.rows[key], self.values[key]
-            lengths = bucket_lengths(rows.input_lengths[wanted], buckets)
+            lengths = bucket_lengths(self.rows[key].input_lengths[wanted], buckets)
             for length in np.unique(lengths):
                 group = wanted[lengths == length]
                 for start in range(0, len(group), batch_size):
                     block = group[start : start + batch_size]
-                    if np.isnan(values[block]).any():
-                        inputs = jax.device_put(rows.inputs(np.resize(block, batch_size), int(length)), sharding)
-                        values[block] = np.asarray(fleet.features(backbone.frozen, inputs))[: len(block)]
-            values.flush()
+                    if np.isnan(self.values[key][block]).any():
+                        yield key, block, int(length)
 
     def _visited(self, steps: int) -> dict[int, np.ndarray]:
         """The sorted numbers of the rows that the streams read in so many steps, by the identity of their `Rows`."""

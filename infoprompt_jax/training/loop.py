@@ -13,7 +13,6 @@ from collections.abc import Iterator
 
 import jax
 import numpy as np
-from tqdm import tqdm
 
 from infoprompt_jax.batch import Batch
 from infoprompt_jax.data.batches import complete, train_batches
@@ -21,6 +20,7 @@ from infoprompt_jax.data.rows import data_fingerprint
 from infoprompt_jax.errors import Stopped
 from infoprompt_jax.fleet.fleet import FleetState, Metrics, record_best
 from infoprompt_jax.infoprompt.trainable import Trainable, inference
+from infoprompt_jax.progress import Progress
 from infoprompt_jax.t5 import partition
 from infoprompt_jax.training.checkpoints import Checkpoints
 from infoprompt_jax.training.experiment import Experiment
@@ -67,17 +67,24 @@ class Run:
         self.pending: tuple[int, Metrics] | None = None  # a step that is not logged yet
         self.evaluated = start  # evaluations up to and including this step are in the log
         self.active = np.asarray(self.state.active)
+        rows = self.config.batch_size * len(experiment.members)
+        self.progress = Progress(
+            max(start, 0), self.config.steps, rows, self.config.eval_every, lambda: compilations.seconds
+        )
 
     def train(self, interrupt: Interrupt) -> None:
-        """Runs until the last step, or until no member is active.
+        """Runs until the last step, or until no member is active, and shows the progress.
 
         Raises:
           Stopped: `interrupt` was requested; everything is saved.
         """
+        with self.progress:
+            self._train(interrupt)
+
+    def _train(self, interrupt: Interrupt) -> None:
         config, start = self.config, int(self.state.step)
         batches = self.batches(start)
-        bar = tqdm(range(start, config.steps + 1), initial=start, total=config.steps, disable=None)
-        for step in bar:
+        for step in range(start, config.steps + 1):
             # Order: evaluate the state as it stands, save it with its data position, step, log the step before.
             last = step == config.steps or not self.active.any()
             if last or (config.eval_every and step % config.eval_every == 0):
@@ -89,6 +96,8 @@ class Run:
                 return
             if interrupt.requested:
                 raise Stopped(f"Stopped at step {step} of {config.steps}; the same command resumes.")
+            if step == start:
+                self.progress.begin()
             self.speed.begin()
             batch = next(batches)
             self.speed.fetched()
@@ -99,7 +108,6 @@ class Run:
             self.log_pending()
             self.pending = (step + 1, values)
             self.speed.count(batch)
-            bar.set_postfix_str(self.speed.line())
 
     def batches(self, start: int) -> Iterator[Batch[np.ndarray]]:
         """This host's batches from step `start` on, with cached features if the objective reads them."""
@@ -123,7 +131,7 @@ class Run:
         return ({**batch, "features": features.gather(batch["row"])} for batch in batches)
 
     def log_pending(self) -> None:
-        """Waits for the previous step, logs it if it is due, and reports the members that it stopped."""
+        """Waits for the previous step, logs and shows it if that is due, and reports the members that it stopped."""
         if self.pending is None:
             return
         step, metrics = self.pending
@@ -142,6 +150,8 @@ class Run:
                 names = (field for field in LOGGED if field in values and self.is_trained(field, int(m)))
                 self.log.write(step, name, {field: values[field][m] for field in names})
         self.active = values["active"] & values["finite"]
+        if self.active.any():
+            self.progress.report(step, float(values["loss"][self.active].mean()))
 
     def is_trained(self, field: str, member: int) -> bool:
         """False for an estimate whose term has weight 0: its critic is not trained, so it estimates nothing."""
@@ -154,7 +164,12 @@ class Run:
         if step <= self.evaluated:
             return
         members, metrics, before = self.experiment.members, self.experiment.main_metrics, self.active
-        results = self.experiment.evaluator.evaluate(inference(self.state.trainable), self.experiment.splits["eval"])
+        if not self.speed.steps:
+            log.info("Evaluating step %d, which compiles first.", step)
+        with self.progress.pause():
+            results = self.experiment.evaluator.evaluate(
+                inference(self.state.trainable), self.experiment.splits["eval"]
+            )
         norms = prompt_norms(self.state.trainable)
         for member, active, result, norm in zip(members, before, results, norms, strict=True):
             if active:

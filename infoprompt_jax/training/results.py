@@ -71,9 +71,10 @@ def _present(result: MemberResult | Reference) -> dict[str, Any]:
 
 def collect(run: Run) -> Results:
     """The results of a run that has ended; the best prompts are evaluated on the test split, if there is one."""
-    experiment = run.experiment
+    experiment, members = run.experiment, member_results(run)
+    experiment.evaluator.warnings.repeated()
     return Results(
-        members=member_results(run),
+        members=members,
         references=references(experiment.evaluator, experiment.splits, experiment.unprompted())
         if run.config.references
         else [],

@@ -98,12 +98,6 @@ class Speedometer:
         self.flops += step_flops(self.config, rows * positions, rows * batch["targets"].shape[-1])
         self.seconds += time.monotonic() - self.begun - (self.compilations.seconds - self.compiling)
 
-    def line(self) -> str:
-        """For a progress bar."""
-        rates = self.summary()
-        mfu = "" if rates["mfu"] is None else f", MFU {rates['mfu']:.1%}"
-        return f"{rates['steps_per_second']:.2f} steps/s, {rates['tokens_per_second']:.0f} tokens/s{mfu}"
-
     def summary(self) -> dict[str, float | int | None]:
         """Rates over the steps so far; `mfu` is None for a chip whose peak is not listed."""
         seconds = max(self.seconds, 1e-9)

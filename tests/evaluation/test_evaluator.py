@@ -102,6 +102,20 @@ def test_a_collapse_is_logged(model: tiny.Backbone, tmp_path: pathlib.Path, capl
     assert "1 of 2 evaluations always predict the same class although labels differ (data:a: choice 0)" in caplog.text
 
 
+def test_a_warning_that_recurs_is_logged_once_and_counted(
+    model: tiny.Backbone, tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    one, data = evaluator(model, [NO]), split(tmp_path, model, {"a": [0, 1]})
+    for _ in range(3):
+        one.evaluate(None, data)
+    assert len(caplog.records) == 1
+    one.warnings.repeated()
+    assert caplog.records[-1].getMessage() == "Predictions of one class alone in 3 evaluations of this run."
+    one.evaluate(None, data)
+    one.warnings.repeated()
+    assert len(caplog.records) == 3, "of a single one there is no count"
+
+
 def test_nan_is_no_answer(model: tiny.Backbone, tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture) -> None:
     """NaN is not even the first choice. It is logged once, and an error with `strict`."""
     data = split(tmp_path, model, {"a": [0, 0, 1], "b": [0]}, {"a": [0, 0, 1], "b": [0]})

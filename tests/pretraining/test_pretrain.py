@@ -218,8 +218,9 @@ def test_validation_has_what_guessing_gets(directory: pathlib.Path, run: pathlib
 
 
 def test_the_job_shows_a_finished_run(directory: pathlib.Path, run: pathlib.Path) -> None:
-    table = jobs.run(config(directory), str(run))
-    assert [text.split()[0] for text in table.splitlines()[2:]] in (
+    *lines, files = jobs.run(config(directory), str(run)).splitlines()
+    assert files == f"files in {run}: backbone, summary.json"
+    assert [text.split()[0] for text in lines[2:]] in (
         ["stub/colours", "stub/copies"],
         ["stub/copies", "stub/colours"],
     )
