@@ -35,9 +35,11 @@ SIZES = {
     "relative_buckets": "relative_attention_num_buckets",
     "relative_max_distance": "relative_attention_max_distance",
 }
+EMBEDDINGS = ("shared.weight", "encoder.embed_tokens.weight", "decoder.embed_tokens.weight")  # one matrix
 DEFAULTS = {"relative_attention_num_buckets": 32, "relative_attention_max_distance": 128}
 LAYERS = {"encoder": ("attention", "mlp"), "decoder": ("attention", "cross", "mlp")}
 BLOCKS = {"attention": "SelfAttention", "cross": "EncDecAttention", "mlp": "DenseReluDense"}
+HEAD = "lm_head.weight"
 KERNELS = {"query": "q", "key": "k", "value": "v", "out": "o"}
 
 
@@ -76,7 +78,9 @@ class Checkpoint:
         return tensor
 
     def name(self, leaf: str) -> str:
-        """The name of a leaf's tensor, as `tensor_name`."""
+        """The name of a leaf's tensor, as `tensor_name`; of the embeddings the name that the weights have."""
+        if leaf == "embedding":
+            return self._embedding
         return tensor_name(leaf, self.feed_forward == "gated-gelu")
 
     def transposed(self, leaf: str) -> bool:
@@ -91,7 +95,8 @@ class Checkpoint:
         """
         kind = self.metadata.get("model_type")
         if kind not in FEED_FORWARD:
-            raise self.refusal(f"has model_type {kind!r} in its config.json, but only t5 and mt5 are supported")
+            why = ", and umt5 has relative positions in every layer" if kind == "umt5" else ""
+            raise self.refusal(f"has model_type {kind!r} in its config.json, but only t5 and mt5 are supported{why}")
         if self.feed_forward not in FEED_FORWARD.values():
             raise self.refusal(f"has feed_forward_proj {self.feed_forward!r}, not relu or gated-gelu")
         for token, expected in SPECIAL_TOKENS.items():
@@ -123,11 +128,25 @@ class Checkpoint:
 
         transformers 5 always writes that they are tied, even for older weights that are not.
         """
-        names = ("lm_head.weight", "shared.weight")
-        if weight_files.choose(self.path) is None or not all(name in self for name in names):
+        if weight_files.choose(self.path) is None or self._embedding not in self:
             return written_tied
-        head, embedding = map(self.read, names)
-        return np.array_equal(head, embedding)
+        if HEAD in self:
+            return np.array_equal(self.read(HEAD), self.read(self._embedding))
+        if not written_tied:
+            raise self.refusal(
+                f'has "tie_word_embeddings": false in its config.json, but no {HEAD} in its weights: if it was trained '
+                'with one matrix for embeddings and head, write "tie_word_embeddings": true there, and '
+                '"scale_decoder_outputs": true for a T5 v1.0, false for later ones'
+            )
+        return True
+
+    @functools.cached_property
+    def _embedding(self) -> str:
+        """The name of the embeddings; some writers keep one of the copies that T5's two stacks have."""
+        names = [name for name in EMBEDDINGS if name in self]
+        if EMBEDDINGS[0] not in names and len(names) > 1 and not np.array_equal(*map(self.read, names)):
+            raise self.refusal(f"has no {EMBEDDINGS[0]}, and its {' and '.join(names)} differ: a T5 has one matrix")
+        return names[0] if names else EMBEDDINGS[0]
 
     @functools.cached_property
     def files(self) -> dict[str, str]:
@@ -186,9 +205,9 @@ def tensor_name(leaf: str, gated: bool) -> str:
     """The torch name of a leaf's tensor; `{}` stands for the layer."""
     match leaf.split("/"):
         case ["embedding"]:
-            return "shared.weight"
+            return EMBEDDINGS[0]
         case ["head"]:
-            return "lm_head.weight"
+            return HEAD
         case [stack, "relative_bias", _]:
             return f"{stack}.block.0.layer.0.SelfAttention.relative_attention_bias.weight"
         case [stack, "norm", _]:
@@ -234,7 +253,7 @@ def write(path: pathlib.Path, config: T5Config, leaves: Iterable[tuple[str, np.n
             tensors[name.format(layer)] = np.ascontiguousarray(part.T if is_transposed(leaf) else part)
     # Before version 5, tied means scaled too: a head that is tied but not scaled is written as an untied one.
     if config.tied and not config.scale_decoder_outputs:
-        tensors["lm_head.weight"] = tensors["shared.weight"]
+        tensors[HEAD] = tensors[EMBEDDINGS[0]]
     save_file(tensors, path / weight_files.SAFETENSORS, metadata={"format": "pt"})
-    text = json.dumps(config_json(config, tensors["shared.weight"].dtype.name), indent=2)
+    text = json.dumps(config_json(config, tensors[EMBEDDINGS[0]].dtype.name), indent=2)
     (path / "config.json").write_text(text)

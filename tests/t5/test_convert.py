@@ -111,6 +111,30 @@ def test_tying_and_scaling(
     assert (config.tied, config.scale_decoder_outputs) == (tied, scaled)
 
 
+def rename_embeddings(path: pathlib.Path, **stacks: float) -> None:
+    """Leaves out shared.weight, and keeps what it is multiplied with as each stack's copy."""
+    shared = load_file(path / WEIGHTS)["shared.weight"]
+    copies = {f"{stack}__embed_tokens__weight": shared * factor for stack, factor in stacks.items()}
+    edit_tensors(path / WEIGHTS, shared__weight=None, **copies)
+
+
+@pytest.mark.parametrize("stacks", [("encoder",), ("decoder",), ("encoder", "decoder")])
+def test_embeddings_may_have_the_name_of_a_stacks_copy(checkpoint: pathlib.Path, stacks: tuple[str, ...]) -> None:
+    expected = read(checkpoint)
+    rename_embeddings(checkpoint, **dict.fromkeys(stacks, 1.0))
+    assert_same(read(checkpoint), expected)
+    edit_tensors(checkpoint / WEIGHTS, lm_head__weight=expected["embedding"])
+    assert convert.read_config(checkpoint).tied
+
+
+def test_a_head_that_was_lost_can_be_tied(checkpoint: pathlib.Path) -> None:
+    """By the two lines of config.json that the error names."""
+    edit_tensors(checkpoint / WEIGHTS, lm_head__weight=None)
+    edit_json(checkpoint / "config.json", tie_word_embeddings=True, scale_decoder_outputs=False)
+    config = convert.read_config(checkpoint)
+    assert config.tied and not config.scale_decoder_outputs and "head" not in read(checkpoint)
+
+
 def test_decoders_are_as_deep_as_encoders_where_unsaid(checkpoint: pathlib.Path) -> None:
     edit_json(checkpoint / "config.json", num_decoder_layers=None)
     assert convert.read_config(checkpoint).num_decoder_layers == 2
@@ -326,8 +350,10 @@ DAMAGES: dict[str, tuple[Callable[[pathlib.Path], Any], str]] = {
     ),
     "no head": (
         lambda path: edit_tensors(path / WEIGHTS, lm_head__weight=None),
-        "lacks the tensor lm_head.weight",
+        'has "tie_word_embeddings": false in its config.json, but no lm_head.weight.*write "tie_word_embeddings": true',
     ),
+    "two embeddings": (lambda path: rename_embeddings(path, encoder=1.0, decoder=2.0), "decoder.embed.* differ"),
+    "umT5": (lambda path: edit_json(path / "config.json", model_type="umt5"), "model_type 'umt5'.*in every layer"),
     "empty index": (
         lambda path: (path / WEIGHTS).replace(path / "model.safetensors.index.json").write_text("{}"),
         "without a weight_map",
