@@ -50,7 +50,7 @@ BACKBONE = Section(
     Field(
         "takes_eos",
         "auto",
-        "whether inputs end in `</s>`; auto = as when the checkpoint was trained (T0: no)",
+        "whether inputs end in `</s>`; auto = by the evidence in the checkpoint, logged (T0: no)",
         choices=("auto", "yes", "no"),
     ),
     Field(

@@ -9,10 +9,13 @@ give the tensors of each leaf, and whether these are stored transposed.
 from __future__ import annotations
 
 import hashlib
+import json
+import logging
 import pathlib
 import re
 import shutil
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -23,6 +26,9 @@ from infoprompt_jax.files import whole
 from infoprompt_jax.t5 import hugging_face, t5x
 from infoprompt_jax.t5.model import T5, T5Config
 
+log = logging.getLogger(__name__)
+
+T0 = re.compile(r"(?<![a-z0-9])t0(p|pp)?(?![a-z0-9])", re.IGNORECASE)
 Checkpoint = hugging_face.Checkpoint | t5x.Checkpoint
 
 
@@ -37,8 +43,7 @@ def read_config(path: pathlib.Path, takes_eos: str = "auto") -> T5Config:
 
     Args:
       path: the directory.
-      takes_eos: "yes", "no", or "auto": what `export` wrote; otherwise no for T0, which is recognised by name, and yes
-        for all others.
+      takes_eos: "yes", "no", or "auto": by the evidence in the directory (`_takes_eos`), which is logged.
 
     Raises:
       UserError: the directory has no checkpoint of a T5 that `t5.model.T5` can compute.
@@ -46,8 +51,9 @@ def read_config(path: pathlib.Path, takes_eos: str = "auto") -> T5Config:
     if takes_eos not in ("auto", "yes", "no"):
         raise UserError(f"backbone.takes_eos={takes_eos!r} is not one of auto, yes, no.")
     checkpoint = _open(path)
-    stored = checkpoint.metadata.get("takes_eos", not _is_t0(path, checkpoint.metadata.get("_name_or_path", "")))
-    return T5Config(**checkpoint.sizes(), takes_eos=stored if takes_eos == "auto" else takes_eos == "yes")
+    sizes = checkpoint.sizes()
+    ends = _takes_eos(path, checkpoint.metadata) if takes_eos == "auto" else takes_eos == "yes"
+    return T5Config(**sizes, takes_eos=ends)
 
 
 def read_leaves(path: pathlib.Path, config: T5Config, dtype: str) -> Iterator[tuple[str, np.ndarray]]:
@@ -114,10 +120,43 @@ def _open(path: pathlib.Path) -> Checkpoint:
     return t5x.Checkpoint(step) if step else hugging_face.Checkpoint(path)
 
 
-def _is_t0(path: pathlib.Path, name_or_path: str) -> bool:
-    """Whether it is T0, T0p, T0pp, T0_3B ..., by config.json, the directory's name or the hub's cache."""
-    names = (name_or_path, path.name, *(part for part in path.absolute().parts if part.startswith("models--")))
-    return any(re.search(r"(^|/|--)t0(pp?|[_-].*)?$", name, re.IGNORECASE) for name in names)
+def _takes_eos(path: pathlib.Path, metadata: dict[str, Any]) -> bool:
+    """Whether inputs end in </s>: yes for a T5, no for T0 and models trained like it.
+
+    The first evidence decides: what `export` wrote into config.json; a name of T0's kind (T0, T0pp, T0_3B,
+    my-t0-base), which may be the directory's, the hub's, or what either settings file records as the model's origin; a
+    tokenizer that adds no </s>. One that adds it is no evidence: T0's does, and T0 was trained without.
+    """
+    if "takes_eos" in metadata:
+        return bool(metadata["takes_eos"])
+    tokenizer = _settings(path / "tokenizer_config.json")
+    names = {
+        "config.json's _name_or_path": metadata.get("_name_or_path"),
+        "tokenizer_config.json's name_or_path": tokenizer.get("name_or_path"),
+        "the directory's name": path.name,
+        "the hub id": next((part for part in path.absolute().parts if part.startswith("models--")), None),
+    }
+    for where, name in names.items():
+        if isinstance(name, str) and (word := T0.search(name)):
+            return _logged(path, False, f"{where}, {name!r}, names {word[0]}")
+    if tokenizer.get("add_eos_token") is False:
+        return _logged(path, False, "tokenizer_config.json has add_eos_token false")
+    return _logged(path, True, "no name is T0's")
+
+
+def _settings(file: pathlib.Path) -> dict[str, Any]:
+    """A JSON object that is evidence only: empty where there is none that can be read."""
+    try:
+        content = json.loads(file.read_text())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _logged(path: pathlib.Path, takes_eos: bool, evidence: str) -> bool:
+    ends, other = ("end", "no") if takes_eos else ("do not end", "yes")
+    log.info("%s: inputs %s in </s>, because %s; backbone.takes_eos=%s overrides it.", path, ends, evidence, other)
+    return takes_eos
 
 
 def _check(checkpoint: Checkpoint, leaf: str, shape: tuple[int, ...]) -> None:

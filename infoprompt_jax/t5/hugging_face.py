@@ -143,8 +143,8 @@ class Checkpoint:
     @functools.cached_property
     def _embedding(self) -> str:
         """The name of the embeddings; some writers keep one of the copies that T5's two stacks have."""
-        names = [name for name in EMBEDDINGS if name in self]
-        if EMBEDDINGS[0] not in names and len(names) > 1 and not np.array_equal(*map(self.read, names)):
+        names = [EMBEDDINGS[0]] if EMBEDDINGS[0] in self else [name for name in EMBEDDINGS if name in self]
+        if len(names) == 2 and not np.array_equal(self.read(names[0]), self.read(names[1])):
             raise self.refusal(f"has no {EMBEDDINGS[0]}, and its {' and '.join(names)} differ: a T5 has one matrix")
         return names[0] if names else EMBEDDINGS[0]
 
