@@ -2,11 +2,14 @@
 
 Parameters are named by their path under `optimizer/target`, joined by dots (`encoder.layers_0.mlp.wo.kernel`). A
 checkpoint has no configuration: sizes are read off the shapes, and the rest has T5's usual values (relative distances
-up to 128, epsilon 1e-6). Checkpoints with scanned layers are not supported.
+up to 128, epsilon 1e-6). A model with scanned layers has one array for all layers of a stack
+(`encoder.encoder.mlp.wo.kernel`, or `encoder.layers...`), with the layers on axis 1; it is read as if each had its own.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import math
 import pathlib
 import re
@@ -23,6 +26,17 @@ BLOCKS = {
     ("decoder", "cross"): ("pre_cross_attention_layer_norm", "encoder_decoder_attention"),
     ("decoder", "mlp"): ("pre_mlp_layer_norm", "mlp"),
 }
+SCANNED = re.compile(r"(?P<stack>encoder|decoder)\.(?:(?P=stack)|layers)\.(?P<name>.*)")
+BIASES = ("relpos_bias.rel_embedding", "relative_posemb.rel_embedding")
+
+
+@dataclasses.dataclass(frozen=True)
+class Layer:
+    """One layer of a parameter that has all of them on axis 1, and its own shape."""
+
+    parameter: str
+    index: int
+    shape: tuple[int, ...]
 
 
 def find(path: pathlib.Path, field: str = "backbone.name") -> pathlib.Path | None:
@@ -51,6 +65,7 @@ class Checkpoint:
         from flax import serialization
 
         self.path, self.field, self.metadata = path, field, {}
+        self._last = "", np.empty(0)
         try:
             tree: Any = serialization.msgpack_restore((path / "checkpoint").read_bytes())
             self.parameters = _flat(tree["optimizer"]["target"])
@@ -62,21 +77,50 @@ class Checkpoint:
         return _refusal(self.path, self.field, why)
 
     def __contains__(self, name: str) -> bool:
-        return name in self.parameters
+        return name in self.parameters or name in self._layers
 
     def shape(self, name: str) -> tuple[int, ...]:
         """A parameter's shape with H and K merged into one axis; the values of zarr arrays are not read."""
-        parameter = self.parameters[name]
-        if isinstance(parameter, dict):
-            parameter = _open_zarr(self._directory(parameter), self.field)
-        return _merged_heads(name, parameter.shape)
+        if layer := self._layers.get(name):
+            return _merged_heads(name, layer.shape)
+        return _merged_heads(name, self._stored_shape(name))
 
     def read(self, name: str) -> np.ndarray:
         """A parameter with H and K merged into one axis. Raises UserError where its zarr array is damaged."""
-        parameter = self.parameters[name]
-        if isinstance(parameter, dict):
-            parameter = read_zarr(self._directory(parameter), self.field)
-        return parameter.reshape(_merged_heads(name, parameter.shape))
+        if layer := self._layers.get(name):
+            array = self._all_layers(layer.parameter)[:, layer.index]
+        else:
+            array = self._stored(name)
+        return array.reshape(_merged_heads(name, array.shape))
+
+    @functools.cached_property
+    def _layers(self) -> dict[str, Layer]:
+        """The parameters of single layers, by the names that they have in an unscanned model; none if this is one."""
+        layers = {}
+        for parameter in self.parameters:
+            if (match := SCANNED.fullmatch(parameter)) is None:
+                continue
+            stack, name, shape = match["stack"], match["name"], self._stored_shape(parameter)
+            if len(shape) < 2:
+                raise self.refusal(f"has a {parameter} of shape {list(shape)}, which has no axis of layers")
+            for i in range(shape[1]):
+                own = f"{stack}.{BIASES[0]}" if name in BIASES else f"{stack}.layers_{i}.{name}"
+                layers[own] = Layer(parameter, i, (shape[0], *shape[2:]))
+        return layers
+
+    def _all_layers(self, parameter: str) -> np.ndarray:
+        """The array of all layers, kept until another one is read: the layers are read in turn."""
+        if self._last[0] != parameter:
+            self._last = parameter, self._stored(parameter)
+        return self._last[1]
+
+    def _stored_shape(self, parameter: str) -> tuple[int, ...]:
+        stored = self.parameters[parameter]
+        return tuple((_open_zarr(self._directory(stored), self.field) if isinstance(stored, dict) else stored).shape)
+
+    def _stored(self, parameter: str) -> np.ndarray:
+        stored = self.parameters[parameter]
+        return read_zarr(self._directory(stored), self.field) if isinstance(stored, dict) else stored
 
     def _directory(self, spec: dict) -> pathlib.Path:
         """The directory of an array. Only the last part of its stored path counts, so that nothing outside is read."""
@@ -115,6 +159,7 @@ class Checkpoint:
         Raises:
           UserError: the checkpoint is not a T5's.
         """
+        self._check_biases()
         vocab_size, d_model = self._matrix("token_embedder.embedding")
         heads, buckets = self._matrix("encoder.relpos_bias.rel_embedding")
         tied = "decoder.logits_dense.kernel" not in self
@@ -132,14 +177,23 @@ class Checkpoint:
             "scale_decoder_outputs": tied,
         }
 
+    def _check_biases(self) -> None:
+        """Raises UserError where scanned layers have relative positions of their own: T5 has one set for a stack."""
+        for parameter in {layer.parameter for name, layer in self._layers.items() if name.endswith(BIASES[0])}:
+            biases = self._stored(parameter)
+            if biases.ndim != 3 or not (biases == biases[:, :1]).all():
+                why = "has relative positions for each layer, as umT5, but a T5's layers share them"
+                raise self.refusal(f"{why} ({parameter})")
+
     def _matrix(self, name: str) -> tuple[int, int]:
         if name not in self or len(self.shape(name)) != 2:
-            raise self.refusal(f"has no matrix {name}, so it is not a T5 with unscanned layers")
+            raise self.refusal(f"has no matrix {name}, so it is not a T5")
         rows, columns = self.shape(name)
         return rows, columns
 
     def _depth(self, stack: str) -> int:
-        return len({match[0] for name in self.parameters if (match := re.match(rf"{stack}\.layers_\d+\.", name))})
+        names = [*self.parameters, *self._layers]
+        return len({match[0] for name in names if (match := re.match(rf"{stack}\.layers_\d+\.", name))})
 
 
 def read_zarr(directory: pathlib.Path, field: str) -> np.ndarray:

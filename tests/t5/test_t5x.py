@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import tiny_t5
 import tiny_t5x
-from flax import serialization
+from flax import serialization, traverse_util
 from tiny_t5 import assert_same, fingerprint, logits, read, torch_logits
 
 from infoprompt_jax.errors import UserError
@@ -141,6 +141,60 @@ def test_t5x_kernels_with_heads_apart(tmp_path: pathlib.Path) -> None:
     )
 
 
+def scanned(arrays: dict[str, np.ndarray], group: str) -> dict[str, np.ndarray]:
+    """The arrays as a model with scanned layers has them: those of all layers together, on axis 1."""
+    merged = {name: array for name, array in arrays.items() if ".layers_" not in name}
+    for name in arrays:
+        stack, _, rest = name.partition(".layers_0.")
+        if rest:
+            layers = [arrays[f"{stack}.layers_{i}.{rest}"] for i in range(2)]
+            merged[f"{stack}.{group.format(stack)}.{rest}"] = np.stack(layers, axis=1)
+    return merged
+
+
+def write_msgpack(path: pathlib.Path, arrays: dict[str, np.ndarray]) -> pathlib.Path:
+    target = traverse_util.unflatten_dict(arrays, sep=".")
+    path.mkdir()
+    (path / "checkpoint").write_bytes(serialization.msgpack_serialize({"optimizer": {"target": target}}))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("group", "bias"),
+    [("{}", ""), ("{}", "{}.relpos_bias"), ("layers", ""), ("layers", "layers.relative_posemb")],
+)
+def test_scanned_layers_read_as_unscanned_ones(group: str, bias: str, t5x_checkpoint: pathlib.Path) -> None:
+    """With position biases beside the layers, and scanned with them."""
+    arrays = t5x_arrays(t5x_checkpoint / "checkpoint_3")
+    together = scanned(arrays, group)
+    for stack in ("encoder", "decoder") if bias else ():
+        biases = np.stack([together.pop(f"{stack}.relpos_bias.rel_embedding")] * 2, axis=1)
+        together[f"{stack}.{bias.format(stack)}.rel_embedding"] = biases
+    path = write_msgpack(t5x_checkpoint / "scanned", together)
+    assert convert.read_config(path) == convert.read_config(t5x_checkpoint)
+    assert_same(read(path), read(t5x_checkpoint))
+    if bias:
+        together[f"decoder.{bias.format('decoder')}.rel_embedding"][:, 1] += 1
+        other = write_msgpack(t5x_checkpoint / "other", together)
+        with pytest.raises(UserError, match=r"relative positions for each layer, as umT5, .* \(decoder\."):
+            read(other)
+
+
+def test_scanned_arrays_may_be_zarr(tmp_path: pathlib.Path) -> None:
+    tensorstore = pytest.importorskip("tensorstore")
+    tiny_t5x.write(tmp_path / "t5x")
+    together = scanned(t5x_arrays(tmp_path / "t5x"), "{}")
+    path = write_msgpack(tmp_path / "scanned", together)
+    tree = serialization.msgpack_restore((path / "checkpoint").read_bytes())
+    name = "encoder.encoder.mlp.wo.kernel"
+    metadata = {"shape": [8, 2, 4], "chunks": [4, 1, 4], "dtype": "<f4", "compressor": None}
+    spec = {"driver": "zarr", "metadata": metadata, "kvstore": {"driver": "file", "path": str(path / f"target.{name}")}}
+    tensorstore.open(spec, create=True).result().write(together[name]).result()
+    tree["optimizer"]["target"]["encoder"]["encoder"]["mlp"]["wo"]["kernel"] = spec
+    (path / "checkpoint").write_bytes(serialization.msgpack_serialize(tree))
+    assert_same(read(path), read(tmp_path / "t5x"))
+
+
 T5X_DAMAGES: dict[str, tuple[Callable[[pathlib.Path], Any], str]] = {
     "a lost chunk": (lambda path: (path / "target.token_embedder.embedding" / "3.0").unlink(), "only 7 of 8 chunks"),
     "a cut chunk": (
@@ -167,5 +221,5 @@ def test_foreign_t5x_is_refused(tmp_path: pathlib.Path) -> None:
     """A model without T5's embeddings, as T5X's tests have one."""
     target = {"decoder": {"logits_dense": {"kernel": np.zeros((4, 16), np.float32)}}}
     (tmp_path / "checkpoint").write_bytes(serialization.msgpack_serialize({"optimizer": {"target": target}}))
-    with pytest.raises(UserError, match=r"backbone\.name.*no matrix token_embedder"):
+    with pytest.raises(UserError, match=r"backbone\.name.*no matrix token_embedder.*not a T5\."):
         convert.read_config(tmp_path)
