@@ -4,7 +4,8 @@ There are three kinds: a SentencePiece model (`spiece.model`), a `tokenizer.json
 needs no file and is for untrained backbones. PAD is 0 and EOS is 1 in all of them.
 
 Text never becomes a control token: "</s>" and "<pad>" in a data set are plain text, so that no row can end or mask
-itself. T5's sentinels "<extra_id_0>" ... "<extra_id_99>" become their ids, because templates use them on purpose.
+itself. T5's sentinels "<extra_id_0>" ... "<extra_id_99>" become their ids, because templates use them on purpose; so do
+the tokens that were added to a vocabulary after it was made (added_tokens.json, tokenizer_config.json).
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import itertools
 import json
+import logging
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -21,11 +24,14 @@ from typing import Any
 import numpy as np
 
 from infoprompt_jax.errors import UserError
+from infoprompt_jax.t5 import added_tokens
+from infoprompt_jax.t5.added_tokens import SENTINELS, AddedTokens
+
+log = logging.getLogger(__name__)
 
 PAD, EOS = 0, 1
-SENTINELS = tuple(f"<extra_id_{i}>" for i in range(100))
 VOCABULARIES = ("spiece.model", "tokenizer.json")  # the first that a directory has is read
-FILES = (*VOCABULARIES, "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+FILES = (*VOCABULARIES, *added_tokens.FILES)
 FIRST_BYTE = 3  # of the "bytes" vocabulary, after PAD, EOS and the unknown token
 
 
@@ -33,9 +39,9 @@ FIRST_BYTE = 3  # of the "bytes" vocabulary, after PAD, EOS and the unknown toke
 class Tokenizer:
     """One vocabulary.
 
-    `vocab_size` includes the sentinels. `pieces` are the ids of text, most frequent first: no control token, no
-    sentinel, none of the unused rows that pad T5's embeddings to 32128. `fingerprint` is of the vocabulary's content;
-    `files` are copied by an export.
+    `vocab_size` includes the sentinels and the added tokens. `pieces` are the ids of text, most frequent first: no
+    control token, no sentinel, no added token, none of the unused rows that pad T5's embeddings to 32128. `fingerprint`
+    is of the vocabulary's content; `files` are copied by an export.
     """
 
     vocab_size: int
@@ -43,17 +49,23 @@ class Tokenizer:
     sentinels: dict[str, int]
     fingerprint: str
     files: tuple[Path, ...]
-    encode_plain: Callable[[list[str]], list[list[int]]]  # without sentinels
+    encode_plain: Callable[[list[str]], list[list[int]]]  # without sentinels and added tokens
     decode_plain: Callable[[list[int]], str]  # of the ids in `pieces`
+    added: dict[str, int] = dataclasses.field(default_factory=dict)
 
     @functools.cached_property
-    def sentinel_pattern(self) -> re.Pattern[str]:
-        """Splits a text at its sentinels and keeps them; matches nothing where the vocabulary has none."""
-        return re.compile(f"({'|'.join(map(re.escape, self.sentinels)) or '(?!)'})")
+    def whole(self) -> dict[str, int]:
+        """The texts that become one id wherever they stand, longest first: sentinels and added tokens."""
+        return dict(sorted((self.sentinels | self.added).items(), key=lambda item: -len(item[0])))
+
+    @functools.cached_property
+    def whole_pattern(self) -> re.Pattern[str]:
+        """Splits a text at those of `whole` and keeps them; matches nothing where the vocabulary has none."""
+        return re.compile(f"({'|'.join(map(re.escape, self.whole)) or '(?!)'})")
 
     def encode(self, texts: Sequence[str]) -> list[np.ndarray]:
         """An int32 array for each text, without EOS; fastest with thousands of texts a call, which share threads."""
-        parts = [self.sentinel_pattern.split(well_formed(text)) for text in texts]  # text, sentinel, text, ...
+        parts = [self.whole_pattern.split(well_formed(text)) for text in texts]  # text, sentinel, text, ...
         encoded = iter(self.encode_plain([plain for row in parts for plain in row[::2]]))
         return [np.array(list(self.joined(row, encoded)), np.int32) for row in parts]
 
@@ -61,18 +73,24 @@ class Tokenizer:
         """The ids of one text.
 
         Args:
-          parts: plain text and sentinels in turn; plain text is first and last.
+          parts: plain text and texts of `whole` in turn; plain text is first and last.
           encoded: the ids of each plain part; as many are taken as the text has.
         """
         yield from next(encoded)
-        for sentinel in parts[1::2]:
-            yield self.sentinels[sentinel]
+        for text in parts[1::2]:
+            yield self.whole[text]
             yield from next(encoded)
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of the `pieces` among `ids`; PAD, EOS, unknown tokens and sentinels are skipped."""
+        """The text of the `pieces` and added tokens among `ids`; PAD, EOS, unknown tokens and sentinels are skipped."""
         ids = np.asarray(ids, np.int64)
-        return self.decode_plain(ids[np.isin(ids, self.pieces)].tolist())
+        if not self.added:
+            return self.decode_plain(ids[np.isin(ids, self.pieces)].tolist())
+        names = {i: text for text, i in self.added.items()}
+        kept = ids[np.isin(ids, self.pieces) | np.isin(ids, list(names))].tolist()
+        runs = itertools.groupby(kept, key=names.__contains__)  # added tokens stand side by side, as they were written
+        texts = ("".join(names[i] for i in run) if added else self.decode_plain(list(run)) for added, run in runs)
+        return " ".join(texts)
 
 
 def has_vocabulary(directory: Path) -> bool:
@@ -96,7 +114,8 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
             f"no vocabulary was found at {path}, expected {' or '.join(VOCABULARIES)}: put one there or set "
             "backbone.tokenizer to one."
         )
-    files = tuple(path / name for name in FILES if (path / name).is_file()) if path.is_dir() else (path,)
+    names = FILES if path.is_dir() else (path.name, *added_tokens.FILES)
+    files = tuple(file.with_name(name) for name in names if file.with_name(name).is_file())
     try:
         tokenizer, ends = (tokenizer_json if file.suffix == ".json" else sentencepiece_model)(file)
     except Exception as error:  # the two parsers raise bare RuntimeError, Exception, KeyError, ...
@@ -113,19 +132,24 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
 
 
 def sentencepiece_model(file: Path) -> tuple[Tokenizer, tuple[int, int]]:
-    """The format of the T5 release. Sentinels are not in the model; their ids follow it, <extra_id_0> last."""
+    """The format of the T5 release; `added_tokens` reads the files beside it."""
     import sentencepiece
 
     model = sentencepiece.SentencePieceProcessor(model_file=str(file))
     ids = range(model.get_piece_size())
+    control = {i for i in ids if model.is_control(i) or model.is_unknown(i)}
+    sentinels, added = AddedTokens.beside(file).ids(file, [model.id_to_piece(i) for i in ids], control)
+    usual = not added and sentinels == {name: len(ids) + i for i, name in enumerate(reversed(SENTINELS))}
+    beside = b"" if usual else repr((sorted(sentinels.items()), sorted(added.items()))).encode()
     tokenizer = Tokenizer(
-        vocab_size=len(ids) + len(SENTINELS),
-        pieces=np.array([i for i in ids if not (model.is_control(i) or model.is_unknown(i))], np.int32),
-        sentinels={name: len(ids) + i for i, name in enumerate(reversed(SENTINELS))},
-        fingerprint=digest(file.read_bytes()),
+        vocab_size=1 + max([ids[-1], *sentinels.values(), *added.values()]),
+        pieces=np.array([i for i in ids if i not in control], np.int32),
+        sentinels=sentinels,
+        fingerprint=digest(file.read_bytes() + beside),
         files=(file,),
         encode_plain=functools.partial(model.encode, num_threads=-1),
         decode_plain=model.decode,
+        added=added,
     )
     return tokenizer, (model.pad_id(), model.eos_id())
 
@@ -135,19 +159,28 @@ def tokenizer_json(file: Path) -> tuple[Tokenizer, tuple[int, int]]:
     import tokenizers
 
     content = json.loads(file.read_text(encoding="utf-8"))
-    added = {token["content"]: token["id"] for token in content["added_tokens"]}
-    model = tokenizers.Tokenizer.from_str(json.dumps(unspellable(content, set(added.values()))))
-    pieces = sorted(set(model.get_vocab().values()) - set(added.values()))
+    listed = {token["content"]: token["id"] for token in content["added_tokens"]}
+    model = tokenizers.Tokenizer.from_str(json.dumps(unspellable(content, set(listed.values()))))
+    if content.get("normalizer") is None and content["model"]["type"] == "Unigram":
+        log.warning(
+            "%s has no normalizer, which some versions of transformers lose: ids of text such as ½, ﬁ or a zero-width "
+            "space may differ from those in training; put the model's spiece.model beside it, which is preferred.",
+            file,
+        )
+    pieces = sorted(set(model.get_vocab().values()) - set(listed.values()))
+    control = {PAD, EOS, content["model"].get("unk_id")}
+    sentinels = {name: listed[name] for name in SENTINELS if name in listed}
     tokenizer = Tokenizer(
-        vocab_size=1 + max(*pieces, *added.values()),
+        vocab_size=1 + max(*pieces, *listed.values()),
         pieces=np.array(pieces, np.int32),
-        sentinels={name: added[name] for name in SENTINELS if name in added},
+        sentinels=sentinels,
         fingerprint=digest(file.read_bytes()),
         files=(file,),
         encode_plain=lambda texts: [line.ids for line in model.encode_batch_fast(texts, add_special_tokens=False)],
         decode_plain=model.decode,
+        added={text: i for text, i in listed.items() if text not in sentinels and i not in control},
     )
-    return tokenizer, (added["<pad>"], added["</s>"])
+    return tokenizer, (listed["<pad>"], listed["</s>"])
 
 
 def unspellable(content: dict[str, Any], added: set[int]) -> dict[str, Any]:

@@ -172,3 +172,118 @@ def test_more_ids_than_rows_are_refused(spiece: Tokenizer) -> None:
     check_vocabulary(spiece, size)
     with pytest.raises(UserError, match=rf"wrong vocabulary: it has {size} ids but the backbone embeds {size - 1}"):
         check_vocabulary(spiece, size - 1)
+
+
+def beside(directory: pathlib.Path, vocabulary: pathlib.Path, **files: Any) -> pathlib.Path:
+    """The vocabulary in a directory, with JSON files by their names."""
+    shutil.copy(vocabulary, directory / "spiece.model")
+    for name, content in files.items():
+        (directory / f"{name}.json").write_text(json.dumps(content))
+    return directory
+
+
+def test_added_tokens_become_their_ids(vocabulary: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    """As in transformers, from all the files that list them; text still cannot spell a control token."""
+    transformers = pytest.importorskip("transformers")
+    plain, texts = load_tokenizer(vocabulary), ["a [C][=N] boat", "a[C]boat", "[CC]", "[C]<extra_id_0></s> b"]
+    size, control = plain.vocab_size, {"<pad>": 0, "</s>": 1, "<unk>": 2, "<extra_id_0>": plain.vocab_size - 1}
+    listed = control | {"[C]": size, "[=N]": size + 1}
+    decoder = {str(i): {"content": text} for text, i in listed.items()}
+    directories = [tmp_path / name for name in ("one", "two", "three")]
+    for directory in directories:
+        directory.mkdir()
+    beside(directories[0], vocabulary, added_tokens=listed)
+    beside(directories[1], vocabulary, tokenizer_config={"added_tokens_decoder": decoder})
+    theirs = transformers.T5Tokenizer.from_pretrained(vocabulary.parent)
+    theirs.add_tokens(["[C]", "[=N]"])
+    theirs.save_pretrained(directories[2])
+    loaded = [load_tokenizer(directory) for directory in directories]
+    expected = theirs(texts[:3], add_special_tokens=False).input_ids
+    for tokenizer in loaded:
+        assert tokenizer.vocab_size == size + 2 and tokenizer.sentinels == plain.sentinels
+        assert as_lists(tokenizer.encode(texts[:3])) == expected
+        assert as_lists(tokenizer.encode(texts)) == as_lists(loaded[0].encode(texts))
+        assert tokenizer.decode([1, *expected[0], 0]) == "a [C][=N] boat"
+    assert loaded[0].fingerprint == loaded[1].fingerprint == load_tokenizer(directories[0] / "spiece.model").fingerprint
+    assert loaded[0].fingerprint != plain.fingerprint
+    assert {"spiece.model", "added_tokens.json"} == {file.name for file in loaded[0].files}
+    with pytest.raises(UserError, match=f"has {size + 2} ids but the backbone embeds {size}"):
+        check_vocabulary(loaded[0], size)
+
+
+def test_another_number_of_sentinels(vocabulary: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    plain = load_tokenizer(vocabulary)
+    none = load_tokenizer(beside(tmp_path, vocabulary, tokenizer_config={"extra_ids": 0}))
+    assert not none.sentinels and none.vocab_size == plain.vocab_size - 100 and none.fingerprint != plain.fingerprint
+    usual = load_tokenizer(beside(tmp_path, vocabulary, tokenizer_config={"extra_ids": 100}))
+    assert usual.fingerprint == plain.fingerprint and usual.sentinels == plain.sentinels
+
+
+def test_an_added_token_with_the_id_of_another_piece_is_refused(
+    vocabulary: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    with pytest.raises(UserError, match=r"'\[C\]' was added with the id 7, which is that of the piece"):
+        load_tokenizer(beside(tmp_path, vocabulary, added_tokens={"[C]": 7}))
+
+
+@pytest.mark.parametrize("content", ["no JSON", "[]"])
+def test_a_broken_file_beside_a_vocabulary_is_named(
+    content: str, vocabulary: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    (beside(tmp_path, vocabulary) / "added_tokens.json").write_text(content)
+    with pytest.raises(UserError, match=r"not a readable vocabulary \(added_tokens\.json beside it is not"):
+        load_tokenizer(tmp_path)
+
+
+def test_special_tokens_without_ids_are_logged(
+    vocabulary: pathlib.Path, tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    names = ["<extra_id_0>", "<bom>", {"content": "<eom>"}]
+    beside(tmp_path, vocabulary, special_tokens_map={"additional_special_tokens": names})
+    tokenizer = load_tokenizer(tmp_path)
+    assert "names <bom>, <eom>, which have no ids and are read as plain text" in caplog.text
+    assert tokenizer.encode(["<bom>"])[0].size > 1
+
+
+def test_a_tokenizer_json_without_normalizer_is_warned_of(
+    vocabulary: pathlib.Path, tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its ids differ where the lost normaliser would have changed the text; spiece.model is preferred."""
+    transformers = pytest.importorskip("transformers")
+    transformers.T5Tokenizer.from_pretrained(vocabulary.parent).save_pretrained(tmp_path)
+    texts, expected = ["ﬁne ½"], load_tokenizer(vocabulary).encode(["ﬁne ½"])
+    assert as_lists(load_tokenizer(tmp_path).encode(texts)) == as_lists(expected) and not caplog.records
+    content = json.loads((tmp_path / "tokenizer.json").read_text()) | {"normalizer": None}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(content))
+    assert as_lists(load_tokenizer(tmp_path).encode(texts)) != as_lists(expected)
+    (record,) = caplog.records
+    assert "has no normalizer" in record.getMessage() and record.levelname == "WARNING"
+    caplog.clear()
+    shutil.copy(vocabulary, tmp_path)
+    assert as_lists(load_tokenizer(tmp_path).encode(texts)) == as_lists(expected) and not caplog.records
+
+
+def pieces(directory: pathlib.Path, texts: list[str]) -> pathlib.Path:
+    """A SentencePiece model of these pieces, that normalises nothing."""
+    proto = pytest.importorskip("sentencepiece.sentencepiece_model_pb2")
+    model = proto.ModelProto()
+    kinds = {"<pad>": 3, "</s>": 3, "<unk>": 2}  # control, unknown; all others are normal
+    for rank, text in enumerate([*kinds, *texts]):
+        model.pieces.add(piece=text, score=-float(rank), type=kinds.get(text, 1))
+    model.trainer_spec.MergeFrom(proto.TrainerSpec(model_type=1, pad_id=0, eos_id=1, unk_id=2, bos_id=-1))
+    model.normalizer_spec.MergeFrom(proto.NormalizerSpec(name="identity"))
+    (directory / "spiece.model").write_bytes(model.SerializeToString())
+    return directory
+
+
+def test_a_vocabulary_without_charsmap_loads(tmp_path: pathlib.Path) -> None:
+    tokenizer = load_tokenizer(pieces(tmp_path, ["▁", "▁a", "½", "ﬁ"]))
+    assert as_lists(tokenizer.encode(["a½ﬁ"])) == [[4, 5, 6]]
+
+
+def test_64_000_pieces(tmp_path: pathlib.Path) -> None:
+    """ke-t5: 64,100 ids with the sentinels, in embeddings of 64,128 rows."""
+    tokenizer = load_tokenizer(pieces(tmp_path, ["▁", *(f"▁w{i}" for i in range(63_996))]))
+    assert (len(tokenizer.pieces), tokenizer.vocab_size) == (63_997, 64_100)
+    assert as_lists(tokenizer.encode(["w63995 <extra_id_0>"])) == [[63_999, 64_099]]
+    check_vocabulary(tokenizer, 64_128)

@@ -1,0 +1,80 @@
+"""Tokens beside a SentencePiece model: its sentinels, and what was added to the vocabulary after it was made.
+
+The model itself holds neither. T5's 100 sentinels follow its pieces, <extra_id_0> last; tokenizer_config.json may give
+another number (mT5: 0). added_tokens.json and tokenizer_config.json list further tokens with their ids.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+log = logging.getLogger(__name__)
+
+SENTINELS = tuple(f"<extra_id_{i}>" for i in range(100))
+FILES = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+
+
+@dataclasses.dataclass(frozen=True)
+class AddedTokens:
+    """What the files beside a vocabulary list; `special` are named as special tokens, perhaps without an id."""
+
+    sentinels: int
+    texts: dict[int, str]
+    special: tuple[str, ...]
+
+    @classmethod
+    def beside(cls, file: Path) -> AddedTokens:
+        """Of the vocabulary `file`; only sentinels where there is nothing beside it."""
+        config, special, listed = (_json(file.with_name(name)) for name in FILES)
+        texts = {int(i): text for text, i in listed.items()}
+        texts |= {int(i): _text(token) for i, token in (config.get("added_tokens_decoder") or {}).items()}
+        names = special.get("additional_special_tokens") or ()
+        return cls(int(config.get("extra_ids", len(SENTINELS))), texts, tuple(map(_text, names)))
+
+    def ids(self, file: Path, pieces: list[str], control: Collection[int]) -> tuple[dict[str, int], dict[str, int]]:
+        """The ids of the sentinels and of all other added tokens; special tokens without an id are logged.
+
+        Args:
+          file: the vocabulary.
+          pieces: the model's, by id.
+          control: ids that no text may become.
+
+        Raises:
+          ValueError: a token has the id of another piece.
+        """
+        count = len(pieces)
+        sentinels = {f"<extra_id_{n}>": count + self.sentinels - 1 - n for n in range(self.sentinels)}
+        added: dict[str, int] = {}
+        for i, text in self.texts.items():
+            if i >= count:
+                (sentinels if text in sentinels or text in SENTINELS else added)[text] = i
+            elif i not in control and pieces[i].lstrip("▁") != text.strip():
+                raise ValueError(f"{text!r} was added with the id {i}, which is that of the piece {pieces[i]!r}")
+        if unknown := sorted({*self.special} - {*pieces, *sentinels, *added}):
+            log.warning(
+                "%s: special_tokens_map.json names %s, which have no ids and are read as plain text: list them in "
+                "added_tokens.json.",
+                file,
+                ", ".join(unknown),
+            )
+        return sentinels, added
+
+
+def _text(token: Any) -> str:
+    return token["content"] if isinstance(token, dict) else token
+
+
+def _json(file: Path) -> dict[str, Any]:
+    """The object in a file; empty where there is no file."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    except ValueError as error:
+        raise ValueError(f"{file.name} beside it is not JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{file.name} beside it is not a JSON object")
+    return content
