@@ -82,7 +82,13 @@ DATA = Section(
 TASK = Section(
     "task",
     "What is trained on and evaluated: data sets and their templates.",
-    Field("name", "super_glue/rte", "name of the data set; several, separated by commas, make a mixture", member=True),
+    Field(
+        "name",
+        "super_glue/rte",
+        "data set, or `seqio:<task or mixture>`; several, by commas, make a mixture",
+        member=True,
+    ),
+    Field("module", "", "Python module that registers the tasks of `seqio:` with seqio; it is imported"),
     Field("template", "all", "name of a template; all = a mixture of the original task's templates", member=True),
     Field("templates_dir", "", 'directory of templates in the YAML of promptsource; "" = those of the package'),
     Field("input", "", "input of your own template: jinja over the fields of a row; no YAML is needed", member=True),

@@ -12,6 +12,7 @@ from typing import Any
 import ml_collections
 
 from infoprompt_jax.data import local_files
+from infoprompt_jax.data.registered_tasks import is_registered
 from infoprompt_jax.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -74,7 +75,8 @@ def counterpart(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
         local_files.check_folder(folder)
     names = [name.strip() for name in task.name.split(",")]
     known = {fields["task.name"] for fields in COUNTERPARTS.values()}
-    missing = [name for name in names if name not in known and not local_files.holds(folder, name)]
+    elsewhere = [name for name in names if name not in known and not is_registered(name)]
+    missing = [name for name in elsewhere if not local_files.holds(folder, name)]
     if not missing:
         return config
     if len(names) > 1 or names[0] not in COUNTERPARTS:

@@ -1,7 +1,8 @@
 """How rows become text: the rows of a split, in order, each rendered by its task's template.
 
-Local files are read in plain Python. TFDS data sets are read through seqio (`seqio_adapter.py`), which is imported
-only then, with TensorFlow. Both give Python rows to the same `Task.render`.
+Local files are read in plain Python. TFDS data sets and tasks of seqio's registry are read through seqio
+(`seqio_adapter.py`, `seqio_registry.py`), which is imported only then, with TensorFlow. All give Python rows to the
+same `Task.render`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import numpy as np
 
 from infoprompt_jax.data import bigbench
 from infoprompt_jax.data.local_files import LocalSource
+from infoprompt_jax.data.registered_tasks import PREFIX, is_registered
 from infoprompt_jax.data.splits import drawn, split_name
 from infoprompt_jax.data.tasks import Task
 from infoprompt_jax.data.templates import Example
@@ -25,7 +27,7 @@ log = logging.getLogger(__name__)
 
 
 class Source(Protocol):
-    """Where a data set's rows are read: local files (`LocalSource`) or TFDS (`seqio_adapter.TfdsSource`)."""
+    """Where a data set's rows are read: local files (`LocalSource`), `TfdsSource` or seqio's `RegisteredSource`."""
 
     @property
     def splits(self) -> Collection[str]: ...
@@ -38,9 +40,13 @@ def open_source(task: Task, split: str) -> Source:
     """The source of the task's rows.
 
     Raises:
-      UserError: neither local files nor TFDS hold the data set, or it has no such split.
+      UserError: neither local files, TFDS nor seqio's registry hold the data set, or it has no such split.
     """
-    if task.folder:
+    if is_registered(task.name):
+        from infoprompt_jax.data import seqio_registry
+
+        source = seqio_registry.RegisteredSource(task.name.removeprefix(PREFIX), task.module)
+    elif task.folder:
         source = LocalSource(task.folder, task.name)
     else:
         from infoprompt_jax.data import seqio_adapter
@@ -109,11 +115,12 @@ def examples(task: Task, split: str, limit: int = 0) -> Iterator[Example]:
 
 
 def source_fingerprint(task: Task, split: str, limit: int = 0) -> str:
-    """A hash of all that the examples of a split depend on: the data, the slice, the limit, the template.
+    """A hash of all that the examples of a split depend on: the data, the slice, the limit, the template; and the rate.
 
     Files are hashed, so that cached tokens of theirs are read without rendering a row. Raises as `open_source` does.
     """
     rows = open_source(task, split).fingerprint(split)
     template = (task.template.id, task.template.jinja, task.template.answer_choices)
     limited = (limit,) if limit else ()
-    return hashlib.sha256(json.dumps([rows, split, *template, *limited]).encode()).hexdigest()
+    rated = (task.rate,) if task.rate is not None else ()
+    return hashlib.sha256(json.dumps([rows, split, *template, *limited, *rated]).encode()).hexdigest()

@@ -29,7 +29,30 @@ GATED = {
 HASHED_AT_ONCE = 2**20  # bytes
 
 
-class LocalSource:
+class MemorySource:
+    """A source that keeps a split's rows in memory, each a JSON object."""
+
+    def read(self, name: str) -> list[str]:
+        """Every row of a split."""
+        raise NotImplementedError
+
+    def lines(self, split: str) -> list[str]:
+        """The rows of a split or slice. Raises UserError as `read` and `split_bounds` do."""
+        rows = self.read(split_name(split))
+        return rows[slice(*split_bounds(split, len(rows)))]
+
+    def count(self, split: str) -> int:
+        """The number of rows in a split or slice."""
+        return len(self.lines(split))
+
+    def rows(self, split: str, kept: np.ndarray) -> Iterator[tuple[int, dict[str, Any]]]:
+        """The rows that `kept` [rows] marks, each with its number in the slice."""
+        lines = self.lines(split)
+        for number in np.flatnonzero(kept).tolist():
+            yield number, json.loads(lines[number])
+
+
+class LocalSource(MemorySource):
     """The rows of a data set in local files.
 
     Raises:
@@ -44,20 +67,9 @@ class LocalSource:
         """The splits that have a file."""
         return tuple(self.files)
 
-    def lines(self, split: str) -> list[str]:
-        """The rows of a split or slice, each a JSON object. Raises UserError as `read_rows` and `split_bounds` do."""
-        rows = read_rows(self.files[split_name(split)])
-        return rows[slice(*split_bounds(split, len(rows)))]
-
-    def count(self, split: str) -> int:
-        """The number of rows in a split or slice."""
-        return len(self.lines(split))
-
-    def rows(self, split: str, kept: np.ndarray) -> Iterator[tuple[int, dict[str, Any]]]:
-        """The rows that `kept` [rows] marks, each with its number in the slice."""
-        lines = self.lines(split)
-        for number in np.flatnonzero(kept).tolist():
-            yield number, json.loads(lines[number])
+    def read(self, name: str) -> list[str]:
+        """Every row of a split. Raises UserError as `read_rows` does."""
+        return read_rows(self.files[name])
 
     def fingerprint(self, split: str) -> str:
         """SHA-256 of the bytes of the split's file, or of a BIG-bench task's files."""

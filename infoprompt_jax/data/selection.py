@@ -16,6 +16,7 @@ from infoprompt_jax.data import bigbench, row_files
 from infoprompt_jax.data.datasets import Dataset
 from infoprompt_jax.data.examples import rendered
 from infoprompt_jax.data.local_files import check_folder, find_files, not_found
+from infoprompt_jax.data.registered_tasks import is_registered, registered_tasks
 from infoprompt_jax.data.splits import split_name
 from infoprompt_jax.data.tasks import Task
 from infoprompt_jax.data.templates import SEPARATOR, Template, choose, load_templates
@@ -148,21 +149,28 @@ class _Selector:
         """The tasks of a data set that is listed by its own name."""
         if self.config.job in TRAINING_JOBS and bigbench.is_task(name):
             raise bigbench.evaluation_only(name)
-        folder = _folder(self.config.data, name)
-        if folder:
-            find_files(folder, name)
-        for template in _templates(self.config, name, self.every_template):
-            if self.ranked and not template.answer_choices:
-                yield Skipped(name, template.name, NOT_RANKED)
+        for task in self._named_tasks(name):
+            if self.ranked and not task.template.answer_choices:
+                yield Skipped(task.name, task.template.name, NOT_RANKED)
                 continue
-            task = self._task(name, template, folder)
             try:
                 check_fit(task, self.slices)
             except UserError as error:
                 raise UserError(
-                    f"task.name={name!r} with the template {template.name!r} cannot be used: {error}"
+                    f"task.name={name!r} with the template {task.template.name!r} cannot be used: {error}"
                 ) from error
-            yield Selected(name, task, self.config.task.eval_split)
+            yield Selected(task.name, task, self.config.task.eval_split)
+
+    def _named_tasks(self, name: str) -> Iterator[Task]:
+        if is_registered(name):
+            for task in registered_tasks(self.config, name):
+                yield dataclasses.replace(task, metric=_metric(self.config, task.name, task.template))
+            return
+        folder = _folder(self.config.data, name)
+        if folder:
+            find_files(folder, name)
+        for template in _templates(self.config, name, self.every_template):
+            yield self._task(name, template, folder)
 
     def collected(self, collection: Sequence[Dataset]) -> Iterator[Selected | Skipped]:
         """The tasks of a collection's data sets."""

@@ -1,9 +1,9 @@
 """seqio and TFDS: rows of TFDS data sets, and tasks as registered `seqio.Task`s and `seqio.Mixture`s.
 
-The one module of `data` that imports TensorFlow, so others import it only when they need it. A registered task reads
-rows (local files or TFDS) and renders them with its template into the features `inputs`, `targets` (text), `choices`
-(text, rank 1) and `label`. Given a vocabulary, `inputs` and `targets` are token ids and the text is in
-`inputs_pretokenized` and `targets_pretokenized`, for use with seqio's own feature converters.
+This module and `seqio_registry.py` import TensorFlow, so others import them only when they need them. A registered task
+reads rows (local files or TFDS) and renders them with its template into the features `inputs`, `targets` (text),
+`choices` (text, rank 1) and `label`. Given a vocabulary, `inputs` and `targets` are token ids and the text is in
+`inputs_pretokenized` and `targets_pretokenized`, for use with seqio's own feature converters and evaluator.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ class TfdsSource(seqio.TfdsDataSource):
         """The rows that `kept` [rows] marks, each with its number in the slice."""
         for number, row in enumerate(self.get_dataset(split, shuffle=False).as_numpy_iterator()):
             if kept[number]:
-                yield number, _plain(row)
+                yield number, plain(row)
 
     def fingerprint(self, split: str) -> str:
         """Of the rows of a split, without reading them: TFDS data sets of one version and size are the same."""
@@ -130,14 +130,14 @@ def _dense(row: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in row.items() if all(map(tf.is_tensor, tf.nest.flatten(value)))}
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """A tensor's value as the Python value that a JSON file would hold."""
     if isinstance(value, Mapping):
-        return {name: _plain(part) for name, part in value.items()}
+        return {name: plain(part) for name, part in value.items()}
     if isinstance(value, np.ndarray | np.generic):
-        return _plain(value.tolist())
+        return plain(value.tolist())
     if isinstance(value, list):
-        return [_plain(part) for part in value]
+        return [plain(part) for part in value]
     return value.decode() if isinstance(value, bytes) else value
 
 
@@ -196,7 +196,7 @@ def render(dataset: tf.data.Dataset, task: Task) -> tf.data.Dataset:
     """The preprocessor of a registered task: rows as text, without those that the template does not apply to."""
 
     def as_text(structure: dict[str, Any], *values: Any) -> tuple[bytes, bytes, np.ndarray, np.int64]:
-        row = _plain(tf.nest.pack_sequence_as(structure, values))
+        row = plain(tf.nest.pack_sequence_as(structure, values))
         example = task.render(json.loads(row[JSON_ROW]) if JSON_ROW in row else row)
         if example is None:
             return b"", b"", np.array([], np.bytes_), np.int64(-1)
@@ -234,12 +234,18 @@ def seqio_name(task: Task) -> str:
     return f"infoprompt:{dataset}:{template}"
 
 
-def seqio_task(task: Task, vocabulary: Vocabulary | None = None, inputs_eos: bool = True) -> seqio.Task:
+def seqio_task(
+    task: Task,
+    vocabulary: Vocabulary | None = None,
+    inputs_eos: bool = True,
+    metric_fns: Sequence[Callable[..., Any]] = (),
+) -> seqio.Task:
     """Registers the task with seqio and returns it; a task registered under its name before is replaced.
 
     Args:
       vocabulary: if given, `inputs` and `targets` are token ids of it, otherwise text.
       inputs_eos: whether `inputs` end in </s>, given a vocabulary. `targets` always do.
+      metric_fns: what `seqio.Evaluator` computes, functions of (targets, predictions) or (targets, scores).
 
     Raises:
       UserError: the data set is not found. An error of a row is TensorFlow's, once the task is read.
@@ -255,6 +261,7 @@ def seqio_task(task: Task, vocabulary: Vocabulary | None = None, inputs_eos: boo
         source=source,
         preprocessors=[functools.partial(render, task=task), *tokenize],
         output_features=_features(vocabulary, inputs_eos),
+        metric_fns=list(metric_fns),
     )
 
 
@@ -266,9 +273,13 @@ def mixture(
     cap: int = 0,
     vocabulary: Vocabulary | None = None,
     inputs_eos: bool = True,
+    metric_fns: Sequence[Callable[..., Any]] = (),
 ) -> seqio.Mixture:
-    """Registers `infoprompt:<name>`: the tasks, mixed at rates min(rows of the split, cap) ** (1 / temperature)."""
+    """Registers `infoprompt:<name>`: the tasks, mixed at rates min(rows of the split, cap) ** (1 / temperature).
+
+    The other arguments, and errors, are those of `seqio_task`.
+    """
     rate = functools.partial(seqio.mixing_rate_num_examples, maximum=cap or None, temperature=temperature, split=split)
-    members = [seqio_task(task, vocabulary, inputs_eos) for task in tasks]
+    members = [seqio_task(task, vocabulary, inputs_eos, metric_fns) for task in tasks]
     seqio.MixtureRegistry.remove(f"infoprompt:{name}")
     return seqio.MixtureRegistry.add(f"infoprompt:{name}", [(member, rate) for member in members])

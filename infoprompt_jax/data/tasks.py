@@ -23,6 +23,8 @@ class Task:
     metric: str
     folder: str = ""  # of local files; "" = TFDS
     tfds_dir: str = ""
+    module: str = ""  # of a task that is registered with seqio: the Python module that registers it
+    rate: float | None = None  # in a mixture of seqio's; None: by the number of rows
 
     @property
     def id(self) -> str:

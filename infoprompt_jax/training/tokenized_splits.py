@@ -77,6 +77,6 @@ class TokenizedSplits:
         rows = [self.training_rows(t) for t in member_tasks]
         shots = [subset(len(r), task.shots, seed, r.labels) for r in rows] if task.shots else None
         sizes = [len(r) for r in rows] if shots is None else [len(s) for s in shots]
-        rates = mixing_rates(sizes, task.temperature, task.cap)
+        rates = [t.rate for t in member_tasks if t.rate is not None] or mixing_rates(sizes, task.temperature, task.cap)
         self.streams[key] = Stream(rows, rates, seed, self.config.train.batch_size, shots)
         return self.streams[key]
