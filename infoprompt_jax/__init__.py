@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from infoprompt_jax.prompts.saved import Prompt, load_prompt, save_prompt
     from infoprompt_jax.rospr.keys import encode_keys
     from infoprompt_jax.rospr.library import PromptLibrary
+    from infoprompt_jax.serving.texts import predict
     from infoprompt_jax.t5.backbone import Backbone, load_backbone
     from infoprompt_jax.training.evaluate import evaluate
     from infoprompt_jax.training.train import train
@@ -40,6 +41,7 @@ __all__ = [
     "load_backbone",
     "load_prompt",
     "mutual_information",
+    "predict",
     "push_to_hub",
     "save_prompt",
     "train",
@@ -55,12 +57,20 @@ _MODULES = {
     "load_backbone": "t5.backbone",
     "load_prompt": "prompts.saved",
     "mutual_information": "infoprompt.estimators",
+    "predict": "serving.texts",
     "push_to_hub": "prompts.published",
     "save_prompt": "prompts.saved",
     "train": "training.train",
 }
 # Jobs call the same functions; what errors name as a config field there is an argument here.
-_ARGUMENTS: dict[str, Mapping[str, str]] = {"load_backbone": {r"\bbackbone\.(?=\w)": ""}}
+_ARGUMENTS: dict[str, Mapping[str, str]] = {
+    "load_backbone": {r"\bbackbone\.(?=\w)": ""},
+    "predict": {
+        r"train\.eval_batch_size": "batch_size",
+        r"prompt\.init": "prompt",
+        r"\b(data|scoring|task)\.(?=\w)": "",
+    },
+}
 
 
 def __getattr__(name: str) -> Any:

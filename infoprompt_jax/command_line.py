@@ -57,7 +57,16 @@ def parse(arguments: Sequence[str]) -> tuple[ml_collections.ConfigDict, str]:
     if stray := _parsed(overrides, [program, *rest])[1:]:
         raise UserError(f"The argument {stray[0]!r} was not expected: options are written --name=value.")
     other_job = config.get("job", "") if config.get("job", "") != own_job else ""
-    return config, options["workdir"].value or default_workdir(named, other_job)
+    return completed(config, rest), options["workdir"].value or default_workdir(named, other_job)
+
+
+def completed(config: ml_collections.ConfigDict, arguments: Sequence[str]) -> ml_collections.ConfigDict:
+    """The config with what its saved prompt records, if its job uses one: see `training.recorded`."""
+    if config.get("job") not in ("evaluate", "predict"):
+        return config
+    from infoprompt_jax.training import recorded  # imports JAX, which other commands load once they are checked
+
+    return recorded.completed(config, [field for argument in arguments if (field := _field(argument))])
 
 
 def help_requested(arguments: Sequence[str]) -> bool:
@@ -145,9 +154,15 @@ def _parsed(values: flags.FlagValues, arguments: Sequence[str], known_only: bool
 def _check_fields(arguments: Sequence[str]) -> None:
     known = settings.flatten(settings.defaults().to_dict())
     for argument in arguments:
-        field = re.match(r"--?(?:no)?config\.([^=]*)", argument)
-        if field and field[1] not in known:
-            raise UserError(f"--config.{field[1]} does not exist{settings.nearest(field[1], known)}")
+        field = _field(argument)
+        if field and field not in known:
+            raise UserError(f"--config.{field} does not exist{settings.nearest(field, known)}")
+
+
+def _field(argument: str) -> str | None:
+    """The config field that an argument sets; None for other arguments."""
+    match = re.match(r"--?(?:no)?config\.([^=]*)", argument)
+    return match[1] if match else None
 
 
 def _place(error: Exception, file: str) -> str:

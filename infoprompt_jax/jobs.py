@@ -45,6 +45,14 @@ def evaluate() -> tuple[Job, Table]:
     return evaluate, table
 
 
+def predict() -> tuple[Job, Table]:
+    """Predicts the rows of a file with saved prompts or with none. The table has a line for each template."""
+    from infoprompt_jax.serving.predict import predict
+    from infoprompt_jax.serving.results import table
+
+    return predict, table
+
+
 def pretrain() -> tuple[Job, Table]:
     """Pretrains a small T5. The table compares its score on each data set with chance and the majority."""
     from infoprompt_jax.pretraining.pretrain import pretrain
@@ -71,6 +79,7 @@ def rospr_eval() -> tuple[Job, Table]:
 JOBS: dict[str, Callable[[], tuple[Job, Table]]] = {
     "train": train,
     "evaluate": evaluate,
+    "predict": predict,
     "pretrain": pretrain,
     "rospr_sources": rospr_sources,
     "rospr_eval": rospr_eval,

@@ -30,7 +30,7 @@ RUN = Section(
         "job",
         "train",
         "job that the command runs",
-        choices=("train", "evaluate", "pretrain", "rospr_sources", "rospr_eval"),
+        choices=("train", "evaluate", "predict", "pretrain", "rospr_sources", "rospr_eval"),
     ),
     Field("seed", 0, "random seed of initialisation, data order and noise", least=0, most=MOST_SEED, member=True),
 )
@@ -71,6 +71,7 @@ DATA = Section(
         "seed", -1, "seed of the shots and the order of training rows; -1 = the member's seed", least=-1, most=MOST_SEED
     ),
     Field("dir", "", 'directory of the files `<data set>/<split>.<suffix>`, see docs/data.md; "" = TFDS', resume=True),
+    Field("file", "", "file of rows to predict with job=predict (docs/predict.md), or - for standard input"),
     Field("tfds_dir", "", 'directory of the data sets that TFDS has prepared; "" = its default', resume=True),
     Field("cache_dir", "", 'directory of tokenised arrays; "" = ~/.cache/infoprompt_jax', resume=True),
     Field("max_input_length", 512, "most tokens of an input; the rest is cut off, EOS kept, and counted", least=2),
@@ -125,6 +126,7 @@ PROMPT = Section(
     Field(
         "init", "vocabulary", "initialiser: uniform, vocabulary, labels, text, or a saved prompt's path", member=True
     ),
+    Field("by", "", "column that names each row's prompt, with job=predict; prompt.init is their directory"),
     Field("text", "", "words that init=text starts from"),
     Field("top_k", 5000, "number of the first pieces that init=vocabulary and labels sample from", least=1),
     Field("bottleneck", 32, "width of the generator of kind=instance", least=1),

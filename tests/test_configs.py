@@ -31,6 +31,7 @@ OWN_VARIANTS = {
     "own_data": (*variants.VARIANTS, "templates", "templates,smoke"),
     "rospr_sources": ("p3", "nano", "nano,smoke"),
     "nano_rospr": ("sources", "siblings", "eval"),
+    "predict": (),
     "rospr_eval": ("p3", "bigbench", "nano", "smoke", "nano,smoke"),
 }
 VARIANTS = {name: [None, *OWN_VARIANTS.get(name, variants.VARIANTS)] for name in NAMES}

@@ -17,7 +17,19 @@ PACKAGE = pathlib.Path(__file__).parents[1] / "infoprompt_jax"
 BASE = {"batch", "errors", "fields", "files", "member_names", "network", "progress", "saved_config", "settings"}
 ENTRY = "main"  # the other single modules: what a command line or `import infoprompt_jax` needs
 ARROWS = {
-    "main": {"rospr", "pretraining", "training", "evaluation", "reports", "data", "prompts", "infoprompt", "t5"},
+    "main": {
+        "serving",
+        "rospr",
+        "pretraining",
+        "training",
+        "evaluation",
+        "reports",
+        "data",
+        "prompts",
+        "infoprompt",
+        "t5",
+    },
+    "serving": {"rospr", "training", "evaluation", "fleet", "infoprompt", "data", "prompts", "t5", "reports"},
     "rospr": {"training", "evaluation", "fleet", "data", "prompts", "t5", "reports"},
     "pretraining": {"training", "evaluation", "fleet", "data", "nano", "t5", "reports"},
     "training": {"evaluation", "fleet", "infoprompt", "data", "prompts", "t5", "reports"},

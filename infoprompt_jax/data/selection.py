@@ -166,7 +166,7 @@ class _Selector:
             for task in registered_tasks(self.config, name):
                 yield dataclasses.replace(task, metric=_metric(self.config, task.name, task.template))
             return
-        folder = _folder(self.config.data, name)
+        folder = folder_of(self.config.data, name)
         if folder:
             find_files(folder, name)
         for template in _templates(self.config, name, self.every_template):
@@ -249,7 +249,7 @@ def _check_file(task: str, split: str, folder: str) -> None:
         raise UserError(f"{task} has no split {split} in data.dir, only {', '.join(files)}.")
 
 
-def _folder(data: ml_collections.ConfigDict, name: str) -> str:
+def folder_of(data: ml_collections.ConfigDict, name: str) -> str:
     """Where the files of a data set are: `data.dir`, or those of the generated world; "" = TFDS."""
     return str(world.folder(data.cache_dir, name)) if name.startswith(world.PREFIX) and not data.dir else data.dir
 

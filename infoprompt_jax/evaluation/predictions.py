@@ -32,6 +32,7 @@ from infoprompt_jax.t5 import scoring
 from infoprompt_jax.t5.backbone import Backbone, Prompts, SoftPrompt
 from infoprompt_jax.t5.tokenizer import Tokenizer
 
+Output = tuple[EvalBatch[np.ndarray], np.ndarray | None, np.ndarray | None]
 MODEL_FIELDS = ("inputs", "targets", "choices", "label", "weight")  # of a batch, that a fleet's program takes
 
 
@@ -145,17 +146,25 @@ class Predictor:
           UserError: `normalize` is unknown, or whatever `before_batch` raises.
         """
         right = [[expected_answers(rows, self.limit) for rows in tasks] for tasks in members]
-        free = [rows.max_choices == 0 for tasks in members for rows in tasks]
         results: list[list[Predictions]] = []
-        for batch in self.batches(members):
-            answers_NB = None if all(free) else metrics.answers(self.scores(models, batch))
-            texts_NB = self._texts(models, batch) if any(free) else None
+        for batch, scores_NBC, texts_NB in self.outputs(models, members):
+            answers_NB = None if scores_NBC is None else metrics.answers(scores_NBC)
             numbers = range(len(next(part for part in (answers_NB, texts_NB) if part is not None)))
             results = results or [[_blank(task) for task in right[n % len(right)]] for n in numbers]
             for n in numbers:
                 answers_B, texts_B = (None if part is None else part[n] for part in (answers_NB, texts_NB))
                 _record(results[n], batch, n % len(right), answers_B, texts_B)
         return results
+
+    def outputs(self, models: Models, members: Sequence[Sequence[Rows]]) -> Iterator[Output]:
+        """Each batch with the scores [N, B, C] of its choices and the texts [N, B] that continue its inputs.
+
+        Scores are None where no task has answer choices, texts where all have. Arguments and errors are `predict`'s.
+        """
+        free = [rows.max_choices == 0 for tasks in members for rows in tasks]
+        for batch in self.batches(members):
+            scores_NBC = None if all(free) else self.scores(models, batch)
+            yield batch, scores_NBC, self._texts(models, batch) if any(free) else None
 
     def batches(self, members: Sequence[Sequence[Rows]]) -> Iterator[EvalBatch[np.ndarray]]:
         """Every row once, short inputs first; rows of weight 0 fill up the last batch (`batches.eval_batches`)."""

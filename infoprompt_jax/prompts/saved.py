@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import hashlib
 import json
 import logging
 import pathlib
@@ -119,6 +120,14 @@ def load_prompt(path: str | pathlib.Path, field: str = "path") -> Prompt:
     return prompt
 
 
+def listed(path: str | pathlib.Path) -> list[pathlib.Path]:
+    """The saved prompts at a path: itself, or the sub-directories that are prompts, by name; [] where there is none."""
+    path = pathlib.Path(path).expanduser()
+    if path.exists() and _find_reader(path, "path"):
+        return [path]
+    return [place for place in sorted(path.glob("*")) if place.is_dir() and _find_reader(place, "path")]
+
+
 def save_prompt(path: str | pathlib.Path, prompt: Prompt, format: str = "infoprompt") -> None:
     """Writes a prompt, whole or not at all; an older prompt of the same format is replaced.
 
@@ -159,6 +168,12 @@ def check_prompt(prompt: Prompt, width: int, fingerprint: str, field: str) -> No
             f"{field}: the prompt was trained on {name} with fingerprint {trained_on}, but this backbone's is "
             f"{fingerprint}: use the former with it."
         )
+
+
+def digest(array: np.ndarray) -> str:
+    """A fingerprint of a tensor's shape and values, 16 hexadecimal digits."""
+    content = np.ascontiguousarray(array, np.float32)
+    return hashlib.sha256(f"{content.shape} ".encode() + content.tobytes()).hexdigest()[:16]
 
 
 def _is_replaceable(path: pathlib.Path, format: str) -> bool:
@@ -219,6 +234,14 @@ def _refusal(path: pathlib.Path, field: str, why: str) -> UserError:
 def _reader(path: pathlib.Path, field: str) -> Callable[[pathlib.Path, str], Prompt]:
     if not path.exists():
         raise _refusal(path, field, "does not exist")
+    if (reader := _find_reader(path, field)) is not None:
+        return reader
+    formats = "a directory with prompt.safetensors, a PEFT adapter, a NumPy file or a T5X checkpoint"
+    raise _refusal(path, field, f"is not a saved prompt: {formats} was expected")
+
+
+def _find_reader(path: pathlib.Path, field: str) -> Callable[[pathlib.Path, str], Prompt] | None:
+    """What reads the format that is at the path; None where it is none of them."""
     if _is_numpy(path):
         return _read_numpy
     if any((path / name).exists() for name in FILES["infoprompt"]):
@@ -227,10 +250,7 @@ def _reader(path: pathlib.Path, field: str) -> Callable[[pathlib.Path, str], Pro
         return _read_peft
     if (path / ".zarray").exists():
         return _read_zarr
-    if t5x.find(path, field):
-        return _read_t5x
-    formats = "a directory with prompt.safetensors, a PEFT adapter, a NumPy file or a T5X checkpoint"
-    raise _refusal(path, field, f"is not a saved prompt: {formats} was expected")
+    return _read_t5x if t5x.find(path, field) else None
 
 
 def _matrix(value: np.ndarray, path: pathlib.Path, field: str) -> np.ndarray:

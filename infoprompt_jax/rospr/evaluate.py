@@ -19,7 +19,6 @@ from typing import Any
 
 import ml_collections
 import numpy as np
-from jax.sharding import Mesh
 
 from infoprompt_jax import files
 from infoprompt_jax.data import p3
@@ -32,7 +31,7 @@ from infoprompt_jax.files import whole
 from infoprompt_jax.rospr import (
     analysis,
     evaluation_tasks,
-    keys,
+    opened,
     page,
     plots,
     records,
@@ -42,13 +41,12 @@ from infoprompt_jax.rospr import (
     tables,
 )
 from infoprompt_jax.rospr.evaluation_tasks import EvaluationTask
-from infoprompt_jax.rospr.library import FIELD, PromptLibrary
+from infoprompt_jax.rospr.library import FIELD
 from infoprompt_jax.rospr.library_files import read_manifest
 from infoprompt_jax.rospr.records import Nearest, TargetRecord
 from infoprompt_jax.rospr.results import LibrarySize, Results, SkippedTask
 from infoprompt_jax.rospr.zero_shot import METHODS, Instances, Outcome, ZeroShot
 from infoprompt_jax.t5 import partition
-from infoprompt_jax.t5.backbone import Backbone
 from infoprompt_jax.training.experiment import configured_backbone
 from infoprompt_jax.training.interrupt import Interrupt
 from infoprompt_jax.training.tokenized_splits import TokenizedSplits
@@ -173,10 +171,9 @@ class Evaluation:
         """Raises UserError unless the library is whole, made with this backbone and retriever, and fits `rospr`."""
         self.config, self.directory = config, directory
         mesh = partition.make_mesh(config.mesh.data, config.mesh.model)
-        self.library = PromptLibrary.load(config.rospr.library, mesh, field=FIELD)
-        _check_settings(self.library, config.rospr)
-        self.backbone, self.retriever = _load(config, mesh)
-        _check_same(self.library, self.backbone, self.retriever)
+        self.library = opened.open_library(config, mesh)
+        self.backbone = configured_backbone(config, mesh)
+        self.retriever = opened.load_retriever(config, self.library, self.backbone)
         self.interrupt = Interrupt()
         predictor = Predictor(
             self.backbone.tokenizer,
@@ -329,35 +326,3 @@ class Evaluation:
         }
         with whole(path) as partial:
             save_file({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}, partial)
-
-
-def _load(config: ml_collections.ConfigDict, mesh: Mesh) -> tuple[Backbone, Backbone]:
-    """The backbone, and the retriever: the same thing where the config names no other."""
-    backbone = configured_backbone(config, mesh)
-    return backbone, backbone if source_keys.is_backbone(config) else source_keys.load_retriever(config)
-
-
-def _check_settings(library: PromptLibrary, settings: ml_collections.ConfigDict) -> None:
-    if settings.similarity not in ("", library.manifest.similarity):
-        raise UserError(
-            f"rospr.similarity={settings.similarity!r} is not what the library {str(library.path)!r} was made with, "
-            f"{library.manifest.similarity!r}: leave rospr.similarity empty, or choose another {FIELD}."
-        )
-    if not 1 <= settings.top <= len(library.owners_K):
-        raise UserError(
-            f"rospr.top={settings.top} is not between 1 and {len(library.owners_K)}, the number of keys of the library "
-            f"{str(library.path)!r}: set rospr.top to at most that."
-        )
-
-
-def _check_same(library: PromptLibrary, backbone: Backbone, retriever: Backbone) -> None:
-    manifest = library.manifest
-    for what, field, made_with, model in (
-        ("prompts", "backbone.name", manifest.backbone, keys.model(backbone)),
-        ("keys", "rospr.retriever", manifest.retriever, keys.model(retriever)),
-    ):
-        if made_with != model:
-            raise UserError(
-                f"The {what} of the library {str(library.path)!r} were made with {made_with}, not with {model}: set "
-                f"{field} to the former, or {FIELD} to another library."
-            )

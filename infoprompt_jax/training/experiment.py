@@ -18,7 +18,6 @@ from jax.sharding import Mesh
 
 from infoprompt_jax.data.batches import Stream
 from infoprompt_jax.data.rows import data_fingerprint
-from infoprompt_jax.data.selection import find_tasks
 from infoprompt_jax.data.tasks import Task
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.evaluation.evaluator import Evaluator, Split
@@ -30,6 +29,7 @@ from infoprompt_jax.infoprompt.objective import Objective
 from infoprompt_jax.infoprompt.trainable import Trainable, inference
 from infoprompt_jax.t5 import partition
 from infoprompt_jax.t5.backbone import Backbone, load_backbone
+from infoprompt_jax.training import recorded
 from infoprompt_jax.training.initial import initial_trainable
 from infoprompt_jax.training.tokenized_splits import TokenizedSplits
 
@@ -110,10 +110,10 @@ def build(config: ml_collections.ConfigDict, backbone: Backbone | None = None) -
     Raises:
       UserError: a member, task, template, split, row, backbone or prompt does not fit.
     """
-    members = expand(config)
+    members = [recorded.with_prompt_of(member) for member in expand(config)]
     mesh = backbone.mesh if backbone else partition.make_mesh(config.mesh.data, config.mesh.model)
     check_divisible(config, mesh.shape["data"])
-    member_tasks = [find_tasks(member.config) for member in members]
+    member_tasks = [recorded.tasks(member.config) for member in members]
     backbone = backbone or configured_backbone(config, mesh)
     tokenized = TokenizedSplits(config, backbone)
     streams = (

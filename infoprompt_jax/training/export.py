@@ -11,6 +11,7 @@ import numpy as np
 from infoprompt_jax.infoprompt.trainable import Part, Trainable
 from infoprompt_jax.prompts import saved
 from infoprompt_jax.t5.backbone import Backbone
+from infoprompt_jax.training import recorded
 from infoprompt_jax.training.experiment import Experiment
 
 
@@ -46,6 +47,7 @@ def export_prompts(
             "task": member.config.task.name,
             "template": member.config.task.template,
             "tasks": [task.id for task in experiment.tasks[m]],
+            **recorded.record(member.config, experiment.tasks[m]),
             "task_loss": member.config.train.task_loss,
             "step": steps[m],
             "metrics": metrics[m],

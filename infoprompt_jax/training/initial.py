@@ -16,7 +16,7 @@ from infoprompt_jax.fleet.members import Member
 from infoprompt_jax.infoprompt import streams
 from infoprompt_jax.infoprompt.objective import Objective
 from infoprompt_jax.infoprompt.trainable import Part, Trainable
-from infoprompt_jax.prompts import prompts, saved
+from infoprompt_jax.prompts import hub, prompts, saved
 from infoprompt_jax.prompts.saved import Prompt
 from infoprompt_jax.t5.backbone import Backbone
 
@@ -68,7 +68,7 @@ def initial_trainable(
 
 def saved_prompt(path: str, length: int, backbone: Backbone) -> Prompt:
     """Loads a saved prompt; raises UserError if it does not fit this backbone or `prompt.length`."""
-    if not pathlib.Path(path).expanduser().exists():
+    if not pathlib.Path(path).expanduser().exists() and not hub.is_identifier(path):
         known = ", ".join(prompts.INITIALIZERS)
         raise UserError(f"prompt.init={path!r} is neither one of {known} nor the path of a saved prompt.")
     prompt = saved.load_prompt(path, "prompt.init")

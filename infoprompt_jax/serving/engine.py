@@ -1,0 +1,170 @@
+"""Answers to questions: texts with their answer choices, each read with its own prompt.
+
+Questions of many tasks are answered together. Those whose prompts are plain matrices of one length share batches, one
+prompt a row. A prompt with more trained parts (a generator, a verbalizer, a posterior) has batches of its own.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Hashable, Sequence
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+
+from infoprompt_jax.data.rows import tokenized
+from infoprompt_jax.data.templates import Example
+from infoprompt_jax.evaluation import metrics
+from infoprompt_jax.evaluation.predictions import Members, Models, Predictor, Prompted
+from infoprompt_jax.fleet.assembly import assemble
+from infoprompt_jax.fleet.members import PRESETS, expand
+from infoprompt_jax.infoprompt.trainable import inference
+from infoprompt_jax.prompts import saved
+from infoprompt_jax.prompts.saved import Prompt
+from infoprompt_jax.t5.backbone import Backbone
+from infoprompt_jax.training import recorded
+from infoprompt_jax.training.initial import with_saved_parts
+
+VERBALIZER = "verbalizer/value"  # a tensor of a prompt, [C, D]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Question:
+    """A text with its answer choices (none: the answer is generated), and the prompt that it is read with."""
+
+    example: Example
+    prompt: Prompt | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    """The choice with the largest score, or the generated text.
+
+    `scores` are the choices' log-probabilities in nats, in the choices' order; {} for a generated text. Where one is
+    NaN there is no prediction.
+    """
+
+    prediction: str | None
+    scores: dict[str, float]
+
+
+class Engine:
+    """A backbone that answers questions, with the batches, lengths and scores of a config.
+
+    `cut_inputs` counts the inputs that were longer than `data.max_input_length`.
+    """
+
+    def __init__(
+        self, backbone: Backbone, config: ml_collections.ConfigDict, before_batch: Callable[[], None] = lambda: None
+    ) -> None:
+        self.backbone, self.config, self.before_batch = backbone, config, before_batch
+        self.cut_inputs = 0
+        self._members: dict[Prompt, Members] = {}
+        self._checked: set[Prompt] = set()
+
+    def answers(self, questions: Sequence[Question]) -> list[Answer]:
+        """The answers, in the order of the questions.
+
+        Raises:
+          UserError: a prompt is for another backbone, or two answer choices of a question are the same tokens; or
+            whatever `before_batch` raises.
+        """
+        groups: dict[Hashable, list[int]] = {}
+        for place, question in enumerate(questions):
+            groups.setdefault(self._group(question), []).append(place)
+        placed: dict[int, Answer] = {}
+        for places in groups.values():
+            placed |= zip(places, self._answers([questions[place] for place in places]), strict=True)
+        return [placed[place] for place in range(len(questions))]
+
+    def _group(self, question: Question) -> Hashable:
+        """What questions must have in common to share batches."""
+        prompt, ranked = question.prompt, bool(question.example.choices)
+        if prompt is None:
+            return ranked, 0
+        if prompt not in self._checked:
+            saved.check_prompt(prompt, self.backbone.config.d_model, self.backbone.fingerprint, "prompt.init")
+            self._checked.add(prompt)
+        return ranked, prompt if prompt.tensors else len(prompt.value_PD)
+
+    def _answers(self, questions: Sequence[Question]) -> list[Answer]:
+        data = self.config.data
+        rows = tokenized(
+            [question.example for question in questions],
+            self.backbone.tokenizer,
+            "",
+            self.backbone.config.takes_eos,
+            data.max_input_length,
+            data.max_target_length,
+            name="the rows to predict",
+        )
+        self.cut_inputs += rows.truncated_inputs
+        prompt = questions[0].prompt
+        if prompt and (verbalizer_CD := prompt.tensors.get(VERBALIZER)) is not None:
+            rows = dataclasses.replace(rows, max_choices=max(rows.max_choices, len(verbalizer_CD)))  # one size of C
+        predictor = Predictor(
+            self.backbone.tokenizer,
+            self._batch_size(len(questions)),
+            data.buckets,
+            data.max_input_length,
+            self.config.scoring.normalize,
+            before_batch=self.before_batch,
+        )
+        answers: list[Answer] = [Answer(None, {})] * len(questions)
+        for batch, scores_NBC, texts_NB in predictor.outputs(self._models(questions), [[rows]]):
+            for place in np.flatnonzero(batch["weight"][0] > 0):
+                row = batch["row"][0][place]
+                if scores_NBC is None:
+                    answers[row] = Answer(str(texts_NB[0][place]), {}) if texts_NB is not None else answers[row]
+                else:
+                    answers[row] = ranked(questions[row].example.choices, scores_NBC[0][place])
+        return answers
+
+    def _batch_size(self, count: int) -> int:
+        """`train.eval_batch_size`, or for fewer questions the next power of two that the devices divide."""
+        devices = self.backbone.mesh.shape["data"]
+        enough = 1 << max(count - 1, 0).bit_length()
+        return min(self.config.train.eval_batch_size, -(-enough // devices) * devices)
+
+    def _models(self, questions: Sequence[Question]) -> Models:
+        """What computes the scores of one group."""
+        length = self.config.scoring.max_length
+        prompts = list(dict.fromkeys(question.prompt for question in questions))
+        if len(prompts) > 1:
+            values_NPD = jnp.asarray(np.stack([prompt.value_PD for prompt in prompts if prompt]))
+            index_B = np.array([prompts.index(question.prompt) for question in questions])
+            return Prompted(self.backbone, lambda row_B: [values_NPD[index_B[row_B]]], length)
+        (prompt,) = prompts
+        if prompt is None or not prompt.tensors:
+            return Prompted.with_each(self.backbone, [None if prompt is None else prompt.value_PD], length)
+        if prompt not in self._members:
+            self._members[prompt] = member(prompt, self.config, self.backbone)
+        return self._members[prompt]
+
+
+def ranked(choices: Sequence[str], scores_C: np.ndarray) -> Answer:
+    """The answer by the scores of these choices; further scores belong to padding."""
+    scores = scores_C[: len(choices)]
+    best = int(metrics.answers(scores))
+    by_choice = dict(zip(choices, map(float, scores), strict=True))
+    return Answer(None if best == metrics.NO_ANSWER else choices[best], by_choice)
+
+
+def member(prompt: Prompt, config: ml_collections.ConfigDict, backbone: Backbone) -> Members:
+    """A fleet of one member that predicts with all that was trained with the prompt.
+
+    Raises:
+      UserError: a trained part does not fit the fields that the prompt records.
+    """
+    config = config.copy_and_resolve_references()
+    fields = {field: value for field, value in prompt.metadata.get("fields", {}).items() if field in recorded.RECORDED}
+    config.update_from_flattened_dict(fields | PRESETS["plain"])  # critics predict nothing
+    config.prompt.length = len(prompt.value_PD)
+    config.fleet.update(seeds=(), presets=("run",), members=())
+    fleet = assemble(config, expand(config), backbone).fleet
+    first = fleet.objective.init(prompt.value_PD, jax.random.key(0), prompt.tensors.get(VERBALIZER))
+    whole = with_saved_parts(first, prompt, config.prompt.init, untrained=False)
+    trainable = inference(fleet.init([whole]).trainable)
+    return Members(fleet, backbone, trainable, config.scoring.max_length)

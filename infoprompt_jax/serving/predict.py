@@ -1,0 +1,175 @@
+"""The job `predict`: rows of a file, labelled or not, to `predictions.jsonl`, one line a row in the same order.
+
+config.json  predictions.jsonl  summary.json
+
+Rows stream through in chunks, so memory does not grow with the file. A stopped job goes on after its last chunk; its
+predictions are those of a job that was not stopped.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import itertools
+import logging
+import os
+import pathlib
+import resource
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any, BinaryIO
+
+import jax
+import ml_collections
+
+from infoprompt_jax import files
+from infoprompt_jax.data import row_files
+from infoprompt_jax.errors import Stopped, UserError
+from infoprompt_jax.serving import predictions_file, results
+from infoprompt_jax.serving.engine import Engine
+from infoprompt_jax.serving.predictions_file import PredictionsFile
+from infoprompt_jax.serving.prompt_sources import PromptSource, prompt_source
+from infoprompt_jax.serving.row_answers import answer_rows, render
+from infoprompt_jax.t5 import partition
+from infoprompt_jax.training import recorded
+from infoprompt_jax.training.experiment import check_divisible, configured_backbone
+from infoprompt_jax.training.interrupt import Interrupt
+from infoprompt_jax.training.workdir import Workdir
+
+CHUNK = 2048  # rows that are rendered, sorted by length and written together
+FIELD, STANDARD_INPUT = "data.file", "-"
+SECONDS = 10  # between two lines of progress
+
+log = logging.getLogger(__name__)
+
+
+def predict(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str]) -> dict[str, Any]:
+    """Predicts every row of `data.file` and returns the summary.
+
+    Args:
+      config: checked by `settings.check`; with a saved prompt, completed by `recorded.completed`.
+      workdir: an empty or a new directory, or that of the same job, which then goes on, or is done.
+
+    Returns:
+      The content of `summary.json`: that of `results.measure`, the place of the predictions, the rows a second, the
+      peak of memory in bytes, and fingerprints.
+
+    Raises:
+      UserError: a row, the prompt, a template, the backbone or the workdir does not fit.
+      Stopped: SIGTERM or Ctrl-C; the finished chunks are kept, and the same call goes on.
+    """
+    check(config)
+    directory = Workdir(workdir, config)
+    mesh = partition.make_mesh(config.mesh.data, config.mesh.model)
+    check_divisible(config, mesh.shape["data"])
+    source = prompt_source(config, mesh)
+    with row_file(config.data.file) as path:
+        made_by = {"rows": fingerprint(path), "prompts": source.fingerprint}
+        if (summary := directory.finished()) is not None:
+            predictions_file.check_made_by(directory.path, summary["fingerprints"], made_by)
+            return summary
+        render(source, list(itertools.islice(row_files.read(path, FIELD), 1)))  # refused before anything is written
+        backbone = configured_backbone(config, mesh)
+        source.prepare(backbone)
+        made_by["backbone"] = backbone.fingerprint
+        with directory.claim(), Interrupt() as interrupt:
+            file = PredictionsFile(directory.path, made_by)
+            engine = Engine(backbone, config, before_batch=functools.partial(heed, interrupt, file))
+            speed = write(file, engine, source, row_files.read(path, FIELD))
+            summary = {
+                **results.measure(predictions_file.read(directory.path), source.metrics),
+                "predictions": str(directory.path / predictions_file.NAME),
+                "rows_per_second": speed,
+                "peak_memory_bytes": peak_memory(),
+                "backbone": backbone.name,
+                "fingerprints": made_by,
+            }
+            files.write_json(directory.path / "summary.json", summary)
+    return summary
+
+
+def check(config: ml_collections.ConfigDict) -> None:
+    """Raises UserError for a config that names no rows, or a prompt that is not trained."""
+    if not config.data.file:
+        raise UserError(
+            f"{FIELD} is empty: set it to a file of rows ({row_files.FORMATS}), or to - for standard input."
+        )
+    if not config.rospr.library:
+        recorded.check_trained(config)
+    if jax.process_count() > 1:
+        raise UserError("job=predict runs on one host: divide the rows into one file for each.")
+
+
+def write(file: PredictionsFile, engine: Engine, source: PromptSource, rows: Iterator[dict[str, Any]]) -> float:
+    """Appends what is predicted for the rows that the file does not hold yet, and completes it; rows a second."""
+    start, first = time.monotonic(), file.rows
+    if file.complete:
+        return 0.0
+    if first:
+        log.info("Going on after %d rows.", first)
+    shown = start
+    rows = itertools.islice(rows, first, None)
+    while chunk := list(itertools.islice(rows, CHUNK)):
+        file.append(lines(engine, source, chunk, file.rows))
+        if time.monotonic() - shown > SECONDS:
+            shown = time.monotonic()
+            log.info("%d rows, %.0f rows/s", file.rows, (file.rows - first) / (shown - start))
+    file.finish()
+    if engine.cut_inputs:
+        log.warning("%d inputs were cut to data.max_input_length=%d tokens.", engine.cut_inputs,
+                    engine.config.data.max_input_length)  # fmt: skip
+    return (file.rows - first) / (time.monotonic() - start)
+
+
+def lines(engine: Engine, source: PromptSource, rows: Sequence[dict[str, Any]], first: int) -> list[dict[str, Any]]:
+    """The lines of `predictions.jsonl` for these rows, whose numbers start at `first`."""
+    answers = answer_rows(engine, source, rows, first)
+    pairs = zip(rows, answers, strict=True)
+    return [{"number": number, "row": row, **answer.to_json()} for number, (row, answer) in enumerate(pairs, first)]
+
+
+def heed(interrupt: Interrupt, file: PredictionsFile) -> None:
+    """Raises Stopped, between two batches, if the process received a stop signal."""
+    if interrupt.requested:
+        raise Stopped(f"Stopped after {file.rows} rows; the same command goes on.")
+
+
+@contextlib.contextmanager
+def row_file(name: str, standard_input: BinaryIO | None = None) -> Iterator[pathlib.Path]:
+    """The file of that name; standard input, for `-`, as a temporary file whose suffix fits its content.
+
+    Its first character is `{` for JSONL and `[` for a JSON array; else it is CSV. Raises UserError for a terminal.
+    """
+    if name != STANDARD_INPUT:
+        yield pathlib.Path(name).expanduser()
+        return
+    stream = standard_input or sys.stdin.buffer
+    if stream.isatty():
+        raise UserError(f"{FIELD}=- reads standard input, which is a terminal: pipe rows into the command.")
+    start = stream.read(4096)
+    first = start.removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
+    suffix = {b"{": ".jsonl", b"[": ".json"}.get(first, ".csv")
+    with tempfile.NamedTemporaryFile(suffix=suffix) as copy:
+        copy.write(start)
+        shutil.copyfileobj(stream, copy)
+        copy.flush()
+        yield pathlib.Path(copy.name)
+
+
+def fingerprint(path: pathlib.Path) -> str:
+    """Of a file's bytes, 16 hexadecimal digits. Raises UserError where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    except OSError as error:
+        raise UserError(f"{FIELD}={str(path)!r} cannot be read: {error.strerror or error}.") from error
+
+
+def peak_memory() -> int:
+    """The most memory that this process has had, in bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

@@ -1,0 +1,90 @@
+"""`predictions.jsonl` while it is written: chunk by chunk, so that a stopped job goes on where it was.
+
+Lines go to `.predictions.jsonl`. After each chunk `progress.json` records how many rows and bytes count, and what the
+predictions are made from. The file gets its name when it is complete.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from infoprompt_jax import files
+from infoprompt_jax.errors import UserError
+
+NAME, PROGRESS = "predictions.jsonl", "progress.json"
+
+
+class PredictionsFile:
+    """The open file; `rows` counts the rows whose predictions it holds.
+
+    Args:
+      directory: of the file; it must be there.
+      made_by: fingerprints of what the predictions are made from.
+
+    Raises:
+      UserError: the directory holds predictions that are made from something else.
+    """
+
+    def __init__(self, directory: pathlib.Path, made_by: Mapping[str, str]) -> None:
+        self.directory, self.made_by = directory, dict(made_by)
+        progress = read_progress(directory)
+        check_made_by(directory, progress.get("made_by", self.made_by), self.made_by)
+        self.rows = int(progress.get("rows", 0))
+        self.complete = (directory / NAME).exists()
+        self._file = None if self.complete else (directory / f".{NAME}").open("ab")
+        if self._file:
+            self._file.truncate(int(progress.get("bytes", 0)))  # a later line belongs to a chunk that was cut off
+            self._record()
+
+    def append(self, lines: Sequence[Mapping[str, Any]]) -> None:
+        """Writes a chunk of lines; when this returns, they are on disk and count."""
+        assert self._file is not None, "the file is complete"
+        for line in lines:
+            text = json.dumps(files.strict(line), ensure_ascii=False, allow_nan=False)
+            self._file.write(text.encode("utf-8", "backslashreplace") + b"\n")
+        self.rows += len(lines)
+        self._record()
+
+    def finish(self) -> None:
+        """Gives the file its name."""
+        if self._file:
+            self._file.close()
+            (self.directory / f".{NAME}").rename(self.directory / NAME)
+            self._file, self.complete = None, True
+
+    def _record(self) -> None:
+        assert self._file is not None
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        progress = {"rows": self.rows, "bytes": self._file.seek(0, os.SEEK_END), "made_by": self.made_by}
+        files.write_json(self.directory / PROGRESS, progress)
+
+
+def read_progress(directory: pathlib.Path) -> dict[str, Any]:
+    """The content of `progress.json`; {} where there is none."""
+    try:
+        return json.loads((directory / PROGRESS).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise UserError(f"{directory / PROGRESS} is not valid JSON ({error}): choose another --workdir.") from error
+
+
+def check_made_by(directory: pathlib.Path, before: Mapping[str, str], now: Mapping[str, str]) -> None:
+    """Raises UserError if the fingerprints that predictions were made from are not today's."""
+    for what, fingerprint in now.items():
+        if before.get(what) != fingerprint:
+            raise UserError(
+                f"The workdir {directory} holds predictions made from other {what} (fingerprint {before.get(what)}, "
+                f"now {fingerprint}): choose another --workdir."
+            )
+
+
+def read(directory: pathlib.Path) -> Iterator[dict[str, Any]]:
+    """The lines of the complete file."""
+    with (directory / NAME).open(encoding="utf-8") as lines:
+        yield from map(json.loads, lines)

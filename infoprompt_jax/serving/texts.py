@@ -1,0 +1,147 @@
+"""`predict`: texts or rows in, predictions out, from Python."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import ml_collections
+import numpy as np
+
+from infoprompt_jax import settings
+from infoprompt_jax.data.templates import Example
+from infoprompt_jax.errors import UserError
+from infoprompt_jax.prompts import saved
+from infoprompt_jax.prompts.saved import Prompt
+from infoprompt_jax.serving.engine import Engine
+from infoprompt_jax.serving.prompt_sources import Chosen
+from infoprompt_jax.serving.row_answers import Rendered, answer_rendered
+from infoprompt_jax.t5.backbone import Backbone
+from infoprompt_jax.training import recorded
+
+Text = str | Mapping[str, Any]
+Given = Prompt | np.ndarray | str | pathlib.Path | None  # what a prompt may be given as
+# The fields of a prompt's record that predictions are made with.
+FOLLOWED = ("data.max_input_length", "data.max_target_length", "scoring.normalize", "scoring.max_length")
+
+
+def predict(
+    backbone: Backbone,
+    texts: Sequence[Text],
+    prompt: Given | Sequence[Given] = None,
+    choices: Sequence[str] | Sequence[Sequence[str]] | None = None,
+    *,
+    batch_size: int = 64,
+    max_input_length: int | None = None,
+    max_length: int | None = None,
+    normalize: str | None = None,
+) -> list[dict[str, Any]]:
+    """The answer to each text.
+
+    Args:
+      backbone: from `load_backbone`.
+      texts: strings, which are read as they are; or rows, mappings by column, which the prompt's templates render.
+      prompt: for all texts, or a list with one for each: a `Prompt`, the path of a saved one, an array [P, D], or None
+        for the backbone alone. A batch may mix them.
+      choices: the answers to choose from, for all strings or a list for each; None = those that the prompt records,
+        and without any the answer is generated.
+      batch_size: the most texts in a batch.
+      max_input_length: tokens of an input; the rest is cut. None = as the prompt records, else 512.
+      max_length: tokens of a generated answer. None = as the prompt records, else 32.
+      normalize: what scores are divided by, as in `Backbone.score`. None = as the prompt records, else "none".
+
+    Returns:
+      For each text a dict: `prediction`, the best choice or the generated text, None where scores are NaN; `scores`, by
+      choice, log-probabilities in nats. For a row also `templates`, the same for each template; its own prediction and
+      scores are over all templates. A labelled row has its `target`.
+
+    Raises:
+      UserError: a prompt was trained on another backbone, a row cannot be rendered, or choices are missing or equal.
+    """
+    if isinstance(texts, (str, Mapping)):
+        raise UserError("texts is one text, but a list of texts was expected: write [text].")
+    prompts = _for_each(prompt, len(texts))
+    config = _config(prompts, batch_size, max_input_length, max_length, normalize)
+    rows = [
+        [(rendered, Chosen(None, of_text)) for rendered in _rendered(text, of_text, listed)]
+        for text, of_text, listed in zip(texts, prompts, _choices(choices, len(texts)), strict=True)
+    ]
+    return [answer.to_json() for answer in answer_rendered(Engine(backbone, config), rows)]
+
+
+def _for_each(prompt: Given | Sequence[Given], count: int) -> list[Prompt | None]:
+    """The prompt of each text; one that several texts share is loaded once."""
+    many = isinstance(prompt, (list, tuple))
+    given: list[Given] = list(prompt) if many else [prompt] * count  # pyright: ignore[reportAssignmentType]
+    if len(given) != count:
+        raise UserError(f"prompt lists {len(given)} prompts for {count} texts: give one for each, or one for all.")
+    loaded: dict[int | str, Prompt | None] = {}
+    keys = [str(one) if isinstance(one, (str, pathlib.Path)) else id(one) for one in given]
+    for key, one in zip(keys, given, strict=True):
+        if key not in loaded:
+            loaded[key] = _load(one)
+    return [loaded[key] for key in keys]
+
+
+def _load(given: Given) -> Prompt | None:
+    if given is None or isinstance(given, Prompt):
+        return given
+    return saved.load_prompt(given) if isinstance(given, (str, pathlib.Path)) else Prompt(np.asarray(given, np.float32))
+
+
+def _config(
+    prompts: Sequence[Prompt | None],
+    batch_size: int,
+    max_input_length: int | None,
+    max_length: int | None,
+    normalize: str | None,
+) -> ml_collections.ConfigDict:
+    """The fields that the engine reads: the arguments, else what the prompts record alike, else the defaults."""
+    config = settings.defaults()
+    config.job = "predict"
+    records = [prompt.metadata.get("fields", {}) for prompt in dict.fromkeys(prompts) if prompt]
+    for field in FOLLOWED:
+        values = {record[field] for record in records if field in record}
+        if len(values) == 1 and len(records) == len([record for record in records if field in record]):
+            config.update_from_flattened_dict({field: values.pop()})
+    given = {"data.max_input_length": max_input_length, "scoring.max_length": max_length}
+    given |= {"scoring.normalize": normalize, "train.eval_batch_size": batch_size, "prompt.length": 0}
+    config.update_from_flattened_dict({field: value for field, value in given.items() if value is not None})
+    return settings.check(config)
+
+
+def _choices(choices: Sequence[str] | Sequence[Sequence[str]] | None, count: int) -> Sequence[tuple[str, ...] | None]:
+    """The answer choices of each text; None = the prompt's."""
+    if choices is None:
+        return [None] * count
+    if isinstance(choices, str):
+        raise UserError(f"choices is the text {choices!r}, but a list of texts was expected.")
+    lists = [choices] * count if all(isinstance(choice, str) for choice in choices) else list(choices)
+    if len(lists) != count:
+        raise UserError(f"choices has {len(lists)} lists for {count} texts: give one for each, or one for all.")
+    made = [tuple(str(choice) for choice in listed) for listed in lists]
+    for listed in made:
+        if len(set(listed)) != len(listed) or len(listed) == 1:
+            raise UserError(f"choices has {list(listed)}, but at least two that differ were expected.")
+    return made
+
+
+def _rendered(text: Text, prompt: Prompt | None, choices: tuple[str, ...] | None) -> list[Rendered]:
+    """A string as it is, or a row with each of the prompt's templates."""
+    tasks = recorded.recorded_tasks(prompt, "the prompt") if prompt else ()
+    if isinstance(text, str):
+        return [Rendered(None, Example(text, "", _recorded_choices(tasks) if choices is None else choices))]
+    if not tasks:
+        raise UserError("texts holds a row, which only a prompt with recorded templates renders: give a string.")
+    if choices is not None:
+        raise UserError("choices are for strings; a row's come from the prompt's templates: leave choices out.")
+    return [Rendered(task, example) for task in tasks if (example := task.question(text)) is not None]
+
+
+def _recorded_choices(tasks: Sequence[Any]) -> tuple[str, ...]:
+    """The answer choices that the templates have in common; () for free text."""
+    listed = {task.choices for task in tasks}
+    if len(listed) > 1 or None in listed:
+        raise UserError("The prompt's templates have different answer choices: set choices to a list of them.")
+    return next(iter(listed), ()) or ()

@@ -1,0 +1,195 @@
+"""What a saved prompt records of its run, so that nothing of it is typed again where the prompt is used.
+
+`prompt.json` holds, beside what the prompt is, the config fields in RECORDED and the templates with their answer
+choices and metrics. `completed` puts them into the config of the jobs that use a prompt: a field that the command line
+sets counts first, then the prompt's record, then the config file. `task.template=""` stands for the recorded templates.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import pathlib
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import ml_collections
+
+from infoprompt_jax.data.selection import find_tasks, folder_of
+from infoprompt_jax.data.tasks import Task
+from infoprompt_jax.data.templates import Template
+from infoprompt_jax.errors import UserError
+from infoprompt_jax.fleet.members import Member
+from infoprompt_jax.prompts import hub, saved
+from infoprompt_jax.prompts.prompts import INITIALIZERS
+from infoprompt_jax.prompts.saved import Prompt
+
+FIELD = "prompt.init"
+USES = ("evaluate", "predict")  # the jobs that use a saved prompt as it is
+TEMPLATES = ("task.template", "task.templates_dir", "task.input", "task.target", "task.answer_choices")
+# The fields that predictions with the prompt depend on.
+RECORDED = (
+    "backbone.name",
+    "backbone.revision",
+    "backbone.tokenizer",
+    "backbone.takes_eos",
+    "data.max_input_length",
+    "data.max_target_length",
+    "prompt.kind",
+    "prompt.bottleneck",
+    "train.task_loss",
+    "infoprompt.representation",
+    "infoprompt.variational",
+    "infoprompt.latent",
+    "scoring.normalize",
+    "scoring.max_length",
+)
+
+log = logging.getLogger(__name__)
+
+
+def record(config: ml_collections.ConfigDict, tasks: Sequence[Task]) -> dict[str, Any]:
+    """The entries of `prompt.json` that `completed` and `recorded_tasks` read.
+
+    Args:
+      config: of the prompt's member.
+      tasks: that the prompt was trained on.
+    """
+    templates = [
+        {
+            "dataset": task.name,
+            "name": task.template.name,
+            "id": task.template.id,
+            "jinja": task.template.jinja,
+            "answer_choices": task.template.answer_choices,
+            "metric": task.metric,
+        }
+        for task in tasks
+    ]
+    fields = {field: _get(config, field) for field in RECORDED}
+    return {"templates": templates, "metric": config.task.metric or tasks[0].metric, "fields": fields}
+
+
+def recorded_tasks(prompt: Prompt, path: str, data: ml_collections.ConfigDict | None = None) -> tuple[Task, ...]:
+    """The tasks that a saved prompt was trained on, each with its template; () where it records none.
+
+    Args:
+      path: of the prompt, for messages.
+      data: `config.data`, where their rows are; None for rows from elsewhere.
+
+    Raises:
+      UserError: the record is damaged, or a template is not valid.
+    """
+    entries = prompt.metadata.get("templates", [])
+    try:
+        return tuple(
+            Task(
+                str(entry["dataset"]),
+                Template(entry["name"], entry["id"], entry["jinja"], entry["answer_choices"], origin=path),
+                str(entry["metric"]),
+                folder_of(data, str(entry["dataset"])) if data else "",
+                data.tfds_dir if data else "",
+            )
+            for entry in entries
+        )
+    except (KeyError, TypeError) as error:
+        raise UserError(f"prompt.init: {path!r} holds templates in its prompt.json that cannot be read.") from error
+
+
+def tasks(config: ml_collections.ConfigDict) -> tuple[Task, ...]:
+    """The tasks of a config: those that it selects, or for `task.template=""` those of the prompt in `prompt.init`.
+
+    Raises:
+      UserError: as `find_tasks` does, or the prompt records no templates.
+    """
+    path = config.prompt.init
+    if config.job not in USES or config.task.template or config.task.input or path in INITIALIZERS:
+        return find_tasks(config)
+    named = [name.strip() for name in config.task.name.split(",")]
+    recorded = recorded_tasks(saved.load_prompt(path, FIELD), path, None if config.job == "predict" else config.data)
+    recorded = tuple(task for task in recorded if task.name in named) if config.task.name else recorded
+    if not recorded:
+        raise UserError(
+            f"prompt.init: {path!r} records no template: set task.template, or task.input and task.answer_choices."
+        )
+    return recorded
+
+
+def completed(config: ml_collections.ConfigDict, typed: Collection[str] = ()) -> ml_collections.ConfigDict:
+    """The config of a job that uses a saved prompt, with what the prompt records; any other config as it is.
+
+    The prompt's length and the fields in RECORDED come from the prompt. So do the templates, unless the config of an
+    evaluation names another data set.
+
+    Args:
+      typed: fields that the command line sets, which keep their values.
+
+    Raises:
+      UserError: `prompt.init` holds no prompt, or a damaged one.
+    """
+    path = config.prompt.init
+    if config.job not in USES or path in INITIALIZERS:
+        return config
+    if (prompt := first_prompt(path)) is None:
+        known = ", ".join(INITIALIZERS)
+        raise UserError(f"prompt.init={path!r} is neither one of {known} nor the path of a saved prompt.")
+    fields = {"prompt.length": len(prompt.value_PD), **prompt.metadata.get("fields", {})}
+    fields = {field: value for field, value in fields.items() if field in (*RECORDED, "prompt.length")}
+    fields |= _templates(config, prompt, typed)
+    config = config.copy_and_resolve_references()
+    changed = {f: value for f, value in fields.items() if f not in typed and _get(config, f) != value}
+    try:
+        config.update_from_flattened_dict(changed)
+    except (TypeError, KeyError, ValueError) as error:
+        raise UserError(f"prompt.init: {path!r} records fields that cannot be read ({error}).") from error
+    if changed:
+        log.info("From prompt.init: %s", ", ".join(f"{field}={json.dumps(value)}" for field, value in changed.items()))
+    return config
+
+
+def _templates(config: ml_collections.ConfigDict, prompt: Prompt, typed: Collection[str]) -> dict[str, str]:
+    """The fields that select the recorded templates; {} where the config's stand."""
+    datasets = list(dict.fromkeys(entry["dataset"] for entry in prompt.metadata.get("templates", [])))
+    named = [name.strip() for name in config.task.name.split(",") if name.strip()]
+    if config.job == "predict" and "task.name" not in typed:
+        named = []  # the config file names the data set of its rows, which are not read
+    if not set(TEMPLATES) & set(typed) and datasets and set(named) <= set(datasets):
+        return dict.fromkeys(TEMPLATES, "") | {"task.name": ",".join(named or datasets)}
+    return {} if config.task.template or config.task.input else {"task.template": "all"}
+
+
+def check_trained(config: ml_collections.ConfigDict) -> None:
+    """Raises UserError where a job that uses a prompt as it is would take an untrained one."""
+    if config.job in USES and config.prompt.length and config.prompt.init in INITIALIZERS:
+        raise UserError(
+            f"job={config.job} would use an untrained prompt, prompt.init={config.prompt.init!r}: set prompt.init to a "
+            "saved prompt, such as runs/rte/prompts/run, or prompt.length=0 to use the backbone alone."
+        )
+
+
+def with_prompt_of(member: Member) -> Member:
+    """The member of an evaluation; where `prompt.init` is a run's directory of prompts, with the prompt of its name.
+
+    Raises UserError where the member's prompt is not trained.
+    """
+    check_trained(member.config)
+    directory = pathlib.Path(member.config.prompt.init).expanduser()
+    if member.config.job != "evaluate" or directory / member.name not in saved.listed(directory):
+        return member
+    config = member.config.copy_and_resolve_references()
+    config.prompt.init = str(directory / member.name)
+    return dataclasses.replace(member, config=config)
+
+
+def first_prompt(path: str) -> Prompt | None:
+    """The prompt at `path`, a hub id included, or the first one of a directory of prompts; None where there is none."""
+    places = saved.listed(path)
+    if not places and not hub.is_identifier(path):
+        return None
+    return saved.load_prompt(places[0] if places else path, FIELD)
+
+
+def _get(config: ml_collections.ConfigDict, field: str) -> Any:
+    section, _, name = field.partition(".")
+    return config[section][name]

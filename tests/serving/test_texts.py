@@ -1,0 +1,147 @@
+"""Predictions from Python: mixed prompts, every kind of prompt, rows and strings; equal to other implementations."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny
+import tiny_runs
+
+import infoprompt_jax as ip
+from infoprompt_jax import jobs
+from infoprompt_jax.errors import UserError
+from infoprompt_jax.nano import world
+from infoprompt_jax.prompts.saved import Prompt
+from infoprompt_jax.t5 import hub
+
+CHOICES = ["animals", "gadgets"]
+TEXTS = ["ant bat", "axe", "drill level jig", "gnu", "hen fox", "a text that is longer than the other ones"]
+LM = {"train__task_loss": "lm", "prompt__kind": "instance"}
+VERBALIZER = {
+    "train__task_loss": "verbalizer", "infoprompt__variational": True, "infoprompt__representation": "mean_encoder"
+}  # fmt: skip
+
+pytestmark = pytest.mark.usefixtures("programs")
+
+
+@pytest.fixture(scope="module")
+def model() -> tiny.Backbone:
+    return tiny.backbone()
+
+
+def values(model: tiny.Backbone, *lengths: int) -> list[np.ndarray]:
+    rng = np.random.default_rng(0)
+    return [rng.normal(scale=3, size=(length, model.config.d_model)).astype(np.float32) for length in lengths]
+
+
+def scores(answers: list[dict[str, Any]]) -> np.ndarray:
+    return np.array([list(answer["scores"].values()) for answer in answers])
+
+
+def test_a_mixed_batch_answers_as_each_prompt_alone(model: tiny.Backbone) -> None:
+    """Prompts of two lengths and none, in one call; each text also alone, without other rows or choices beside it."""
+    first, second, shorter = values(model, 3, 3, 2)
+    prompts = [first, second, None, shorter, second, first]
+    mixed = ip.predict(model, TEXTS, prompts, CHOICES)
+    for text, prompt, answer in zip(TEXTS, prompts, mixed, strict=True):
+        (alone,) = ip.predict(model, [text], prompt, CHOICES, batch_size=8)
+        np.testing.assert_allclose(scores([answer]), scores([alone]), rtol=1e-4)
+    tokens = np.array([[*model.tokenizer.encode([TEXTS[0]])[0], 1]])
+    choices_BCT = np.array([[[*ids, 1] for ids in model.tokenizer.encode(CHOICES)]])
+    np.testing.assert_allclose(scores(mixed[:1]), model.score(tokens, choices_BCT, first), rtol=1e-4)
+    assert [list(answer["scores"]) for answer in mixed] == [CHOICES] * len(TEXTS)
+
+
+def test_each_text_may_have_its_choices(model: tiny.Backbone) -> None:
+    lists = [CHOICES, ["a", "b", "c"], ["yes", "no"]]
+    mixed = ip.predict(model, TEXTS[:3], choices=lists)
+    for text, listed, answer in zip(TEXTS, lists, mixed, strict=False):
+        (alone,) = ip.predict(model, [text], choices=listed)
+        assert list(answer["scores"]) == listed and answer["prediction"] == alone["prediction"]
+        np.testing.assert_allclose(scores([answer]), scores([alone]), rtol=1e-4)
+
+
+@pytest.mark.parametrize("fields", [LM, VERBALIZER], ids=["instance", "verbalizer and posterior"])
+def test_all_that_was_trained_with_a_prompt_is_used(fields: dict[str, Any], tmp_path: pathlib.Path) -> None:
+    """The rows of the run's evaluation, with the template as text: the same accuracy, and a plain prompt beside it."""
+    config = tiny_runs.config(
+        tmp_path, **fields, train__steps=4, train__learning_rate=3.0, task__template="question", task__eval_limit=64,
+        train__critic_learning_rate=0.01,
+    )  # fmt: skip
+    jobs.run(config, str(tmp_path / "run"))
+    model, prompt = tiny.backbone(), ip.load_prompt(tmp_path / "run" / "prompts" / "run")
+    file = tmp_path / "data" / "generated" / "words" / "validation.jsonl"
+    rows = [json.loads(line) for line in file.read_text().splitlines()][:64]
+    plain = Prompt(values(model, 4)[0], {"templates": prompt.metadata["templates"]})
+    mixed = ip.predict(model, [*rows, *rows[:3]], [*[prompt] * len(rows), *[plain] * 3])
+    answers = mixed[: len(rows)]
+    right = np.mean([answer["prediction"] == answer["target"] for answer in answers])
+    assert right == pytest.approx(prompt.metadata["metrics"]["accuracy"])
+    as_text = ip.predict(model, [f"What are these? {row['words']}" for row in rows], prompt)
+    np.testing.assert_allclose(scores(as_text), scores(answers), rtol=1e-4)
+    assert np.abs(scores(mixed[-3:]) - scores(answers[:3])).max() > 1e-3
+
+
+def test_predictions_equal_those_of_peft_and_transformers(tmp_path: pathlib.Path) -> None:
+    """Row by row, on nano with a prompt that changes its answers, exported to PEFT."""
+    torch, peft = pytest.importorskip("torch"), pytest.importorskip("peft")
+    transformers = pytest.importorskip("transformers")
+    model = ip.load_backbone("nano", mesh=tiny.one_device())
+    lines = (world.folder(str(tmp_path), "nano/films") / "nano" / "films" / "validation.jsonl").read_text()
+    texts = [f"{json.loads(line)['text']} Is this review negative or positive?" for line in lines.splitlines()[:24]]
+    choices = ["negative", "positive"]
+    value = np.asarray(model.embed(model.tokenizer.pieces[None, 40:48])[0])
+    ip.save_prompt(tmp_path / "adapter", Prompt(value, {"backbone": "nano"}), "peft")
+    t5 = transformers.T5ForConditionalGeneration.from_pretrained(hub.find("nano"))
+    adapted = peft.PeftModel.from_pretrained(t5, tmp_path / "adapter").eval()
+    expected = []
+    for text in texts:
+        inputs = torch.tensor([[*model.tokenizer.encode([text])[0].tolist(), 1]])
+        log_p = []
+        for ids in model.tokenizer.encode(choices):
+            labels = torch.tensor([[*ids.tolist(), 1]])
+            shifted = torch.cat([torch.zeros_like(labels[:, :1]), labels[:, :-1]], dim=1)
+            with torch.no_grad():
+                logits = adapted(
+                    input_ids=inputs, attention_mask=torch.ones_like(inputs), decoder_input_ids=shifted
+                ).logits
+            log_p.append(float(torch.log_softmax(logits, -1).gather(-1, labels[..., None]).sum()))
+        expected.append(log_p)
+    answers = ip.predict(model, texts, ip.load_prompt(tmp_path / "adapter"), choices)
+    np.testing.assert_allclose(scores(answers), expected, atol=1e-3)
+    assert [a["prediction"] for a in answers] == [choices[int(np.argmax(row))] for row in expected]
+    alone = ip.predict(model, texts, choices=choices)
+    assert len({a["prediction"] for a in answers}) == 2 and np.abs(scores(alone) - scores(answers)).max() > 0.1
+
+
+def test_nan_is_no_prediction(model: tiny.Backbone) -> None:
+    broken = np.full((2, model.config.d_model), np.nan, np.float32)
+    (answer,) = ip.predict(model, ["ant"], broken, CHOICES)
+    assert answer == {"prediction": None, "scores": {"animals": None, "gadgets": None}}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"texts": "ant"}, r"texts is one text, .* write \[text\]"),
+        ({"prompt": [None]}, "prompt lists 1 prompts for 6 texts"),
+        ({"choices": "yes"}, "choices is the text 'yes', but a list"),
+        ({"choices": [["a", "b"]]}, "choices has 1 lists for 6 texts"),
+        ({"choices": ["a", "a"]}, r"choices has \['a', 'a'\], but at least two that differ"),
+        ({"texts": [{"text": "ant"}]}, "texts holds a row, which only a prompt with recorded templates renders"),
+        (
+            {"prompt": np.zeros((2, 8), np.float32), "choices": CHOICES},
+            "^prompt: the prompt has width 8, but the backbone's is 64",
+        ),
+        ({"batch_size": 0, "choices": CHOICES}, "^batch_size=0 is out of range"),
+        ({"max_input_length": 1, "choices": CHOICES}, "^max_input_length=1 is out of range"),
+    ],
+)
+def test_what_does_not_fit_is_one_sentence(model: tiny.Backbone, arguments: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence) as error:
+        ip.predict(model, **{"texts": TEXTS, **arguments})
+    assert "config" not in str(error.value)
