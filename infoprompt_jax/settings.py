@@ -219,6 +219,13 @@ TRAIN = Section(
     Field("patience", 0, "evaluations without improvement after which a member stops; 0 = never", least=0),
     Field("references", False, "whether the backbone without a prompt and the most frequent answer are evaluated too"),
     Field("tensorboard", False, "whether the run is also logged for TensorBoard", resume=True),
+    Field(
+        "tracker",
+        "",
+        'tracker that gets the log too, an optional package; "" = none',
+        choices=("", "trackio"),
+        resume=True,
+    ),
 )
 
 FLEET = Section(

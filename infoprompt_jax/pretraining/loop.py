@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import logging
 import math
@@ -24,6 +25,7 @@ from infoprompt_jax.progress import Progress
 from infoprompt_jax.t5 import convert
 from infoprompt_jax.t5.model import T5
 from infoprompt_jax.t5.tokenizer import Tokenizer
+from infoprompt_jax.training import trackers
 from infoprompt_jax.training.checkpoints import Checkpoints
 from infoprompt_jax.training.interrupt import Interrupt
 from infoprompt_jax.training.metrics_log import MetricsLog
@@ -50,7 +52,7 @@ class Run:
         if restored is not None:
             self.state, self.start, self.seconds = restored[0], restored[1]["step"], restored[1]["seconds"]
             log.info("Resuming from step %d.", self.start)
-        self.log = MetricsLog.resume(path / "metrics.jsonl", self.start, config.train.tensorboard)
+        self.log = MetricsLog.resume(path / "metrics.jsonl", self.start, trackers.sinks(path, config))
         self.pending: tuple[int, dict[str, jax.Array]] | None = None
         self.progress = Progress(self.start, config.train.steps, config.train.batch_size)
 
@@ -61,7 +63,7 @@ class Run:
           UserError: the loss became NaN or infinite.
           Stopped: `interrupt` was requested; everything is saved.
         """
-        with self.progress:
+        with contextlib.closing(self.log), self.progress:
             self._train(interrupt)
 
     def _train(self, interrupt: Interrupt) -> None:

@@ -28,6 +28,7 @@ from infoprompt_jax.nano import world
 from infoprompt_jax.pretraining import mixture, validation, vocabulary
 from infoprompt_jax.pretraining.loop import Run
 from infoprompt_jax.t5.tokenizer import Tokenizer, load_tokenizer
+from infoprompt_jax.training import trackers
 from infoprompt_jax.training.interrupt import Interrupt
 from infoprompt_jax.training.workdir import Workdir
 
@@ -54,6 +55,7 @@ def pretrain(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str],
     summary = directory.finished()
     if summary is not None:
         return summary
+    trackers.check(config)
     tasks = find_tasks(config, every_template=True)
     with directory.claim():
         draw = random.Random(config.seed)

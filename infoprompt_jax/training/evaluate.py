@@ -11,6 +11,7 @@ from infoprompt_jax import files, settings
 from infoprompt_jax.data import counterparts
 from infoprompt_jax.infoprompt.trainable import inference
 from infoprompt_jax.t5.backbone import Backbone
+from infoprompt_jax.training import trackers
 from infoprompt_jax.training.experiment import build
 from infoprompt_jax.training.metrics_log import MetricsLog
 from infoprompt_jax.training.results import MemberResult, Results
@@ -37,16 +38,17 @@ def evaluate(
     directory = Workdir(workdir, config)
     if (summary := directory.finished()) is not None:
         return summary
+    trackers.check(config)
     experiment = build(config, backbone)
     trainable = inference(experiment.initial_state().trainable)
     # Before the directory is claimed: if scores are NaN, the corrected config can use the same directory.
     evaluator = experiment.evaluator
     values = {name: evaluator.evaluate(trainable, split, strict=True) for name, split in experiment.splits.items()}
     with directory.claim():
-        log = MetricsLog.resume(directory.path / "metrics.jsonl", -1, config.train.tensorboard)
+        log = MetricsLog.resume(directory.path / "metrics.jsonl", -1, trackers.sinks(directory.path, config))
         for member, metrics in zip(experiment.members, values["eval"], strict=True):
             log.write(0, member.name, {f"eval/{name}": value for name, value in metrics.items()})
-        log.flush()
+        log.close()
         results = Results(
             members=[
                 MemberResult(member.name, 0, metrics, metrics, test=values["test"][m] if "test" in values else None)

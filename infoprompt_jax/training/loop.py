@@ -7,6 +7,7 @@ moment and resumed logs the same numbers as an uninterrupted one.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import pathlib
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ from infoprompt_jax.fleet.fleet import FleetState, Metrics, record_best
 from infoprompt_jax.infoprompt.trainable import Trainable, inference
 from infoprompt_jax.progress import Progress
 from infoprompt_jax.t5 import partition
+from infoprompt_jax.training import trackers
 from infoprompt_jax.training.checkpoints import Checkpoints
 from infoprompt_jax.training.experiment import Experiment
 from infoprompt_jax.training.features import Features
@@ -63,7 +65,7 @@ class Run:
         if restored is not None:
             self.state, start = restored[0], restored[1]["step"]
             log.info("Resuming from step %d.", start)
-        self.log = MetricsLog.resume(path / "metrics.jsonl", start, self.config.tensorboard)
+        self.log = MetricsLog.resume(path / "metrics.jsonl", start, trackers.sinks(path, experiment.config))
         self.pending: tuple[int, Metrics] | None = None  # a step that is not logged yet
         self.evaluated = start  # evaluations up to and including this step are in the log
         self.active = np.asarray(self.state.active)
@@ -78,7 +80,7 @@ class Run:
         Raises:
           Stopped: `interrupt` was requested; everything is saved.
         """
-        with self.progress:
+        with contextlib.closing(self.log), self.progress:
             self._train(interrupt)
 
     def _train(self, interrupt: Interrupt) -> None:

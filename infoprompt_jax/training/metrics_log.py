@@ -1,7 +1,8 @@
 """`metrics.jsonl`, the log of a run: appended to during training, cut back to the checkpoint when the run resumes.
 
 One record a line: {"step": 10, "member": "both-seed0", "name": "task_loss", "value": 0.69}. Numbers read back bit for
-bit. A value that is not finite is written as null, so the file is strict JSON.
+bit. A value that is not finite is written as null, so the file is strict JSON. What else wants the records, such as
+TensorBoard's event files or a tracker (`trackers`), is a `Sink`.
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ import json
 import math
 import os
 import pathlib
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -19,19 +20,34 @@ from infoprompt_jax.files import whole
 from infoprompt_jax.reports.records import Record, Records, insert, read_records, series
 
 
+class Sink(Protocol):
+    """What gets the same records as metrics.jsonl. A resumed run sends those after its checkpoint a second time."""
+
+    def write(self, step: int, member: str, values: Mapping[str, float]) -> None:
+        """Takes the values of a member at a step, by name; they may be NaN or infinite."""
+        ...
+
+    def flush(self) -> None:
+        """Writes to disk what it has taken."""
+        ...
+
+    def close(self) -> None:
+        """Ends the log: no more records come."""
+        ...
+
+
 class MetricsLog:
     """The open log; `records` holds its content."""
 
-    def __init__(self, path: pathlib.Path, records: Records, tensorboard: bool) -> None:
-        self.records = records
+    def __init__(self, path: pathlib.Path, records: Records, sinks: Sequence[Sink]) -> None:
+        self.records, self._sinks = records, sinks
         self._file = path.open("a", encoding="utf-8")
-        self._events = EventFiles(path.parent / "tensorboard") if tensorboard else None
 
     @classmethod
-    def resume(cls, path: str | pathlib.Path, step: int, tensorboard: bool = False) -> MetricsLog:
+    def resume(cls, path: str | pathlib.Path, step: int, sinks: Sequence[Sink] = ()) -> MetricsLog:
         """Opens the log after `step` (-1: from the start); later records and a torn last line are dropped.
 
-        With `tensorboard`, values also go to event files in `tensorboard/<member>` beside the log.
+        The `sinks` get what is written from here on.
 
         Raises:
             UserError: a line before the last is not a record.
@@ -40,25 +56,32 @@ class MetricsLog:
         kept = [record for record in read_records(path) if record["step"] <= step]
         with whole(path) as partial, partial.open("w", encoding="utf-8") as file:
             file.writelines(map(_line, kept))
-        return cls(path, series(kept), tensorboard)
+        return cls(path, series(kept), sinks)
 
     def write(self, step: int, member: str, values: Mapping[str, Any]) -> None:
         """Appends one record for each value (a Python, NumPy or JAX number); `flush` writes them to disk."""
-        for name, scalar in values.items():
-            value = float(scalar)
+        numbers = {name: float(scalar) for name, scalar in values.items()}
+        for name, value in numbers.items():
             number = value if math.isfinite(value) else None
             record = {"step": int(step), "member": member, "name": name, "value": number}
             self._file.write(_line(record))
             insert(self.records, record)
-            if self._events:
-                self._events.write(int(step), member, name, value)
+        for sink in self._sinks:
+            sink.write(int(step), member, numbers)
 
     def flush(self) -> None:
         """Returns when everything is on disk; called before a checkpoint is saved, which relies on the log up to it."""
         self._file.flush()
         os.fsync(self._file.fileno())
-        if self._events:
-            self._events.flush()
+        for sink in self._sinks:
+            sink.flush()
+
+    def close(self) -> None:
+        """Writes everything to disk and ends the log; `records` stays."""
+        self.flush()
+        self._file.close()
+        for sink in self._sinks:
+            sink.close()
 
     def last_step(self, member: str, prefix: str) -> int:
         """The last step with a record whose name starts with `prefix`; -1 if there is none."""
@@ -86,14 +109,20 @@ class EventFiles:
         # The metadata that TensorBoard's own `scalar` attaches: it marks the values as curves.
         self._scalar = tf.compat.v1.SummaryMetadata(plugin_data={"plugin_name": "scalars"}, data_class=1)
 
-    def write(self, step: int, member: str, name: str, value: float) -> None:
-        """Adds one value to the member's events; `name` is the curve."""
+    def write(self, step: int, member: str, values: Mapping[str, float]) -> None:
+        """Adds values to the member's events; their names are those of the curves."""
         if member not in self._writers:
             self._writers[member] = self._summary.create_file_writer(str(self._directory / member))
         with self._writers[member].as_default():
-            self._summary.write(name, np.float32(value), step=step, metadata=self._scalar)
+            for name, value in values.items():
+                self._summary.write(name, np.float32(value), step=step, metadata=self._scalar)
 
     def flush(self) -> None:
         """Writes all buffered events to disk."""
         for writer in self._writers.values():
             writer.flush()
+
+    def close(self) -> None:
+        """Closes the files."""
+        for writer in self._writers.values():
+            writer.close()

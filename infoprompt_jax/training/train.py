@@ -20,6 +20,7 @@ from infoprompt_jax.fleet.members import expand
 from infoprompt_jax.infoprompt.trainable import inference
 from infoprompt_jax.reports import curves
 from infoprompt_jax.t5.backbone import Backbone
+from infoprompt_jax.training import trackers
 from infoprompt_jax.training.experiment import build
 from infoprompt_jax.training.export import export_prompts
 from infoprompt_jax.training.interrupt import Interrupt
@@ -63,6 +64,7 @@ def train_members(
     check_growth(directory, config)
     if (summary := directory.finished()) is not None:
         return summary
+    trackers.check(config)
     experiment = build(config, backbone)
     state = experiment.initial_state()
     with directory.claim(), Compilations() as compilations:

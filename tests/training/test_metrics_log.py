@@ -12,7 +12,7 @@ import pytest
 
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.reports.records import read_records, series
-from infoprompt_jax.training.metrics_log import MetricsLog
+from infoprompt_jax.training.metrics_log import EventFiles, MetricsLog
 
 
 def write_steps(path: pathlib.Path, *steps: int) -> MetricsLog:
@@ -109,9 +109,9 @@ def test_values_of_a_step(tmp_path: pathlib.Path) -> None:
 
 def test_tensorboard_gets_the_same_values(tmp_path: pathlib.Path) -> None:
     tf = pytest.importorskip("tensorflow")
-    log = MetricsLog.resume(tmp_path / "metrics.jsonl", -1, tensorboard=True)
+    log = MetricsLog.resume(tmp_path / "metrics.jsonl", -1, [EventFiles(tmp_path / "tensorboard")])
     log.write(7, "both-seed0", {"task_loss": 0.25})
-    log.flush()
+    log.close()
     (events,) = (tmp_path / "tensorboard" / "both-seed0").iterdir()
     found = [
         (event.step, value.tag, value.metadata.plugin_data.plugin_name, float(tf.make_ndarray(value.tensor)))
