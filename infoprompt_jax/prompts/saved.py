@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 
 VALUE, GENERATOR = "prompt/value", "generator/"  # a name, and the prefix of an instance prompt's tensors
 ANSWERING = {"verbalizer/": "verbalizer", "posterior/": "variational bottleneck"}  # of tensors that score answers
+PEFT_TYPES = ("PROMPT_TUNING", "P_TUNING", "MULTITASK_PROMPT_TUNING")  # whose prompt is a matrix
 NUMPY_MAGIC = b"\x93NUMPY"
 FILES = {
     "infoprompt": {"prompt.json", "prompt.safetensors"},
@@ -307,8 +308,9 @@ def _read_infoprompt(path: pathlib.Path, field: str) -> Prompt:
 
 def _read_peft(path: pathlib.Path, field: str) -> Prompt:
     config = _json(path, "adapter_config.json", field)
-    if config.get("peft_type") != "PROMPT_TUNING":
-        raise _refusal(path, field, f"is a PEFT adapter of type {config.get('peft_type')}, not PROMPT_TUNING")
+    if (kind := config.get("peft_type")) not in PEFT_TYPES:
+        why = ", which trains keys and values of every layer and not a prompt" if kind == "PREFIX_TUNING" else ""
+        raise _refusal(path, field, f"is a PEFT adapter of type {kind}{why}: {', '.join(PEFT_TYPES)} was expected")
     pickled = (path / "adapter_model.bin").exists() and not (path / "adapter_model.safetensors").exists()
     tensors = _tensors(path, "adapter_model.bin" if pickled else "adapter_model.safetensors", field)
     value = tensors.get("prompt_embeddings")
@@ -318,12 +320,30 @@ def _read_peft(path: pathlib.Path, field: str) -> Prompt:
     if value is None or not isinstance(length, int) or len(value) not in (length, 2 * length):
         content = "no prompt_embeddings" if value is None else f"{len(value)} rows of prompt_embeddings"
         raise _refusal(path, field, f"holds {content} for num_virtual_tokens={length}")
+    if kind == "MULTITASK_PROMPT_TUNING":
+        if len(value) != length:
+            raise _refusal(path, field, "holds a multitask prompt with a part for the decoder, which is no soft prompt")
+        value = value * _task_factor(tensors, value.shape, path, field)
     metadata = {"kind": "static", "format": "peft", "backbone": config.get("base_model_name_or_path")}
     if len(value) == 2 * length:
         note = f"rows {length} to {2 * length - 1} of prompt_embeddings were dropped: PEFT never uses the second half"
         log.warning("%s: %s", path, note)
         metadata["note"] = note
     return Prompt(value[:length], metadata)
+
+
+def _task_factor(tensors: dict[str, np.ndarray], shape: tuple[int, ...], path: pathlib.Path, field: str) -> np.ndarray:
+    """What multitask prompt tuning (Wang et al. 2023) multiplies the shared prompt with for its task, [P, D]."""
+    rows, columns = (tensors.get(f"prefix_task_{part}") for part in ("rows", "cols"))  # [tasks, R, D], [tasks, P, R]
+    if rows is None or columns is None or rows.ndim != 3 or columns.ndim != 3:
+        raise _refusal(path, field, "holds no prefix_task_rows and prefix_task_cols of its tasks")
+    if len(rows) != 1 or len(columns) != 1:
+        many = f"holds a multitask prompt for {len(rows)} tasks, which is one matrix only for one task"
+        raise _refusal(path, field, f"{many}: tune it on your task with num_tasks=1 in PEFT, and save that")
+    factor = columns[0].astype(np.float32) @ rows[0].astype(np.float32)
+    if factor.shape != shape:
+        raise _refusal(path, field, f"holds task factors of shape {list(factor.shape)} for a prompt of {list(shape)}")
+    return factor
 
 
 def _read_numpy(path: pathlib.Path, field: str) -> Prompt:

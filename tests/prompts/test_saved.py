@@ -110,6 +110,57 @@ def test_a_peft_prompt_moved_here_gives_its_logits(
     assert len(said) == (0 if submodules else 2)
 
 
+def peft_config(kind: str) -> Any:
+    peft = pytest.importorskip("peft")
+    fields: dict[str, Any] = {"task_type": "SEQ_2_SEQ_LM", "num_virtual_tokens": 5}
+    if kind == "P_TUNING":
+        return peft.PromptEncoderConfig(**fields, encoder_hidden_size=8)
+    if kind == "PREFIX_TUNING":
+        return peft.PrefixTuningConfig(**fields)
+    fields["num_tasks"] = 2 if kind == "two tasks" else 1
+    fields["num_transformer_submodules"] = 2 if kind == "decoder" else 1
+    return peft.MultitaskPromptTuningConfig(**fields)
+
+
+@pytest.mark.parametrize("kind", ["P_TUNING", "one task"])
+def test_peft_prompts_of_other_kinds(kind: str, backbone: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    import peft
+    import torch
+    import transformers
+
+    model = peft.get_peft_model(transformers.T5ForConditionalGeneration.from_pretrained(backbone), peft_config(kind))
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "prompt_encoder" in name:  # PEFT's first values would hardly change the logits
+                parameter.copy_(torch.randn_like(parameter))
+    model.eval().save_pretrained(tmp_path / "adapter")
+    prompt = load_prompt(tmp_path / "adapter")
+    expected = logits(tiny_t5.load(backbone), INPUTS, TARGETS, prompt.value_PD)
+    if kind == "P_TUNING":
+        np.testing.assert_allclose(peft_logits(model), expected, atol=1e-4)
+    else:  # PEFT makes the decoder's input from the labels
+        tokens, labels, tasks = torch.tensor(INPUTS), torch.tensor(TARGETS), torch.zeros(2, dtype=torch.long)
+        with torch.no_grad():
+            found = model(input_ids=tokens, attention_mask=tokens != 0, labels=labels, task_ids=tasks).logits
+        np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("PREFIX_TUNING", "type PREFIX_TUNING, which trains keys and values of every layer"),
+        ("decoder", "a part for the decoder"),
+        ("two tasks", r"multitask prompt for 2 tasks, .* num_tasks=1 in PEFT"),
+    ],
+)
+def test_peft_adapters_that_are_no_matrix_are_refused(kind: str, words: str, tmp_path: pathlib.Path) -> None:
+    peft, transformers = pytest.importorskip("peft"), pytest.importorskip("transformers")
+    model = transformers.T5ForConditionalGeneration(transformers.T5Config(**tiny_t5.SIZES))
+    peft.get_peft_model(model, peft_config(kind)).save_pretrained(tmp_path / "adapter")
+    with pytest.raises(UserError, match=words):
+        load_prompt(tmp_path / "adapter")
+
+
 @pytest.fixture
 def pickled(tmp_path: pathlib.Path) -> pathlib.Path:
     """An adapter as PEFT saved it before version 0.5."""
@@ -221,7 +272,7 @@ BROKEN: dict[str, tuple[Callable[[pathlib.Path], Any], str]] = {
     "cut": (ours(cut=-4), r"lacks a readable prompt\.safetensors"),
     "cut metadata": (ours(file="prompt.json", cut=3), r"lacks a readable prompt\.json"),
     "scalar": (scalar, r"float32 of shape \[\], but a matrix"),
-    "LoRA": (peft(peft_type="LORA"), "type LORA, not PROMPT_TUNING"),
+    "LoRA": (peft(peft_type="LORA"), "type LORA: PROMPT_TUNING, P_TUNING, MULTITASK_PROMPT_TUNING was expected"),
     "rows": (peft(num_virtual_tokens=4), "6 rows of prompt_embeddings for num_virtual_tokens=4"),
 }
 
