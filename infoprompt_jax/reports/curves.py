@@ -1,7 +1,7 @@
 """curves.png: what a run's members logged while they trained, one panel a quantity.
 
-Members that differ only in their seed have one colour. Up to 8 members have a line each. Of more, the mean of each
-group of seeds is drawn, with a band from the lowest member to the highest; more than 8 groups are drawn as one.
+Members that differ only in their seed are one line, their mean, with a band from the lowest member to the highest. A
+member without such others is a line of its own. More than 8 lines are drawn as one, over all members.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from infoprompt_jax.member_names import by_seed, group_title
+from infoprompt_jax.member_names import by_seed, group_title, without_seed
 from infoprompt_jax.reports import figures
 from infoprompt_jax.reports.records import Records
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-MOST_LINES = 8  # members with a line each
+MOST_LINES = 8  # as many as there are colours
 STYLES = ("-", (0, (4, 1.5)))
 WINDOW = 0.05  # share of a curve's points that a running mean is over
 
@@ -56,16 +56,19 @@ def figure(records: Records, members: Sequence[str]) -> Figure | None:
     panels = _panels(records, members)
     if not panels:
         return None
-    groups, bands = by_seed(members), len(members) > MOST_LINES
+    groups = by_seed(members)
     if len(groups) > MOST_LINES:
         groups = {"all members": list(members)}
     columns = 2 if len(panels) in (2, 4) else len(panels)
     rows = -(-len(panels) // columns)
     made = figures.empty(5.2 * columns, 3.5 * rows + 0.5)
     for index, panel in enumerate(panels, 1):
-        _draw(made.add_subplot(rows, columns, index), panel, records, groups, bands)
+        _draw(made.add_subplot(rows, columns, index), panel, records, groups)
     _legend(made, groups)
-    note = "Values of single batches are drawn as running means." + " Bands: lowest to highest member." * bands
+    note = "Values of single batches are drawn as running means."
+    if len(groups) < len(members):
+        what = "seed" if all(without_seed(name) in groups for name in members) else "member"
+        note += f" Lines: mean over {what}s; bands: lowest to highest {what}."
     made.supxlabel(note, fontsize=8, color="#777777", x=0.995, ha="right")
     return made
 
@@ -85,11 +88,11 @@ def _panels(records: Records, members: Sequence[str]) -> list[Panel]:
     return [panel for panel in shown if panel.labels]
 
 
-def _draw(axes: Axes, panel: Panel, records: Records, groups: Mapping[str, Sequence[str]], bands: bool) -> None:
+def _draw(axes: Axes, panel: Panel, records: Records, groups: Mapping[str, Sequence[str]]) -> None:
     for colour, members in zip(figures.COLOURS, groups.values(), strict=False):
         for style, name in zip(STYLES * len(panel.labels), panel.labels, strict=False):
             curves = [_curve(records[m][name], panel.noisy) for m in members if name in records.get(m, {})]
-            if bands and len(curves) > 1:
+            if len(curves) > 1:
                 steps, low, mean, high = _band(curves)
                 axes.fill_between(steps, low, high, color=colour, alpha=0.15, linewidth=0)
                 curves = [(steps, mean)]

@@ -10,6 +10,7 @@ import sys
 import numpy as np
 import pytest
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from infoprompt_jax.reports import curves
 from infoprompt_jax.reports.records import Records
@@ -35,6 +36,10 @@ def png_size(path: pathlib.Path) -> tuple[int, int]:
     data = path.read_bytes()
     assert data[:8] == b"\x89PNG\r\n\x1a\n"
     return struct.unpack(">II", data[16:24])
+
+
+def note(figure: Figure) -> str:
+    return figure.get_supxlabel()
 
 
 def lines(axes: Axes) -> list[tuple[list[float], list[float]]]:
@@ -92,14 +97,33 @@ def test_noisy_curves_are_centred_running_means() -> None:
 
 
 def test_bands_span_the_members_that_have_the_step() -> None:
-    norms = [{0: 1.0, 1: 2.0, 2: 3.0}, *[{0: 3.0, 1: 6.0}] * 8]
+    norms = [{0: 1.0, 1: 2.0, 2: 3.0}, {0: 3.0, 1: 6.0}, {0: 5.0, 1: 4.0}]
     members = [f"plain-seed{seed}" for seed in range(len(norms))]
     figure = curves.figure({name: {"prompt_norm": norm} for name, norm in zip(members, norms, strict=True)}, members)
     assert figure
     (axes,) = figure.axes
-    assert lines(axes) == [([0, 1, 2], [pytest.approx(25 / 9), pytest.approx(50 / 9), 3])]
+    assert lines(axes) == [([0, 1, 2], [3, 4, 3])]
     corners = {tuple(point) for point in axes.collections[0].get_paths()[0].vertices.tolist()}
-    assert corners == {(0, 1), (1, 2), (2, 3), (0, 3), (1, 6)}
+    assert corners == {(0, 1), (1, 2), (2, 3), (0, 5), (1, 6)}
+    assert note(figure).endswith("Lines: mean over seeds; bands: lowest to highest seed.")
+
+
+@pytest.mark.parametrize(
+    ("members", "count", "banded", "words"),
+    [
+        (["run"], 1, False, ""),
+        (["plain", "both"], 2, False, ""),
+        (["plain-seed0", "both-seed0"], 2, False, ""),
+        (["plain-seed0", "plain-seed1", "both-seed0", "both-seed1"], 2, True, "seeds"),
+        (["plain-seed0", "plain-seed1", "both"], 2, True, "seeds"),
+        (list("abcdefghij"), 1, True, "members"),
+    ],
+)
+def test_seeds_share_a_line_and_others_have_their_own(members: list[str], count: int, banded: bool, words: str) -> None:
+    figure = curves.figure({name: {"prompt_norm": {0: 1.0, 9: 2.0}} for name in members}, members)
+    assert figure
+    assert len(lines(figure.axes[0])) == count and bool(figure.axes[0].collections) == banded
+    assert (f"mean over {words}" in note(figure)) == banded
 
 
 def test_importing_is_light() -> None:
