@@ -1,12 +1,12 @@
-# `make run` and `make test` need Python 3.11 or 3.12 and nothing else; the first call makes .venv from requirements.lock.
+# `make run` and `make test` need Python 3.11, 3.12 or 3.13 and nothing else; the first call makes .venv from requirements.lock.
 
-PYTHON ?= $(shell for p in python3.11 python3.12 python3; do $$p -c '$(SUPPORTED)' 2>/dev/null && echo $$p && break; done)
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do $$p -c '$(SUPPORTED)' 2>/dev/null && echo $$p && break; done)
 VENV ?= .venv
 CONFIG ?= configs/nano.py
 WORKDIR ?= runs/nano
 WORKERS ?= 2
 
-SUPPORTED := import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))
+SUPPORTED := import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12), (3, 13)))
 RUN := $(VENV)/bin/python -m
 # uv installs several times faster than pip; --compile-bytecode because it leaves that out, and imports then take 3-4 times as long.
 INSTALL := $(if $(shell command -v uv),uv pip install --quiet --compile-bytecode --python $(VENV)/bin/python,$(RUN) pip install --quiet)
@@ -37,13 +37,13 @@ lint: $(VENV)/dev.stamp  ## style, formatting, types
 bench: $(VENV)/dev.stamp  ## measure speed, beside torch where it is installed
 	$(RUN) bench
 
-# One set of versions for both Pythons. torch pins its own CUDA packages, and the lock is a list of constraints: they are left out.
+# One set of versions for all three Pythons. torch pins its own CUDA packages, and the lock is a list of constraints: they are left out.
 lock: | $(VENV)/bin/python  ## resolve requirements-dev.txt anew into requirements.lock
 	$(VENV)/bin/python -m venv build/lock
 	build/lock/bin/python -m pip install --quiet uv
 	build/lock/bin/uv pip compile --quiet --universal --upgrade --python-version 3.11 --fork-strategy fewest \
 		--no-annotate --no-header requirements-dev.txt --output-file build/lock/pins.txt
-	{ echo "# Versions known to work together on Python 3.11 and 3.12, as constraints: pip install -c requirements.lock -r requirements.txt"; \
+	{ echo "# Versions known to work together on Python 3.11, 3.12 and 3.13, as constraints: pip install -c requirements.lock -r requirements.txt"; \
 	  echo "# Written by make lock."; \
 	  sed -E "/^(nvidia-|cuda-|triton)|== 'emscripten'/d; s/ ; sys_platform != 'emscripten'\$$//" build/lock/pins.txt; } > requirements.lock
 
@@ -63,6 +63,6 @@ $(VENV)/dev.stamp: requirements-dev.txt $(VENV)/run.stamp
 
 $(VENV)/bin/python:
 	@$(or $(PYTHON),false) -c '$(SUPPORTED)' 2>/dev/null \
-		|| { echo "Python 3.11 or 3.12 is needed and '$(or $(PYTHON),python3)' is not it: install one, or name it, as in make PYTHON=/path/to/python3.11 run." >&2; exit 1; }
+		|| { echo "Python 3.11, 3.12 or 3.13 is needed and '$(or $(PYTHON),python3)' is not it: install one, or name it, as in make PYTHON=/path/to/python3.11 run." >&2; exit 1; }
 	@$(PYTHON) -m venv $(VENV) \
 		|| { rm -rf $(VENV); echo "'$(PYTHON) -m venv' failed: install Python's venv module (on Debian and Ubuntu: the package python3-venv)." >&2; exit 1; }
