@@ -32,7 +32,7 @@ Reader = Callable[[pathlib.Path, str], Iterator[Row]]
 Split = Callable[[TextIO], Any]  # a file to the cells of its records, as csv.reader does it
 Parse = Callable[[str], Any]  # a cell to a value
 
-INTEGER = re.compile(r"-?(0|[1-9]\d*)")
+INTEGER = re.compile(r"-?(0|[1-9]\d{0,4000})")  # Python reads no longer ones; they stay text
 QUOTED = re.compile(r'"[^"]*"')
 WHOLE_OR_EMPTY = re.compile(r"(-?(0|[1-9]\d*)(\.0+)?)?")
 LABEL = "label"
@@ -61,7 +61,7 @@ def read(path: str | pathlib.Path, origin: str = "") -> Iterator[Row]:
             rows += 1
             yield row
     except UnicodeDecodeError as error:
-        raise UserError(f"{place} is not UTF-8 text: {error.reason} at byte {error.start}.") from error
+        raise UserError(f"{place} is not UTF-8 text ({error.reason}): save it as UTF-8.") from error
     except OSError as error:
         raise UserError(f"{place} cannot be read: {error.strerror or error}.") from error
     if not rows:
@@ -81,6 +81,8 @@ def parse_line(line: str, place: str) -> Row:
         row = json.loads(line)
     except json.JSONDecodeError as error:
         raise UserError(f"{place} is not JSON: {error.msg} at column {error.colno}.") from error
+    except (ValueError, RecursionError) as error:  # of too many digits, or brackets
+        raise UserError(f"{place} cannot be read: {error}.") from error
     return _object(row, place)
 
 
@@ -92,11 +94,14 @@ def _object(row: Any, place: str) -> Row:
 
 def _read_json(path: pathlib.Path, place: str) -> Iterator[Row]:
     """The file is parsed whole, so that it takes a multiple of its size in memory."""
+    text = path.read_text(encoding="utf-8-sig")
     try:
-        rows = json.loads(path.read_text(encoding="utf-8-sig"))
+        rows = json.loads(text)
     except json.JSONDecodeError as error:
         lines = "; a file with one object a line is called .jsonl" if error.msg == "Extra data" else ""
         raise UserError(f"{place} is not JSON: {error.msg} in line {error.lineno}{lines}.") from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{place} cannot be read: {error}.") from error
     if not isinstance(rows, list):
         raise UserError(f"{place} holds {type(rows).__name__}, but an array of rows was expected: [{{column: value}}].")
     for number, row in enumerate(rows):
@@ -116,6 +121,7 @@ def _read_parquet(path: pathlib.Path, place: str) -> Iterator[Row]:
 
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
+            _check_names(file.schema_arrow.names, place)
             for batch in file.iter_batches(BATCH_ROWS):
                 for row in batch.to_pylist():
                     yield json.loads(json.dumps(row, default=str))
@@ -178,8 +184,7 @@ def _parsers(path: pathlib.Path, place: str, split: Split) -> dict[str, Parse]:
     with path.open(encoding="utf-8-sig", newline="") as file:
         records = _records(file, place, split)
         _, header = next(records, (0, []))
-        if repeated := [name for name in header if header.count(name) > 1]:
-            raise UserError(f"{place} has two columns of the name {repeated[0]!r}: rename one of them in its header.")
+        _check_names(header, place)
         integers, labels = set(range(len(header))), {header.index(LABEL)} if LABEL in header else set()
         for line, cells in records:
             if len(cells) != len(header):
@@ -190,6 +195,11 @@ def _parsers(path: pathlib.Path, place: str, split: Split) -> dict[str, Parse]:
             labels = {column for column in labels if WHOLE_OR_EMPTY.fullmatch(cells[column])}
     kinds = [int if n in integers else _whole if n in labels else str for n in range(len(header))]
     return dict(zip(header, kinds, strict=True))
+
+
+def _check_names(columns: list[str], place: str) -> None:
+    if repeated := [name for name in columns if columns.count(name) > 1]:
+        raise UserError(f"{place} has two columns of the name {repeated[0]!r}: rename one of them.")
 
 
 def _whole(cell: str) -> int | None:

@@ -6,6 +6,7 @@ import csv
 import datetime
 import json
 import pathlib
+import re
 import threading
 import tracemalloc
 from typing import Any
@@ -112,9 +113,28 @@ def test_labels_of_a_csv(tmp_path: pathlib.Path, cells: list[str], values: list)
     assert [row["label"] for row in rows(tmp_path, "a.csv", content)] == values
 
 
+def test_more_digits_than_python_reads_stay_text(tmp_path: pathlib.Path) -> None:
+    assert rows(tmp_path, "a.csv", "id\n" + "1" * 200_000 + "\n") == [{"id": "1" * 200_000}]
+
+
+def test_two_parquet_columns_of_one_name(tmp_path: pathlib.Path) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    table = pyarrow.table([[1], [2]], names=["text", "text"])
+    pyarrow.parquet.write_table(table, tmp_path / "a.parquet")
+    with pytest.raises(UserError, match=r"a.parquet has two columns of the name 'text': rename one of them"):
+        list(read(tmp_path / "a.parquet"))
+
+
+def test_the_manual_lists_every_format() -> None:
+    page = (pathlib.Path(__file__).parents[2] / "docs" / "data.md").read_text()
+    assert re.findall(r"^\| `(\.\w+)` \|", page, re.M) == list(READERS)
+
+
 @pytest.mark.parametrize("separator", [",", "\t"])
 def test_a_long_cell_is_read_and_the_limit_of_other_readers_stays(tmp_path: pathlib.Path, separator: str) -> None:
-    before = csv.field_size_limit()
+    before = csv.field_size_limit(1000)
     long = "x" * 200_000
     path = written(tmp_path, "a.csv", f"text{separator}label\n" + f"{long}{separator}1\n" * 3)
     read_by: list[list[dict[str, Any]]] = []
@@ -126,7 +146,7 @@ def test_a_long_cell_is_read_and_the_limit_of_other_readers_stays(tmp_path: path
     assert read_by == [[{"text": long, "label": 1}] * 3] * 3
     started = read(path)
     next(started)
-    assert csv.field_size_limit() == before
+    assert csv.field_size_limit(before) == 1000
 
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.csv", "a.tsv", "a.txt", "a.parquet"])
@@ -156,6 +176,9 @@ def test_memory_does_not_grow_with_the_file(tmp_path: pathlib.Path, name: str) -
         ("a.csv", "text,label\n", "holds no rows"),
         ("a.json", "[]", "holds no rows"),
         ("a.txt", "\n\n", "holds no rows"),
+        ("a.jsonl", '{"a": ' + "1" * 5000 + "}", "line 1, cannot be read: Exceeds the limit"),
+        ("a.json", '[{"a": ' + "1" * 5000 + "}]", "cannot be read: Exceeds the limit"),
+        ("a.jsonl", "[" * 100_000, "line 1, cannot be read: maximum recursion"),
         ("a.csv", "text,label\na,1\nb\n", "line 3, does not have 2 cells"),
         ("a.csv", 'text,label\n"a,1\nb,2\n', r"line 3, is not a CSV line: unexpected end of data; .* as two"),
         ("a.csv", "text,label,text\na,1,b\n", "two columns of the name 'text': rename"),
@@ -164,7 +187,8 @@ def test_memory_does_not_grow_with_the_file(tmp_path: pathlib.Path, name: str) -
         ("a.json", '{"a": 1}\n{"a": 2}\n', "is not JSON: Extra data in line 2; .*one object a line is called .jsonl"),
         ("a.json", '{"data": []}', "holds dict, but an array of rows was expected"),
         ("a.json", "[{}, 1]", r"row 1 \(from 0\), holds int, but a row is an object"),
-        ("a.csv", b"text\n\xe9\n", "is not UTF-8 text: .* at byte 5"),
+        ("a.csv", b"text\n\xe9\n", r"is not UTF-8 text \(.*\): save it as UTF-8"),
+        ("a.json", b'[{"\xe9": 1}]', r"is not UTF-8 text \(.*\): save it as UTF-8"),
         ("a.parquet", "text", "is not a Parquet file|cannot be read"),
         ("a.xlsx", "text", "is not a file of rows: .* end in .jsonl, .json, .csv, .tsv, .parquet or .txt"),
     ],
