@@ -135,6 +135,7 @@ class Predictor:
     normalize: str = "none"  # what scores are divided by, see `scoring.lengths`
     limit: int = 0  # the first rows of each task that are predicted; 0 = all
     before_batch: Callable[[], None] = lambda: None  # what it raises ends the loop
+    title: str = "Evaluation, batches"  # of the progress in the log; "" = none
 
     def predict(self, models: Models, members: Sequence[Sequence[Rows]]) -> list[list[Predictions]]:
         """The predictions of each of N models for each task: [N][tasks].
@@ -170,7 +171,7 @@ class Predictor:
         """Every row once, short inputs first; rows of weight 0 fill up the last batch (`batches.eval_batches`)."""
         batches = eval_batches(members, self.batch_size, self.buckets, self.max_input_length, self.limit)
         most = max(sum(min(len(rows), self.limit or len(rows)) for rows in tasks) for tasks in members)
-        for batch in watched(batches, "Evaluation, batches", -(-most // self.batch_size)):
+        for batch in watched(batches, self.title, -(-most // self.batch_size)) if self.title else batches:
             self.before_batch()
             yield batch
 

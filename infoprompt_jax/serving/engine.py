@@ -111,6 +111,7 @@ class Engine:
             data.max_input_length,
             self.config.scoring.normalize,
             before_batch=self.before_batch,
+            title="",
         )
         answers: list[Answer] = [Answer(None, {})] * len(questions)
         for batch, scores_NBC, texts_NB in predictor.outputs(self._models(questions), [[rows]]):
@@ -159,8 +160,7 @@ def member(prompt: Prompt, config: ml_collections.ConfigDict, backbone: Backbone
       UserError: a trained part does not fit the fields that the prompt records.
     """
     config = config.copy_and_resolve_references()
-    fields = {field: value for field, value in prompt.metadata.get("fields", {}).items() if field in recorded.RECORDED}
-    config.update_from_flattened_dict(fields | PRESETS["plain"])  # critics predict nothing
+    config.update_from_flattened_dict(recorded.recorded_fields(prompt) | PRESETS["plain"])  # critics predict nothing
     config.prompt.length = len(prompt.value_PD)
     config.fleet.update(seeds=(), presets=("run",), members=())
     fleet = assemble(config, expand(config), backbone).fleet

@@ -9,7 +9,6 @@ predictions are those of a job that was not stopped.
 from __future__ import annotations
 
 import contextlib
-import functools
 import hashlib
 import itertools
 import logging
@@ -29,6 +28,7 @@ import ml_collections
 from infoprompt_jax import files
 from infoprompt_jax.data import row_files
 from infoprompt_jax.errors import Stopped, UserError
+from infoprompt_jax.progress import Rhythm
 from infoprompt_jax.serving import predictions_file, results
 from infoprompt_jax.serving.engine import Engine
 from infoprompt_jax.serving.predictions_file import PredictionsFile
@@ -42,7 +42,6 @@ from infoprompt_jax.training.workdir import Workdir
 
 CHUNK = 2048  # rows that are rendered, sorted by length and written together
 FIELD, STANDARD_INPUT = "data.file", "-"
-SECONDS = 10  # between two lines of progress
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +77,7 @@ def predict(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str]) 
         made_by["backbone"] = backbone.fingerprint
         with directory.claim(), Interrupt() as interrupt:
             file = PredictionsFile(directory.path, made_by)
-            engine = Engine(backbone, config, before_batch=functools.partial(heed, interrupt, file))
+            engine = Engine(backbone, config, before_batch=Watch(file, interrupt).batch)
             speed = write(file, engine, source, row_files.read(path, FIELD))
             summary = {
                 **results.measure(predictions_file.read(directory.path), source.metrics),
@@ -111,13 +110,9 @@ def write(file: PredictionsFile, engine: Engine, source: PromptSource, rows: Ite
         return 0.0
     if first:
         log.info("Going on after %d rows.", first)
-    shown = start
     rows = itertools.islice(rows, first, None)
     while chunk := list(itertools.islice(rows, CHUNK)):
         file.append(lines(engine, source, chunk, file.rows))
-        if time.monotonic() - shown > SECONDS:
-            shown = time.monotonic()
-            log.info("%d rows, %.0f rows/s", file.rows, (file.rows - first) / (shown - start))
     file.finish()
     if engine.cut_inputs:
         log.warning("%d inputs were cut to data.max_input_length=%d tokens.", engine.cut_inputs,
@@ -132,10 +127,21 @@ def lines(engine: Engine, source: PromptSource, rows: Sequence[dict[str, Any]], 
     return [{"number": number, "row": row, **answer.to_json()} for number, (row, answer) in enumerate(pairs, first)]
 
 
-def heed(interrupt: Interrupt, file: PredictionsFile) -> None:
-    """Raises Stopped, between two batches, if the process received a stop signal."""
-    if interrupt.requested:
-        raise Stopped(f"Stopped after {file.rows} rows; the same command goes on.")
+class Watch:
+    """What happens before each batch: the log reports the progress from time to time, and a stop signal is heeded."""
+
+    def __init__(self, file: PredictionsFile, interrupt: Interrupt) -> None:
+        self.file, self.interrupt, self.rhythm = file, interrupt, Rhythm()
+        self.first, self.start, self.batches = file.rows, time.monotonic(), 0
+
+    def batch(self) -> None:
+        """Raises Stopped if the process received a stop signal."""
+        rows, self.batches = self.file.rows, self.batches + 1
+        if self.interrupt.requested:
+            raise Stopped(f"Stopped after {rows} rows; the same command goes on.")
+        if self.rhythm.due():
+            speed = (rows - self.first) / (time.monotonic() - self.start)
+            log.info("%d rows are written, %.0f rows/s; batch %d is next.", rows, speed, self.batches)
 
 
 @contextlib.contextmanager

@@ -100,7 +100,7 @@ def _config(
     """The fields that the engine reads: the arguments, else what the prompts record alike, else the defaults."""
     config = settings.defaults()
     config.job = "predict"
-    records = [prompt.metadata.get("fields", {}) for prompt in dict.fromkeys(prompts) if prompt]
+    records = [recorded.recorded_fields(prompt) for prompt in dict.fromkeys(prompts) if prompt]
     for field in FOLLOWED:
         values = {record[field] for record in records if field in record}
         if len(values) == 1 and len(records) == len([record for record in records if field in record]):

@@ -11,11 +11,12 @@ import dataclasses
 import json
 import logging
 import pathlib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import ml_collections
 
+from infoprompt_jax.data.registered_tasks import is_registered
 from infoprompt_jax.data.selection import find_tasks, folder_of
 from infoprompt_jax.data.tasks import Task
 from infoprompt_jax.data.templates import Template
@@ -25,7 +26,7 @@ from infoprompt_jax.prompts import hub, saved
 from infoprompt_jax.prompts.prompts import INITIALIZERS
 from infoprompt_jax.prompts.saved import Prompt
 
-FIELD = "prompt.init"
+FIELD, FIELDS = "prompt.init", "fields"  # of the config, and of prompt.json
 USES = ("evaluate", "predict")  # the jobs that use a saved prompt as it is
 TEMPLATES = ("task.template", "task.templates_dir", "task.input", "task.target", "task.answer_choices")
 # The fields that predictions with the prompt depend on.
@@ -68,15 +69,16 @@ def record(config: ml_collections.ConfigDict, tasks: Sequence[Task]) -> dict[str
         for task in tasks
     ]
     fields = {field: _get(config, field) for field in RECORDED}
-    return {"templates": templates, "metric": config.task.metric or tasks[0].metric, "fields": fields}
+    return {"templates": templates, "metric": config.task.metric or tasks[0].metric, FIELDS: fields}
 
 
-def recorded_tasks(prompt: Prompt, path: str, data: ml_collections.ConfigDict | None = None) -> tuple[Task, ...]:
+def recorded_tasks(prompt: Prompt, path: str, config: ml_collections.ConfigDict | None = None) -> tuple[Task, ...]:
     """The tasks that a saved prompt was trained on, each with its template; () where it records none.
 
     Args:
       path: of the prompt, for messages.
-      data: `config.data`, where their rows are; None for rows from elsewhere.
+      config: names where their rows are, and the module of registered ones: a file never names code that is imported.
+        None for rows from elsewhere.
 
     Raises:
       UserError: the record is damaged, or a template is not valid.
@@ -88,13 +90,20 @@ def recorded_tasks(prompt: Prompt, path: str, data: ml_collections.ConfigDict | 
                 str(entry["dataset"]),
                 Template(entry["name"], entry["id"], entry["jinja"], entry["answer_choices"], origin=path),
                 str(entry["metric"]),
-                folder_of(data, str(entry["dataset"])) if data else "",
-                data.tfds_dir if data else "",
+                folder_of(config.data, str(entry["dataset"])) if config else "",
+                config.data.tfds_dir if config else "",
+                module=config.task.module if config and is_registered(str(entry["dataset"])) else "",
             )
             for entry in entries
         )
     except (KeyError, TypeError) as error:
         raise UserError(f"prompt.init: {path!r} holds templates in its prompt.json that cannot be read.") from error
+
+
+def recorded_fields(prompt: Prompt) -> dict[str, Any]:
+    """The config fields in RECORDED that a prompt was trained with; {} where it records none, or something else."""
+    fields = prompt.metadata.get(FIELDS)
+    return {field: fields[field] for field in RECORDED if field in fields} if isinstance(fields, Mapping) else {}
 
 
 def tasks(config: ml_collections.ConfigDict) -> tuple[Task, ...]:
@@ -107,7 +116,7 @@ def tasks(config: ml_collections.ConfigDict) -> tuple[Task, ...]:
     if config.job not in USES or config.task.template or config.task.input or path in INITIALIZERS:
         return find_tasks(config)
     named = [name.strip() for name in config.task.name.split(",")]
-    recorded = recorded_tasks(saved.load_prompt(path, FIELD), path, None if config.job == "predict" else config.data)
+    recorded = recorded_tasks(saved.load_prompt(path, FIELD), path, None if config.job == "predict" else config)
     recorded = tuple(task for task in recorded if task.name in named) if config.task.name else recorded
     if not recorded:
         raise UserError(
@@ -134,15 +143,13 @@ def completed(config: ml_collections.ConfigDict, typed: Collection[str] = ()) ->
     if (prompt := first_prompt(path)) is None:
         known = ", ".join(INITIALIZERS)
         raise UserError(f"prompt.init={path!r} is neither one of {known} nor the path of a saved prompt.")
-    fields = {"prompt.length": len(prompt.value_PD), **prompt.metadata.get("fields", {})}
-    fields = {field: value for field, value in fields.items() if field in (*RECORDED, "prompt.length")}
-    fields |= _templates(config, prompt, typed)
+    fields = recorded_fields(prompt) | {"prompt.length": len(prompt.value_PD)} | _templates(config, prompt, typed)
     config = config.copy_and_resolve_references()
     changed = {f: value for f, value in fields.items() if f not in typed and _get(config, f) != value}
     try:
         config.update_from_flattened_dict(changed)
     except (TypeError, KeyError, ValueError) as error:
-        raise UserError(f"prompt.init: {path!r} records fields that cannot be read ({error}).") from error
+        raise UserError(f"prompt.init: {path!r} records {FIELDS} that cannot be read ({error}).") from error
     if changed:
         log.info("From prompt.init: %s", ", ".join(f"{field}={json.dumps(value)}" for field, value in changed.items()))
     return config

@@ -1,0 +1,94 @@
+"""What a prompt records of its tasks, and what of it is believed."""
+
+from __future__ import annotations
+
+import pathlib
+from typing import Any
+
+import numpy as np
+import pytest
+
+from infoprompt_jax import settings
+from infoprompt_jax.data.tasks import Task
+from infoprompt_jax.data.templates import Template
+from infoprompt_jax.errors import UserError
+from infoprompt_jax.prompts.saved import Prompt, save_prompt
+from infoprompt_jax.training.recorded import completed, record, recorded_tasks
+
+VALUE = np.ones((3, 4), np.float32)
+ASKED = Task("mine", Template("asked", "1", "{{ text }}? ||| {{ answer_choices[label] }}", "no ||| yes"), "accuracy")
+FREE = Task("other", Template("free", "2", "{{ text }} ||| {{ text }}"), "exact_match")
+
+
+def made(path: pathlib.Path, *tasks: Task, **changed: Any) -> str:
+    """A saved prompt that was trained on these tasks."""
+    config = settings.defaults()
+    config.update_from_flattened_dict({"task.name": ",".join(task.name for task in tasks), "prompt.length": 3})
+    config.update_from_flattened_dict({"backbone.name": "somewhere", "data.max_input_length": 99})
+    save_prompt(path, Prompt(VALUE, record(config, tasks) | changed))
+    return str(path)
+
+
+def using(path: str, job: str = "predict", **fields: Any) -> Any:
+    config = settings.defaults()
+    config.update_from_flattened_dict({"job": job, "prompt.init": path})
+    config.update_from_flattened_dict({name.replace("__", "."): value for name, value in fields.items()})
+    return config
+
+
+def test_tasks_come_back_as_they_were() -> None:
+    prompt = Prompt(VALUE, record(settings.defaults(), [ASKED, FREE]))
+    asked, free = recorded_tasks(prompt, "here")
+    row = {"text": "really", "label": 1}
+    assert asked.render(row) == ASKED.render(row) and free.render(row) == FREE.render(row)
+    assert (asked.name, asked.metric, asked.choices) == ("mine", "accuracy", ("no", "yes"))
+    assert (free.name, free.metric, free.choices) == ("other", "exact_match", ())
+
+
+def test_a_prompt_never_names_code_that_is_imported() -> None:
+    """Tasks that seqio knows need a module; only the config may name it."""
+    prompt = Prompt(VALUE, record(settings.defaults(), [Task("seqio:mine", ASKED.template, "accuracy", module="evil")]))
+    prompt.metadata["fields"]["task.module"] = "evil"
+    config = settings.defaults()
+    config.task.module = "trusted"
+    assert [task.module for task in recorded_tasks(prompt, "here", config)] == ["trusted"]
+    assert [task.module for task in recorded_tasks(prompt, "here")] == [""]
+
+
+def test_a_record_fills_in_what_is_not_typed(tmp_path: pathlib.Path) -> None:
+    path = made(tmp_path / "prompt", ASKED, FREE)
+    config = completed(using(path))
+    assert (config.backbone.name, config.data.max_input_length, config.prompt.length) == ("somewhere", 99, 3)
+    assert (config.task.name, config.task.template) == ("mine,other", "")
+    typed = completed(using(path, backbone__name="nano", task__name="other"), ["backbone.name", "task.name"])
+    assert (typed.backbone.name, typed.task.name, typed.task.template) == ("nano", "other", "")
+    elsewhere = completed(using(path, "evaluate", task__name="third"))
+    assert (elsewhere.task.name, elsewhere.task.template, elsewhere.backbone.name) == ("third", "all", "somewhere")
+    training = using(path, "train")
+    assert completed(training) is training
+
+
+def test_a_record_sets_no_field_that_it_should_not(tmp_path: pathlib.Path) -> None:
+    fields = {"data.cache_dir": "/elsewhere", "task.module": "evil", "data.max_input_length": 7}
+    config = completed(using(made(tmp_path / "prompt", ASKED, fields=fields)))
+    assert (config.data.cache_dir, config.task.module, config.data.max_input_length) == ("", "", 7)
+
+
+@pytest.mark.parametrize(
+    ("changed", "sentence"),
+    [
+        ({"fields": {"data.max_input_length": "many"}}, "records fields that cannot be read"),
+        ({"templates": [{"dataset": "mine"}]}, "holds templates in its prompt.json that cannot be read"),
+        ({"templates": "mine"}, "holds templates in its prompt.json that cannot be read"),
+        ({"templates": [{**record(settings.defaults(), [ASKED])["templates"][0], "jinja": 7}]}, "cannot be read"),
+    ],
+)
+def test_a_damaged_record_is_one_sentence(changed: dict[str, Any], sentence: str, tmp_path: pathlib.Path) -> None:
+    path = made(tmp_path / "prompt", ASKED, **changed)
+    with pytest.raises(UserError, match=sentence):
+        recorded_tasks(Prompt(VALUE, changed), path) if "templates" in changed else completed(using(path))
+
+
+def test_a_path_without_a_prompt_is_refused(tmp_path: pathlib.Path) -> None:
+    with pytest.raises(UserError, match=r"prompt.init='.*nothing' is neither one of .* nor the path of a saved prompt"):
+        completed(using(str(tmp_path / "nothing")))
