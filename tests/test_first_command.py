@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import re
 import shlex
 import shutil
 import subprocess
@@ -25,6 +26,7 @@ from infoprompt_jax import jobs, load_backbone
 from infoprompt_jax.command_line import offline_command, parse
 from infoprompt_jax.data import counterparts
 from infoprompt_jax.data.local_files import find_files
+from infoprompt_jax.data.selection import METRICS, find_tasks
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.t5 import hub
 from infoprompt_jax.t5.hugging_face import is_transposed, tensor_name
@@ -213,8 +215,6 @@ def nano(name: str, *arguments: str) -> Any:
 @pytest.mark.parametrize("name", TASKS)
 def test_every_task_has_a_counterpart_with_its_metric(name: str, tmp_path: pathlib.Path) -> None:
     """Rows of a generated data set, for the metric that picks the task's best prompt."""
-    from infoprompt_jax.data.selection import METRICS, find_tasks
-
     config = nano(name, f"--config.data.cache_dir={tmp_path}")
     resolved = counterparts.resolve(config)
     assert resolved.task.name.startswith("nano/") and config.task.name in counterparts.COUNTERPARTS
@@ -222,6 +222,30 @@ def test_every_task_has_a_counterpart_with_its_metric(name: str, tmp_path: pathl
     assert task.metric == (config.task.metric or METRICS.get(config.task.name, "accuracy"))
     splits = (resolved.task.train_split, resolved.task.eval_split)
     assert set(splits) <= set(find_files(task.folder, task.name)) and task.choices
+
+
+def test_the_page_lists_every_counterpart() -> None:
+    """With the metric that picks the best prompt; `test_every_task_has_a_counterpart_with_its_metric` knows it."""
+    page = (ROOT / "docs" / "nano.md").read_text()
+    rows = re.findall(r"^\| (`\w+\.py:nano`.*?) \| `([\w/]+)` \| `([\w/]+)`[^|]* \| `(\w+)` \|$", page, re.M)
+    listed = {(name, *rest) for names, *rest in rows for name in re.findall(r"(\w+)\.py", names)}
+    configs = {name: nano(name) for name in TASKS}
+    assert listed == {
+        (name, config.task.name, resolved.task.name, resolved.task.metric or METRICS.get(config.task.name, "accuracy"))
+        for name, config in configs.items()
+        for resolved in [counterparts.resolve(config)]
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("programs")
+@pytest.mark.parametrize("name", TASKS)
+def test_every_task_trains_on_its_counterpart(name: str, tmp_path: pathlib.Path) -> None:
+    few = ["--config.task.train_limit=64", "--config.task.shots=32", f"--config.data.cache_dir={tmp_path / 'cache'}"]
+    config = nano(name, *SHRUNK, *few)
+    assert "no prompt" in jobs.run(config, str(tmp_path / "run"))
+    (member,) = json.loads((tmp_path / "run" / "summary.json").read_text())["members"]
+    assert member["steps"] == 2 and member["best"]
 
 
 def test_real_rows_are_trained_on_where_there_are_any(tmp_path: pathlib.Path) -> None:
