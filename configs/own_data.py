@@ -8,6 +8,8 @@ and write a template that shows a row to the model, in jinja2 over the row's fie
 
     python -m infoprompt_jax.main --config=configs/own_data.py --config.data.dir=DATA
 
+T5 base, LM-adapted, is downloaded; --config.backbone.name=MODEL_DIRECTORY reads a local checkpoint.
+
 `task.answer_choices` lists the answers that the model may give, separated by |||; `task.target` must render to one of
 them. With an integer `label` field, the target is {{ answer_choices[label] }}. Leave `answer_choices` empty for free
 text: the model then generates its answer, which is scored by exact match.

@@ -3,9 +3,9 @@
     python -m infoprompt_jax.main --config=configs/prompt_tuning.py
 
 T5 LM-adapted, 100 tokens from the class labels and the 5,000 most frequent pieces, Adafactor without parameter scaling,
-constant learning rate 0.3, weight decay 1e-5, batch size 32, no dropout in the frozen model. The data set is RTE;
---config.task.name=glue/sst2 chooses another. The variants are those of `rte.py`: 3b, 11b, 64, 256 (few-shot), smoke,
-nano (needs no network).
+constant learning rate 0.3, weight decay 1e-5, batch size 32, no dropout in the frozen model. T5 and the data set, RTE,
+are downloaded; --config.task.name=glue/sst2 chooses another. The variants are those of `rte.py`: 3b, 11b, 64, 256
+(few-shot), smoke, nano (needs no network).
 """
 
 from __future__ import annotations

@@ -2,12 +2,13 @@
 
     python -m infoprompt_jax.main --config=configs/rospr_eval.py
 
-The library is runs/rospr_sources/library, which `configs/rospr_sources.py` makes, or --config.rospr.library=DIR. It
-must have been made with the same backbone and retriever. Each template of each data set is evaluated by rank
-classification with: no soft prompt; the source prompt with the most votes; INTER; VAR; INTER+VAR; a prompt for each
-row; and the oracle, the source prompt that does best on these very rows. results.md has the tables (mean, median and
-quartiles over templates) and the analysis, results.png and analysis.png show them, and targets/ has a file for each
-data set and template: which prompts were retrieved, and why. The same command resumes after the last finished one.
+T0 3B is downloaded. The library is runs/rospr_sources/library, which `configs/rospr_sources.py` makes, or
+--config.rospr.library=DIR. It must have been made with the same backbone and retriever. Each template of each data set
+is evaluated by rank classification with: no soft prompt; the source prompt with the most votes; INTER; VAR; INTER+VAR;
+a prompt for each row; and the oracle, the source prompt that does best on these very rows. results.md has the tables
+(mean, median and quartiles over templates) and the analysis, results.png and analysis.png show them, and targets/ has a
+file for each data set and template: which prompts were retrieved, and why. The same command resumes after the last
+finished one.
 
 The oracle scores all source prompts on all rows. Its cost grows with the library, and the analysis of library size,
 instances, queries and hits needs its scores. To leave it out:

@@ -2,12 +2,12 @@
 
     python -m infoprompt_jax.main --config=configs/rospr_sources.py
 
-trains on P3's 36 source data sets with 296 templates, on T0 3B: plain prompt tuning, 100 tokens each, in groups of
-`rospr.group` members that take turns. If memory does not suffice, lower train.eval_batch_size or set backbone.remat to
-full (a resumed run may do both), or raise train.accumulate; if memory is left, raise fleet.at_once. Rows come from
---config.data.dir or, if that is empty, from the data sets that TFDS has prepared; promptsource's templates from
---config.task.templates_dir. Absent data sets are skipped; runs/rospr_sources/sources.json lists them with the reason.
-The same command resumes, also within a group.
+trains on P3's 36 source data sets with 296 templates, on T0 3B, which is downloaded: plain prompt tuning, 100 tokens
+each, in groups of `rospr.group` members that take turns. If memory does not suffice, lower train.eval_batch_size or set
+backbone.remat to full (a resumed run may do both), or raise train.accumulate; if memory is left, raise fleet.at_once.
+Rows come from --config.data.dir or, if that is empty, from the data sets that TFDS has prepared; promptsource's
+templates from --config.task.templates_dir. Absent data sets are skipped; runs/rospr_sources/sources.json lists them
+with the reason. The same command resumes, also within a group.
 
 `configs/rospr_eval.py` retrieves from runs/rospr_sources/library. It holds every prompt with 100 of its training
 instances, encoded by the retriever: the backbone itself, or --config.rospr.retriever=google/t5-small-lm-adapt.

@@ -3,8 +3,9 @@
     python -m infoprompt_jax.main --config=configs/rte.py
     python -m infoprompt_jax.main --config=configs/rte.py:3b        also: 11b, 64, 256, smoke, nano
 
-The first writes to runs/rte, the second to runs/rte-3b; --workdir=DIR names another directory. Data come from TFDS, or
-from files under `data.dir` as super_glue/rte/{train,validation}.jsonl:
+The first writes to runs/rte, the second to runs/rte-3b; --workdir=DIR names another directory. The backbone, T5 base or
+XL, LM-adapted, is downloaded. Data come from TFDS, or from files under `data.dir` as
+super_glue/rte/{train,validation}.jsonl:
 
     ... --config.data.dir=DATA --config.backbone.name=MODEL_DIRECTORY
 
