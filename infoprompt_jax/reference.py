@@ -23,6 +23,11 @@ Written by `python -m infoprompt_jax.reference > docs/api.md` from the docstring
 these names and `ip.__version__`; the import alone loads neither JAX nor TensorFlow. The letters after an array's name
 are its axes, listed in [design.md](design.md#axes).
 
+Two modules are meant for use beside them: `infoprompt_jax.settings.defaults()` is a config with
+[all fields](configuration.md), and `infoprompt_jax.jobs.run(config, workdir)` runs any job and returns the table that
+the command prints. [notebooks/quickstart.ipynb](../notebooks/quickstart.ipynb) and
+[notebooks/rospr.ipynb](../notebooks/rospr.ipynb) are examples.
+
 """
 SECTION = re.compile(r"^(Args|Returns|Raises):$")
 ITEM = re.compile(r"^(\w[\w, ]*): ")

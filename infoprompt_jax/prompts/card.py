@@ -5,6 +5,7 @@ It states what the metadata holds and nothing else. The front matter is YAML, as
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from infoprompt_jax.prompts.hub import is_identifier
@@ -17,6 +18,8 @@ DATASETS = {
     "sem_eval_2010_task_8": "SemEvalWorkshop/sem_eval_2010_task_8",
 }
 METRICS = {"macro_f1": "f1", "matthews": "matthews_correlation"}
+ELSEWHERE = ("metrics", "templates", "fields")  # shown in a section of their own, or in prompt.json alone
+EMBEDDED = "nano"
 NANO = 'pathlib.Path(ip.__file__).parent / "nano" / "backbone"'
 
 
@@ -28,8 +31,8 @@ def card(prompt: Prompt, name: str, license: str | None = None) -> str:
       name: of its repository, user/name.
       license: the hub's name of one, such as apache-2.0; None = the card names none.
     """
-    parts = [front_matter(prompt, license), introduction(prompt, name), usage(prompt, name), training(prompt)]
-    return "\n".join(part for part in parts if part)
+    parts = [introduction(prompt, name), usage(prompt, name), templates(prompt), training(prompt)]
+    return front_matter(prompt, license) + "\n" + "\n".join(part for part in parts if part)
 
 
 def front_matter(prompt: Prompt, license: str | None) -> str:
@@ -62,23 +65,23 @@ def introduction(prompt: Prompt, name: str) -> str:
 
 
 def usage(prompt: Prompt, name: str) -> str:
-    """How the prompt is loaded: by this package and, if it is static, by PEFT."""
+    """How the prompt is used: by this package and, if it is static, by PEFT."""
     backbone = prompt.metadata.get("backbone") or "BACKBONE"
+    choices = _choices(prompt)
     text = f"""\
 ## Use
 
 ```python
 import infoprompt_jax as ip
 
-backbone = ip.load_backbone({backbone!r})
-prompt = ip.load_prompt({name!r})
+backbone = ip.load_backbone({_quoted(backbone)})
+prompt = ip.load_prompt({_quoted(name)})
+print(ip.predict(backbone, ["A text."], prompt=prompt{f", choices={_quoted(choices)}" if choices else ""}))
 ```
 """
     if prompt.kind == "instance":
         return f"{text}\nPEFT cannot hold an instance-conditioned prompt.\n"
-    imports, base = (
-        ("import pathlib\n\nimport infoprompt_jax as ip\n", NANO) if backbone == "nano" else ("", repr(backbone))
-    )
+    imports = "import pathlib\n\nimport infoprompt_jax as ip\n" if backbone == EMBEDDED else ""
     return f"""\
 {text}
 The repository also holds the prompt as a PEFT adapter. It gives the same logits:
@@ -87,21 +90,35 @@ The repository also holds the prompt as a PEFT adapter. It gives the same logits
 {imports}import peft
 import transformers
 
-t5 = transformers.AutoModelForSeq2SeqLM.from_pretrained({base})
-model = peft.PeftModel.from_pretrained(t5, {name!r})
+t5 = transformers.AutoModelForSeq2SeqLM.from_pretrained({NANO if backbone == EMBEDDED else _quoted(backbone)})
+model = peft.PeftModel.from_pretrained(t5, {_quoted(name)})
 ```
 {_dropped(prompt)}"""
 
 
+def templates(prompt: Prompt) -> str:
+    """The templates that the prompt was trained with, as promptsource writes them."""
+    text = ""
+    for template in prompt.metadata.get("templates") or []:
+        answers = template.get("answer_choices")
+        text += f"\n{_cell(template.get('name', 'template'))}:\n\n````text\n{template.get('jinja', '')}\n````\n"
+        text += f"\nAnswer choices: {_cell(answers)}\n" if answers else ""
+    return f"## Templates\n{text}" if text else ""
+
+
 def training(prompt: Prompt) -> str:
     """A table of the rest of the metadata."""
-    shown = {
-        key: value for key, value in prompt.metadata.items() if key != "metrics" and value not in (None, "", [], {})
-    }
+    left = {key: value for key, value in prompt.metadata.items() if key not in ELSEWHERE}
+    shown = {key: value for key, value in left.items() if value not in (None, "", [], {})}
     if not shown:
         return ""
     rows = "".join(f"| {_cell(key.replace('_', ' '))} | {_cell(value)} |\n" for key, value in shown.items())
     return f"## Training\n\n| what | value |\n| --- | --- |\n{rows}"
+
+
+def _quoted(value: Any) -> str:
+    """A string or a list of strings as Python writes it, in double quotes."""
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _dropped(prompt: Prompt) -> str:
@@ -110,6 +127,13 @@ def _dropped(prompt: Prompt) -> str:
         return ""
     names = ", ".join(parts)
     return f"\nThe adapter holds the prompt alone. What was trained with it is in `prompt.safetensors`: {names}.\n"
+
+
+def _choices(prompt: Prompt) -> list[str]:
+    """The answer choices that all templates write alike; [] where there are none, or rows have their own."""
+    written = {template.get("answer_choices") for template in prompt.metadata.get("templates") or []}
+    (one,) = written if len(written) == 1 else ("",)
+    return [choice.strip() for choice in one.split("|||")] if one and "{" not in one else []
 
 
 def _collections(prompt: Prompt) -> list[str]:

@@ -12,7 +12,7 @@ from infoprompt_jax.prompts.card import card
 from infoprompt_jax.prompts.saved import FILES, Prompt, save_prompt
 
 CARD = "README.md"
-PATHS = ("backbone", "init")  # metadata that may be a local path
+PATHS = ("backbone", "init", "backbone.name", "backbone.tokenizer")  # metadata and fields that may be a local path
 
 
 def push_to_hub(prompt: Prompt, name: str, *, private: bool | None = None, license: str | None = None) -> str:
@@ -54,4 +54,7 @@ def push_to_hub(prompt: Prompt, name: str, *, private: bool | None = None, licen
 def public(metadata: dict[str, Any]) -> dict[str, Any]:
     """The metadata with the last part alone of what is a path on this machine."""
     local = {key: pathlib.Path(str(metadata[key])).expanduser() for key in PATHS if metadata.get(key)}
-    return metadata | {key: path.name for key, path in local.items() if path.is_absolute() or path.exists()}
+    changed: dict[str, Any] = {key: path.name for key, path in local.items() if path.is_absolute() or path.exists()}
+    if isinstance(metadata.get("fields"), dict):
+        changed["fields"] = public(metadata["fields"])
+    return metadata | changed

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
+import io
 import pathlib
 import re
 from collections.abc import Iterator
@@ -24,12 +26,20 @@ RANDOM = np.random.default_rng(0)
 VALUE = RANDOM.standard_normal((4, 128)).astype(np.float32)
 OURS = {"prompt.json", "prompt.safetensors"}
 PEFTS = {"adapter_config.json", "adapter_model.safetensors"}
+TEMPLATE = {
+    "dataset": "super_glue/rte",
+    "name": "GPT-3 style",
+    "id": "1",
+    "jinja": "{{ a|b }} <i>? ||| {{ c }}",
+    "answer_choices": "Yes ||| No",
+    "metric": "accuracy",
+}
 METADATA = {
     "backbone": "nano",
     "init": "vocabulary",
     "task": "super_glue/rte",
     "template": "GPT-3 style",
-    "answer_choices": "Yes ||| No",
+    "templates": [TEMPLATE],
     "step": 160,
     "metrics": {"accuracy": 0.75, "macro_f1": 0.5},
     "nearest_tokens": ["<pad>", "a|b"],
@@ -92,9 +102,12 @@ def test_a_prompt_is_replaced_and_leaves_nothing_of_the_old_one(online: pytest.M
 
 def test_paths_of_this_machine_are_not_published(tmp_path: pathlib.Path, online: pytest.MonkeyPatch) -> None:
     local = {"backbone": str(tmp_path / "my-t5"), "init": str(tmp_path / "runs" / "first")}
+    local |= {"fields": {"backbone.name": str(tmp_path / "my-t5"), "prompt.kind": "static"}}
     with served(WritableHub("rte"), online) as hub:
         ip.push_to_hub(ip.Prompt(VALUE, METADATA | local), "rte")
-        assert ip.load_prompt("ann/rte").metadata == METADATA | {"kind": "static", "backbone": "my-t5", "init": "first"}
+        fields = {"backbone.name": "my-t5", "prompt.kind": "static"}
+        published = {"kind": "static", "backbone": "my-t5", "init": "first", "fields": fields}
+        assert ip.load_prompt("ann/rte").metadata == METADATA | published
         assert not [file for file, content in hub.branches["main"].items() if str(tmp_path).encode() in content]
 
 
@@ -159,17 +172,20 @@ def test_the_card_states_the_metadata() -> None:
     }
     lines = body.splitlines()
     assert "# rte" in lines and "A soft prompt of 4 tokens for the frozen backbone `nano`." in lines
+    assert not [line for line in lines if line.startswith("| templates")]
     assert {"| accuracy | 0.7500 |", "| macro_f1 | 0.5000 |", "| template | GPT-3 style |", "| step | 160 |"} <= {
         *lines
     }
-    assert "| nearest tokens | &lt;pad>; a\\|b |" in lines and "| answer choices | Yes \\|\\|\\| No |" in lines
+    assert "| nearest tokens | &lt;pad>; a\\|b |" in lines and "Answer choices: Yes \\|\\|\\| No" in lines
+    start = lines.index("GPT-3 style:")
+    assert lines[start + 2 : start + 5] == ["````text", "{{ a|b }} <i>? ||| {{ c }}", "````"]
 
 
 def test_the_card_claims_nothing_that_the_metadata_lacks() -> None:
     text = card(ip.Prompt(VALUE), "ann/rte")
     header = yaml.safe_load(text.split("---\n")[1])
     assert header.keys() == {"library_name", "tags"}
-    assert not re.search("license|accuracy|## Training|None|nano", text)
+    assert not re.search("license|accuracy|## T|None|nano", text)
     other = yaml.safe_load(card(instance_prompt(), "ann/rte").split("---\n")[1])
     assert "base_model" not in other and "peft" not in other["tags"]
     trained = {"backbone": "google/t5-base-lm-adapt", "task": "mine, glue/sst2, glue/cola"}
@@ -184,7 +200,9 @@ def test_the_cards_commands_load_the_prompt(online: pytest.MonkeyPatch) -> None:
     with served(WritableHub("rte"), online) as hub:
         ip.push_to_hub(ip.Prompt(VALUE, dict(METADATA)), "rte")
         ours, pefts = blocks(hub.branches["main"]["README.md"].decode())
-        exec(ours, names)
+        with contextlib.redirect_stdout(io.StringIO()) as printed:
+            exec(ours, names)
+        assert ast.literal_eval(printed.getvalue())[0]["scores"].keys() == {"Yes", "No"}
         logits = names["backbone"].logits(tokens, targets, prompts=names["prompt"].value_PD)
         torch = pytest.importorskip("torch")
         pytest.importorskip("peft")
