@@ -10,6 +10,7 @@ import hashlib
 import http.server
 import json
 import re
+import socket
 import threading
 import urllib.parse
 from collections.abc import Iterator, Sequence
@@ -26,7 +27,10 @@ def digest(content: str | bytes) -> str:
 
 
 class Hub:
-    """One repository: the files of each branch or pull request, and the pull requests listed (None: no list)."""
+    """One repository: the files of each branch or pull request, and the pull requests listed (None: no list).
+
+    With `gated`, only `tokens` may read files. A download of a file in `drops` ends after so many bytes, once.
+    """
 
     def __init__(
         self, name: str, branches: dict[str, dict[str, bytes]], pulls: Sequence[dict[str, Any]] | None = ()
@@ -35,6 +39,10 @@ class Hub:
         self.heads = {branch: digest(branch) for branch in branches}
         self.parents = {branch: self.heads["main"] for branch in branches if branch != "main"}
         self.requested: list[str] = []
+        self.gated, self.tokens = False, set[str]()
+        self.drops: dict[str, int] = {}
+        self.withheld: set[str] = set()  # files that nobody may read
+        self.ranges: list[tuple[str, int]] = []  # of each download: the file, and the byte that it begins at
 
     def answer(self, path: str) -> tuple[dict[str, str], bytes] | None:
         """Headers and body; None for what is not there."""
@@ -51,6 +59,22 @@ class Hub:
             return None
         branch = revisions[revision]
         return self._of_branch(branch, match["what"], match["rest"].removeprefix(revision).lstrip("/"))
+
+    def refusal(self, path: str, token: str) -> tuple[int, dict[str, str]]:
+        """Status and headers in place of an answer; status 200 where there is one."""
+        match = REQUEST.fullmatch(urllib.parse.unquote(urllib.parse.urlsplit(path).path))
+        if token and self.tokens and token not in self.tokens:
+            return 401, {"X-Error-Message": "Invalid credentials in Authorization header"}
+        if not match or match["name"] != self.name:
+            return 404 if token else 401, {"X-Error-Code": "RepoNotFound"}
+        if match["rest"].endswith(tuple(self.withheld)):
+            return 403, {}
+        if self.gated and match["what"] == "resolve" and token not in self.tokens:
+            return 403 if token else 401, {"X-Error-Code": "GatedRepo"}
+        if self.answer(path):
+            return 200, {}
+        known = any(f"{match['rest']}/".startswith(f"{one}/") for one in (*self.branches, *self.heads.values()))
+        return 404, {"X-Error-Code": "EntryNotFound" if known else "RevisionNotFound"}
 
     def receive(self, command: str, path: str, token: str, body: bytes) -> tuple[int, dict[str, Any]]:
         """Status and JSON in answer to a POST or PUT: this hub is for reading."""
@@ -87,14 +111,29 @@ def served(hub: Hub) -> Iterator[str]:
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_HEAD(self) -> None:
-            answer = hub.answer(self.path)
-            self.send_response(200 if answer else 404)
-            headers, body = answer or ({}, b"")
-            for name, value in {**headers, "Content-Length": str(len(body))}.items():
+            token = self.headers.get("Authorization", "").removeprefix("Bearer ")
+            status, headers = hub.refusal(self.path, token)
+            answer = hub.answer(self.path) if status == 200 else None
+            content, body = answer or ({}, b"")
+            start = int(self.headers.get("Range", "bytes=0-").removeprefix("bytes=").partition("-")[0])
+            if start:
+                status, headers = 206, {"Content-Range": f"bytes {start}-{len(body) - 1}/{len(body)}"}
+            self.send_response(status)
+            for name, value in {**headers, **content, "Content-Length": str(len(body) - start)}.items():
                 self.send_header(name, value)
             self.end_headers()
             if self.command == "GET":
-                self.wfile.write(body)
+                self.send(body, start)
+
+        def send(self, body: bytes, start: int) -> None:
+            file = self.path.rpartition("/")[2]
+            if "/resolve/" in self.path:
+                hub.ranges.append((file, start))
+            end = hub.drops.pop(file, len(body))
+            self.wfile.write(body[start:end])
+            if end < len(body):
+                self.wfile.flush()
+                self.connection.shutdown(socket.SHUT_RDWR)
 
         do_GET = do_HEAD
 

@@ -13,14 +13,12 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-import flax.serialization
-import flax.traverse_util
+import loopback_hub
 import numpy as np
 import pytest
 import tiny
-from flax import nnx
+import tiny_repository
 from huggingface_hub import constants
-from safetensors.numpy import save_file
 
 from infoprompt_jax import jobs, load_backbone
 from infoprompt_jax.command_line import offline_command, parse
@@ -28,15 +26,9 @@ from infoprompt_jax.data import counterparts
 from infoprompt_jax.data.local_files import find_files
 from infoprompt_jax.data.selection import METRICS, find_tasks
 from infoprompt_jax.errors import UserError
-from infoprompt_jax.t5 import hub
-from infoprompt_jax.t5.hugging_face import is_transposed, tensor_name
-from infoprompt_jax.t5.model import T5, T5Config
 
 ROOT = pathlib.Path(__file__).parent.parent
 COMMIT = "c" * 40
-SIZES = {"vocab_size": 2048, "d_model": 16, "d_kv": 8, "d_ff": 16, "num_layers": 1, "num_heads": 2}
-# As the config.json of google's LM-adapted T5s has them.
-CONFIG = {"model_type": "t5", "feed_forward_proj": "gated-gelu", "tie_word_embeddings": False, "pad_token_id": 0}
 SHRUNK = (
     "--config.backbone.unroll=1",
     "--config.train.steps=2",
@@ -69,52 +61,13 @@ LAYOUTS = {
 }
 
 
-def leaves() -> dict[str, np.ndarray]:
-    """The tensors of a T5 of a few weights, by the names that torch gives them."""
-    config, named = T5Config(**SIZES, num_decoder_layers=1), {}
-    for path, variable in nnx.to_flat_state(nnx.split(T5(config, nnx.Rngs(0)))[1]):
-        leaf, array = "/".join(map(str, path)), np.asarray(variable[...])
-        name = tensor_name(leaf, gated=True)
-        part = array[0] if "{}" in name else array
-        named[name.format(0)] = np.ascontiguousarray(part.T if is_transposed(leaf) else part)
-    return named
-
-
-def write_weights(path: pathlib.Path, tensors: dict[str, np.ndarray]) -> None:
-    """One file, in the format of its name; of an index, the two shards too."""
-    if path.name.endswith(".index.json"):
-        stem, ending = path.name.removesuffix(".index.json").split(".")
-        files = {name: f"{stem}-{i % 2 + 1:05}-of-00002.{ending}" for i, name in enumerate(tensors)}
-        for file in set(files.values()):
-            write_weights(path.with_name(file), {name: tensors[name] for name in tensors if files[name] == file})
-        path.write_text(json.dumps({"weight_map": files}))
-    elif path.suffix == ".safetensors":
-        save_file(tensors, path)
-    elif path.suffix == ".bin":
-        torch = pytest.importorskip("torch")
-        torch.save({name: torch.tensor(array) for name, array in tensors.items()}, path)
-    else:
-        tree = {}
-        for name, array in tensors.items():
-            *module, _ = name.split(".")
-            last = module[-1]
-            embedding = last in ("shared", "relative_attention_bias")
-            kind = "weight" if last.endswith("layer_norm") else "embedding" if embedding else "kernel"
-            tree[(*module, kind)] = array.T if kind == "kernel" else array
-        path.write_bytes(flax.serialization.msgpack_serialize(flax.traverse_util.unflatten_dict(tree)))
-
-
 def cached(cache: pathlib.Path, name: str, files: Sequence[str]) -> None:
     """A repository in a hub cache, as the hub's client leaves it."""
     repository = cache / f"models--{name.replace('/', '--')}"
     snapshot = repository / "snapshots" / COMMIT
-    snapshot.mkdir(parents=True)
+    tiny_repository.files(snapshot, ["tokenizer.json", *files])
     (repository / "refs").mkdir()
     (repository / "refs" / "main").write_text(COMMIT)
-    (snapshot / "config.json").write_text(json.dumps({**SIZES, **CONFIG}))
-    shutil.copy(hub.find("nano") / "tokenizer.json", snapshot)
-    for file in files:
-        write_weights(snapshot / file, leaves())
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -140,8 +93,13 @@ def write_rte(folder: pathlib.Path) -> None:
         (folder / "super_glue" / "rte" / f"{split}.jsonl").write_text(text)
 
 
-def command(directory: pathlib.Path, programs: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Typed in a directory with nothing in it but the configs, offline, where torch cannot be imported."""
+def command(
+    directory: pathlib.Path, programs: dict[str, str], *arguments: str, endpoint: str = ""
+) -> subprocess.CompletedProcess[str]:
+    """Typed in a directory with nothing in it but the configs, where torch cannot be imported.
+
+    Offline, unless the address of a hub is given.
+    """
     (directory / "blocked").mkdir(exist_ok=True)
     (directory / "blocked" / "sitecustomize.py").write_text(NO_TORCH)
     shutil.copytree(ROOT / "configs", directory / "configs", dirs_exist_ok=True)
@@ -150,7 +108,9 @@ def command(directory: pathlib.Path, programs: dict[str, str], *arguments: str) 
         "XLA_FLAGS": os.environ["XLA_FLAGS"].replace("--xla_force_host_platform_device_count=8", ""),
         "PYTHONPATH": os.pathsep.join([str(directory / "blocked"), str(ROOT)]),
         "HF_HUB_CACHE": str(directory / "hub"),
-        "HF_HUB_OFFLINE": "1",
+        "HF_HUB_OFFLINE": "0" if endpoint else "1",
+        "HF_HUB_DISABLE_XET": "1",
+        **({"HF_ENDPOINT": endpoint} if endpoint else {}),
     }
     line = [sys.executable, "-m", "infoprompt_jax.main", *arguments]
     return subprocess.run(line, cwd=directory, env=environment, capture_output=True, text=True, check=False)
@@ -166,22 +126,29 @@ def command(directory: pathlib.Path, programs: dict[str, str], *arguments: str) 
 def test_public_checkpoints_train_without_torch_or_a_workdir(
     variant: str, name: str, file: str, programs: dict[str, str], tmp_path: pathlib.Path
 ) -> None:
+    """Downloaded from a hub on this machine."""
     pytest.importorskip("torch")
-    cached(tmp_path / "hub", name, [file])
+    files = tiny_repository.files(tmp_path / "files", [file, "tf_model.h5", "spiece.model", "tokenizer.json"])
     write_rte(tmp_path / "data")
-    ended = command(
-        tmp_path,
-        programs,
-        f"--config=configs/rte.py{variant}",
-        *SHRUNK,
-        f"--config.data.dir={tmp_path / 'data'}",
-        f"--config.data.cache_dir={tmp_path / 'cache'}",
-    )
+    with loopback_hub.served(loopback_hub.Hub(name, {"main": files})) as address:
+        ended = command(
+            tmp_path,
+            programs,
+            f"--config=configs/rte.py{variant}",
+            *SHRUNK,
+            f"--config.data.dir={tmp_path / 'data'}",
+            f"--config.data.cache_dir={tmp_path / 'cache'}",
+            endpoint=address,
+        )
     assert ended.returncode == 0, ended.stderr
     workdir = "runs/rte" + variant.replace(":", "-")
     assert f"workdir: {workdir}" in ended.stderr.splitlines()
     summary = json.loads((tmp_path / workdir / "summary.json").read_text())
     assert summary["backbone"] == name and summary["members"][0]["steps"] == 2
+    (snapshot,) = (tmp_path / "hub").glob("models--*/snapshots/*")
+    shards = {"pytorch_model-00001-of-00002.bin", "pytorch_model-00002-of-00002.bin"}
+    weights = {file, *(shards if file.endswith(".json") else ())}
+    assert {path.name for path in snapshot.iterdir()} == {"config.json", "spiece.model", "tokenizer.json", *weights}
 
 
 def test_offline_the_error_names_the_command_that_runs(programs: dict[str, str], tmp_path: pathlib.Path) -> None:

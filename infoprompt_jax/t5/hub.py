@@ -73,10 +73,11 @@ def _from_hub(name: str, revision: str | None) -> pathlib.Path:
         if cached:  # the vocabulary may be another directory's: backbone.tokenizer
             return cached
         which = f" (backbone.revision={revision!r})" if revision else ""
+        why = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else "the hub cannot be reached"
         raise OfflineError(
             f"backbone.name={name!r}{which} is neither a directory here nor whole in the hub's local cache "
-            f"({constants.HF_HUB_CACHE}), and the hub cannot be reached: set backbone.name to a local directory, or "
-            "start once where there is a network."
+            f"({constants.HF_HUB_CACHE}), and {why}: set backbone.name to a local directory, or start once where there "
+            "is a network."
         )
     return _downloaded(name, revision)
 
@@ -116,11 +117,27 @@ def _downloaded(name: str, revision: str | None) -> pathlib.Path:
         revision, weights = _weights(api, name, revision)
         return pathlib.Path(api.snapshot_download(name, revision=revision, allow_patterns=[*BESIDE, *weights]))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, httpx.HTTPError) as error:
-        reason = str(error).strip().splitlines()[0].rstrip(".")
-        raise UserError(
-            f"backbone.name={name!r} could not be downloaded from the hub ({reason}): check the name, "
-            "backbone.revision and, for a gated model, your access token."
-        ) from error
+        raise UserError(_sentence(name, revision, error, constants.ENDPOINT)) from error
+
+
+def _sentence(name: str, revision: str | None, error: Exception, hub: str) -> str:
+    """What the hub refused, and what to do about it."""
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
+
+    token = "`hf auth login`, or HF_TOKEN in the environment"
+    if isinstance(error, GatedRepoError):
+        where = f"ask for access at {hub}/{name}"
+        return f"backbone.name={name!r} is gated: {where}, and give that account's token by {token}."
+    if isinstance(error, RepositoryNotFoundError):
+        return f"backbone.name={name!r} is unknown to {hub}, or private: check the name, or give a token by {token}."
+    if isinstance(error, RevisionNotFoundError):
+        where = f"{hub}/{name}/commits"
+        return f"backbone.revision={revision!r} is no branch, tag or commit of {name!r}: choose one of {where}."
+    if isinstance(error, HfHubHTTPError) and error.response.status_code == 401:
+        return f"backbone.name={name!r}: {hub} refuses the access token that it was sent: give a valid one by {token}."
+    reason = next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(".")
+    why = f"could not be downloaded from {hub} ({reason})"
+    return f"backbone.name={name!r} {why}: start again, which keeps the files that are complete."
 
 
 def _weights(api: HfApi, name: str, revision: str | None) -> tuple[str | None, list[str]]:

@@ -7,14 +7,19 @@ import json
 import pathlib
 import socket
 from collections.abc import Iterator
+from typing import Any
 
 import loopback_hub
+import numpy as np
 import pytest
+import tiny
+import tiny_repository
 from huggingface_hub import constants
 from loopback_hub import Hub, pull
 
 from infoprompt_jax.errors import OfflineError, UserError
 from infoprompt_jax.t5 import hub
+from infoprompt_jax.t5.backbone import load_backbone
 
 COMMITS = {"main": "a" * 40, "old": "b" * 40}
 BOTH = ("spiece.model", "tokenizer.json")
@@ -88,7 +93,7 @@ def test_a_cache_without_weights_or_with_a_part_of_them_is_not_enough(snapshots:
         if file != weights[1]:
             (snapshots / COMMITS["main"] / file).write_text(content(file, files))
     for revision in COMMITS:
-        with pytest.raises(OfflineError, match="the hub cannot be reached"):
+        with pytest.raises(OfflineError, match="neither a directory here nor whole in the hub's local cache"):
             hub.find("org/t5", revision)
 
 
@@ -104,7 +109,7 @@ def test_the_offline_setting_is_heeded(snapshots: pathlib.Path, monkeypatch: pyt
     with listening() as here:
         monkeypatch.setattr(constants, "ENDPOINT", here)
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-        with pytest.raises(OfflineError, match="the hub cannot be reached"):
+        with pytest.raises(OfflineError, match=r"and HF_HUB_OFFLINE is set: set backbone\.name to a local directory"):
             hub.find("org/t5")
 
 
@@ -194,10 +199,94 @@ def test_a_pointer_of_git_lfs_is_no_weight_file(snapshots: pathlib.Path) -> None
     assert hub.find("org/t5") == here
 
 
-@pytest.mark.parametrize(("name", "revision"), [("org/other", None), ("org/t5", "nope")])
-def test_what_the_hub_does_not_have_gets_one_sentence(
-    name: str, revision: str | None, online: pytest.MonkeyPatch
+REFUSALS = {
+    "unknown": ({}, "org/other", None, "", "^backbone.name='org/t5' is unknown to http.*, or private: check the name"),
+    "unknown to its account": ({}, "org/other", None, "hf_mine", "^backbone.name='org/t5' is unknown to http"),
+    "revision": ({}, "org/t5", "nope", "", "^backbone.revision='nope' is no branch, tag or commit of 'org/t5': choose"),
+    "gated": ({"gated": True}, "org/t5", None, "", "^backbone.name='org/t5' is gated: ask for access at http.*/org/t5"),
+    "gated for its account": ({"gated": True}, "org/t5", None, "hf_mine", "is gated: .*give that account's token by"),
+    "token": (
+        {"tokens": {"hf_mine"}},
+        "org/t5",
+        None,
+        "hf_old",
+        "^backbone.name='org/t5': .* refuses the access",
+    ),
+}
+
+
+@pytest.mark.parametrize(("state", "name", "revision", "token", "sentence"), REFUSALS.values(), ids=REFUSALS)
+def test_each_refusal_of_the_hub_gets_its_sentence(
+    state: dict[str, Any], name: str, revision: str | None, token: str, sentence: str, online: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(UserError, match=r"could not be downloaded from the hub \(.*\): check the name") as error:
-        downloaded(Hub(name, {"main": repository(("model.safetensors",))}), online, revision)
+    online.setenv("HF_TOKEN", token)
+    repo = Hub(name, {"main": repository(("model.safetensors", "spiece.model"))})
+    vars(repo).update(state)
+    with pytest.raises(UserError, match=rf"backbone\.{sentence}|{sentence}") as error:
+        downloaded(repo, online, revision)
     assert "\n" not in str(error.value)
+
+
+def test_a_token_with_access_reads_a_gated_repository(online: pytest.MonkeyPatch) -> None:
+    online.setenv("HF_TOKEN", "hf_mine")
+    repo = Hub("org/t5", {"main": repository(("model.safetensors", "spiece.model"))})
+    repo.gated, repo.tokens = True, {"hf_mine"}
+    assert "model.safetensors" in downloaded(repo, online)[1]
+
+
+def test_a_dropped_download_goes_on_where_it_ended(online: pytest.MonkeyPatch) -> None:
+    """In the same call: the second request is for the rest alone."""
+    online.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 1000)
+    content = bytes(range(250)) * 40
+    repo = Hub("org/t5", {"main": repository(("spiece.model",)) | {"model.safetensors": content}})
+    repo.drops = {"model.safetensors": 7500}
+    path, _ = downloaded(repo, online)
+    assert (path / "model.safetensors").read_bytes() == content
+    assert [start for file, start in repo.ranges if file == "model.safetensors"] == [0, 7000]
+
+
+def test_what_was_complete_before_an_interruption_is_kept(online: pytest.MonkeyPatch) -> None:
+    files, weights = LAYOUTS["flan-t5-xl"]
+    repo = Hub("org/t5", {"main": repository(files)})
+    repo.withheld = {weights[1]}
+    with pytest.raises(UserError, match=r"could not be downloaded from http.* start again, which keeps the files"):
+        downloaded(repo, online)
+    (snapshot,) = pathlib.Path(constants.HF_HUB_CACHE).glob("models--org--t5/snapshots/*")
+    complete = {path.name for path in snapshot.iterdir()}
+    repo.withheld.clear()
+    repo.ranges.clear()
+    assert set(weights) <= downloaded(repo, online)[1]
+    assert "model.safetensors.index.json" in complete and not complete & {file for file, _ in repo.ranges}
+
+
+BOTH_FILES = ("spiece.model", "tokenizer.json")
+TF, FLAX, BIN, ST = "tf_model.h5", "flax_model.msgpack", "pytorch_model.bin", "model.safetensors"
+# Files of the repositories' main branches, and the weights that are read; google/t5-v1_1-xl and others are alike.
+REPOSITORIES = {
+    "google/t5-base-lm-adapt": ((BIN, TF, *BOTH_FILES), BIN),
+    "google/t5-v1_1-base": ((BIN, TF, FLAX, "spiece.model"), BIN),
+    "google-t5/t5-small": ((ST, BIN, TF, FLAX, *BOTH_FILES), ST),
+    "google-t5/t5-11b": ((BIN, TF, *BOTH_FILES), BIN),
+    "google/flan-t5-base": ((ST, BIN, TF, FLAX, *BOTH_FILES), ST),
+    "google/flan-t5-xl": ((f"{ST}.index.json", f"{BIN}.index.json", *BOTH_FILES), f"{ST}.index.json"),
+    "bigscience/T0_3B": ((ST, BIN, "spiece.model"), ST),
+    "bigscience/T0pp": ((f"{BIN}.index.json", "spiece.model"), f"{BIN}.index.json"),
+}
+
+
+@pytest.mark.parametrize("name", REPOSITORIES)
+def test_real_repositories_load(name: str, online: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> None:
+    """From the hub, by their lists of files; the weights are tiny."""
+    pytest.importorskip("torch")
+    files, weights = REPOSITORIES[name]
+    repo = Hub(name, {"main": tiny_repository.files(tmp_path / "files", files)})
+    with loopback_hub.served(repo) as address:
+        online.setattr(constants, "ENDPOINT", address)
+        online.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", address + "/{repo_id}/resolve/{revision}/{filename}")
+        backbone = load_backbone(name, mesh=tiny.one_device())
+    read = {pathlib.PurePath(file).suffix for file, _ in repo.ranges}
+    assert read - {".json", ".model"} == {pathlib.PurePath(weights.removesuffix(".index.json")).suffix}
+    assert backbone.config.takes_eos == ("T0" not in name)
+    tensors = tiny_repository.leaves()
+    np.testing.assert_array_equal(np.asarray(backbone.frozen["embedding"][...]), tensors["shared.weight"])
+    assert backbone.tokenizer.decode(backbone.tokenizer.encode(["a red boat"])[0]) == "a red boat"
