@@ -24,10 +24,12 @@ from typing import Any
 import seqio
 import tensorflow as tf
 
+from infoprompt_jax.data import seqio_adapter
 from infoprompt_jax.data.local_files import MemorySource
 from infoprompt_jax.data.seqio_adapter import leave_accelerators, plain
 from infoprompt_jax.data.splits import split_name
-from infoprompt_jax.errors import UserError
+from infoprompt_jax.errors import OfflineError, UserError
+from infoprompt_jax.network import reachable
 
 CHOICES = ("answer_choices", "choices")
 RANKED = ("idx", "is_correct")  # features of an example that is one choice of a question
@@ -43,8 +45,8 @@ class RegisteredSource(MemorySource):
 
     @property
     def splits(self) -> tuple[str, ...]:
-        """The splits of the task."""
-        return tuple(self.task.splits)
+        """The splits of the task. Raises UserError where its source knows none."""
+        return _splits(self.task)
 
     def read(self, name: str) -> list[str]:
         """Every row of a split, as a JSON object."""
@@ -108,8 +110,28 @@ def rates(name: str, module: str) -> dict[str, float | None]:
 def has_choices(name: str, module: str) -> bool:
     """Whether the task's first example has answer choices. Raises UserError if it cannot be read."""
     task = find(name, module)
-    row = next(_rows(task, next(iter(task.splits))), None)
+    row = next(_rows(task, _splits(task)[0]), None)
     return bool(row and row["choices"])
+
+
+def _splits(task: Any) -> tuple[str, ...]:
+    try:
+        if isinstance(task.source, seqio.TfdsDataSource) and not task.cache_dir:
+            _check_prepared(task.name, task.source.tfds_dataset.builder)
+        return tuple(task.splits)
+    except UserError:
+        raise
+    except Exception as error:  # sources are the user's
+        raise UserError(f"seqio knows no splits of {task.name}: {_first_line(error)}; see task.module.") from error
+
+
+def _check_prepared(name: str, builder: Any) -> None:
+    """Raises OfflineError at once where TFDS would try to download for minutes."""
+    if not builder.is_prepared() and not reachable(seqio_adapter.DOWNLOADS_FROM):
+        raise OfflineError(
+            f"{name} of seqio reads {builder.info.full_name} of TFDS, which is not prepared in {builder.data_path}, "
+            "and there is no network to download it: prepare it on another machine."
+        )
 
 
 @functools.lru_cache(maxsize=4)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pathlib
 import re
+import socket
 import sys
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +20,7 @@ from infoprompt_jax import jobs
 from infoprompt_jax.data.examples import examples, source_fingerprint
 from infoprompt_jax.data.selection import find_tasks
 from infoprompt_jax.data.templates import Example
-from infoprompt_jax.errors import UserError
+from infoprompt_jax.errors import OfflineError, UserError
 from infoprompt_jax.fleet.members import expand
 from infoprompt_jax.t5.backbone import load_backbone
 from infoprompt_jax.training.tokenized_splits import TokenizedSplits
@@ -223,6 +224,24 @@ def test_our_own_exported_tasks_come_back(tmp_path: pathlib.Path) -> None:
     assert list(examples(back, "train")) == list(examples(task, "train")) and back.rate == 5.0
 
 
+def test_without_a_network_a_task_of_tfds_says_so_at_once(
+    module: Callable[[str], str], tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from infoprompt_jax.data import seqio_adapter
+
+    text = f"""
+downloads = seqio.TfdsDataSource("glue/rte:2.0.0", tfds_data_dir={str(tmp_path)!r})
+seqio.TaskRegistry.add("of_tfds", downloads, preprocessors=[], output_features=both)
+"""
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))  # bound, not listening: connections are refused
+        monkeypatch.setattr(seqio_adapter, "DOWNLOADS_FROM", f"https://127.0.0.1:{closed.getsockname()[1]}")
+        monkeypatch.delenv("https_proxy", raising=False)
+        monkeypatch.delenv("HTTPS_PROXY", raising=False)
+        with pytest.raises(OfflineError, match=r"of_tfds of seqio reads glue/rte/2.0.0 of TFDS, .* no network"):
+            registered("of_tfds", module(text))
+
+
 @pytest.mark.parametrize(
     ("text", "name", "fields", "sentence"),
     [
@@ -250,6 +269,13 @@ def test_our_own_exported_tasks_come_back(tmp_path: pathlib.Path) -> None:
             "fails",
             {},
             "seqio cannot read fails, train: odd; see task.module",
+        ),
+        (
+            "nothing = seqio.FunctionDataSource(lambda split, shuffle_files: None, splits=[])\n"
+            "seqio.TaskRegistry.add('unsplit', nothing, preprocessors=[], output_features=both)",
+            "unsplit",
+            {},
+            "seqio knows no splits of unsplit: Task unsplit has no splits; see task.module",
         ),
         (
             "step = seqio.CacheDatasetPlaceholder(required=True)\n"
