@@ -1,6 +1,6 @@
 """The job `predict`: rows of a file, labelled or not, to `predictions.jsonl`, one line a row in the same order.
 
-config.json  predictions.jsonl  summary.json
+config.json  progress.json  predictions.jsonl  summary.json
 
 Rows stream through in chunks, so memory does not grow with the file. A stopped job goes on after its last chunk; its
 predictions are those of a job that was not stopped.
@@ -54,8 +54,8 @@ def predict(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str]) 
       workdir: an empty or a new directory, or that of the same job, which then goes on, or is done.
 
     Returns:
-      The content of `summary.json`: that of `results.measure`, the place of the predictions, the rows a second, the
-      peak of memory in bytes, and fingerprints.
+      The content of `summary.json`: that of `results.measure`, the rows a second, the peak of memory in bytes, and
+      fingerprints.
 
     Raises:
       UserError: a row, the prompt, a template, the backbone or the workdir does not fit.
@@ -81,7 +81,6 @@ def predict(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str]) 
             speed = write(file, engine, source, row_files.read(path, FIELD))
             summary = {
                 **results.measure(predictions_file.read(directory.path), source.metrics),
-                "predictions": str(directory.path / predictions_file.NAME),
                 "rows_per_second": speed,
                 "peak_memory_bytes": peak_memory(),
                 "backbone": backbone.name,

@@ -104,7 +104,7 @@ def _listed(results: Mapping[Key, Result], metric_of: Mapping[Key, str]) -> Iter
 
 
 def table(summary: Mapping[str, Any]) -> str:
-    """A line for each template and their mean, then where the predictions are."""
+    """A line for each template and their mean."""
     results: Sequence[Mapping[str, Any]] = summary["results"]
     prompts = any(one["prompt"] for one in results)
     names = list(dict.fromkeys(one["metric"] for one in results if one["labelled"]))
@@ -119,10 +119,6 @@ def table(summary: Mapping[str, Any]) -> str:
         for one in results
     ]
     titles = [*(["prompt"] if prompts else []), "template", "rows", "labelled", *names]
-    notes = [
-        f"{summary['left_out']} of {summary['rows']} rows fit no template; their prediction is null."
-        if summary["left_out"]
-        else "",
-        f"predictions: {summary['predictions']}",
-    ]
-    return "\n".join([aligned(titles, lines), *filter(None, notes)])
+    left_out, rows = summary["left_out"], summary["rows"]
+    note = f"\n{left_out} of {rows} rows fit no template; their prediction is null." if left_out else ""
+    return aligned(titles, lines) + note
