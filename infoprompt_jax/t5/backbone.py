@@ -287,12 +287,14 @@ def load_backbone(
     if name == "random":
         return _random_backbone(mesh, switches)
     path = hub.find(name, revision)
-    config = dataclasses.replace(convert.read_config(path, takes_eos), tokenizer=tokenizer or str(path), **switches)
+    checkpoint = convert.open_checkpoint(path)
+    config = convert.read_config(path, takes_eos, checkpoint)
+    config = dataclasses.replace(config, tokenizer=tokenizer or str(path), **switches)
     vocabulary = None
     if tokenizer or has_vocabulary(path) or not convert.is_t5x(path):  # T5X keeps vocabularies elsewhere
         vocabulary = load_tokenizer(pathlib.Path(config.tokenizer).expanduser())
         check_vocabulary(vocabulary, config.vocab_size)
-    graph, frozen, fingerprint = place(config, convert.read_leaves(path, config, dtype), mesh)
+    graph, frozen, fingerprint = place(config, convert.read_leaves(path, config, dtype, checkpoint), mesh)
     return Backbone(name, config, graph, frozen, mesh, vocabulary, fingerprint)
 
 

@@ -38,11 +38,22 @@ def leaf_shapes(config: T5Config) -> dict[str, tuple[int, ...]]:
     return {"/".join(map(str, path)): variable.shape for path, variable in nnx.to_flat_state(state)}
 
 
-def read_config(path: pathlib.Path, takes_eos: str = "auto") -> T5Config:
+def open_checkpoint(path: pathlib.Path) -> Checkpoint:
+    """The checkpoint in a directory; passed to `read_config` and `read_leaves`, its files are parsed once.
+
+    Raises:
+      UserError: the directory has none.
+    """
+    step = t5x.find(path)
+    return t5x.Checkpoint(step) if step else hugging_face.Checkpoint(path)
+
+
+def read_config(path: pathlib.Path, takes_eos: str = "auto", checkpoint: Checkpoint | None = None) -> T5Config:
     """Sizes and switches of the checkpoint in a directory of Hugging Face or T5X.
 
     Args:
       path: the directory.
+      checkpoint: of the directory, if it is open.
       takes_eos: "yes", "no", or "auto": by the evidence in the directory (`_takes_eos`), which is logged.
 
     Raises:
@@ -50,19 +61,21 @@ def read_config(path: pathlib.Path, takes_eos: str = "auto") -> T5Config:
     """
     if takes_eos not in ("auto", "yes", "no"):
         raise UserError(f"backbone.takes_eos={takes_eos!r} is not one of auto, yes, no.")
-    checkpoint = _open(path)
+    checkpoint = checkpoint or open_checkpoint(path)
     sizes = checkpoint.sizes()
     ends = _takes_eos(path, checkpoint.metadata) if takes_eos == "auto" else takes_eos == "yes"
     return T5Config(**sizes, takes_eos=ends)
 
 
-def read_leaves(path: pathlib.Path, config: T5Config, dtype: str) -> Iterator[tuple[str, np.ndarray]]:
-    """Yields (path, array) of every leaf, cast to `dtype` ("float32" or "bfloat16").
+def read_leaves(
+    path: pathlib.Path, config: T5Config, dtype: str, checkpoint: Checkpoint | None = None
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Yields (path, array) of every leaf, cast to `dtype` ("float32" or "bfloat16"); `checkpoint` as in `read_config`.
 
     Raises:
       UserError: a tensor is missing, has a wrong shape, cannot be read, or holds NaN or infinity.
     """
-    checkpoint, shapes = _open(path), leaf_shapes(config)
+    checkpoint, shapes = checkpoint or open_checkpoint(path), leaf_shapes(config)
     for leaf, shape in shapes.items():
         _check(checkpoint, leaf, shape)
     for leaf, shape in shapes.items():
@@ -113,11 +126,6 @@ def export(
 def is_t5x(path: pathlib.Path) -> bool:
     """Whether the directory has a T5X checkpoint; otherwise it should have one of Hugging Face."""
     return t5x.find(path) is not None
-
-
-def _open(path: pathlib.Path) -> Checkpoint:
-    step = t5x.find(path)
-    return t5x.Checkpoint(step) if step else hugging_face.Checkpoint(path)
 
 
 def _takes_eos(path: pathlib.Path, metadata: dict[str, Any]) -> bool:

@@ -18,8 +18,9 @@ from huggingface_hub import constants
 from loopback_hub import Hub, pull
 
 from infoprompt_jax.errors import OfflineError, UserError
-from infoprompt_jax.t5 import hub
+from infoprompt_jax.t5 import hub, weight_files
 from infoprompt_jax.t5.backbone import load_backbone
+from infoprompt_jax.t5.flax_msgpack import FlaxMsgpack
 
 COMMITS = {"main": "a" * 40, "old": "b" * 40}
 BOTH = ("spiece.model", "tokenizer.json")
@@ -290,3 +291,20 @@ def test_real_repositories_load(name: str, online: pytest.MonkeyPatch, tmp_path:
     tensors = tiny_repository.leaves()
     np.testing.assert_array_equal(np.asarray(backbone.frozen["embedding"][...]), tensors["shared.weight"])
     assert backbone.tokenizer.decode(backbone.tokenizer.encode(["a red boat"])[0]) == "a red boat"
+
+
+def test_a_file_that_cannot_be_read_in_parts_is_parsed_once(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For config and weights together: a Flax file of 11 GB takes a minute."""
+    parsed = []
+
+    class Counted(FlaxMsgpack):
+        def __init__(self, path: pathlib.Path) -> None:
+            parsed.append(path.name)
+            super().__init__(path)
+
+    monkeypatch.setitem(weight_files.READERS, ".msgpack", Counted)
+    tiny_repository.files(tmp_path / "t5", [FLAX, "spiece.model"])
+    load_backbone(str(tmp_path / "t5"), mesh=tiny.one_device())
+    assert parsed == [FLAX]
