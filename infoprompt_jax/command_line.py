@@ -57,16 +57,23 @@ def parse(arguments: Sequence[str]) -> tuple[ml_collections.ConfigDict, str]:
     if stray := _parsed(overrides, [program, *rest])[1:]:
         raise UserError(f"The argument {stray[0]!r} was not expected: options are written --name=value.")
     other_job = config.get("job", "") if config.get("job", "") != own_job else ""
-    return completed(config, rest), options["workdir"].value or default_workdir(named, other_job)
+    return completed(config, rest, named), options["workdir"].value or default_workdir(named, other_job)
 
 
-def completed(config: ml_collections.ConfigDict, arguments: Sequence[str]) -> ml_collections.ConfigDict:
-    """The config with what its saved prompt records, if its job uses one: see `training.recorded`."""
+def completed(config: ml_collections.ConfigDict, arguments: Sequence[str], named: str) -> ml_collections.ConfigDict:
+    """The config with what its saved prompt records, if its job uses one: see `training.recorded`.
+
+    With the config.json of a run (`named`), that is the run's prompt unless `arguments` name another one.
+    """
     if config.get("job") not in ("evaluate", "predict"):
         return config
     from infoprompt_jax.training import recorded  # imports JAX, which other commands load once they are checked
 
-    return recorded.completed(config, [field for argument in arguments if (field := _field(argument))])
+    typed = [field for argument in arguments if (field := _field(argument))]
+    prompts = pathlib.Path(named).parent / "prompts"
+    if is_saved(named) and prompts.is_dir() and "prompt.init" not in typed:
+        config.prompt.init = str(prompts)
+    return recorded.completed(config, typed)
 
 
 def help_requested(arguments: Sequence[str]) -> bool:

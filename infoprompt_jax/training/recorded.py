@@ -137,14 +137,14 @@ def completed(config: ml_collections.ConfigDict, typed: Collection[str] = ()) ->
     Raises:
       UserError: `prompt.init` holds no prompt, or a damaged one.
     """
-    path = config.prompt.init
-    if config.job not in USES or path in INITIALIZERS:
+    if config.job not in USES or config.prompt.init in INITIALIZERS:
         return config
-    if (prompt := first_prompt(path)) is None:
-        known = ", ".join(INITIALIZERS)
-        raise UserError(f"prompt.init={path!r} is neither one of {known} nor the path of a saved prompt.")
+    path = prompt_path(config)
+    prompt = saved.load_prompt(path, FIELD)
     fields = recorded_fields(prompt) | {"prompt.length": len(prompt.value_PD)} | _templates(config, prompt, typed)
     config = config.copy_and_resolve_references()
+    if config.job == "predict" and not config.prompt.by:
+        config.prompt.init = path
     changed = {f: value for f, value in fields.items() if f not in typed and _get(config, f) != value}
     try:
         config.update_from_flattened_dict(changed)
@@ -157,7 +157,7 @@ def completed(config: ml_collections.ConfigDict, typed: Collection[str] = ()) ->
 
 def _templates(config: ml_collections.ConfigDict, prompt: Prompt, typed: Collection[str]) -> dict[str, str]:
     """The fields that select the recorded templates; {} where the config's stand."""
-    datasets = list(dict.fromkeys(entry["dataset"] for entry in prompt.metadata.get("templates", [])))
+    datasets = list(dict.fromkeys(task.name for task in recorded_tasks(prompt, config.prompt.init)))
     named = [name.strip() for name in config.task.name.split(",") if name.strip()]
     if config.job == "predict" and "task.name" not in typed:
         named = []  # the config file names the data set of its rows, which are not read
@@ -189,12 +189,23 @@ def with_prompt_of(member: Member) -> Member:
     return dataclasses.replace(member, config=config)
 
 
-def first_prompt(path: str) -> Prompt | None:
-    """The prompt at `path`, a hub id included, or the first one of a directory of prompts; None where there is none."""
-    places = saved.listed(path)
+def prompt_path(config: ml_collections.ConfigDict) -> str:
+    """The saved prompt that `prompt.init` names: a path or a hub id; of a directory of prompts, the first one.
+
+    Raises:
+      UserError: there is none; or the job needs one prompt, and the directory has several.
+    """
+    path = config.prompt.init
+    places = [str(place) for place in saved.listed(path)]
     if not places and not hub.is_identifier(path):
-        return None
-    return saved.load_prompt(places[0] if places else path, FIELD)
+        known = ", ".join(INITIALIZERS)
+        raise UserError(f"prompt.init={path!r} is neither one of {known} nor the path of a saved prompt.")
+    if len(places) > 1 and config.job == "predict" and not config.prompt.by:
+        raise UserError(
+            f"prompt.init={path!r} holds several prompts: set prompt.init to one of {', '.join(places)}, or prompt.by "
+            "to the column that names each row's."
+        )
+    return places[0] if places else path
 
 
 def _get(config: ml_collections.ConfigDict, field: str) -> Any:

@@ -229,7 +229,7 @@ def test_free_text_is_generated(tmp_path: pathlib.Path) -> None:
     assert [(line["prediction"], line["scores"]) for line in lines] == [(text, {}) for text in expected]
 
 
-@pytest.mark.parametrize("changed", ["static", "all"])
+@pytest.mark.parametrize("changed", ["static", "all", "config.json"])
 def test_evaluation_takes_the_template_from_the_prompt(
     changed: str, trained: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
@@ -237,8 +237,10 @@ def test_evaluation_takes_the_template_from_the_prompt(
     init = of(trained) if changed == "static" else f"--config.prompt.init={trained / 'run' / 'prompts'}"
     command = ["main", f"--config={ROOT}/configs/predict.py", "--config.job=evaluate", init]
     command += [f"--config.data.dir={trained / 'data'}", "--config.data.buckets=(64,)"]
-    seeds = [] if changed == "static" else ["--config.fleet.seeds=(0,1)"]
-    config, workdir = parse([*command, *seeds, f"--workdir={tmp_path}"])
+    command += [] if changed == "static" else ["--config.fleet.seeds=(0,1)"]
+    if changed == "config.json":
+        command = ["main", f"--config={trained / 'run' / 'config.json'}", "--config.job=evaluate"]
+    config, workdir = parse([*command, f"--workdir={tmp_path}"])
     jobs.run(config, workdir)
     members = json.loads((tmp_path / "summary.json").read_text())["members"]
     expected = json.loads((trained / "run" / "summary.json").read_text())["members"]
@@ -274,6 +276,10 @@ REFUSED: dict[str, tuple[Callable[[pathlib.Path], list[str]], str]] = {
     "a directory without prompts": (
         lambda folder: [f"--config.prompt.init={folder / 'run' / 'prompts' / 'run-seed0'}", "--config.prompt.by=which"],
         "needs a directory of prompts in prompt.init",
+    ),
+    "several prompts": (
+        lambda folder: [f"--config.prompt.init={folder / 'run' / 'prompts'}"],
+        r"holds several prompts: set prompt.init to one of .*run-seed0, .*run-seed1, or prompt.by",
     ),
     "no such column": (
         lambda folder: [f"--config.prompt.init={folder / 'run' / 'prompts'}", "--config.prompt.by=which"],
