@@ -30,7 +30,7 @@ def predict(
     backbone: Backbone,
     texts: Sequence[Text],
     prompt: Given | Sequence[Given] = None,
-    choices: Sequence[str] | Sequence[Sequence[str]] | None = None,
+    choices: Sequence[str] | Sequence[Sequence[str] | None] | None = None,
     *,
     batch_size: int = 64,
     max_input_length: int | None = None,
@@ -44,8 +44,8 @@ def predict(
       texts: strings, which are read as they are; or rows, mappings by column, which the prompt's templates render.
       prompt: for all texts, or a list with one for each: a `Prompt`, the path of a saved one, an array [P, D], or None
         for the backbone alone. A batch may mix them.
-      choices: the answers to choose from, for all strings or a list for each; None = those that the prompt records,
-        and without any the answer is generated.
+      choices: the answers to choose from: a list for all strings, or a list for each. None, for all or for one = those
+        that the prompt records; without any, the answer is generated.
       batch_size: the most texts in a batch.
       max_input_length: tokens of an input; the rest is cut. None = as the prompt records, else 512.
       max_length: tokens of a generated answer. None = as the prompt records, else 32.
@@ -111,7 +111,9 @@ def _config(
     return settings.check(config)
 
 
-def _choices(choices: Sequence[str] | Sequence[Sequence[str]] | None, count: int) -> Sequence[tuple[str, ...] | None]:
+def _choices(
+    choices: Sequence[str] | Sequence[Sequence[str] | None] | None, count: int
+) -> Sequence[tuple[str, ...] | None]:
     """The answer choices of each text; None = the prompt's."""
     if choices is None:
         return [None] * count
@@ -120,8 +122,8 @@ def _choices(choices: Sequence[str] | Sequence[Sequence[str]] | None, count: int
     lists = [choices] * count if all(isinstance(choice, str) for choice in choices) else list(choices)
     if len(lists) != count:
         raise UserError(f"choices has {len(lists)} lists for {count} texts: give one for each, or one for all.")
-    made = [tuple(str(choice) for choice in listed) for listed in lists]
-    for listed in made:
+    made = [None if listed is None else tuple(str(choice) for choice in listed) for listed in lists]
+    for listed in filter(None, made):
         if len(set(listed)) != len(listed) or len(listed) == 1:
             raise UserError(f"choices has {list(listed)}, but at least two that differ were expected.")
     return made
