@@ -20,6 +20,7 @@ PAGES = [
     *sorted((ROOT / "docs").glob("*.md")),
     ROOT / "launch" / "README.md",
     *sorted((ROOT / "configs").glob("*.py")),
+    *sorted((ROOT / "examples").glob("*.py")),
 ]
 # What a command starts with, after variables of its environment.
 PROGRAMS = r"taskset|python3?|\.venv/bin/python|pip|make|git|cp|mkdir|source|export|curl|tensorboard|launch/tpu_vm\.sh"

@@ -47,6 +47,8 @@ REASONS = {
     "python -m experiments.claims report": "writes into docs/; tests/experiments",
     "python -m experiments.rospr report": "writes into docs/; tests/experiments",
     "python -m experiments.nano_page": "writes into docs/",
+    "python -m examples.serve": "serves until it is stopped; tests/test_serve.py",
+    "curl localhost:8000": "a request to that server; tests/test_serve.py",
     "cp build/device/device.json": "copies what an accelerator measured",
     "mkdir -p build/before": "makes another checkout, to measure against",
     "git archive": "makes another checkout, to measure against",
@@ -85,7 +87,7 @@ EVERY = [command for page in PAGES for command in commands(page)]
 
 def reason(command: Command) -> str | None:
     """Why a command is not run; None if it is."""
-    if any(RUN_HERE in word for word in command.words):
+    if any(RUN_HERE in word for word in command.words) or "--measure" in command.words:
         return None
     return next((REASONS[start] for start in REASONS if str(command).startswith(start)), None)
 
@@ -93,7 +95,7 @@ def reason(command: Command) -> str | None:
 def runs(command: Command) -> bool:
     """Whether this test can run a command of this kind."""
     module = command.words[2] if command.words[:2] == ("python", "-m") else ""
-    return bool(command.arguments) or module in PRINTING or str(command) == "make run"
+    return bool(command.arguments) or module in PRINTING or str(command) == "make run" or "--measure" in command.words
 
 
 @pytest.fixture(scope="module")
@@ -167,10 +169,14 @@ def options_are_parsed(command: Command, monkeypatch: pytest.MonkeyPatch) -> Non
         raise Understood
 
     monkeypatch.setattr(argparse.ArgumentParser, "parse_args", understand)
-    _, _, module, *words = command.words
-    monkeypatch.setattr(sys, "argv", [module, *(one for word in words for one in expanded(word))])
     with pytest.raises(Understood):
-        runpy.run_module(module, run_name="__main__", alter_sys=True)
+        start([one for word in command.words for one in expanded(word)], monkeypatch)
+
+
+def start(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs `python -m MODULE ...` in this process."""
+    monkeypatch.setattr(sys, "argv", words[2:])
+    runpy.run_module(words[2], run_name="__main__", alter_sys=True)
 
 
 WITHOUT_OPTIONS = ("python -m experiments.nano_page", "python -m bench.device report")
@@ -262,12 +268,10 @@ def execute(command: Command, place: pathlib.Path, capsys: pytest.CaptureFixture
                 raise
             shutil.rmtree(parse(arguments)[1])  # the command is an alternative to one before it
             return main.run(arguments)
-    _, _, module, *words = filled(list(command.words), place)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", [module, *words])
         capsys.readouterr()
-        runpy.run_module(module, run_name="__main__", alter_sys=True)
-    return capsys.readouterr().out or str(words)
+        start(filled(list(command.words), place), patch)
+    return capsys.readouterr().out or str(command)
 
 
 @pytest.mark.slow
