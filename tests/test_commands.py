@@ -78,7 +78,6 @@ SHRUNK = {
     "rospr.instances": "4",
     "rospr.queries": "4",
     "backbone.unroll": "1",
-    "fleet.seeds": "(0,1)",
 }
 MORE_STEPS = "4"
 PLACES = re.compile(r"(?<==)(DATA|TEMPLATES|MODEL_DIRECTORY|D|T)$|(?<=:)(TASK)$|^(DIRECTORY)$")
@@ -118,6 +117,7 @@ def place(invented: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> p
         (path / letter).symlink_to(path / name)
     (path / "my_tasks.py").write_text(MY_TASKS)
     row = {"premise": "Ann sold a red boat.", "hypothesis": "Ann sold a boat.", "text": "The film was charming."}
+    (path / "rows.csv").write_text("review\nLate, but it works.\n")
     (path / "rows.jsonl").write_text(json.dumps(row) + "\n")
     return path
 
@@ -134,7 +134,9 @@ def finished(place: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> p
         run = path / "runs" / name
         if not run.exists():
             run.mkdir(parents=True)
-            (run / "config.json").write_text(read_config(f"{ROOT}/configs/{name}.py").to_json())
+            config = f"{ROOT}/configs/{name}.py"
+            config = read_config(config) if pathlib.Path(config).exists() else settings.defaults()
+            (run / "config.json").write_text(config.to_json())
         if member:
             ip.save_prompt(run / "prompts" / member, ip.Prompt(np.zeros((4, backbone.config.d_model)), made))
     return path
@@ -237,6 +239,8 @@ def shrunk(arguments: list[str]) -> list[str]:
     if config.job == "predict":
         return arguments
     added = {field: value for field, value in SHRUNK.items() if field not in given}
+    if len(config.fleet.seeds) > 2 and "fleet.seeds" not in given:
+        added["fleet.seeds"] = "(0,1)"
     if "/" in config.backbone.name and not pathlib.Path(config.backbone.name).exists():
         added["backbone.name"] = "nano"
     if not config.data.dir and not config.task.name.startswith("nano/"):
