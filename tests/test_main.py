@@ -351,12 +351,13 @@ def finished(config_file: pathlib.Path) -> tuple[pathlib.Path, str, list[str]]:
 def test_a_finished_run_says_so_and_changes_nothing(finished: tuple, programs: dict[str, str]) -> None:
     workdir, table, arguments = finished
     before = contents(workdir)
-    assert table.splitlines()[-1].startswith(f"files in {workdir}: prompts, curves.png, ")
+    assert table.splitlines()[-1].startswith(f"files in {workdir}: prompts, curves.png, report.html, ")
     assert {pathlib.Path(path).name for path in before} >= {
         "config.json",
         "metrics.jsonl",
         "summary.json",
         "curves.png",
+        "report.html",
     }
     again = process(programs, *arguments)
     assert (again.returncode, again.stdout) == (0, table + "\n"), again.stderr

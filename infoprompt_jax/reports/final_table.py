@@ -85,11 +85,11 @@ def _of(member: Member, entry: str) -> Mapping[str, Any]:
 def _values(members: Sequence[Member], columns: Sequence[Column]) -> list[str]:
     digits = (0 if name in WHOLE else 4 for _, name in columns)
     return [
-        _spread([_of(m, entry).get(name) for m in members], n) for (entry, name), n in zip(columns, digits, strict=True)
+        spread([_of(m, entry).get(name) for m in members], n) for (entry, name), n in zip(columns, digits, strict=True)
     ]
 
 
-def _spread(values: Sequence[float | None], digits: int) -> str:
+def spread(values: Sequence[float | None], digits: int) -> str:
     """`0.6500 ± 0.0707`; without the deviation where all values are equal, `-` where there is none."""
     known = [value for value in values if value is not None and math.isfinite(value)]
     if not known:

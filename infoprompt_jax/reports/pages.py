@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from infoprompt_jax.files import whole
 
-POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
 STYLE = Markup("""
 :root { color-scheme: light }
 body { font: 16px/1.5 system-ui, "DejaVu Sans", sans-serif; color: #1a1a1a; background: #fff;
@@ -33,7 +33,8 @@ td small { display: block; white-space: nowrap }
 .wide tr > :first-child { position: sticky; left: 0; z-index: 1; background: #fff }
 .side { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(20rem, 100%), 1fr)); gap: .5rem 1.5rem;
         margin: .5rem 0 1.2rem }
-figure { margin: .5rem 0 1rem } svg.map { width: 100%; background: #fafafa; border: 1px solid #ddd }
+figure { margin: .5rem 0 1rem } figure img { max-width: 100% }
+svg.map { width: 100%; background: #fafafa; border: 1px solid #ddd }
 svg.map path { stroke: #fff; stroke-width: .8 }
 svg.map a:hover path, svg.map a:focus path { stroke: #000; stroke-width: 2 }
 .legend { display: flex; flex-wrap: wrap; gap: .2rem 1.1rem; list-style: none; padding: 0; margin: .5rem 0 }
@@ -51,10 +52,14 @@ blockquote { margin: 0; padding: .4rem .7rem; background: #f6f6f6; border-left: 
 """)
 
 
+VOID = ("img",)  # elements that hold nothing, and have no end
+
+
 def tag(name: str, *content: object, **attributes: object) -> Markup:
     """An element with attributes (`class_` is the attribute class); text in it is escaped."""
     pairs = (Markup(' {}="{}"').format(key.rstrip("_"), value) for key, value in attributes.items())
-    return Markup("<{0}{1}>{2}</{0}>").format(name, Markup("").join(pairs), join(content))
+    end = Markup("") if name in VOID else Markup("</{}>").format(name)
+    return Markup("<{}{}>{}{}").format(name, Markup("").join(pairs), join(content), end)
 
 
 def join(parts: Iterable[object], separator: str = "") -> Markup:

@@ -11,10 +11,11 @@ from infoprompt_jax import files, settings
 from infoprompt_jax.data import counterparts
 from infoprompt_jax.infoprompt.trainable import inference
 from infoprompt_jax.t5.backbone import Backbone
-from infoprompt_jax.training import trackers
+from infoprompt_jax.training import page, trackers
 from infoprompt_jax.training.experiment import build
 from infoprompt_jax.training.metrics_log import MetricsLog
 from infoprompt_jax.training.results import MemberResult, Results
+from infoprompt_jax.training.warning_log import WarningLog
 from infoprompt_jax.training.workdir import Workdir
 
 
@@ -39,11 +40,12 @@ def evaluate(
     if (summary := directory.finished()) is not None:
         return summary
     trackers.check(config)
-    experiment = build(config, backbone)
-    trainable = inference(experiment.initial_state().trainable)
-    # Before the directory is claimed: if scores are NaN, the corrected config can use the same directory.
-    evaluator = experiment.evaluator
-    values = {name: evaluator.evaluate(trainable, split, strict=True) for name, split in experiment.splits.items()}
+    with WarningLog() as warnings:
+        experiment = build(config, backbone)
+        trainable = inference(experiment.initial_state().trainable)
+        # Before the directory is claimed: if scores are NaN, the corrected config can use the same directory.
+        evaluator = experiment.evaluator
+        values = {name: evaluator.evaluate(trainable, split, strict=True) for name, split in experiment.splits.items()}
     with directory.claim():
         log = MetricsLog.resume(directory.path / "metrics.jsonl", -1, trackers.sinks(directory.path, config))
         for member, metrics in zip(experiment.members, values["eval"], strict=True):
@@ -58,5 +60,6 @@ def evaluate(
             backbone=experiment.backbone.name,
             fingerprints={"backbone": experiment.backbone.fingerprint, **experiment.evaluation_fingerprints()},
         )
+        page.write(directory.path, files.strict(results.to_json()), warnings.messages)
         files.write_json(directory.path / "summary.json", results.to_json())
     return results.to_json()

@@ -1,6 +1,6 @@
 """The job `train`: a fleet of prompts, trained as the config says.
 
-config.json  metrics.jsonl  checkpoints/  features/  summary.json  curves.png
+config.json  metrics.jsonl  checkpoints/  features/  summary.json  curves.png  report.html
 prompts/<member>/  the best prompt of each member       last_prompts/<member>/  the last one
 
 A run, finished or not, goes on with more steps, or with a test split that it did not have: docs/training.md.
@@ -9,6 +9,7 @@ A run, finished or not, goes on with more steps, or with a test split that it di
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import ml_collections
@@ -20,13 +21,14 @@ from infoprompt_jax.fleet.members import expand
 from infoprompt_jax.infoprompt.trainable import inference
 from infoprompt_jax.reports import curves
 from infoprompt_jax.t5.backbone import Backbone
-from infoprompt_jax.training import trackers
+from infoprompt_jax.training import page, trackers
 from infoprompt_jax.training.experiment import build
 from infoprompt_jax.training.export import export_prompts
 from infoprompt_jax.training.interrupt import Interrupt
 from infoprompt_jax.training.loop import Run
 from infoprompt_jax.training.results import Results, collect, last_evaluations
 from infoprompt_jax.training.speed import Compilations
+from infoprompt_jax.training.warning_log import WarningLog
 from infoprompt_jax.training.workdir import SUMMARY, Workdir
 
 
@@ -65,14 +67,15 @@ def train_members(
     if (summary := directory.finished()) is not None:
         return summary
     trackers.check(config)
-    experiment = build(config, backbone)
-    state = experiment.initial_state()
-    with directory.claim(), Compilations() as compilations:
-        with Interrupt() as interrupt:
-            run = Run(experiment, directory.path, state, compilations)
-            run.train(interrupt)
-        results = collect(run)
-        write(run, results)
+    with WarningLog() as warnings:
+        experiment = build(config, backbone)
+        state = experiment.initial_state()
+        with directory.claim(), Compilations() as compilations:
+            with Interrupt() as interrupt:
+                run = Run(experiment, directory.path, state, compilations)
+                run.train(interrupt)
+            results = collect(run)
+            write(run, results, warnings.messages)
     return results.to_json()
 
 
@@ -104,12 +107,13 @@ def of_all_steps(config: ml_collections.ConfigDict) -> list[str]:
     return [field for field, depends in fields.items() if depends]
 
 
-def write(run: Run, results: Results) -> None:
-    """Exports the prompts, draws the curves and, last, writes the summary: a run with a summary is finished."""
+def write(run: Run, results: Results, warnings: Sequence[str]) -> None:
+    """Exports the prompts, draws the curves, writes the report and, last, the summary: with that a run is finished."""
     experiment, members = run.experiment, results.members
     best_steps, last_steps = [member.best_step for member in members], last_evaluations(run)
     best, final = [member.best for member in members], [member.final for member in members]
     export_prompts(run.path / "prompts", experiment, run.state.best, best_steps, best)
     export_prompts(run.path / "last_prompts", experiment, inference(run.state.trainable), last_steps, final)
     curves.draw(run.path / "curves.png", run.log.records, [member.name for member in members])
+    page.write(run.path, files.strict(results.to_json()), warnings)
     files.write_json(run.path / SUMMARY, results.to_json())

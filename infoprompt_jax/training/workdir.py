@@ -1,6 +1,6 @@
 """The workdir, a run's directory: which config it belongs to, whether the run is complete, what is in it.
 
-config.json  metrics.jsonl  summary.json  curves.png  checkpoints/  features/
+config.json  metrics.jsonl  summary.json  curves.png  report.html  checkpoints/  features/
 prompts/<member>/  the best prompt of each member       last_prompts/<member>/  the last
 
 A run with a summary is finished. When a finished run goes on, its summary becomes former_summary.json before

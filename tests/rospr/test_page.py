@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import html.parser
 import json
 import os
 import pathlib
-import re
 import shutil
 import subprocess
 
@@ -15,55 +13,19 @@ import numpy as np
 import pytest
 import tiny
 import tiny_runs
+from html_elements import HOSTILE, Elements, assert_fetches_nothing
 
 from infoprompt_jax import jobs
 from infoprompt_jax.prompts.saved import Prompt
-from infoprompt_jax.reports import pages
 from infoprompt_jax.rospr import keys, page, prompt_map
 from infoprompt_jax.rospr.library import PromptLibrary
 from infoprompt_jax.rospr.library_files import Entry, Model
 from infoprompt_jax.rospr.library_sources import SourcePrompt
 from infoprompt_jax.rospr.results import TITLES
 
-HOSTILE = "</style></title><script>document.title='hit'</script><img src=x onerror=\"document.title='hit'\">'&amp;"
 P, N, COUNT = 3, 5, 6
-VOID = {"meta", "img"}
-TAGS = set(
-    re.findall(
-        r"\w+",
-        "html head meta title style body h1 h2 h3 h4 nav p a b div span small table thead tbody tr th td ul li figure "
-        "figcaption svg path details summary blockquote",
-    )
-)
 
 pytestmark = pytest.mark.usefixtures("programs")
-
-
-class Elements(html.parser.HTMLParser):
-    """Every element as (tag, attributes, what stands in it as text)."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.elements: list[tuple[str, dict[str, str | None], list[str]]] = []
-        self.open: list[tuple[str, list[str]]] = []
-        self.feed(text)
-        self.close()
-        assert not self.open
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs), []))
-        if tag not in VOID:
-            self.open.append((tag, self.elements[-1][2]))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop()[0] == tag
-
-    def handle_data(self, data: str) -> None:
-        for _, text in self.open:
-            text.append(data)
-
-    def texts(self, tag: str) -> list[str]:
-        return ["".join(text) for name, _, text in self.elements if name == tag]
 
 
 def make_library(path: pathlib.Path, keys_of: list[np.ndarray], model: Model, backbone: Model) -> PromptLibrary:
@@ -125,15 +87,8 @@ def report(done: pathlib.Path) -> Elements:
 
 
 def test_data_are_text_and_nothing_is_fetched(done: pathlib.Path, report: Elements) -> None:
-    text = (done / "run" / "report.html").read_text(encoding="utf-8")
-    assert {tag for tag, _, _ in report.elements} <= TAGS
-    for tag, attributes, _ in report.elements:
-        assert not [name for name in attributes if name.startswith("on") or name in ("src", "srcset", "action")], tag
-        assert (attributes.get("href") or "#").startswith("#")
-    (style,) = report.texts("style")
-    assert style == pages.STYLE and not re.search(r"url|@import|<", style)
-    assert not re.search("https?:", text)
-    assert any(a.get("content", "").startswith("default-src 'none'") for tag, a, _ in report.elements if tag == "meta")
+    assert_fetches_nothing((done / "run" / "report.html").read_text(encoding="utf-8"))
+    assert not report.texts("img")
     assert any(f"{HOSTILE} ø ?" in shown for shown in report.texts("blockquote"))
 
 
