@@ -26,9 +26,11 @@ def encode_keys(retriever: Backbone, tokens_BL: ArrayLike, batch_size: int = 32)
     """Keys or queries, float32 [B, R]: the mean of the last encoder layer over the tokens that are not PAD.
 
     Raises:
-      UserError: a row holds only PAD.
+      UserError: the tokens are not [B, L], or a row holds only PAD.
     """
     tokens_BL = np.asarray(tokens_BL, np.int32)
+    if tokens_BL.ndim != 2:
+        raise UserError(f"tokens_BL has the shape {list(tokens_BL.shape)}, but [B, L] was expected.")
     empty = np.flatnonzero((tokens_BL == PAD).all(axis=1))
     if len(empty):
         raise UserError(f"Row {empty[0]} of the instances to encode holds no token: give it at least </s>.")

@@ -95,7 +95,8 @@ class Backbone:
 
     def head_rows(self, tokens: ArrayLike) -> jax.Array:
         """Rows of the LM head, with the axes of `tokens` and D; rows of the embeddings if they are tied."""
-        self._check_ids("tokens", np.asarray(tokens))
+        if np.size(tokens):
+            self._check_ids("tokens", np.asarray(tokens))
         return nnx.merge(self.graph, self.frozen).head_rows(jnp.asarray(tokens, jnp.int32))
 
     def encode(self, tokens_BL: ArrayLike, prompts: Prompts = None) -> jax.Array:
@@ -130,6 +131,8 @@ class Backbone:
 
     def generate(self, tokens_BL: ArrayLike, max_length: int = 16, prompts: Prompts = None) -> jax.Array:
         """Greedy decoding: tokens [B, max_length], PAD after EOS."""
+        if max_length < 1:
+            raise UserError(f"max_length={max_length}, but at least 1 was expected.")
         tokens = self._tokens("tokens_BL", tokens_BL)
         return _generate(self.graph, self.frozen, tokens, self._prompts(prompts, tokens), max_length)
 
@@ -149,7 +152,7 @@ class Backbone:
 
     def _check_ids(self, argument: str, tokens: np.ndarray | jax.Array) -> None:
         """Raises UserError for an id without an embedding: in a jitted program it is clipped, or gives NaN."""
-        if tokens.size and isinstance(tokens, np.ndarray):  # the values of traced tokens are not known
+        if isinstance(tokens, np.ndarray):  # the values of traced tokens are not known
             least, most = int(tokens.min()), int(tokens.max())
             if least < 0 or most >= self.config.vocab_size:
                 raise UserError(
@@ -162,7 +165,10 @@ class Backbone:
             return None
         if isinstance(prompts, SoftPrompt):
             return prompts.rows(self, tokens_BL)
-        values, batch, width = jnp.asarray(prompts), len(tokens_BL), self.config.d_model
+        try:
+            values, batch, width = jnp.asarray(prompts), len(tokens_BL), self.config.d_model
+        except (TypeError, ValueError) as error:  # a path, or rows of different lengths
+            raise UserError("prompts is neither an array nor a saved prompt, as load_prompt reads it.") from error
         fits = values.ndim in (2, 3) and values.shape[-1] == width and (values.ndim == 2 or len(values) == batch)
         if not fits or not jnp.issubdtype(values.dtype, jnp.floating):
             raise UserError(
@@ -179,9 +185,9 @@ def _whole_numbers(argument: str, tokens: ArrayLike) -> np.ndarray | jax.Array:
         array: Any = tokens if isinstance(tokens, Tracer) else np.asarray(tokens)
     except ValueError as error:  # rows of different lengths
         raise UserError(f"{argument} has rows of different lengths: fill the shorter ones up with 0.") from error
-    if array.ndim != len(axes.split()) or not jnp.issubdtype(array.dtype, jnp.integer):
+    if array.ndim != len(axes.split()) or not array.size or not jnp.issubdtype(array.dtype, jnp.integer):
         seen = f"{array.dtype} of shape {list(array.shape)}"
-        raise UserError(f"{argument} is {seen}, but whole numbers of shape [{axes}] were expected.")
+        raise UserError(f"{argument} is {seen}, but whole numbers of shape [{axes}] were expected, at least one.")
     return array
 
 

@@ -40,6 +40,8 @@ def test_keys_do_not_depend_on_padding_or_batch(retriever: ip.Backbone) -> None:
 
 
 def test_a_row_without_tokens_has_no_key(retriever: ip.Backbone) -> None:
+    with pytest.raises(UserError, match=r"tokens_BL has the shape \[2\], but \[B, L\]"):
+        keys.encode_keys(retriever, np.array([5, 1]))
     with pytest.raises(UserError, match="Row 1 of the instances"):
         keys.encode_keys(retriever, np.array([[5, 1], [0, 0]]))
 

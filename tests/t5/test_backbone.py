@@ -119,6 +119,14 @@ MISFITS = {
     "choices without rows": (INPUTS, CHOICES[0], None, r"choices_BCT is int32 .* shape \[B, C, T\]"),
     "width": (INPUTS, CHOICES, np.zeros((5, 32)), r"prompts of shape \[5, 32\] .* floats \[P, 64\] or \[4, P, 64\]"),
     "prompts of other rows": (INPUTS, CHOICES, np.zeros((1, 5, 64)), r"prompts of shape \[1, 5, 64\] .* 4 rows"),
+    "no tokens": (INPUTS[:, :0], CHOICES, None, r"tokens_BL is int32 of shape \[4, 0\], .* at least one"),
+    "no choices": (INPUTS, CHOICES[:, :0], None, r"choices_BCT is int32 of shape \[4, 0, 4\], .* at least one"),
+    "a path": (
+        INPUTS,
+        CHOICES,
+        "runs/rte/prompts/run",
+        "prompts is neither an array nor a saved prompt",
+    ),
     "tokens as prompts": (INPUTS, CHOICES, np.zeros((5, 64), int), "prompts of shape .* and type int"),
 }
 
@@ -140,6 +148,8 @@ def test_targets_must_be_of_the_rows(model: tiny.Backbone) -> None:
         model.logits(INPUTS, CHOICES[:3, 0])
     with pytest.raises(ip.UserError, match="tokens holds the token id 384"):
         model.head_rows([[384]])
+    with pytest.raises(ip.UserError, match="max_length=0, but at least 1"):
+        model.generate(INPUTS, max_length=0)
 
 
 def test_methods_can_be_traced(model: tiny.Backbone) -> None:
