@@ -21,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("programs")
 
 def exported(directory: pathlib.Path, **fields: Any) -> tuple[Experiment, Any, ip.Prompt]:
     """An experiment, what its member would be after much training, and the prompt exported from it."""
-    config = tiny_runs.config(directory, job="evaluate", task__eval_limit=8, train__eval_batch_size=8, **fields)
+    config = tiny_runs.config(directory, task__eval_limit=8, train__eval_batch_size=8, **fields)
     experiment = build(config)
     start = inference(experiment.initial_state().trainable)
     random = np.random.default_rng(0)
