@@ -27,6 +27,7 @@ from infoprompt_jax.data.tasks import Task
 from infoprompt_jax.nano import world
 from infoprompt_jax.pretraining import mixture, validation, vocabulary
 from infoprompt_jax.pretraining.loop import Run
+from infoprompt_jax.progress import watched
 from infoprompt_jax.t5.tokenizer import Tokenizer, load_tokenizer
 from infoprompt_jax.training import trackers
 from infoprompt_jax.training.interrupt import Interrupt
@@ -59,7 +60,8 @@ def pretrain(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str],
     tasks = find_tasks(config, every_template=True)
     with directory.claim():
         draw = random.Random(config.seed)
-        lines = [line(draw) for _ in range(config.pretrain.lines)]
+        count = config.pretrain.lines
+        lines = [line(draw) for _ in watched(range(count), "Plain text, lines", count)]
         tokenizer = find_vocabulary(directory.path / "vocabulary", config, tasks, lines)
         training = [tokenize(task, config.task.train_split, config, tokenizer) for task in tasks]
         evaluation = [tokenize(task, config.task.eval_split, config, tokenizer) for task in tasks]

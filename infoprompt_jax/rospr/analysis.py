@@ -19,6 +19,7 @@ import ml_collections
 import numpy as np
 
 from infoprompt_jax.evaluation import metrics
+from infoprompt_jax.progress import watched
 from infoprompt_jax.rospr import retrieval, search
 from infoprompt_jax.rospr.library import PromptLibrary
 from infoprompt_jax.rospr.library_files import Entry
@@ -72,7 +73,10 @@ def analyse(
         return tables
     similarity = library.manifest.similarity
     keys_KR = search.comparable(library.keys_KR, similarity)
-    searched = [_searched(record, paths[record.target], keys_KR, similarity) for record in records]
+    searched = [
+        _searched(record, paths[record.target], keys_KR, similarity)
+        for record in watched(records, "Analysis, evaluation tasks", len(records))
+    ]
     if all("none" in record.scores for record in records):
         qualities = [one.quality_M for one in searched]
         tables["relations"], tables["unknown_family"] = relations(records, qualities, library)

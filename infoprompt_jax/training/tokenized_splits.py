@@ -14,6 +14,7 @@ from infoprompt_jax.data.rows import Rows, tokenize
 from infoprompt_jax.data.tasks import Task
 from infoprompt_jax.files import cache_directory
 from infoprompt_jax.fleet.members import Member, data_seed
+from infoprompt_jax.progress import Rhythm
 from infoprompt_jax.t5.backbone import Backbone
 
 log = logging.getLogger(__name__)
@@ -27,6 +28,7 @@ class TokenizedSplits:
         self.directory = cache_directory(config.data.cache_dir) / "rows"
         self.tokenized: dict[tuple[str, str, int], Rows] = {}
         self.streams: dict[tuple[Any, ...], Stream] = {}
+        self.rhythm = Rhythm()
 
     def rows(self, task: Task, split: str, limit: int = 0) -> Rows:
         """The rows of a split; if `limit` is positive, so many of them, drawn from the whole split.
@@ -45,6 +47,8 @@ class TokenizedSplits:
 
     def _tokenize(self, task: Task, split: str, limit: int) -> Rows:
         data, tokenizer = self.config.data, self.backbone.tokenizer
+        if self.rhythm.due():
+            log.info("Reading %s, %s; %d splits are read.", task.id, split, len(self.tokenized))
         rows = tokenize(
             examples(task, split, limit),
             tokenizer,
