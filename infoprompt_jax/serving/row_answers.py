@@ -17,6 +17,7 @@ from infoprompt_jax.serving.engine import Answer, Engine, Question, ranked
 from infoprompt_jax.serving.prompt_sources import Chosen, PromptSource
 
 DIGITS = 6  # significant digits of scores in predictions
+CHOICES = "answer_choices"  # the name of the choices inside a template
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,19 +93,21 @@ def _rounded(score: float) -> float | None:
 def correspondence(rendered: Sequence[Rendered]) -> list[list[int]] | None:
     """For each template the places [C] of its choices that mean the same as the first template's; None if unknown.
 
-    Choices of the same texts correspond by text. Otherwise they correspond by place, if all templates have the same
-    number of them and take their target in the same way, as with `{{ answer_choices[label] }}`.
+    They correspond by place, if all templates have the same number of them and take their target alike from
+    `answer_choices`, as with `{{ answer_choices[label] }}`: one may ask the opposite, so that its Yes is the other's
+    No. Otherwise choices of the same texts correspond by text.
     """
     choices = [one.example.choices for one in rendered]
     first = choices[0]
     if not first:
         return None
+    targets = {"".join(one.task.template.jinja.rpartition(SEPARATOR)[2].split()) for one in rendered if one.task}
+    alike = len(targets) == 1 and len({len(other) for other in choices}) == 1
+    if alike and any(CHOICES in target for target in targets):
+        return [list(range(len(first)))] * len(rendered)
     if all(set(other) == set(first) for other in choices):
         return [[other.index(choice) for choice in first] for other in choices]
-    targets = {"".join(one.task.template.jinja.rpartition(SEPARATOR)[2].split()) for one in rendered if one.task}
-    if len(targets) > 1 or len({len(other) for other in choices}) > 1:
-        return None
-    return [list(range(len(first)))] * len(rendered)
+    return None
 
 
 def render(source: PromptSource, rows: Sequence[Mapping[str, Any]], first: int = 0) -> list[list[Rendered]]:

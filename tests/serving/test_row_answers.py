@@ -42,6 +42,15 @@ def test_other_choices_correspond_by_place_where_targets_are_taken_alike() -> No
     assert made == answer("no", yes=-3.0, no=-1.5)
 
 
+def test_the_same_texts_correspond_by_place_where_a_template_asks_the_opposite() -> None:
+    """ "Is it good? No/Yes" and "Is it bad? Yes/No", both by the label: Yes of one is No of the other."""
+    made = mean(
+        (rendered("No/Yes"), answer("Yes", No=-2.0, Yes=-1.0)),
+        (rendered("Yes/No"), answer("No", Yes=-4.0, No=-1.0)),
+    )
+    assert made == answer("Yes", No=-3.0, Yes=-1.0)
+
+
 @pytest.mark.parametrize(
     ("choices", "target"), [("true/false", "{{ answer_choices[1 - label] }}"), ("true/false/maybe", BY_LABEL)]
 )
