@@ -68,7 +68,7 @@ def predict(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str]) 
     source = prompt_source(config, mesh)
     with row_file(config.data.file) as path:
         made_by = {"rows": fingerprint(path), "prompts": source.fingerprint}
-        if (summary := directory.finished()) is not None:
+        if (directory.path / predictions_file.NAME).exists() and (summary := directory.finished()) is not None:
             predictions_file.check_made_by(directory.path, summary["fingerprints"], made_by)
             return summary
         render(source, list(itertools.islice(row_files.read(path, FIELD), 1)))  # refused before anything is written

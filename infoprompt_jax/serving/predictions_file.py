@@ -7,6 +7,7 @@ predictions are made from. The file gets its name when it is complete.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,6 +17,8 @@ from infoprompt_jax import files
 from infoprompt_jax.errors import UserError
 
 NAME, PROGRESS = "predictions.jsonl", "progress.json"
+
+log = logging.getLogger(__name__)
 
 
 class PredictionsFile:
@@ -33,12 +36,20 @@ class PredictionsFile:
         self.directory, self.made_by = directory, dict(made_by)
         progress = read_progress(directory)
         check_made_by(directory, progress.get("made_by", self.made_by), self.made_by)
-        self.rows = int(progress.get("rows", 0))
+        self.rows, self._file = int(progress.get("rows", 0)), None
         self.complete = (directory / NAME).exists()
-        self._file = None if self.complete else (directory / f".{NAME}").open("ab")
-        if self._file:
-            self._file.truncate(int(progress.get("bytes", 0)))  # a later line belongs to a chunk that was cut off
-            self._record()
+        if not self.complete:
+            self._file = (directory / f".{NAME}").open("ab")
+            self._go_on(int(progress.get("bytes", 0)))
+
+    def _go_on(self, size: int) -> None:
+        """Cuts the file back to the bytes that count; where it lacks some, the predictions start again."""
+        assert self._file is not None, "the file is complete"
+        if self._file.seek(0, os.SEEK_END) < size:
+            log.warning("%s was cut or lost: the predictions start again.", self.directory / f".{NAME}")
+            self.rows = size = 0
+        self._file.truncate(size)  # a later line belongs to a chunk that was cut off
+        self._record()
 
     def append(self, lines: Sequence[Mapping[str, Any]]) -> None:
         """Writes a chunk of lines; when this returns, they are on disk and count."""
@@ -67,10 +78,10 @@ class PredictionsFile:
 def read_progress(directory: pathlib.Path) -> dict[str, Any]:
     """The content of `progress.json`; {} where there is none."""
     try:
-        return json.loads((directory / PROGRESS).read_text(encoding="utf-8"))
+        return dict(json.loads((directory / PROGRESS).read_text(encoding="utf-8")))
     except FileNotFoundError:
         return {}
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         raise UserError(f"{directory / PROGRESS} is not valid JSON ({error}): choose another --workdir.") from error
 
 

@@ -154,6 +154,22 @@ def test_killed_at_any_write_of_its_progress_it_ends_as_in_one_go(
     assert parts == whole
 
 
+def test_predictions_that_were_lost_are_made_again(
+    trained: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A copy of a workdir often lacks the files whose names start with a dot."""
+    rows = validation(trained)
+    whole, _ = run(tmp_path / "whole", rows, of(trained))
+    monkeypatch.setattr(predict, "CHUNK", 10)
+    with monkeypatch.context() as patch, pytest.raises(Stopped):
+        stopping(patch, 2)
+        run(tmp_path / "parts", rows, of(trained))
+    (tmp_path / "parts" / ".predictions.jsonl").unlink()
+    assert len(run(tmp_path / "parts", rows, of(trained))[0]) == len(whole)
+    (tmp_path / "parts" / "predictions.jsonl").unlink()  # of a job that is done
+    assert len(run(tmp_path / "parts", rows, of(trained))[0]) == len(whole)
+
+
 def test_a_workdir_keeps_the_predictions_of_its_rows(trained: pathlib.Path, tmp_path: pathlib.Path) -> None:
     rows = write(tmp_path / "rows.jsonl", [{"words": "ant bat"}])
     first, _ = run(tmp_path / "done", rows, of(trained))
