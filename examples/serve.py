@@ -32,8 +32,6 @@ from starlette.routing import Route
 
 import infoprompt_jax as ip
 
-RECORDED = ("data.max_input_length", "data.max_target_length", "scoring.normalize", "scoring.max_length")
-
 
 @dataclasses.dataclass(frozen=True)
 class Question:
@@ -67,7 +65,7 @@ class Server:
         return await future
 
     def predict(self, questions: Sequence[Question]) -> list[dict[str, Any]]:
-        """The answers to questions whose prompts record the same lengths and scoring."""
+        """The answers to the questions of one batch."""
         self.batches.append(len(questions))
         return ip.predict(
             self.backbone,
@@ -76,11 +74,6 @@ class Server:
             [question.choices for question in questions],
             batch_size=self.most,
         )
-
-    def record(self, question: Question) -> tuple[Any, ...]:
-        """The lengths and the scoring that the question's prompt was trained with; a call of `ip.predict` has one."""
-        fields = self.prompts[question.prompt].metadata.get("fields", {}) if question.prompt else {}
-        return tuple(fields.get(field) for field in RECORDED)
 
     async def _predict(self, request: Request) -> JSONResponse:
         try:
@@ -105,13 +98,10 @@ class Server:
                 async with asyncio.timeout(self.wait):
                     while len(batch) < self.most:
                         batch.append(await self._queue.get())
-            records = [self.record(question) for question, _ in batch]
-            for record in dict.fromkeys(records):
-                alike = [one for one, its in zip(batch, records, strict=True) if its == record]
-                outcomes = await asyncio.to_thread(self._outcomes, [question for question, _ in alike])
-                for (_, future), outcome in zip(alike, outcomes, strict=True):
-                    if not future.done():  # else the client has gone
-                        settle(future, outcome)
+            outcomes = await asyncio.to_thread(self._outcomes, [question for question, _ in batch])
+            for (_, future), outcome in zip(batch, outcomes, strict=True):
+                if not future.done():  # else the client has gone
+                    settle(future, outcome)
 
     def _outcomes(self, questions: Sequence[Question]) -> list[dict[str, Any] | Exception]:
         """The answers, or the errors. If a question of the batch is wrong, each is answered alone."""

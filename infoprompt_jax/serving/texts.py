@@ -43,7 +43,7 @@ def predict(
       backbone: from `load_backbone`.
       texts: strings, which are read as they are; or rows, mappings by column, which the prompt's templates render.
       prompt: for all texts, or a list with one for each: a `Prompt`, the path of a saved one, an array [P, D], or None
-        for the backbone alone. A batch may mix them.
+        for the backbone alone. A batch mixes those that record the same lengths and scoring.
       choices: the answers to choose from: a list for all strings, or a list for each. None, for all or for one = those
         that the prompt records; without any, the answer is generated.
       batch_size: the most texts in a batch.
@@ -62,12 +62,23 @@ def predict(
     if isinstance(texts, (str, Mapping)):
         raise UserError("texts is one text, but a list of texts was expected: write [text].")
     prompts = _for_each(prompt, len(texts))
-    config = _config(prompts, batch_size, max_input_length, max_length, normalize)
     rows = [
         [(rendered, Chosen(None, of_text)) for rendered in _rendered(text, of_text, listed)]
         for text, of_text, listed in zip(texts, prompts, _choices(choices, len(texts)), strict=True)
     ]
-    return [answer.to_json() for answer in answer_rendered(Engine(backbone, config), rows)]
+    arguments = {
+        "data.max_input_length": max_input_length,
+        "scoring.max_length": max_length,
+        "scoring.normalize": normalize,
+    }
+    followed = [_followed(of_text, arguments) for of_text in prompts]
+    answers: dict[int, dict[str, Any]] = {}
+    for values in dict.fromkeys(followed):
+        places = [place for place, its in enumerate(followed) if its == values]
+        engine = Engine(backbone, _config(values, batch_size))
+        alike = answer_rendered(engine, [rows[place] for place in places])
+        answers |= {place: answer.to_json() for place, answer in zip(places, alike, strict=True)}
+    return [answers[place] for place in range(len(texts))]
 
 
 def _for_each(prompt: Given | Sequence[Given], count: int) -> list[Prompt | None]:
@@ -90,24 +101,19 @@ def _load(given: Given) -> Prompt | None:
     return saved.load_prompt(given) if isinstance(given, (str, pathlib.Path)) else Prompt(np.asarray(given, np.float32))
 
 
-def _config(
-    prompts: Sequence[Prompt | None],
-    batch_size: int,
-    max_input_length: int | None,
-    max_length: int | None,
-    normalize: str | None,
-) -> ml_collections.ConfigDict:
-    """The fields that the engine reads: the arguments, else what the prompts record alike, else the defaults."""
+def _followed(prompt: Prompt | None, arguments: Mapping[str, Any]) -> tuple[Any, ...]:
+    """The values of FOLLOWED for one text: the argument, else what its prompt records, else None for the default."""
+    fields = recorded.recorded_fields(prompt) if prompt else {}
+    given = {field: value for field, value in arguments.items() if value is not None}
+    return tuple(given.get(field, fields.get(field)) for field in FOLLOWED)
+
+
+def _config(followed: tuple[Any, ...], batch_size: int) -> ml_collections.ConfigDict:
+    """The fields that the engine reads."""
     config = settings.defaults()
-    config.job = "predict"
-    records = [recorded.recorded_fields(prompt) for prompt in dict.fromkeys(prompts) if prompt]
-    for field in FOLLOWED:
-        values = {record[field] for record in records if field in record}
-        if len(values) == 1 and len(records) == len([record for record in records if field in record]):
-            config.update_from_flattened_dict({field: values.pop()})
-    given = {"data.max_input_length": max_input_length, "scoring.max_length": max_length}
-    given |= {"scoring.normalize": normalize, "train.eval_batch_size": batch_size, "prompt.length": 0}
-    config.update_from_flattened_dict({field: value for field, value in given.items() if value is not None})
+    given = {field: value for field, value in zip(FOLLOWED, followed, strict=True) if value is not None}
+    given |= {"job": "predict", "train.eval_batch_size": batch_size, "prompt.length": 0}
+    config.update_from_flattened_dict(given)
     return settings.check(config)
 
 

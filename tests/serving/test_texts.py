@@ -56,6 +56,19 @@ def test_a_mixed_batch_answers_as_each_prompt_alone(model: tiny.Backbone) -> Non
     assert [list(answer["scores"]) for answer in mixed] == [CHOICES] * len(TEXTS)
 
 
+def test_each_text_is_scored_as_its_own_prompt_records(model: tiny.Backbone) -> None:
+    """Beside prompts that record something else, or nothing."""
+    records = [{"scoring.normalize": "tokens"}, {"data.max_input_length": 8}, {}, {"scoring.normalize": "characters"}]
+    prompts = [Prompt(value, {"fields": of}) for value, of in zip(values(model, 3, 3, 3, 3), records, strict=True)]
+    text = TEXTS[-1]  # longer than 8 tokens
+    mixed = ip.predict(model, [text] * 4, prompts, CHOICES)
+    for prompt, answer in zip(prompts, mixed, strict=True):
+        (alone,) = ip.predict(model, [text], prompt, CHOICES)
+        np.testing.assert_allclose(scores([answer]), scores([alone]), rtol=1e-4)
+    (plain,) = ip.predict(model, [text], Prompt(prompts[0].value_PD), CHOICES)
+    assert not np.allclose(scores(mixed[:1]), scores([plain]), rtol=1e-2)
+
+
 def test_each_text_may_have_its_choices(model: tiny.Backbone) -> None:
     lists = [CHOICES, ["a", "b", "c"], None]  # without any, the answer is generated
     mixed = ip.predict(model, TEXTS[:3], choices=lists)
