@@ -16,6 +16,7 @@ import numpy as np
 
 from infoprompt_jax.data.rows import tokenized
 from infoprompt_jax.data.templates import Example
+from infoprompt_jax.errors import UserError
 from infoprompt_jax.evaluation import metrics
 from infoprompt_jax.evaluation.predictions import Members, Models, Predictor, Prompted
 from infoprompt_jax.fleet.assembly import assemble
@@ -27,7 +28,7 @@ from infoprompt_jax.t5.backbone import Backbone
 from infoprompt_jax.training import recorded
 from infoprompt_jax.training.initial import with_saved_parts
 
-VERBALIZER = "verbalizer/value"  # a tensor of a prompt, [C, D]
+VERBALIZER, POSTERIOR = "verbalizer/value", "posterior/"  # a tensor of a prompt, [C, D]; and a prefix of tensors
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -62,14 +63,14 @@ class Engine:
         self.backbone, self.config, self.before_batch = backbone, config, before_batch
         self.cut_inputs = 0
         self._members: dict[Prompt, Members] = {}
-        self._checked: set[Prompt] = set()
+        self._checked: set[tuple[Prompt, tuple[str, ...] | bool]] = set()
 
     def answers(self, questions: Sequence[Question]) -> list[Answer]:
         """The answers, in the order of the questions.
 
         Raises:
-          UserError: a prompt is for another backbone, or two answer choices of a question are the same tokens; or
-            whatever `before_batch` raises.
+          UserError: a prompt is for another backbone or, by what was trained with it, for other answer choices; two
+            answer choices of a question are the same tokens; or whatever `before_batch` raises.
         """
         groups: dict[Hashable, list[int]] = {}
         for place, question in enumerate(questions):
@@ -81,12 +82,15 @@ class Engine:
 
     def _group(self, question: Question) -> Hashable:
         """What questions must have in common to share batches."""
-        prompt, ranked = question.prompt, bool(question.example.choices)
+        prompt, choices = question.prompt, question.example.choices
+        ranked = bool(choices)
         if prompt is None:
             return ranked, 0
-        if prompt not in self._checked:
+        pair = prompt, choices if VERBALIZER in prompt.tensors else ranked
+        if pair not in self._checked:
             saved.check_prompt(prompt, self.backbone.config.d_model, self.backbone.fingerprint, "prompt.init")
-            self._checked.add(prompt)
+            check_choices(prompt, choices)
+            self._checked.add(pair)
         return ranked, prompt if prompt.tensors else len(prompt.value_PD)
 
     def _answers(self, questions: Sequence[Question]) -> list[Answer]:
@@ -151,6 +155,25 @@ def ranked(choices: Sequence[str], scores_C: np.ndarray) -> Answer:
     best = int(metrics.answers(scores))
     by_choice = dict(zip(choices, map(float, scores), strict=True))
     return Answer(None if best == metrics.NO_ANSWER else choices[best], by_choice)
+
+
+def check_choices(prompt: Prompt, choices: Sequence[str]) -> None:
+    """Raises UserError where what was trained with a prompt scores other answer choices, or in another order."""
+    posterior = any(name.startswith(POSTERIOR) for name in prompt.tensors)
+    if not choices and (posterior or VERBALIZER in prompt.tensors):
+        raise UserError(
+            "prompt.init: the prompt was trained to rank answer choices, and there are none: set task.answer_choices."
+        )
+    if (verbalizer_CD := prompt.tensors.get(VERBALIZER)) is None:
+        return
+    known = [task.choices for task in recorded.recorded_tasks(prompt, "prompt.init")]
+    if tuple(choices) not in known and (known or len(choices) > len(verbalizer_CD)):
+        trained = " or ".join(" ||| ".join(listed or ()) for listed in dict.fromkeys(known))
+        raise UserError(
+            f"prompt.init: the prompt's verbalizer was trained for the answer choices "
+            f"{trained or len(verbalizer_CD)}, in this order, but here they are {' ||| '.join(choices)}: leave "
+            "task.answer_choices to the prompt, or use a prompt that was trained without a verbalizer."
+        )
 
 
 def member(prompt: Prompt, config: ml_collections.ConfigDict, backbone: Backbone) -> Members:

@@ -15,7 +15,6 @@ from jax.sharding import Mesh
 
 from infoprompt_jax.data.batches import complete
 from infoprompt_jax.data.rows import combined_fingerprint, tokenized
-from infoprompt_jax.data.selection import find_tasks
 from infoprompt_jax.data.tasks import Task
 from infoprompt_jax.data.templates import Example
 from infoprompt_jax.errors import UserError
@@ -206,7 +205,7 @@ def tasks_of_one_data_set(config: ml_collections.ConfigDict) -> Sequence[Task]:
         config.task.name = config.task.name or "rows"  # of no known data set
     if config.task.input and not config.task.target:  # which only labelled rows need
         config.task.target = "{{ answer_choices[label] }}" if config.task.answer_choices else "{{ target }}"
-    tasks = recorded.tasks(config) if config.prompt.length or config.prompt.by else find_tasks(config)
+    tasks = recorded.tasks(config)
     datasets = list(dict.fromkeys(task.name for task in tasks))
     if len(datasets) > 1:
         raise UserError(

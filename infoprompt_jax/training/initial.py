@@ -19,6 +19,7 @@ from infoprompt_jax.infoprompt.trainable import Part, Trainable
 from infoprompt_jax.prompts import hub, prompts, saved
 from infoprompt_jax.prompts.saved import Prompt
 from infoprompt_jax.t5.backbone import Backbone
+from infoprompt_jax.training import recorded
 
 # The parts that may be saved with a prompt, and the fields that must have the values it was trained with.
 SAVED_WITH = {
@@ -73,11 +74,7 @@ def saved_prompt(path: str, length: int, backbone: Backbone) -> Prompt:
         raise UserError(f"prompt.init={path!r} is neither one of {known} nor the path of a saved prompt.")
     prompt = saved.load_prompt(path, "prompt.init")
     saved.check_prompt(prompt, backbone.config.d_model, backbone.fingerprint, "prompt.init")
-    if len(prompt.value_PD) != length:
-        raise UserError(
-            f"The prompt in {path!r} has {len(prompt.value_PD)} tokens, the config {length}: "
-            f"set prompt.length={len(prompt.value_PD)}."
-        )
+    recorded.check_length(prompt, path, length)
     return prompt
 
 

@@ -29,22 +29,25 @@ from infoprompt_jax.prompts.saved import Prompt
 FIELD, FIELDS = "prompt.init", "fields"  # of the config, and of prompt.json
 USES = ("evaluate", "predict")  # the jobs that use a saved prompt as it is
 TEMPLATES = ("task.template", "task.templates_dir", "task.input", "task.target", "task.answer_choices")
-# The fields that predictions with the prompt depend on.
-RECORDED = (
+# The fields that predictions with the prompt depend on. SHARED: those that one job has for all of its prompts.
+SHARED = (
     "backbone.name",
     "backbone.revision",
     "backbone.tokenizer",
     "backbone.takes_eos",
     "data.max_input_length",
     "data.max_target_length",
+    "scoring.normalize",
+    "scoring.max_length",
+)
+RECORDED = (
+    *SHARED,
     "prompt.kind",
     "prompt.bottleneck",
     "train.task_loss",
     "infoprompt.representation",
     "infoprompt.variational",
     "infoprompt.latent",
-    "scoring.normalize",
-    "scoring.max_length",
 )
 
 log = logging.getLogger(__name__)
@@ -84,20 +87,29 @@ def recorded_tasks(prompt: Prompt, path: str, config: ml_collections.ConfigDict 
       UserError: the record is damaged, or a template is not valid.
     """
     entries = prompt.metadata.get("templates", [])
-    try:
-        return tuple(
-            Task(
-                str(entry["dataset"]),
-                Template(entry["name"], entry["id"], entry["jinja"], entry["answer_choices"], origin=path),
-                str(entry["metric"]),
-                folder_of(config.data, str(entry["dataset"])) if config else "",
-                config.data.tfds_dir if config else "",
-                module=config.task.module if config and is_registered(str(entry["dataset"])) else "",
-            )
-            for entry in entries
+    if not isinstance(entries, list) or not all(map(_is_template, entries)):
+        raise UserError(f"prompt.init: {path!r} holds templates in its prompt.json that cannot be read.")
+    if len({(entry["dataset"], entry["name"]) for entry in entries}) < len(entries):
+        raise UserError(
+            f"prompt.init: {path!r} holds two templates of one name in its prompt.json: rename one of them."
         )
-    except (KeyError, TypeError) as error:
-        raise UserError(f"prompt.init: {path!r} holds templates in its prompt.json that cannot be read.") from error
+    return tuple(
+        Task(
+            entry["dataset"],
+            Template(entry["name"], entry["id"], entry["jinja"], entry["answer_choices"], origin=path),
+            entry["metric"],
+            folder_of(config.data, entry["dataset"]) if config else "",
+            config.data.tfds_dir if config else "",
+            module=config.task.module if config and is_registered(entry["dataset"]) else "",
+        )
+        for entry in entries
+    )
+
+
+def _is_template(entry: Any) -> bool:
+    """Whether an entry of `prompt.json` is a template, as `record` writes it."""
+    keys = ("dataset", "name", "id", "jinja", "answer_choices", "metric")
+    return isinstance(entry, Mapping) and all(isinstance(entry.get(key), str) for key in keys)
 
 
 def recorded_fields(prompt: Prompt) -> dict[str, Any]:
@@ -135,12 +147,17 @@ def completed(config: ml_collections.ConfigDict, typed: Collection[str] = ()) ->
       typed: fields that the command line sets, which keep their values.
 
     Raises:
-      UserError: `prompt.init` holds no prompt, or a damaged one.
+      UserError: `prompt.init` holds no prompt, a damaged one, one of another length than typed, or prompts that record
+        different values of a field in SHARED.
     """
     if config.job not in USES or config.prompt.init in INITIALIZERS:
         return config
     path = prompt_path(config)
     prompt = saved.load_prompt(path, FIELD)
+    if "prompt.length" in typed and config.prompt.length and not config.prompt.by:
+        check_length(prompt, path, config.prompt.length)
+    if len(paths := saved.listed(config.prompt.init)) > 1:
+        check_alike(list(map(str, paths)), typed)
     fields = recorded_fields(prompt) | {"prompt.length": len(prompt.value_PD)} | _templates(config, prompt, typed)
     config = config.copy_and_resolve_references()
     if config.job == "predict" and not config.prompt.by:
@@ -161,9 +178,37 @@ def _templates(config: ml_collections.ConfigDict, prompt: Prompt, typed: Collect
     named = [name.strip() for name in config.task.name.split(",") if name.strip()]
     if config.job == "predict" and "task.name" not in typed:
         named = []  # the config file names the data set of its rows, which are not read
+    if (fields := [f for f in TEMPLATES if f in typed]) and not named and not config.task.input:
+        raise UserError(
+            f"{fields[0]} is set, but neither task.input nor task.name: set task.input for a template of your own, "
+            "task.name for one of a data set, or neither for the templates that prompt.init records."
+        )
     if not set(TEMPLATES) & set(typed) and datasets and set(named) <= set(datasets):
         return dict.fromkeys(TEMPLATES, "") | {"task.name": ",".join(named or datasets)}
-    return {} if config.task.template or config.task.input else {"task.template": "all"}
+    return {} if config.task.template or config.task.input or not named else {"task.template": "all"}
+
+
+def check_length(prompt: Prompt, path: str, length: int) -> None:
+    """Raises UserError unless a saved prompt has the length of the config."""
+    if length != len(prompt.value_PD):
+        without = "" if length else ", or for the backbone alone prompt.init=vocabulary"
+        raise UserError(
+            f"The prompt in {path!r} has {len(prompt.value_PD)} tokens, the config {length}: set "
+            f"prompt.length={len(prompt.value_PD)}{without}."
+        )
+
+
+def check_alike(paths: Sequence[str], typed: Collection[str]) -> None:
+    """Raises UserError where prompts record different values of a field that one job has for all of them."""
+    records = {path: recorded_fields(saved.load_prompt(path, FIELD)) for path in paths}
+    for field in SHARED:
+        values = {json.dumps(record[field]): path for path, record in records.items() if field in record}
+        if len(values) > 1 and field not in typed:
+            differing = " and ".join(f"{value} ({path})" for value, path in list(values.items())[:2])
+            raise UserError(
+                f"The prompts in prompt.init record different {field}, {differing}: set {field} for all of them, or "
+                "use those of one value at a time."
+            )
 
 
 def check_trained(config: ml_collections.ConfigDict) -> None:

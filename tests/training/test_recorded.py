@@ -74,11 +74,37 @@ def test_a_record_sets_no_field_that_it_should_not(tmp_path: pathlib.Path) -> No
     assert (config.data.cache_dir, config.task.module, config.data.max_input_length) == ("", "", 7)
 
 
+def test_a_typed_length_must_be_the_prompts(tmp_path: pathlib.Path) -> None:
+    path = made(tmp_path / "prompt", ASKED)
+    with pytest.raises(UserError, match=r"has 3 tokens, the config 5: set prompt\.length=3"):
+        completed(using(path, prompt__length=5), ["prompt.length"])
+    assert completed(using(path, prompt__length=0), ["prompt.length"]).prompt.length == 0  # the backbone alone
+
+
+def test_typed_answer_choices_need_an_input(tmp_path: pathlib.Path) -> None:
+    """Not those of the file, and not silently those that are recorded."""
+    config = using(made(tmp_path / "prompt", ASKED), task__name="", task__answer_choices="bad ||| good")
+    with pytest.raises(UserError, match=r"task\.answer_choices is set, but neither task\.input nor task\.name"):
+        completed(config, ["task.answer_choices"])
+
+
+def test_prompts_of_one_directory_must_agree(tmp_path: pathlib.Path) -> None:
+    """One job has one divisor of scores and one length of inputs, for the prompts of all rows."""
+    made(tmp_path / "a", ASKED)
+    made(tmp_path / "b", ASKED, fields={"data.max_input_length": 7, "prompt.kind": "instance"})
+    config = using(str(tmp_path), prompt__by="column")
+    with pytest.raises(UserError, match=r"record different data.max_input_length, 99 .*a\) and 7 .*b\): set data.max_"):
+        completed(config, ["prompt.by"])
+    assert completed(config, ["data.max_input_length"]).data.max_input_length == 512
+
+
 @pytest.mark.parametrize(
     ("changed", "sentence"),
     [
         ({"fields": {"data.max_input_length": "many"}}, "records fields that cannot be read"),
         ({"templates": [{"dataset": "mine"}]}, "holds templates in its prompt.json that cannot be read"),
+        ({"templates": record(settings.defaults(), [ASKED, ASKED])["templates"]}, "holds two templates of one name"),
+        ({"templates": [{**record(settings.defaults(), [ASKED])["templates"][0], "name": 7}]}, "cannot be read"),
         ({"templates": "mine"}, "holds templates in its prompt.json that cannot be read"),
         ({"templates": [{**record(settings.defaults(), [ASKED])["templates"][0], "jinja": 7}]}, "cannot be read"),
     ],
