@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
@@ -28,7 +29,7 @@ FOLLOWED = ("data.max_input_length", "data.max_target_length", "scoring.normaliz
 
 def predict(
     backbone: Backbone,
-    texts: Sequence[Text],
+    texts: Iterable[Text],
     prompt: Given | Sequence[Given] = None,
     choices: Sequence[str] | Sequence[Sequence[str] | None] | None = None,
     *,
@@ -57,10 +58,14 @@ def predict(
       scores are over all templates. A labelled row has its `target`.
 
     Raises:
-      UserError: a prompt was trained on another backbone, a row cannot be rendered, or choices are missing or equal.
+      UserError: a prompt was trained on another backbone, a text is neither a string nor a row, a row cannot be
+        rendered, or choices are missing or equal.
     """
     if isinstance(texts, (str, Mapping)):
         raise UserError("texts is one text, but a list of texts was expected: write [text].")
+    texts = list(texts)
+    if wrong := [text for text in texts if not isinstance(text, (str, Mapping))]:
+        raise UserError(f"texts holds {wrong[0]!r}, but strings were expected, or rows: {{column: value}}.")
     prompts = _for_each(prompt, len(texts))
     rows = [
         [(rendered, Chosen(None, of_text)) for rendered in _rendered(text, of_text, listed)]
@@ -98,7 +103,15 @@ def _for_each(prompt: Given | Sequence[Given], count: int) -> list[Prompt | None
 def _load(given: Given) -> Prompt | None:
     if given is None or isinstance(given, Prompt):
         return given
-    return saved.load_prompt(given) if isinstance(given, (str, pathlib.Path)) else Prompt(np.asarray(given, np.float32))
+    if isinstance(given, (str, pathlib.Path)):
+        return saved.load_prompt(given, "prompt")
+    value = np.asarray(given)
+    if value.ndim != 2 or not jnp.issubdtype(value.dtype, jnp.floating):
+        raise UserError(
+            f"prompt is an array of shape {list(value.shape)} and type {value.dtype}, but floats [P, D] were "
+            "expected: give a list with one prompt for each text."
+        )
+    return Prompt(value.astype(np.float32))
 
 
 def _followed(prompt: Prompt | None, arguments: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -113,6 +126,8 @@ def _config(followed: tuple[Any, ...], batch_size: int) -> ml_collections.Config
     config = settings.defaults()
     given = {field: value for field, value in zip(FOLLOWED, followed, strict=True) if value is not None}
     given |= {"job": "predict", "train.eval_batch_size": batch_size, "prompt.length": 0}
+    for field, value in given.items():
+        settings.FIELDS[field].check(field, value)
     config.update_from_flattened_dict(given)
     return settings.check(config)
 
@@ -125,7 +140,8 @@ def _choices(
         return [None] * count
     if isinstance(choices, str):
         raise UserError(f"choices is the text {choices!r}, but a list of texts was expected.")
-    lists = [choices] * count if all(isinstance(choice, str) for choice in choices) else list(choices)
+    choices = list(choices)
+    lists = [choices] * count if all(isinstance(choice, str) for choice in choices) else choices
     if len(lists) != count:
         raise UserError(f"choices has {len(lists)} lists for {count} texts: give one for each, or one for all.")
     made = [None if listed is None else tuple(str(choice) for choice in listed) for listed in lists]
@@ -142,6 +158,8 @@ def _rendered(text: Text, prompt: Prompt | None, choices: tuple[str, ...] | None
         return [Rendered(None, Example(text, "", _recorded_choices(tasks) if choices is None else choices))]
     if not tasks:
         raise UserError("texts holds a row, which only a prompt with recorded templates renders: give a string.")
+    if len(names := {task.name for task in tasks}) > 1:
+        raise UserError(f"texts holds a row, but the prompt has templates of {', '.join(sorted(names))}: give strings.")
     if choices is not None:
         raise UserError("choices are for strings; a row's come from the prompt's templates: leave choices out.")
     return [Rendered(task, example) for task in tasks if (example := task.question(text)) is not None]

@@ -78,6 +78,28 @@ def test_each_text_may_have_its_choices(model: tiny.Backbone) -> None:
         np.testing.assert_allclose(scores([answer]), scores([alone]), rtol=1e-4)
 
 
+def test_texts_and_choices_may_be_any_iterable(model: tiny.Backbone) -> None:
+    expected = ip.predict(model, TEXTS, choices=CHOICES)
+    assert ip.predict(model, iter(TEXTS), choices=iter(CHOICES)) == expected  # pyright: ignore[reportArgumentType]
+    assert ip.predict(model, np.array(TEXTS), choices=np.array(CHOICES)) == expected  # pyright: ignore[reportArgumentType]
+
+
+def test_a_verbalizer_keeps_the_order_of_its_answer_choices(model: tiny.Backbone) -> None:
+    """Its rows are numbered: in another order, each would be another answer's."""
+    template = {"dataset": "d", "name": "t", "id": "t", "jinja": "{{ text }} ||| {{ answer_choices[label] }}"}
+    entry = template | {"answer_choices": " ||| ".join(CHOICES), "metric": "accuracy"}
+    head = {"verbalizer/value": np.ones((2, model.config.d_model), np.float32)}
+    prompt = Prompt(values(model, 3)[0], {"templates": [entry], "fields": {"train.task_loss": "verbalizer"}}, head)
+    assert ip.predict(model, TEXTS, prompt, CHOICES) == ip.predict(model, TEXTS, prompt)
+    for wrong in (CHOICES[::-1], ["a", "b"], [*CHOICES, "c"]):
+        with pytest.raises(
+            UserError, match=r"trained for the answer choices animals \|\|\| gadgets, in this order, but"
+        ):
+            ip.predict(model, TEXTS, prompt, wrong)
+    with pytest.raises(UserError, match="was trained to rank answer choices, and there are none"):
+        ip.predict(model, TEXTS, prompt, [])
+
+
 @pytest.mark.parametrize("fields", [LM, VERBALIZER], ids=["instance", "verbalizer and posterior"])
 def test_all_that_was_trained_with_a_prompt_is_used(fields: dict[str, Any], tmp_path: pathlib.Path) -> None:
     """The rows of the run's evaluation, with the template as text: the same accuracy, and a plain prompt beside it."""
@@ -150,6 +172,14 @@ def test_nan_is_no_prediction(model: tiny.Backbone) -> None:
             {"prompt": np.zeros((2, 8), np.float32), "choices": CHOICES},
             "^prompt: the prompt has width 8, but the backbone's is 64",
         ),
+        ({"texts": [5]}, "texts holds 5, but strings were expected, or rows"),
+        (
+            {"prompt": np.zeros((1, 2, 64), np.float32)},
+            r"prompt is an array of shape \[1, 2, 64\] .* \[P, D\] were exp",
+        ),
+        ({"prompt": np.array([["a"]])}, "prompt is an array of shape .* and type <U1"),
+        ({"prompt": "nothing"}, "^prompt: 'nothing' does not exist"),
+        ({"batch_size": "8", "choices": CHOICES}, "^batch_size='8' is of type str"),
         ({"batch_size": 0, "choices": CHOICES}, "^batch_size=0 is out of range"),
         ({"max_input_length": 1, "choices": CHOICES}, "^max_input_length=1 is out of range"),
     ],
