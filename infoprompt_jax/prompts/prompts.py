@@ -53,6 +53,8 @@ def initial_value(
     Raises:
       UserError: the method is unknown, or needs label words or a text and there are none.
     """
+    if not length:
+        return np.zeros((0, width), np.float32)
     if method == "uniform":
         return np.asarray(jax.random.uniform(key, (length, width), minval=-0.5, maxval=0.5))
     sampled = np.asarray(jax.random.choice(key, jnp.asarray(pieces), (length,), replace=length > len(pieces)))

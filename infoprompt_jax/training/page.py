@@ -15,7 +15,6 @@ from typing import Any
 from markupsafe import Markup
 
 from infoprompt_jax.member_names import by_seed, group_title
-from infoprompt_jax.prompts import saved
 from infoprompt_jax.reports import final_table, pages
 from infoprompt_jax.reports.pages import bullets, join, table, tag
 from infoprompt_jax.saved_config import current
@@ -106,7 +105,8 @@ def prompts(directory: pathlib.Path, members: Members) -> list[Markup]:
     """The best prompt of each member, and the vocabulary pieces nearest to its first tokens."""
     rows = []
     for member in members[:MOST]:
-        metadata = saved.load_prompt(directory / member["name"]).metadata
+        # Not as a prompt: that of a member whose loss became infinite may hold infinite values, and is refused.
+        metadata = json.loads((directory / member["name"] / "prompt.json").read_text(encoding="utf-8"))
         nearest = join((tag("b", piece) for piece in metadata["nearest_tokens"]), " · ")
         rows.append([member["name"], nearest, member.get("best_step", "-"), metadata["init"]])
     note = (
