@@ -39,6 +39,10 @@ def style(axes: Axes, grid: Literal["x", "y"]) -> None:
 
 
 def save(path: str | pathlib.Path, figure: Figure) -> None:
-    """Writes a PNG, whole or not at all."""
+    """Writes a PNG, whole or not at all; a dollar sign in a name is no formula."""
+    from matplotlib.text import Text
+
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)  # pyright: ignore[reportAttributeAccessIssue]  (all are of class Text)
     with whole(path) as partial:
         figure.savefig(partial, format="png")

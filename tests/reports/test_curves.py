@@ -55,6 +55,7 @@ def lines(axes: Axes) -> list[tuple[list[float], list[float]]]:
         ["plain-seed0", "both-seed0"],
         [f"{v}-seed{s}" for v in ("a", "b") for s in range(5)],
         list("abcdefghij"),
+        ["$$", "a$_$b"],  # no formulas
     ],
 )
 def test_curves_of_any_fleet(tmp_path: pathlib.Path, members: list[str]) -> None:
