@@ -12,6 +12,7 @@ import logging
 import pathlib
 from typing import TYPE_CHECKING
 
+from infoprompt_jax import files
 from infoprompt_jax.errors import OfflineError, UserError
 from infoprompt_jax.network import reachable
 from infoprompt_jax.t5 import weight_files
@@ -26,6 +27,7 @@ EMBEDDED = "nano"  # the backbone that comes with the package, in nano/backbone
 BESIDE = ("*.json", "spiece.model")  # downloaded with the weights
 # Title and author of the pull requests in which the hub offers a repository's pickles as safetensors.
 CONVERSION = ("Adding `safetensors` variant of this model", "SFconvertbot")
+CONVERTED = "infoprompt_jax_conversion"  # in the cache, the reference to the conversion that was read for main
 
 
 def find(name: str, revision: str | None = None) -> pathlib.Path:
@@ -83,13 +85,11 @@ def _from_hub(name: str, revision: str | None) -> pathlib.Path:
 
 
 def _cached(name: str, revision: str | None) -> pathlib.Path | None:
-    """The revision's directory in the cache, if it is whole; without a revision, also that of a conversion."""
-    from huggingface_hub import constants
+    """The revision's directory in the cache, if it is whole; without a revision, also that of main's conversion.
 
-    pulls = pathlib.Path(constants.HF_HUB_CACHE, f"models--{name.replace('/', '--')}", "refs", "refs", "pr")
-    conversions = [] if revision else [f"refs/pr/{pull.name}" for pull in sorted(pulls.glob("*"))]
-    directories = (_whole(name, each) for each in (revision, *conversions))
-    return next((directory for directory in directories if directory), None)
+    Another pull request in the cache, which was requested by its number, never stands for main.
+    """
+    return _whole(name, revision) or (None if revision else _whole(name, CONVERTED))
 
 
 def _whole(name: str, revision: str | None) -> pathlib.Path | None:
@@ -114,8 +114,12 @@ def _downloaded(name: str, revision: str | None) -> pathlib.Path:
 
     api = huggingface_hub.HfApi(endpoint=constants.ENDPOINT)
     try:
-        revision, weights = _weights(api, name, revision)
-        return pathlib.Path(api.snapshot_download(name, revision=revision, allow_patterns=[*BESIDE, *weights]))
+        chosen, weights = _weights(api, name, revision)
+        path = pathlib.Path(api.snapshot_download(name, revision=chosen, allow_patterns=[*BESIDE, *weights]))
+        if chosen != revision:
+            with files.whole(path.parents[1] / "refs" / CONVERTED) as partial:
+                partial.write_text(path.name, encoding="utf-8")
+        return path
     except (OSError, ValueError, KeyError, TypeError, AttributeError, httpx.HTTPError) as error:
         raise UserError(_sentence(name, revision, error, constants.ENDPOINT)) from error
 
@@ -142,19 +146,19 @@ def _sentence(name: str, revision: str | None, error: Exception, hub: str) -> st
 
 def _weights(api: HfApi, name: str, revision: str | None) -> tuple[str | None, list[str]]:
     """The revision to download, and the names of its weight files."""
-    files = api.list_repo_files(name, revision=revision)
-    format = next((format for format in weight_files.FORMATS if weight_files.is_listed(format, files)), None)
+    listed = api.list_repo_files(name, revision=revision)
+    format = next((format for format in weight_files.FORMATS if weight_files.is_listed(format, listed)), None)
     if format in (None, weight_files.MSGPACK) and revision is None and (pull := _conversion(api, name)):
         log.info(
             "%s has neither safetensors nor %s: the hub's conversion is read, %s.", name, weight_files.PICKLE, pull
         )
-        revision, format, files = pull, weight_files.SAFETENSORS, api.list_repo_files(name, revision=pull)
+        revision, format, listed = pull, weight_files.SAFETENSORS, api.list_repo_files(name, revision=pull)
     if format is None:
         raise UserError(
             f"backbone.name={name!r} has no weights on the hub that can be read: {', '.join(weight_files.FORMATS)} or "
             "the index of one was expected; choose another checkpoint or backbone.revision."
         )
-    return revision, [format] if format in files else _shards(api, name, revision, weight_files.index(format))
+    return revision, [format] if format in listed else _shards(api, name, revision, weight_files.index(format))
 
 
 def _shards(api: HfApi, name: str, revision: str | None, index: str) -> list[str]:

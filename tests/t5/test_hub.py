@@ -173,6 +173,19 @@ def test_the_hubs_own_conversion_is_read_where_main_has_only_flax(
     assert weights in names and not {"model.safetensors", "flax_model.msgpack", "pytorch_model.bin"} & names - {weights}
 
 
+def test_another_pull_request_never_stands_for_main(online: pytest.MonkeyPatch) -> None:
+    """It was requested by its number before, and lies whole in the cache."""
+    branches = {"main": repository(("flax_model.msgpack",)), "refs/pr/2": repository(("model.safetensors",))}
+    repo = Hub("org/t5", branches)
+    pulled, _ = downloaded(repo, online, "refs/pr/2")
+    online.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(OfflineError, match="'org/t5' is neither a directory here nor whole in the hub's local cache"):
+        hub.find("org/t5")
+    assert hub.find("org/t5", "refs/pr/2") == pulled
+    online.setattr(constants, "HF_HUB_OFFLINE", False)
+    assert downloaded(repo, online)[0] != pulled
+
+
 def test_a_conversion_of_another_state_of_main_is_not_read(online: pytest.MonkeyPatch) -> None:
     branches = {"main": repository(("spiece.model",)), "refs/pr/2": repository(("spiece.model", "model.safetensors"))}
     repo = Hub("org/t5", branches, [pull(2, TITLE, BOT, "org/t5")])
