@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +31,9 @@ class AddedTokens:
     def beside(cls, file: Path) -> AddedTokens:
         """Of the vocabulary `file`; only sentinels where there is nothing beside it."""
         config, special, listed = (_json(file.with_name(name)) for name in FILES)
-        texts = {int(i): text for text, i in listed.items()}
-        texts |= {int(i): _text(token) for i, token in (config.get("added_tokens_decoder") or {}).items()}
+        pairs = [(text, int(i)) for text, i in listed.items()]
+        pairs += [(_text(token), int(i)) for i, token in (config.get("added_tokens_decoder") or {}).items()]
+        texts = _by_id(pairs)
         names = special.get("additional_special_tokens") or ()
         return cls(int(config.get("extra_ids", len(SENTINELS))), texts, tuple(map(_text, names)))
 
@@ -45,7 +46,7 @@ class AddedTokens:
           control: ids that no text may become.
 
         Raises:
-          ValueError: a token has the id of another piece.
+          ValueError: a token has the id of another piece or token.
         """
         count = len(pieces)
         sentinels = {f"<extra_id_{n}>": count + self.sentinels - 1 - n for n in range(self.sentinels)}
@@ -55,6 +56,7 @@ class AddedTokens:
                 (sentinels if text in sentinels or text in SENTINELS else added)[text] = i
             elif i not in control and pieces[i].lstrip("▁") != text.strip():
                 raise ValueError(f"{text!r} was added with the id {i}, which is that of the piece {pieces[i]!r}")
+        _by_id((sentinels | added).items())
         if unknown := sorted({*self.special} - {*pieces, *sentinels, *added}):
             log.warning(
                 "%s: special_tokens_map.json names %s, which have no ids and are read as plain text: list them in "
@@ -63,6 +65,15 @@ class AddedTokens:
                 ", ".join(unknown),
             )
         return sentinels, added
+
+
+def _by_id(tokens: Iterable[tuple[str, int]]) -> dict[int, str]:
+    """The tokens by id. Raises ValueError for two of one id: either would be read as the other."""
+    texts: dict[int, str] = {}
+    for text, i in tokens:
+        if (other := texts.setdefault(i, text)) != text:
+            raise ValueError(f"{text!r} was added with the id {i}, which is that of {other!r}")
+    return texts
 
 
 def _text(token: Any) -> str:

@@ -128,6 +128,10 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
             f"the vocabulary {file} has <pad> at {ends[0]} and </s> at {ends[1]}, expected T5's 0 and 1: change "
             "backbone.name to a T5 model."
         )
+    if "" in tokenizer.added:
+        raise UserError(
+            f"the vocabulary {file} has an added token without text, which would stand everywhere: remove it."
+        )
     return dataclasses.replace(tokenizer, files=files)
 
 

@@ -226,6 +226,17 @@ def test_an_added_token_with_the_id_of_another_piece_is_refused(
         load_tokenizer(beside(tmp_path, vocabulary, added_tokens={"[C]": 7}))
 
 
+def test_two_added_tokens_of_one_id_are_refused(vocabulary: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    last = load_tokenizer(vocabulary).sentinels["<extra_id_0>"]
+    for tokens, sentence in (
+        ({"[C]": last + 1, "[N]": last + 1}, rf"'\[N\]' was added with the id {last + 1}, which is that of '\[C\]'"),
+        ({"[C]": last}, rf"'\[C\]' was added with the id {last}, which is that of '<extra_id_0>'"),
+        ({"": last + 1}, "has an added token without text"),
+    ):
+        with pytest.raises(UserError, match=sentence):
+            load_tokenizer(beside(tmp_path, vocabulary, added_tokens=tokens))
+
+
 @pytest.mark.parametrize("content", ["no JSON", "[]"])
 def test_a_broken_file_beside_a_vocabulary_is_named(
     content: str, vocabulary: pathlib.Path, tmp_path: pathlib.Path
