@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import ml_collections
 
 from infoprompt_jax import files, settings
 from infoprompt_jax.data import counterparts
+from infoprompt_jax.errors import UserError
+from infoprompt_jax.fleet.members import expand
 from infoprompt_jax.infoprompt.trainable import inference
 from infoprompt_jax.t5.backbone import Backbone
-from infoprompt_jax.training import page, trackers
+from infoprompt_jax.training import page, recorded, trackers
 from infoprompt_jax.training.experiment import build
 from infoprompt_jax.training.metrics_log import MetricsLog
 from infoprompt_jax.training.results import MemberResult, Results
@@ -38,6 +41,7 @@ def evaluate(
     config = counterparts.resolve(settings.for_job(config, "evaluate"))
     directory = Workdir(workdir, config)
     if (summary := directory.finished()) is not None:
+        check_same_prompts(directory, config, summary)
         return summary
     trackers.check(config)
     with WarningLog() as warnings:
@@ -58,8 +62,22 @@ def evaluate(
             ],
             examples=experiment.examples(),
             backbone=experiment.backbone.name,
-            fingerprints={"backbone": experiment.backbone.fingerprint, **experiment.evaluation_fingerprints()},
+            fingerprints={
+                "backbone": experiment.backbone.fingerprint,
+                **experiment.evaluation_fingerprints(),
+                **recorded.prompts_fingerprint(experiment.members),
+            },
         )
         page.write(directory.path, files.strict(results.to_json()), warnings.messages)
         files.write_json(directory.path / "summary.json", results.to_json())
     return results.to_json()
+
+
+def check_same_prompts(directory: Workdir, config: ml_collections.ConfigDict, summary: Mapping[str, Any]) -> None:
+    """Raises UserError where the prompts at `prompt.init` changed after the evaluation, as a longer run's do."""
+    now = recorded.prompts_fingerprint([recorded.with_prompt_of(member) for member in expand(config)])
+    if not now.items() <= (now | summary["fingerprints"]).items():
+        raise UserError(
+            f"The workdir {directory.path} holds an evaluation of what prompt.init held before: choose another "
+            "--workdir to evaluate the prompts that it holds now, or delete this one."
+        )

@@ -8,6 +8,7 @@ sets counts first, then the prompt's record, then the config file. `task.templat
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import logging
 import pathlib
@@ -232,6 +233,18 @@ def with_prompt_of(member: Member) -> Member:
     config = member.config.copy_and_resolve_references()
     config.prompt.init = str(directory / member.name)
     return dataclasses.replace(member, config=config)
+
+
+def prompts_fingerprint(members: Sequence[Member]) -> dict[str, str]:
+    """`prompts`: of the saved prompts that members start from, and what was trained with them; {} without any."""
+    paths = [path for member in members if (path := member.config.prompt.init) not in INITIALIZERS]
+    digests = [_digest(saved.load_prompt(path, FIELD)) for path in paths]
+    return {"prompts": hashlib.sha256("".join(digests).encode()).hexdigest()[:16]} if digests else {}
+
+
+def _digest(prompt: Prompt) -> str:
+    tensors = {saved.VALUE: prompt.value_PD, **prompt.tensors}
+    return "".join(f"{name} {saved.digest(tensors[name])}\n" for name in sorted(tensors))
 
 
 def prompt_path(config: ml_collections.ConfigDict) -> str:

@@ -12,6 +12,7 @@ import pytest
 import tiny_runs
 from tiny_runs import before_step
 
+import infoprompt_jax as ip
 from infoprompt_jax import files, jobs
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.fleet.fleet import Fleet
@@ -132,6 +133,20 @@ def test_a_finished_run_gets_a_test_split(
     after = read(run / "summary.json")
     assert after["members"] == [member | {"test": member["best"]} for member in members]
     assert read(run / "config.json")["task"]["test_split"] == "validation" and after["fingerprints"]["test_data"]
+
+
+def test_an_evaluation_is_not_that_of_the_prompts_before(
+    run: pathlib.Path, data: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    """A longer run writes its prompts anew, at the same path."""
+    path = run / "prompts" / "run-seed0"
+    evaluated = config(data, SHORT, job="evaluate", prompt__init=str(path), fleet__seeds=())
+    table = jobs.run(evaluated, str(tmp_path / "evaluation"))
+    assert jobs.run(evaluated, str(tmp_path / "evaluation")) == table
+    prompt = ip.load_prompt(path)
+    ip.save_prompt(path, ip.Prompt(prompt.value_PD + 1, prompt.metadata, prompt.tensors))
+    with pytest.raises(UserError, match=r"an evaluation of what prompt\.init held before: choose another --workdir"):
+        jobs.run(evaluated, str(tmp_path / "evaluation"))
 
 
 def test_a_run_goes_on_but_not_back(run: pathlib.Path, data: pathlib.Path) -> None:
