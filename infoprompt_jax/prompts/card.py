@@ -6,6 +6,7 @@ It states what the metadata holds and nothing else. The front matter is YAML, as
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 from infoprompt_jax.prompts.hub import is_identifier
@@ -19,6 +20,7 @@ DATASETS = {
 }
 METRICS = {"macro_f1": "f1", "matthews": "matthews_correlation"}
 ELSEWHERE = ("metrics", "templates", "fields")  # shown in a section of their own, or in prompt.json alone
+MARKUP = re.compile(r"[&<\\`*\[\]|]")  # what Markdown could read as more than text
 EMBEDDED = "nano"
 NANO = 'pathlib.Path(ip.__file__).parent / "nano" / "backbone"'
 
@@ -57,7 +59,7 @@ def introduction(prompt: Prompt, name: str) -> str:
     length, backbone = len(prompt.value_PD), prompt.metadata.get("backbone")
     kind = "An instance-conditioned soft prompt" if prompt.kind == "instance" else "A soft prompt"
     text = f"# {name.rpartition('/')[2]}\n\n{kind} of {length} tokens"
-    text += f" for the frozen backbone `{backbone}`.\n" if backbone else ".\n"
+    text += f" for the frozen backbone {_cell(backbone)}.\n" if backbone else ".\n"
     if metrics := prompt.metadata.get("metrics"):
         rows = "".join(f"| {_cell(metric)} | {_number(value)} |\n" for metric, value in metrics.items())
         text += f"\n| metric | value |\n| --- | --- |\n{rows}"
@@ -100,8 +102,9 @@ def templates(prompt: Prompt) -> str:
     """The templates that the prompt was trained with, as promptsource writes them."""
     text = ""
     for template in prompt.metadata.get("templates") or []:
-        answers = template.get("answer_choices")
-        text += f"\n{_cell(template.get('name', 'template'))}:\n\n````text\n{template.get('jinja', '')}\n````\n"
+        answers, jinja = template.get("answer_choices"), str(template.get("jinja", ""))
+        fence = "`" * max(4, 1 + max(map(len, re.findall("`+", jinja)), default=0))
+        text += f"\n{_cell(template.get('name', 'template'))}:\n\n{fence}text\n{jinja}\n{fence}\n"
         text += f"\nAnswer choices: {_cell(answers)}\n" if answers else ""
     return f"## Templates\n{text}" if text else ""
 
@@ -146,7 +149,7 @@ def _cell(value: Any) -> str:
     if isinstance(value, dict):
         value = [f"{key}: {item}" for key, item in value.items()]
     text = "; ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-    return " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|")
+    return MARKUP.sub(lambda match: f"&#{ord(match[0])};", " ".join(text.split()))
 
 
 def _number(value: Any) -> str:

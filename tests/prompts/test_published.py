@@ -171,14 +171,27 @@ def test_the_card_states_the_metadata() -> None:
         "tags": ["soft-prompt", "prompt-tuning", "peft"],
     }
     lines = body.splitlines()
-    assert "# rte" in lines and "A soft prompt of 4 tokens for the frozen backbone `nano`." in lines
+    assert "# rte" in lines and "A soft prompt of 4 tokens for the frozen backbone nano." in lines
     assert not [line for line in lines if line.startswith("| templates")]
     assert {"| accuracy | 0.7500 |", "| macro_f1 | 0.5000 |", "| template | GPT-3 style |", "| step | 160 |"} <= {
         *lines
     }
-    assert "| nearest tokens | &lt;pad>; a\\|b |" in lines and "Answer choices: Yes \\|\\|\\| No" in lines
+    assert "| nearest tokens | &#60;pad>; a&#124;b |" in lines
+    assert "Answer choices: Yes &#124;&#124;&#124; No" in lines
     start = lines.index("GPT-3 style:")
     assert lines[start + 2 : start + 5] == ["````text", "{{ a|b }} <i>? ||| {{ c }}", "````"]
+
+
+def test_metadata_cannot_spell_markup() -> None:
+    """A prompt of somebody else may be pushed again: its metadata shows no picture, link or page of its own."""
+    evil = "![x](http://e/t.png) `a` <b> *c* d\\|e\n# f"
+    template = TEMPLATE | {"name": evil, "jinja": f"````\n{evil}\n`````"}
+    texts = {"backbone": evil, "init": evil, "templates": [template], "metrics": {evil: evil}}
+    lines = card(ip.Prompt(VALUE, METADATA | texts), "ann/rte").splitlines()
+    shown = "!&#91;x&#93;(http://e/t.png) &#96;a&#96; &#60;b> &#42;c&#42; d&#92;&#124;e # f"
+    assert {f"| init | {shown} |", f"| {shown} | {shown} |", f"{shown}:"} <= {*lines}
+    assert f"A soft prompt of 4 tokens for the frozen backbone {shown}." in lines
+    assert [line for line in lines if line.startswith("``````")] == ["``````text", "``````"]
 
 
 def test_the_card_claims_nothing_that_the_metadata_lacks() -> None:
