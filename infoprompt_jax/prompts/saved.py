@@ -66,8 +66,9 @@ class Prompt:
         """What the encoder reads before these rows: [P, D], or [B, P, D] of an instance-conditioned prompt.
 
         Raises:
-          UserError: the prompt is for another backbone, or answers with more than the backbone's head.
+          UserError: the prompt is for another backbone, answers with more than the backbone's head, or is damaged.
         """
+        self._check_parts()
         check_prompt(self, backbone.config.d_model, backbone.fingerprint, "prompts")
         for part, what in ANSWERING.items():
             if self._part(part):
@@ -80,6 +81,24 @@ class Prompt:
         representation = self.metadata.get("representation", prompts.REPRESENTATIONS[0])
         parts = jnp.asarray(self.value_PD), self._part(GENERATOR)
         return _instance_rows(backbone.graph, representation, backbone.frozen, *parts, tokens_BL)
+
+    def _check_parts(self) -> None:
+        """Raises UserError unless the value is [P, D] and a generator fits it: down [D, E] and up [E, P, D]."""
+        shapes = {
+            name: list(array.shape) for name, array in {"value_PD": self.value_PD, **self._part(GENERATOR)}.items()
+        }
+        named = self.metadata.get("representation", prompts.REPRESENTATIONS[0])
+        if self.kind == "instance":
+            *size, width = shapes["value_PD"]
+            inner = shapes.get("down", [0])[-1:]
+            fits = shapes == {"value_PD": [*size, width], "down": [width, *inner], "up": [*inner, *size, width]}
+            if not fits or named not in prompts.REPRESENTATIONS:
+                raise UserError(
+                    f"prompts: the prompt's parts have the shapes {shapes} and the representation {named!r}, which do "
+                    "not fit together: load it from where it was saved."
+                )
+        if self.value_PD.ndim != 2:
+            raise UserError(f"prompts: the prompt is of shape {shapes['value_PD']}, but a matrix [P, D] was expected.")
 
     def _part(self, prefix: str) -> dict[str, np.ndarray]:
         return {n.removeprefix(prefix): array for n, array in self.tensors.items() if n.startswith(prefix)}

@@ -95,9 +95,10 @@ class Backbone:
 
     def head_rows(self, tokens: ArrayLike) -> jax.Array:
         """Rows of the LM head, with the axes of `tokens` and D; rows of the embeddings if they are tied."""
-        if np.size(tokens):
-            self._check_ids("tokens", np.asarray(tokens))
-        return nnx.merge(self.graph, self.frozen).head_rows(jnp.asarray(tokens, jnp.int32))
+        whole = _whole_numbers("tokens", tokens)
+        if whole.size:
+            self._check_ids("tokens", whole)
+        return nnx.merge(self.graph, self.frozen).head_rows(jnp.asarray(whole, jnp.int32))
 
     def encode(self, tokens_BL: ArrayLike, prompts: Prompts = None) -> jax.Array:
         """Encoder states [B, S, D]: the prompt's positions, then the tokens'."""
@@ -131,10 +132,10 @@ class Backbone:
 
     def generate(self, tokens_BL: ArrayLike, max_length: int = 16, prompts: Prompts = None) -> jax.Array:
         """Greedy decoding: tokens [B, max_length], PAD after EOS."""
-        if max_length < 1:
-            raise UserError(f"max_length={max_length}, but at least 1 was expected.")
+        if not isinstance(max_length, int | np.integer) or max_length < 1:
+            raise UserError(f"max_length={max_length!r}, but a whole number of at least 1 was expected.")
         tokens = self._tokens("tokens_BL", tokens_BL)
-        return _generate(self.graph, self.frozen, tokens, self._prompts(prompts, tokens), max_length)
+        return _generate(self.graph, self.frozen, tokens, self._prompts(prompts, tokens), int(max_length))
 
     def _tokens(self, argument: str, tokens: ArrayLike, rows: int | None = None) -> jax.Array:
         """The argument's tokens, checked, on the mesh: split by rows if they divide evenly, else whole on each device.
@@ -179,15 +180,20 @@ class Backbone:
 
 
 def _whole_numbers(argument: str, tokens: ArrayLike) -> np.ndarray | jax.Array:
-    """The argument as an array of its axes, the capitals at the end of its name; a traced one stays as it is."""
-    axes = ", ".join(argument.rpartition("_")[2])
+    """The argument as an array of its axes, the capitals at the end of its name; a traced one stays as it is.
+
+    Without such capitals it may have any axes, and be empty.
+    """
+    _, named, letters = argument.rpartition("_")
     try:
         array: Any = tokens if isinstance(tokens, Tracer) else np.asarray(tokens)
     except ValueError as error:  # rows of different lengths
         raise UserError(f"{argument} has rows of different lengths: fill the shorter ones up with 0.") from error
-    if array.ndim != len(axes.split()) or not array.size or not jnp.issubdtype(array.dtype, jnp.integer):
+    fits = not named or (array.ndim == len(letters) and array.size)
+    if not fits or not jnp.issubdtype(array.dtype, jnp.integer):
         seen = f"{array.dtype} of shape {list(array.shape)}"
-        raise UserError(f"{argument} is {seen}, but whole numbers of shape [{axes}] were expected, at least one.")
+        shape = f" of shape [{', '.join(letters)}] were expected, at least one" if named else " were expected"
+        raise UserError(f"{argument} is {seen}, but whole numbers{shape}.")
     return array
 
 

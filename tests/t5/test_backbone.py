@@ -127,6 +127,24 @@ MISFITS = {
         "runs/rte/prompts/run",
         "prompts is neither an array nor a saved prompt",
     ),
+    "a prompt without rows": (INPUTS, CHOICES, ip.Prompt(np.zeros(64)), r"shape \[64\], but a matrix \[P, D\] was"),
+    "three axes": (INPUTS, CHOICES, ip.Prompt(np.zeros((1, 5, 64))), r"shape \[1, 5, 64\], but a matrix \[P, D\] was"),
+    "half a generator": (
+        INPUTS,
+        CHOICES,
+        ip.Prompt(np.zeros((5, 64)), {}, {"generator/down": np.zeros((64, 2))}),
+        "which do not fit together: load it from where",
+    ),
+    "another representation": (
+        INPUTS,
+        CHOICES,
+        ip.Prompt(
+            np.zeros((5, 64)),
+            {"representation": "middle"},
+            {"generator/down": np.zeros((64, 2)), "generator/up": np.zeros((2, 5, 64))},
+        ),
+        "the representation 'middle', which do not fit together",
+    ),
     "tokens as prompts": (INPUTS, CHOICES, np.zeros((5, 64), int), "prompts of shape .* and type int"),
 }
 
@@ -148,12 +166,17 @@ def test_targets_must_be_of_the_rows(model: tiny.Backbone) -> None:
         model.logits(INPUTS, CHOICES[:3, 0])
     with pytest.raises(ip.UserError, match="tokens holds the token id 384"):
         model.head_rows([[384]])
-    with pytest.raises(ip.UserError, match="max_length=0, but at least 1"):
-        model.generate(INPUTS, max_length=0)
+    for tokens in ([[1.5]], [[True]], [["a"]], [[1], [2, 3]]):
+        with pytest.raises(ip.UserError, match=r"^tokens (is .* but whole numbers were expected|has rows of)"):
+            model.head_rows(tokens)
+    for length in (0, 1.5, None):
+        with pytest.raises(ip.UserError, match=f"max_length={length}, but a whole number of at least 1"):
+            model.generate(INPUTS, max_length=length)  # type: ignore[arg-type]
 
 
 def test_methods_can_be_traced(model: tiny.Backbone) -> None:
     np.testing.assert_allclose(jax.jit(model.encode)(INPUTS), model.encode(INPUTS), rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(jax.jit(model.head_rows)(INPUTS), model.head_rows(INPUTS))
 
 
 def test_t5x_loads_with_and_without_a_vocabulary(vocabulary: pathlib.Path, tmp_path: pathlib.Path) -> None:
