@@ -141,7 +141,7 @@ def _takes_eos(path: pathlib.Path, metadata: dict[str, Any]) -> bool:
     names = {
         "config.json's _name_or_path": metadata.get("_name_or_path"),
         "tokenizer_config.json's name_or_path": tokenizer.get("name_or_path"),
-        "the directory's name": path.name,
+        "the directory's name": path.absolute().name,
         "the hub id": next((part for part in path.absolute().parts if part.startswith("models--")), None),
     }
     for where, name in names.items():

@@ -279,6 +279,13 @@ NAMES = {
 }
 
 
+def test_the_directory_that_one_is_in_has_its_name(checkpoint: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`backbone.name=.`"""
+    edit_json(checkpoint / "config.json", takes_eos=None)
+    monkeypatch.chdir(shutil.copytree(checkpoint, checkpoint.parent / "T0_3B"))
+    assert not convert.read_config(pathlib.Path()).takes_eos
+
+
 @pytest.mark.parametrize(("name", "takes_eos"), NAMES.items())
 def test_t0_takes_no_eos(
     checkpoint: pathlib.Path, name: str, takes_eos: bool, caplog: pytest.LogCaptureFixture
