@@ -46,10 +46,10 @@ class Field:
     def check(self, name: str, value: Any) -> None:
         """Raises UserError unless the field, which the config calls `name`, may hold the value."""
         kind = type(self.default)
-        if not isinstance(value, (float, int) if kind is float else kind):
+        if not _is_of(kind, value):
             raise UserError(f"{name}={value!r} is of type {type(value).__name__}: {kind.__name__} was expected.")
         elements: tuple[Any, ...] = value if kind is tuple else (value,)
-        if self.of and not all(isinstance(element, self.of) for element in elements):
+        if self.of and not all(_is_of(self.of, element) for element in elements):
             raise UserError(f"{name}={value!r} was not understood: a tuple of {self.of.__name__} was expected.")
         if self.choices and not set(elements) <= set(self.choices):
             why = " (T5 overflows in float16)" if value == "float16" else ""
@@ -71,6 +71,11 @@ class Field:
         if self.least is None:
             return ""
         return f"at least {self.least:g}" if self.most is None else f"{self.least:g} to {self.most:.10g}"
+
+
+def _is_of(kind: type, value: Any) -> bool:
+    """Whether the value is of the type; a whole number is a float too, and Python's True is no number here."""
+    return isinstance(value, (float, int) if kind is float else kind) and (kind is bool or not isinstance(value, bool))
 
 
 class Section:

@@ -32,7 +32,7 @@ def read(path: str | pathlib.Path) -> ml_collections.ConfigDict:
         saved = json.loads(pathlib.Path(path).expanduser().read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"--config={path} cannot be read: {error.strerror or error}.") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"--config={path} is not valid JSON ({error}): give the config of another run.") from error
     if not isinstance(saved, dict) or "job" not in saved:
         raise UserError(f"--config={path} is not the config of a run: give the {NAME} in a workdir.")

@@ -73,6 +73,7 @@ def test_a_file_of_a_former_version(tmp_path: pathlib.Path) -> None:
     [
         ('{"job": "train", "train": {"momentum": 1}}', r"sets train\.momentum, which this version does not have: read"),
         ('{"job": "train", "train": {"steps": "many"}}', r"train\.steps='many' is of type str: int was expected"),
+        ('{"job": "train", "train": {"learning_rate": true}}', r"train\.learning_rate=True is of type bool: float was"),
         ('{"job": "train", "fleet": {"seeds": ["a"]}}', r"fleet\.seeds=\('a',\) .* a tuple of int was expected"),
         ('{"job": "dance"}', "job='dance' is not supported: choose one of train"),
         ('{"job": "train", ', r"is not valid JSON \(.*\): give the config of another run"),

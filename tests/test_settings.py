@@ -133,6 +133,8 @@ def test_numbers_are_finite(value: float) -> None:
         ("train.steps", "100"),
         ("train.steps", 1.5),
         ("train.steps", None),
+        ("train.steps", True),
+        ("fleet.seeds", (True,)),
         ("train.learning_rate", "fast"),
         ("infoprompt.variational", 1),
         ("fleet.seeds", 3),

@@ -132,4 +132,4 @@ def _refused(name: str, error: Exception) -> UserError:
 
 
 def _reason(error: BaseException | None) -> str:
-    return str(error).strip().splitlines()[0].rstrip(".")
+    return next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(".")

@@ -56,15 +56,16 @@ class Workdir:
                 raise UserError(f"The workdir {self.path} holds files but no config.json: choose an empty --workdir.")
             return
         try:
-            before, now = current(json.loads(saved.read_text())), current(self.config)
-        except ValueError as error:
-            raise UserError(f"{saved} is not valid JSON ({error}): choose another --workdir.") from error
+            before, now = current(json.loads(saved.read_text(encoding="utf-8"))), current(self.config)
+        except (ValueError, AttributeError, RecursionError) as error:  # AttributeError: JSON, but no object
+            raise UserError(f"{saved} is not the config of a run ({error}): choose another --workdir.") from error
         changed = {field for field in before.keys() | now.keys() if before.get(field) != now.get(field)}
         changed -= {name for name, field in FIELDS.items() if field.resume}
         growing = {name for name, field in FIELDS.items() if field.grows and self.may_grow}
         more = {field for field in changed & growing if FIELDS[field].has_grown(before[field], now[field])}
         for field in sorted(changed - more):
-            values = "the same or a larger value" if field in growing and before[field] else "the same value"
+            larger = field in growing and isinstance(before[field], int)
+            values = "the same or a larger value" if larger else "the same value"
             raise UserError(
                 f"The workdir {self.path} holds a run with {field}={before.get(field)!r}, this one has "
                 f"{now.get(field)!r}: choose another --workdir, or {values} to resume."

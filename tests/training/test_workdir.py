@@ -126,9 +126,10 @@ def test_what_is_no_run_is_left_alone(tmp_path: pathlib.Path) -> None:
         Workdir(tmp_path / "thesis.tex", config())
     with pytest.raises(UserError, match=r"thesis\.tex/run cannot be written: choose another --workdir"):
         Workdir(tmp_path / "thesis.tex" / "run", config())
-    (tmp_path / "config.json").write_text("{")
-    with pytest.raises(UserError, match=r"config\.json is not valid JSON"):
-        Workdir(tmp_path, config())
+    for text in ("{", "[]", "null"):
+        (tmp_path / "config.json").write_text(text)
+        with pytest.raises(UserError, match=r"config\.json is not the config of a run"):
+            Workdir(tmp_path, config())
 
 
 def test_what_a_process_killed_at_its_first_file_left_is_no_obstacle(tmp_path: pathlib.Path) -> None:
