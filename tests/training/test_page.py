@@ -39,7 +39,8 @@ def write(workdir: pathlib.Path, trained: bool, warnings: list[str]) -> str:
         curves.draw(workdir / "curves.png", {"plain-seed0": {"task_loss": {1: 0.5, 2: 0.25}}}, NAMES)
         for name in NAMES:
             metadata = {"nearest_tokens": [HOSTILE, "good"], "init": "vocabulary", "backbone": "b", "fingerprint": "f"}
-            ip.save_prompt(workdir / "prompts" / name, ip.Prompt(np.zeros((2, 4), np.float32), metadata))
+            diverged = np.full((2, 4), np.inf, np.float32)  # cannot be loaded; the report names it all the same
+            ip.save_prompt(workdir / "prompts" / name, ip.Prompt(diverged, metadata))
     page.write(workdir, summary(trained), warnings)
     return (workdir / "report.html").read_text(encoding="utf-8")
 
