@@ -66,19 +66,20 @@ def predict(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str]) 
     mesh = partition.make_mesh(config.mesh.data, config.mesh.model)
     check_divisible(config, mesh.shape["data"])
     source = prompt_source(config, mesh)
+    origin = "standard input" if config.data.file == STANDARD_INPUT else FIELD
     with row_file(config.data.file) as path:
         made_by = {"rows": fingerprint(path), "prompts": source.fingerprint}
         if (directory.path / predictions_file.NAME).exists() and (summary := directory.finished()) is not None:
             predictions_file.check_made_by(directory.path, summary["fingerprints"], made_by)
             return summary
-        render(source, list(itertools.islice(row_files.read(path, FIELD), 1)))  # refused before anything is written
+        render(source, list(itertools.islice(row_files.read(path, origin), 1)))  # refused before anything is written
         backbone = configured_backbone(config, mesh)
         source.prepare(backbone)
         made_by["backbone"] = backbone.fingerprint
         with directory.claim(), Interrupt() as interrupt:
             file = PredictionsFile(directory.path, made_by)
             engine = Engine(backbone, config, before_batch=Watch(file, interrupt).batch)
-            speed = write(file, engine, source, row_files.read(path, FIELD))
+            speed = write(file, engine, source, row_files.read(path, origin))
             summary = {
                 **results.measure(predictions_file.read(directory.path), source.metrics),
                 "rows_per_second": speed,

@@ -110,7 +110,10 @@ class ByColumn:
         config.prompt.init = path
         if not config.task.template and not config.task.input:
             config.task.name = ""
-        return tasks_of_one_data_set(config)
+        try:
+            return tasks_of_one_data_set(config)
+        except UserError as error:
+            raise UserError(f"The prompt in {path!r}: {error}") from error
 
     def _name(self, row: Row) -> str:
         if self.column not in row:

@@ -224,12 +224,18 @@ def check_trained(config: ml_collections.ConfigDict) -> None:
 def with_prompt_of(member: Member) -> Member:
     """The member of an evaluation; where `prompt.init` is a run's directory of prompts, with the prompt of its name.
 
-    Raises UserError where the member's prompt is not trained.
+    Raises UserError where the member's prompt is not trained, or not in the directory.
     """
     check_trained(member.config)
     directory = pathlib.Path(member.config.prompt.init).expanduser()
-    if member.config.job != "evaluate" or directory / member.name not in saved.listed(directory):
+    names = [place.name for place in saved.listed(directory) if place != directory]
+    if member.config.job != "evaluate" or not names:
         return member
+    if member.name not in names:
+        raise UserError(
+            f"prompt.init={member.config.prompt.init!r} holds the prompts {', '.join(names)}, but none of the member "
+            f"{member.name!r}: set prompt.init to one of them, or fleet to the members of their run."
+        )
     config = member.config.copy_and_resolve_references()
     config.prompt.init = str(directory / member.name)
     return dataclasses.replace(member, config=config)

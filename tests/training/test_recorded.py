@@ -12,8 +12,9 @@ from infoprompt_jax import settings
 from infoprompt_jax.data.tasks import Task
 from infoprompt_jax.data.templates import Template
 from infoprompt_jax.errors import UserError
+from infoprompt_jax.fleet.members import Member
 from infoprompt_jax.prompts.saved import Prompt, save_prompt
-from infoprompt_jax.training.recorded import completed, record, recorded_tasks
+from infoprompt_jax.training.recorded import completed, record, recorded_tasks, with_prompt_of
 
 VALUE = np.ones((3, 4), np.float32)
 ASKED = Task("mine", Template("asked", "1", "{{ text }}? ||| {{ answer_choices[label] }}", "no ||| yes"), "accuracy")
@@ -79,6 +80,14 @@ def test_a_typed_length_must_be_the_prompts(tmp_path: pathlib.Path) -> None:
     with pytest.raises(UserError, match=r"has 3 tokens, the config 5: set prompt\.length=3"):
         completed(using(path, prompt__length=5), ["prompt.length"])
     assert completed(using(path, prompt__length=0), ["prompt.length"]).prompt.length == 0  # the backbone alone
+
+
+def test_a_member_is_evaluated_with_the_prompt_of_its_name_alone(tmp_path: pathlib.Path) -> None:
+    path = made(tmp_path / "plain-seed0", ASKED)
+    config = using(str(tmp_path), "evaluate", prompt__length=3)
+    assert with_prompt_of(Member("plain-seed0", config)).config.prompt.init == path
+    with pytest.raises(UserError, match=r"holds the prompts plain-seed0, but none of the member 'run': set prompt"):
+        with_prompt_of(Member("run", config))
 
 
 def test_typed_answer_choices_need_an_input(tmp_path: pathlib.Path) -> None:
