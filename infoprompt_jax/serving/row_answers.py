@@ -58,10 +58,14 @@ class RowAnswer:
         mean_C = np.mean([np.take(s, p) for s, p in zip(scores_RC, places_RC, strict=True)], axis=0)
         return ranked(list(self.answers[0].scores), mean_C)
 
-    @property
-    def target(self) -> str:
-        """The right answer in the first template's words; "" where the row has none."""
-        return self.rendered[0].target if self.rendered else ""
+    def target(self, mean: Answer) -> str:
+        """The right answer in the words of the mean, "" where the row has none.
+
+        They are the first template's; without scores, those of the first template that gave the same text.
+        """
+        pairs = zip(self.rendered, self.answers, strict=True)
+        alike = (one for one, answer in pairs if mean.scores or answer.prediction == mean.prediction)
+        return next(alike, self.rendered[0]).target if self.rendered else ""
 
     def to_json(self) -> dict[str, Any]:
         """The fields of a line of `predictions.jsonl`, without the row's own."""
@@ -71,7 +75,7 @@ class RowAnswer:
             for rendered, answer, prompt in zip(self.rendered, self.answers, self.prompts, strict=True)
             if rendered.task
         }
-        return _entry(mean, self.target) | ({"templates": templates} if self.has_templates else {})
+        return _entry(mean, self.target(mean)) | ({"templates": templates} if self.has_templates else {})
 
     @property
     def has_templates(self) -> bool:

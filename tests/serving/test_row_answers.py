@@ -60,6 +60,13 @@ def test_otherwise_the_most_frequent_prediction_counts(choices: str, target: str
     assert mean((first, yes), (other, false), (other, false)) == answer("false")
 
 
+def test_the_target_is_in_the_words_of_the_prediction() -> None:
+    first, other = rendered("yes/no", right="no"), rendered("true/false", "{{ answer_choices[1 - label] }}", "true")
+    yes, true = answer("yes", yes=-1.0, no=-2.0), answer("true", true=-1.0, false=-5.0)
+    line = RowAnswer([first, other, other], [yes, true, true], [None] * 3).to_json()
+    assert (line["prediction"], line["target"]) == ("true", "true")
+
+
 def test_generated_texts_are_counted() -> None:
     free = rendered("")
     assert mean((free, answer("a")), (free, answer("b")), (free, answer("b"))) == answer("b")
