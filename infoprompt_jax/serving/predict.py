@@ -29,6 +29,7 @@ from infoprompt_jax import files
 from infoprompt_jax.data import row_files
 from infoprompt_jax.errors import Stopped, UserError
 from infoprompt_jax.progress import Rhythm
+from infoprompt_jax.prompts.prompts import INITIALIZERS
 from infoprompt_jax.serving import predictions_file, results
 from infoprompt_jax.serving.engine import Engine
 from infoprompt_jax.serving.predictions_file import PredictionsFile
@@ -92,10 +93,15 @@ def predict(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str]) 
 
 
 def check(config: ml_collections.ConfigDict) -> None:
-    """Raises UserError for a config that names no rows, or a prompt that is not trained."""
+    """Raises UserError for a config without rows, with an untrained prompt, or with a library beside a prompt."""
     if not config.data.file:
         raise UserError(
             f"{FIELD} is empty: set it to a file of rows ({row_files.FORMATS}), or to - for standard input."
+        )
+    if config.rospr.library and (config.prompt.by or config.prompt.init not in INITIALIZERS):
+        raise UserError(
+            f"rospr.library={config.rospr.library!r} gives each row its prompt, but prompt.init or prompt.by names "
+            "one, too: leave it out."
         )
     if not config.rospr.library:
         recorded.check_trained(config)

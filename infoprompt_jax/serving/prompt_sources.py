@@ -19,6 +19,7 @@ from infoprompt_jax.data.tasks import Task
 from infoprompt_jax.data.templates import Example
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.prompts import saved
+from infoprompt_jax.prompts.prompts import INITIALIZERS
 from infoprompt_jax.prompts.saved import Prompt
 from infoprompt_jax.rospr import opened, retrieval, source_keys
 from infoprompt_jax.rospr.library import PromptLibrary
@@ -208,6 +209,11 @@ def tasks_of_one_data_set(config: ml_collections.ConfigDict) -> Sequence[Task]:
         config.task.name = config.task.name or "rows"  # of no known data set
     if config.task.input and not config.task.target:  # which only labelled rows need
         config.task.target = "{{ answer_choices[label] }}" if config.task.answer_choices else "{{ target }}"
+    if not config.task.name and config.prompt.init in INITIALIZERS:
+        raise UserError(
+            "No template is set: set task.input and task.answer_choices for your own, task.name for those of a data "
+            "set, or prompt.init to a saved prompt that records some."
+        )
     tasks = recorded.tasks(config)
     datasets = list(dict.fromkeys(task.name for task in tasks))
     if len(datasets) > 1:

@@ -305,6 +305,8 @@ REFUSED: dict[str, tuple[Callable[[pathlib.Path], list[str]], str]] = {
         lambda folder: [f"--config.prompt.init={folder / 'run' / 'prompts'}", "--config.prompt.by=words"],
         "prompt.init holds the prompts run-seed0, run-seed1",
     ),
+    "a library, too": (lambda _: ["--config.rospr.library=library"], "but prompt.init or prompt.by names one, too"),
+    "no prompt, no template": (lambda _: [], "No template is set: set task.input and task.answer_choices for your own"),
     "another column": (
         lambda _: ["--config.task.input={{ text }}", "--config.task.answer_choices=a ||| b"],
         r"Row 0 \(from 0\): .* uses the column 'text', but the columns are words",
