@@ -52,8 +52,14 @@ def places(entry: Mapping[str, Any], metric: str) -> tuple[int, int]:
     if metric == "exact_match":
         alike = prediction is not None and metrics.normal_form(prediction) == metrics.normal_form(target)
         return (0 if alike else metrics.NO_ANSWER, 0)
-    choices = list(entry["scores"]) or [target]  # predictions by the most frequent text have no scores
+    choices = list(entry["scores"]) or [target]
     return choices.index(prediction) if prediction in choices else metrics.NO_ANSWER, choices.index(target)
+
+
+def over_templates(line: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A line's own entry; without scores, that of the first template with its prediction, which has choices."""
+    alike = (entry for entry in line["templates"].values() if entry["prediction"] == line["prediction"])
+    return line if line["scores"] else next(alike, line)
 
 
 def measure(lines: Iterable[Mapping[str, Any]], metric_of: Mapping[Key, str]) -> dict[str, Any]:
@@ -79,7 +85,7 @@ def measure(lines: Iterable[Mapping[str, Any]], metric_of: Mapping[Key, str]) ->
         if line["templates"]:
             first = next(iter(line["templates"].items()))
             prompt = first[1].get("prompt", "") if by_prompt else ""
-            results.setdefault((prompt, MEAN), Result()).add(line, metric_of[prompt, first[0]])
+            results.setdefault((prompt, MEAN), Result()).add(over_templates(line), metric_of[prompt, first[0]])
     return {"rows": rows, "left_out": left_out, "results": [*_listed(results, metric_of)]}
 
 

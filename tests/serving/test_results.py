@@ -60,6 +60,14 @@ def test_prompts_of_different_metrics_have_their_columns() -> None:
     assert head == ["prompt", "template", "rows", "labelled", "f1", "accuracy"]
 
 
+def test_a_vote_without_scores_is_measured_by_the_choices_of_its_template() -> None:
+    """F1 of class 1 again; a vote's text alone does not tell its class."""
+    pairs = [("yes", "yes"), ("yes", "no"), ("no", "yes")]
+    lines = [line(p, t, entry(p, t), entry(p, t)) | {"scores": {}} for p, t in pairs]
+    summary = measure(lines, {("", "a"): "f1", ("", "b"): "f1"})
+    assert [one["value"] for one in summary["results"]] == [0.5, 0.5, 0.5]
+
+
 def test_generated_texts_are_compared_whole() -> None:
     texts = [
         {"prediction": p, "scores": {}, "target": t}
