@@ -70,9 +70,12 @@ def completed(config: ml_collections.ConfigDict, arguments: Sequence[str], named
     from infoprompt_jax.training import recorded  # imports JAX, which other commands load once they are checked
 
     typed = [field for argument in arguments if (field := _field(argument))]
-    prompts = pathlib.Path(named).parent / "prompts"
+    prompts = pathlib.Path(named).expanduser().parent / "prompts"
     if is_saved(named) and prompts.is_dir() and "prompt.init" not in typed:
         config.prompt.init = str(prompts)
+        # Where a member began is no longer of interest: it ended with the prompt of its name.
+        members = ({f: value for f, value in fields.items() if f != "prompt.init"} for fields in config.fleet.members)
+        config.fleet.members = tuple(members)
     return recorded.completed(config, typed)
 
 

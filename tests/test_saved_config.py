@@ -6,11 +6,15 @@ import json
 import pathlib
 from typing import Any
 
+import numpy as np
 import pytest
 
+import infoprompt_jax as ip
 from infoprompt_jax import settings
 from infoprompt_jax.command_line import parse
 from infoprompt_jax.errors import UserError
+from infoprompt_jax.fleet.members import expand
+from infoprompt_jax.training.recorded import with_prompt_of
 
 CONFIGS = pathlib.Path(__file__).parents[1] / "configs"
 
@@ -53,6 +57,22 @@ def test_another_job_than_the_configs_own_has_its_own_workdir(
     save(tmp_path / "config.json")
     places = {"run": tmp_path, "configs": CONFIGS}
     assert parse(["main", *(argument.format(**places) for argument in arguments)])[1] == workdir.format(**places)
+
+
+def test_a_runs_members_are_evaluated_with_what_they_ended_with(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And not with what some of them began with."""
+    members = ({"name": "a", "prompt.init": "uniform"}, {"name": "b", "prompt.init": "other/prompt", "seed": 3})
+    save(tmp_path / "run" / "config.json", fleet__members=members)
+    for name in "ab":
+        ip.save_prompt(tmp_path / "run" / "prompts" / name, ip.Prompt(np.zeros((2, 4), np.float32)))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for run in (str(tmp_path), "~"):
+        config, _ = parse(["main", f"--config={run}/run/config.json", "--config.job=evaluate"])
+        began = [with_prompt_of(member).config.prompt.init for member in expand(config)]
+        assert began == [str(tmp_path / "run" / "prompts" / name) for name in "ab"]
+        assert [member.config.seed for member in expand(config)] == [0, 3]
 
 
 def test_a_file_of_a_former_version(tmp_path: pathlib.Path) -> None:
