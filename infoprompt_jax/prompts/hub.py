@@ -40,7 +40,7 @@ def download(name: str, files: Iterable[str]) -> pathlib.Path:
     wanted, offline = sorted(files), _is_offline()
     try:
         path = _api().snapshot_download(name, allow_patterns=wanted, local_files_only=offline)
-    except (OSError, ValueError, KeyError, httpx.HTTPError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, httpx.HTTPError) as error:
         if offline and isinstance(error, LocalEntryNotFoundError):
             raise OfflineError(
                 f"{name!r} is neither a path here nor in the hub's local cache ({constants.HF_HUB_CACHE}), and the hub "

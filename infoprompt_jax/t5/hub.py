@@ -7,6 +7,7 @@ of these is used without a request to the hub.
 
 from __future__ import annotations
 
+import glob
 import json
 import logging
 import pathlib
@@ -27,6 +28,7 @@ EMBEDDED = "nano"  # the backbone that comes with the package, in nano/backbone
 BESIDE = ("*.json", "spiece.model")  # downloaded with the weights
 # Title and author of the pull requests in which the hub offers a repository's pickles as safetensors.
 CONVERSION = ("Adding `safetensors` variant of this model", "SFconvertbot")
+NO_NAME = "is neither a directory here nor a hub id such as google/t5-base-lm-adapt."
 CONVERTED = "infoprompt_jax_conversion"  # in the cache, the reference to the conversion that was read for main
 
 
@@ -48,9 +50,7 @@ def find(name: str, revision: str | None = None) -> pathlib.Path:
     if path.is_dir():
         return path
     if name.count("/") != 1 or name.startswith((".", "/", "~")):
-        raise UserError(
-            f"backbone.name={name!r} is neither a directory here nor a hub id such as google/t5-base-lm-adapt."
-        )
+        raise UserError(f"backbone.name={name!r} {NO_NAME}")
     return _from_hub(name, revision or None)
 
 
@@ -67,7 +67,12 @@ def _embedded() -> pathlib.Path:
 def _from_hub(name: str, revision: str | None) -> pathlib.Path:
     """The repository's directory in the hub's cache, with weights and, if the hub can be reached, a vocabulary."""
     from huggingface_hub import constants
+    from huggingface_hub.utils import HFValidationError, validate_repo_id
 
+    try:
+        validate_repo_id(name)
+    except HFValidationError as error:
+        raise UserError(f"backbone.name={name!r} {NO_NAME}") from error
     cached = _cached(name, revision)
     if cached and has_vocabulary(cached):
         return cached
@@ -120,7 +125,7 @@ def _downloaded(name: str, revision: str | None) -> pathlib.Path:
             with files.whole(path.parents[1] / "refs" / CONVERTED) as partial:
                 partial.write_text(path.name, encoding="utf-8")
         return path
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, httpx.HTTPError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, httpx.HTTPError) as error:
         raise UserError(_sentence(name, revision, error, constants.ENDPOINT)) from error
 
 
@@ -163,8 +168,12 @@ def _weights(api: HfApi, name: str, revision: str | None) -> tuple[str | None, l
 
 def _shards(api: HfApi, name: str, revision: str | None, index: str) -> list[str]:
     """The files that an index names."""
-    content = pathlib.Path(api.hf_hub_download(name, index, revision=revision)).read_text()
-    return sorted({str(file) for file in json.loads(content)["weight_map"].values()})
+    file = pathlib.Path(api.hf_hub_download(name, index, revision=revision))
+    try:
+        shards = sorted({str(shard) for shard in json.loads(file.read_text(encoding="utf-8"))["weight_map"].values()})
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise UserError(f"backbone.name={name!r}: {index} on the hub has no weight_map of file names.") from error
+    return [glob.escape(shard) for shard in shards]  # the client takes patterns
 
 
 def _conversion(api: HfApi, name: str) -> str | None:

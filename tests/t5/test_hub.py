@@ -241,6 +241,24 @@ def test_each_refusal_of_the_hub_gets_its_sentence(
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("index", [[1], {}, {"weight_map": ["a"]}, {"weight_map": None}])
+def test_an_index_that_names_no_files_is_no_lost_download(index: Any, online: pytest.MonkeyPatch) -> None:
+    files = {"model.safetensors.index.json": json.dumps(index).encode()}
+    with pytest.raises(UserError, match=r"model\.safetensors\.index\.json on the hub has no weight_map of file names"):
+        downloaded(Hub("org/t5", {"main": repository(()) | files}), online)
+
+
+def test_an_index_brings_no_other_files(online: pytest.MonkeyPatch) -> None:
+    files = {"model.safetensors.index.json": b'{"weight_map": {"a": "*"}}', "huge.h5": b"", "spiece.model": b""}
+    _, names = downloaded(Hub("org/t5", {"main": repository(()) | files}), online)
+    assert "huge.h5" not in names and "spiece.model" in names
+
+
+def test_what_could_be_no_hub_id_is_not_tried_again() -> None:
+    with pytest.raises(UserError, match="'org/t5 base' is neither a directory here nor a hub id such as"):
+        hub.find("org/t5 base")
+
+
 def test_a_token_with_access_reads_a_gated_repository(online: pytest.MonkeyPatch) -> None:
     online.setenv("HF_TOKEN", "hf_mine")
     repo = Hub("org/t5", {"main": repository(("model.safetensors", "spiece.model"))})
