@@ -51,6 +51,9 @@ def initial_trainable(
     verbalizer = verbalizer_rows(labels, choices, backbone) if objective.task_loss == "verbalizer" else None
     if settings.init not in prompts.INITIALIZERS:
         prompt = saved_prompt(settings.init, settings.length, backbone)
+        if member.config.job == "evaluate":
+            for task in tasks:
+                recorded.check_order(prompt, task.choices or (), settings.init)
         trainable = objective.init(prompt.value_PD, rest_key, verbalizer)
         return with_saved_parts(trainable, prompt, settings.init, untrained=member.config.job == "train")
     value_PD = prompts.initial_value(

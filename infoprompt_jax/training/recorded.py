@@ -199,6 +199,20 @@ def check_length(prompt: Prompt, path: str, length: int) -> None:
         )
 
 
+def check_order(prompt: Prompt, choices: Sequence[str], path: str) -> None:
+    """Raises UserError where a verbalizer was trained for the same answer choices in another order.
+
+    Its rows are numbered, so that each would count for another answer. Other words for the same classes may be meant.
+    """
+    known = [task.choices for task in recorded_tasks(prompt, path) if task.choices]
+    others = [listed for listed in known if set(listed) == set(choices)]
+    if "verbalizer/value" in prompt.tensors and others and tuple(choices) not in known:
+        raise UserError(
+            f"prompt.init: {path!r} has a verbalizer that was trained for {' ||| '.join(others[0])}, in this order, "
+            f"but the answer choices are {' ||| '.join(choices)}: write them in its order, and change task.target."
+        )
+
+
 def check_alike(paths: Sequence[str], typed: Collection[str]) -> None:
     """Raises UserError where prompts record different values of a field that one job has for all of them."""
     records = {path: recorded_fields(saved.load_prompt(path, FIELD)) for path in paths}

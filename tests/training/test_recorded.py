@@ -14,7 +14,7 @@ from infoprompt_jax.data.templates import Template
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.fleet.members import Member
 from infoprompt_jax.prompts.saved import Prompt, save_prompt
-from infoprompt_jax.training.recorded import completed, record, recorded_tasks, with_prompt_of
+from infoprompt_jax.training.recorded import check_order, completed, record, recorded_tasks, with_prompt_of
 
 VALUE = np.ones((3, 4), np.float32)
 ASKED = Task("mine", Template("asked", "1", "{{ text }}? ||| {{ answer_choices[label] }}", "no ||| yes"), "accuracy")
@@ -88,6 +88,15 @@ def test_a_member_is_evaluated_with_the_prompt_of_its_name_alone(tmp_path: pathl
     assert with_prompt_of(Member("plain-seed0", config)).config.prompt.init == path
     with pytest.raises(UserError, match=r"holds the prompts plain-seed0, but none of the member 'run': set prompt"):
         with_prompt_of(Member("run", config))
+
+
+def test_a_verbalizer_is_evaluated_in_the_order_of_its_choices(tmp_path: pathlib.Path) -> None:
+    prompt = Prompt(VALUE, record(settings.defaults(), [ASKED]), {"verbalizer/value": VALUE[:2]})
+    check_order(prompt, ("no", "yes"), "here")
+    check_order(prompt, ("false", "true"), "here")  # other words
+    with pytest.raises(UserError, match=r"trained for no \|\|\| yes, in this order, but the answer choices are yes"):
+        check_order(prompt, ("yes", "no"), "here")
+    check_order(Prompt(VALUE, prompt.metadata), ("yes", "no"), "here")  # the backbone's own head reads the words
 
 
 def test_typed_answer_choices_need_an_input(tmp_path: pathlib.Path) -> None:
