@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import json
 import pathlib
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 from flax import nnx
 
 from infoprompt_jax.t5 import convert
-from infoprompt_jax.t5.model import PAD, T5
+from infoprompt_jax.t5.model import PAD, T5, T5Config
 
 # The heads' widths do not add up to D, and the decoder is shallower than the encoder: nothing may take them for equal.
 SIZES = {
@@ -105,3 +106,21 @@ def torch_logits(model: Any, inputs: np.ndarray, targets: np.ndarray, prompts: n
     shifted = torch.tensor(np.pad(targets[:, :-1], ((0, 0), (1, 0))))
     with torch.no_grad():
         return model(**torch_inputs(model, inputs, prompts), decoder_input_ids=shifted).logits.numpy()
+
+
+def leaves_of(model: T5) -> list[tuple[str, np.ndarray]]:
+    flat = nnx.to_flat_state(nnx.split(model)[1])
+    return [("/".join(map(str, path)), np.asarray(variable[...])) for path, variable in flat]
+
+
+def export(path: pathlib.Path) -> pathlib.Path:
+    """A small v1.1 checkpoint of ours, for a test to change."""
+    sizes = {"d_model": 8, "d_kv": 4, "d_ff": 16, "num_layers": 2, "num_decoder_layers": 1, "num_heads": 2}
+    config = T5Config(17, **sizes)
+    convert.export(path, config, leaves_of(T5(config, nnx.Rngs(0))))
+    return path
+
+
+def edit_json(path: pathlib.Path, **fields: Any) -> None:
+    content = json.loads(path.read_text()) | fields
+    path.write_text(json.dumps({key: value for key, value in content.items() if value is not None}))

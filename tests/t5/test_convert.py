@@ -16,13 +16,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny_t5
-from flax import nnx
 from safetensors.numpy import load_file, save_file
-from tiny_t5 import assert_same, fingerprint, logits, read, torch_logits
+from tiny_t5 import assert_same, edit_json, fingerprint, logits, read, torch_logits
 
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.t5 import convert
-from infoprompt_jax.t5.model import T5, T5Config
+from infoprompt_jax.t5.model import T5Config
 
 torch = pytest.importorskip("torch")
 
@@ -40,26 +39,13 @@ def saved(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 @pytest.fixture
 def checkpoint(tmp_path: pathlib.Path) -> pathlib.Path:
     """A small v1.1 checkpoint of ours, for a test to damage."""
-    sizes = {"d_model": 8, "d_kv": 4, "d_ff": 16, "num_layers": 2, "num_decoder_layers": 1, "num_heads": 2}
-    config = T5Config(17, **sizes)
-    convert.export(tmp_path / "t5", config, leaves_of(T5(config, nnx.Rngs(0))))
-    return tmp_path / "t5"
-
-
-def leaves_of(model: T5) -> list[tuple[str, np.ndarray]]:
-    flat = nnx.to_flat_state(nnx.split(model)[1])
-    return [("/".join(map(str, path)), np.asarray(variable[...])) for path, variable in flat]
+    return tiny_t5.export(tmp_path / "t5")
 
 
 def from_transformers(path: pathlib.Path) -> Any:
     import transformers
 
     return transformers.T5ForConditionalGeneration.from_pretrained(path).eval()
-
-
-def edit_json(path: pathlib.Path, **fields: Any) -> None:
-    content = json.loads(path.read_text()) | fields
-    path.write_text(json.dumps({key: value for key, value in content.items() if value is not None}))
 
 
 def edit_tensors(path: pathlib.Path, **tensors: np.ndarray | None) -> None:
@@ -268,64 +254,6 @@ def test_export_leaves_nothing_behind_when_it_fails(checkpoint: pathlib.Path, tm
     with pytest.raises(FileNotFoundError):
         convert.export(tmp_path / "new", config, leaves.items(), [tmp_path / "no tokenizer"])
     assert [path.name for path in tmp_path.iterdir()] == [checkpoint.name]
-
-
-NAMES = {
-    "bigscience/T0_3B": False,
-    "bigscience/T0pp": False,
-    "qinyuany/my-t0-base": False,
-    "google/t5-base-lm-adapt": True,
-    "a/t5-t01": True,
-}
-
-
-def test_the_directory_that_one_is_in_has_its_name(checkpoint: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`backbone.name=.`"""
-    edit_json(checkpoint / "config.json", takes_eos=None)
-    monkeypatch.chdir(shutil.copytree(checkpoint, checkpoint.parent / "T0_3B"))
-    assert not convert.read_config(pathlib.Path()).takes_eos
-
-
-@pytest.mark.parametrize(("name", "takes_eos"), NAMES.items())
-def test_t0_takes_no_eos(
-    checkpoint: pathlib.Path, name: str, takes_eos: bool, caplog: pytest.LogCaptureFixture
-) -> None:
-    """By its name in any of the places that have one; the log names the place."""
-    edit_json(checkpoint / "config.json", takes_eos=None)
-    assert convert.read_config(checkpoint).takes_eos
-    cached = checkpoint.parent / f"models--{name.replace('/', '--')}" / "snapshots" / "0a1b2c"
-    other = checkpoint.parent / name.rpartition("/")[2]
-    for copy in (cached, other):
-        shutil.copytree(checkpoint, copy)
-    (checkpoint / "tokenizer_config.json").write_text(json.dumps({"name_or_path": name}))
-    renamed = shutil.copytree(checkpoint, checkpoint.parent / "renamed")
-    (renamed / "tokenizer_config.json").unlink()
-    edit_json(renamed / "config.json", _name_or_path=name)
-    places = {
-        cached: "the hub id",
-        other: "the directory's name",
-        checkpoint: "tokenizer_config.json's name_or_path",
-        renamed: "config.json's _name_or_path",
-    }
-    for path, place in places.items():
-        caplog.clear()
-        with caplog.at_level("INFO", logger="infoprompt_jax.t5.convert"):
-            assert convert.read_config(path).takes_eos == takes_eos
-        assert (f"do not end in </s>, because {place}" in caplog.text) != takes_eos
-        assert f"backbone.takes_eos={'no' if takes_eos else 'yes'} overrides it" in caplog.text
-        assert convert.read_config(path, takes_eos="yes").takes_eos
-        assert not convert.read_config(path, takes_eos="no").takes_eos
-
-
-@pytest.mark.parametrize("content", ['{"add_eos_token": false}', '{"add_eos_token": true}', "no JSON", "[]"])
-def test_a_tokenizer_that_adds_no_eos_is_evidence(checkpoint: pathlib.Path, content: str) -> None:
-    edit_json(checkpoint / "config.json", takes_eos=None)
-    (checkpoint / "tokenizer_config.json").write_text(content)
-    assert convert.read_config(checkpoint).takes_eos == ("false" not in content)
-    edit_json(checkpoint / "config.json", _name_or_path="bigscience/T0")
-    assert not convert.read_config(checkpoint).takes_eos
-    edit_json(checkpoint / "config.json", takes_eos=True)  # as `export` writes it
-    assert convert.read_config(checkpoint).takes_eos
 
 
 def test_fingerprint_tells_weights_not_formats(saved: pathlib.Path, checkpoint: pathlib.Path) -> None:
