@@ -145,7 +145,9 @@ def listed(path: str | pathlib.Path) -> list[pathlib.Path]:
     path = pathlib.Path(path).expanduser()
     if path.exists() and _find_reader(path, "path"):
         return [path]
-    return [place for place in sorted(path.glob("*")) if place.is_dir() and _find_reader(place, "path")]
+    # A process that is killed while it replaces a prompt leaves the old one under a name that starts with a dot.
+    places = [place for place in sorted(path.glob("*")) if place.is_dir() and not place.name.startswith(".")]
+    return [place for place in places if _find_reader(place, "path")]
 
 
 def save_prompt(path: str | pathlib.Path, prompt: Prompt, format: str = "infoprompt") -> None:

@@ -19,7 +19,7 @@ from tiny_t5 import logits
 from torch_files import put, state_dict, storage, tensor, write
 
 from infoprompt_jax.errors import UserError
-from infoprompt_jax.prompts.saved import Prompt, check_prompt, load_prompt, save_prompt
+from infoprompt_jax.prompts.saved import Prompt, check_prompt, listed, load_prompt, save_prompt
 from infoprompt_jax.t5 import t5x
 
 RANDOM = np.random.default_rng(0)
@@ -309,6 +309,12 @@ def test_saving_replaces_its_own_kind_and_nothing_else(tmp_path: pathlib.Path) -
         save_prompt(other, Prompt(VALUE), "npy")
     with pytest.raises(UserError, match="format='pickle'"):
         save_prompt(path, Prompt(VALUE), "pickle")
+
+
+def test_what_a_killed_process_leaves_is_no_prompt(tmp_path: pathlib.Path) -> None:
+    for name in ("run", ".run.17.old", ".run.18.partial"):
+        save_prompt(tmp_path / name, Prompt(np.zeros((2, 4), np.float32)))
+    assert listed(tmp_path) == [tmp_path / "run"]
 
 
 def test_a_failed_save_leaves_the_old_prompt(tmp_path: pathlib.Path) -> None:
