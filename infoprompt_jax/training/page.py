@@ -52,7 +52,7 @@ def write(workdir: pathlib.Path, summary: Mapping[str, Any], warnings: Sequence[
     sections.append(("Metrics", metrics(members)))
     if (exported := workdir / "prompts").exists():
         sections.append(("Prompts", prompts(exported, members)))
-    if "steps_per_second" in summary:
+    if summary.get("steps_per_second"):  # zero where a finished run only got a test split
         sections.append(("Speed", [table(["", ""], speed(summary))]))
     sections += [("Warnings", logged(warnings)), ("Config", fields(config))]
     what = "Evaluation" if config["job"] == "evaluate" else "Training run"

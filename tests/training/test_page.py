@@ -74,6 +74,12 @@ def test_a_training_runs_report(tmp_path: pathlib.Path) -> None:
     assert any("(step 0) was the best one of plain-seed0" in text for text in shown.texts("p"))
 
 
+def test_a_run_that_only_got_a_test_split_has_no_speed(tmp_path: pathlib.Path) -> None:
+    write(tmp_path, True, [])
+    page.write(tmp_path, summary(True) | {"steps_per_second": 0.0}, [])
+    assert "Speed" not in Elements((tmp_path / "report.html").read_text(encoding="utf-8")).texts("h2")
+
+
 def test_an_evaluations_report_has_no_training(tmp_path: pathlib.Path) -> None:
     text = write(tmp_path, False, [])
     assert_fetches_nothing(text)
