@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +12,7 @@ from infoprompt_jax.data.templates import Example, Template
 from infoprompt_jax.errors import UserError
 
 LABEL = "label"
+WHOLE = re.compile(r"-?(0|[1-9]\d{0,8})(\.0+)?", re.ASCII)
 NO_LABEL = (-1, "-1", "-1.0", "", "nan")  # in test splits whose answers are kept secret, and where pandas lacks one
 
 
@@ -48,7 +50,7 @@ class Task:
         """
         if self.lacks_label(row) or (_is_unlabelled(row) and self.choices != ()):
             return None
-        return self._checked(self.template.render(complete(self.name, row)))
+        return self._checked(self.template.render(with_whole_label(complete(self.name, row))))
 
     def question(self, row: Mapping[str, Any]) -> Example | None:
         """The row as text, with the target "" and the label -1 where it has no answer.
@@ -59,7 +61,7 @@ class Task:
           UserError: `Template.render_question` refuses the row, such as one without a label for a template whose input
             reads it; or the target is not one of the answer choices.
         """
-        row = complete(self.name, row)
+        row = with_whole_label(complete(self.name, row))
         if _is_unlabelled(row) and self.choices != ():
             row = {name: value for name, value in row.items() if name != LABEL}
         return self._checked(self.template.render_question(row))
@@ -71,6 +73,17 @@ class Task:
                 f"{', '.join(example.choices)}; see task.template, task.target and task.answer_choices."
             )
         return example
+
+
+def with_whole_label(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The row with its label as an integer where it is one in other clothes: "1", "1.0" or 1.0.
+
+    Templates compare labels with integers (`{% if label == 0 %}`), and no text equals one.
+    """
+    label = row.get(LABEL)
+    if isinstance(label, str) and WHOLE.fullmatch(label.strip()):
+        return {**row, LABEL: int(float(label))}
+    return {**row, LABEL: int(label)} if isinstance(label, float) and label.is_integer() else row
 
 
 def _is_unlabelled(row: Mapping[str, Any]) -> bool:

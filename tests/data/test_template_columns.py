@@ -10,6 +10,7 @@ import pytest
 from tiny_data import INLINE, configure, one_task, write_jsonl
 
 from infoprompt_jax.data.examples import examples
+from infoprompt_jax.data.tasks import Task
 from infoprompt_jax.data.templates import Example, Template
 from infoprompt_jax.errors import UserError
 
@@ -30,6 +31,20 @@ def test_zero_in_every_spelling(label: Any) -> None:
     assert render("q ||| {{ answer_choices[label] }}", {"label": label}, "No ||| Yes") == Example(
         "q", "No", ("No", "Yes")
     )
+
+
+@pytest.mark.parametrize("label", [1, 1.0, "1", "1.0", " 1 "])
+def test_a_template_may_compare_the_label_with_a_number(label: Any) -> None:
+    jinja = "{{ label }} ||| {% if label == 1 %}Yes{% else %}No{% endif %}"
+    task = Task("mine", Template("test", "id", jinja, "No ||| Yes"), "accuracy")
+    for example in (task.render({"label": label}), task.question({"label": label})):
+        assert example == Example("1", "Yes", ("No", "Yes"))
+
+
+@pytest.mark.parametrize("label", ["true", "01", "1.5", "one"])
+def test_a_label_that_is_no_number_stays_as_it_is(label: str) -> None:
+    task = Task("mine", Template("test", "id", "q ||| {{ label }}", f"{label} ||| other"), "accuracy")
+    assert task.render({"label": label}) == Example("q", label, (label, "other"))
 
 
 @pytest.mark.parametrize("label", [2, "2", 0.5, "0.5", "-2", "positive", "\u0661"])
