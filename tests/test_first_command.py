@@ -267,6 +267,12 @@ def test_what_a_counterpart_cannot_take_over_is_refused(
     assert not (tmp_path / "run").exists()
 
 
+def test_rows_of_a_data_set_without_counterpart_are_looked_for_in_its_folder(tmp_path: pathlib.Path) -> None:
+    arguments = [f"--config.data.dir={tmp_path}", "--config.task.name=mine"]
+    with pytest.raises(UserError, match=rf"There is no file {tmp_path}/mine/<split>\.jsonl, .* holds no data sets"):
+        variant_config(*arguments)
+
+
 @pytest.mark.parametrize("names", ["nano,3b", "11b,smoke,nano"])
 def test_variants_of_two_backbones_are_refused(names: str) -> None:
     with pytest.raises(UserError, match=r"The variants \w+ and \w+ each set backbone\.name: choose one"):

@@ -189,7 +189,11 @@ OWN = {**INPUT, "task__target": "{{ answer_choices[label] }}"}
 CHOICES = {**OWN, "task__answer_choices": "animals ||| tools"}
 MISTAKES: dict[str, tuple[dict[str, Any], Callable[[pathlib.Path], None] | None, str]] = {
     "job": ({"job": "trian"}, None, "job='trian' is not supported: choose one of train, evaluate"),
-    "data set": ({"task__name": "generated/wrods"}, None, "'generated/wrods' has no .* which holds generated/words"),
+    "data set": (
+        {"task__name": "generated/wrods"},
+        None,
+        "There is no file .*/generated/wrods/.* holds generated/words",
+    ),
     "data.dir": ({"data__dir": "/nowhere"}, None, "data.dir is '/nowhere', which is not a folder"),
     "template": (
         {"task__template": "nope"},

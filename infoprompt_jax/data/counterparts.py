@@ -79,6 +79,8 @@ def counterpart(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     missing = [name for name in elsewhere if not local_files.holds(folder, name)]
     if not missing:
         return config
+    if folder and missing[0] not in COUNTERPARTS:
+        local_files.find_files(folder, missing[0])  # raises, and names what the folder holds
     if len(names) > 1 or names[0] not in COUNTERPARTS:
         raise UserError(
             f"data.dir ({folder or 'empty'}) has no files of {', '.join(missing)}, and the generated world has "

@@ -90,7 +90,10 @@ def not_found(dataset: str, sentence: str, kind: type[UserError] = UserError) ->
 def check_folder(folder: str) -> None:
     """Raises UserError where `data.dir` is not a folder."""
     if not pathlib.Path(folder).is_dir():
-        raise UserError(f"data.dir is {folder!r}, which is not a folder; leave it empty to use TFDS.")
+        raise UserError(
+            f"data.dir is {folder!r}, which is not a folder: set it to the folder that holds <data set>/<split>.jsonl "
+            "or another format, or leave it empty to use TFDS."
+        )
 
 
 def holds(folder: str, dataset: str) -> bool:
@@ -113,8 +116,8 @@ def find_files(folder: str, dataset: str) -> dict[str, pathlib.Path]:
     present = sorted(str(folder.relative_to(root)) for folder in folders - {root})
     raise not_found(
         dataset,
-        f"{dataset!r} has no file <split>{row_files.FORMATS} in data.dir ({folder}), which holds "
-        f"{', '.join(present) or 'no data sets'}; change task.name, or leave data.dir empty to use TFDS.",
+        f"There is no file {folder}/{dataset}/<split>{row_files.FORMATS}: data.dir ({folder}) holds "
+        f"{', '.join(present) or 'no data sets'}; change data.dir or task.name, or leave data.dir empty to use TFDS.",
     )
 
 

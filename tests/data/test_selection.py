@@ -60,7 +60,9 @@ def test_templates_come_from_one_place(tmp_path: pathlib.Path) -> None:
 
 def test_what_is_not_there_is_answered_with_what_is(tmp_path: pathlib.Path) -> None:
     write_jsonl(tmp_path / "a" / "b" / "train.jsonl", ROWS)
-    with pytest.raises(UserError, match=r"'mine' has no file <split>.jsonl.* which holds a/b; change task.name"):
+    with pytest.raises(
+        UserError, match=r"There is no file .*/mine/<split>.jsonl.* holds a/b; change data.dir or task.name"
+    ):
         find_tasks(configure(tmp_path, "mine", **INLINE))
     with pytest.raises(UserError, match=r"a/b has no split 'test', only train; change task.train_split"):
         list(examples(one_task(configure(tmp_path, "a/b", **INLINE)), "test"))

@@ -236,7 +236,7 @@ def test_a_job_without_a_prompt_left_ends_with_a_sentence(folder: pathlib.Path, 
         ({"prompt__kind": "instance"}, r"prompt\.kind='instance' trains more .* set it to 'static'\."),
         ({"train__task_loss": "verbalizer"}, r"train\.task_loss='verbalizer' .* 'lm' or 'choices'\."),
         ({"prompt__length": 0}, r"prompt\.length=0 leaves nothing to train"),
-        ({"task__name": "generated/absent"}, r"'generated/absent' has no file <split>\.jsonl"),
+        ({"task__name": "generated/absent"}, r"There is no file .*/generated/absent/<split>\.jsonl"),
         ({"task__template": "absent"}, r"'absent' is not a template of"),
         (
             {"task__name": "p3"},
