@@ -211,7 +211,10 @@ class Template:
             return f"{self} does what templates may not: {reason}."
         if lacking := self._lacking(error, row):
             names = ", ".join(name.replace("-", "_") for name in row)
-            return f"{self} uses the column {lacking!r}, but the columns are {names}; see task.template."
+            return (
+                f"{self} uses the column {lacking!r}, but the columns are {names}: rename the column, or use another "
+                "template."
+            )
         return f"{self} cannot be rendered: {reason}."
 
 

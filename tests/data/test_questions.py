@@ -52,7 +52,7 @@ def test_a_row_without_an_answer(jinja: str, row: dict[str, Any]) -> None:
     ],
 )
 def test_an_input_or_choices_that_need_what_is_missing(jinja: str, choices: str, column: str) -> None:
-    with pytest.raises(UserError, match=f"test' of .* uses the column '{column}', but the columns are a; see"):
+    with pytest.raises(UserError, match=f"test' of .* uses the column '{column}', but the columns are a: rename"):
         question(jinja, {"a": "x"}, choices)
 
 
@@ -74,7 +74,7 @@ def test_a_task_takes_the_label_of_a_row_without_one_away(label: Any) -> None:
     assert task.question({"text": "x"}) == Example("Review: x", "", CHOICES)
     assert task.question({"text": "x", "label": 1}) == task.render({"text": "x", "label": 1})
     shown = one_task(configure("", "mine", **INLINE | {"input": "{{ ['a', 'b'][label] }}"}))
-    with pytest.raises(UserError, match="uses the column 'label', but the columns are text; see"):
+    with pytest.raises(UserError, match="uses the column 'label', but the columns are text: rename"):
         shown.question({"text": "x", "label": label})
 
 

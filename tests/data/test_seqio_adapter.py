@@ -45,7 +45,7 @@ def test_tfds_gives_the_rows_that_files_give(prepared: pathlib.Path, tmp_path: p
         list(examples(task, "test"))
     config = configure("", "tiny_reviews", input="{{ nothing }}", target="x")
     config.data.tfds_dir = str(prepared)
-    with pytest.raises(UserError, match="column 'nothing', but the columns are label, text, words;"):
+    with pytest.raises(UserError, match="column 'nothing', but the columns are label, text, words:"):
         list(examples(one_task(config), "train"))
 
 

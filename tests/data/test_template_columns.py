@@ -136,7 +136,7 @@ def test_a_name_with_a_space_is_explained(jinja: str, sentence: str) -> None:
     "jinja", ['{{ row["Tweet"] }}', "{{ row['Tweet'] | upper }}", "{{ Tweet }}", "{{ Tweet.x[0] }}", "{{ [1][Tweet] }}"]
 )
 def test_a_missing_column_is_an_error(jinja: str) -> None:
-    with pytest.raises(UserError, match="uses the column 'Tweet', but the columns are Tweet text, b_c; see"):
+    with pytest.raises(UserError, match="uses the column 'Tweet', but the columns are Tweet text, b_c: rename"):
         render("{% if optional is defined %}{{ optional }}{% endif %}" + jinja + " ||| b", {"Tweet text": 1, "b-c": 2})
 
 

@@ -85,7 +85,7 @@ def test_rendering_means_what_it_means_in_promptsource(
         ("{{ 10 ** 10 }} ||| b", "`**` of that size"),
         ("{% for i in range(100000000) %}a{% endfor %} ||| b", "Range too big"),
         ("{% include '/etc/passwd' %} ||| b", "no loader"),
-        ("{{ nothing }} ||| b", "the column 'nothing', but the columns are a, l; see task.template"),
+        ("{{ nothing }} ||| b", "the column 'nothing', but the columns are a, l: rename the column"),
         ("a ||| {{ answer_choices[2] }}", "answer choice 2 (from 0) does not exist; there are 2"),
         ("a ||| {{ answer_choices[0.5] }}", "answer choice 0.5 (from 0) does not exist; there are 2"),
         ("a ||| {{ answer_choices[-1] }}", "answer choice -1 (from 0) does not exist; there are 2"),
