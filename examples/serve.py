@@ -164,6 +164,9 @@ def main() -> None:
     options.add_argument("--measure", action="store_true", help="print rows a second, and serve nothing")
     given = options.parse_args()
     named = [one.partition("=") for one in given.prompt]
+    for one, (name, _, path) in zip(given.prompt, named, strict=True):
+        if not (name and path):
+            options.error(f"--prompt={one} was expected to be NAME=PATH, such as --prompt=mine={one}")
     try:
         prompts = {name: ip.load_prompt(path) for name, _, path in named}
         server = Server(ip.load_backbone(given.backbone), prompts, given.most, given.wait / 1000)
@@ -173,6 +176,7 @@ def main() -> None:
         for kind, speed in measure(server).items():
             print(f"{kind:<30}{speed:8.0f} rows/s")
     else:
+        print(f"Requests go to http://127.0.0.1:{given.port}/predict; Ctrl-C stops the server.", flush=True)
         uvicorn.run(server.app(), port=given.port, log_level="warning")
 
 

@@ -118,3 +118,12 @@ def test_what_is_no_question_gets_a_sentence(body: Any, sentence: str, server: A
 def test_mixed_and_one_task_batches_are_measured(server: Any) -> None:
     speeds = EXAMPLE["measure"](server, rounds=1)
     assert list(speeds) == ["one batch of 3 tasks", "3 batches of one task"] and min(speeds.values()) > 0
+
+
+def test_a_prompt_without_a_name_is_refused(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", ["serve", "--prompt=runs/nano/prompts/run"])
+    with pytest.raises(SystemExit):
+        EXAMPLE["main"]()
+    assert "expected to be NAME=PATH, such as --prompt=mine=runs/nano/prompts/run" in capsys.readouterr().err
