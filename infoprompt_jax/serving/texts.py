@@ -66,6 +66,8 @@ def predict(
     texts = list(texts)
     if wrong := [text for text in texts if not isinstance(text, (str, Mapping))]:
         raise UserError(f"texts holds {wrong[0]!r}, but strings were expected, or rows: {{column: value}}.")
+    if not isinstance(backbone, Backbone):
+        raise UserError(f"backbone is of type {type(backbone).__name__}: give what load_backbone returns.")
     prompts = _for_each(prompt, len(texts))
     rows = [
         [(rendered, Chosen(None, of_text)) for rendered in _rendered(text, of_text, listed)]

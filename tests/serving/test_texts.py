@@ -162,6 +162,7 @@ def test_nan_is_no_prediction(model: tiny.Backbone) -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
+        ({"backbone": "nano"}, "backbone is of type str: give what load_backbone returns"),
         ({"texts": "ant"}, r"texts is one text, .* write \[text\]"),
         ({"prompt": [None]}, "prompt lists 1 prompts for 6 texts"),
         ({"choices": "yes"}, "choices is the text 'yes', but a list"),
@@ -186,5 +187,5 @@ def test_nan_is_no_prediction(model: tiny.Backbone) -> None:
 )
 def test_what_does_not_fit_is_one_sentence(model: tiny.Backbone, arguments: dict[str, Any], sentence: str) -> None:
     with pytest.raises(UserError, match=sentence) as error:
-        ip.predict(model, **{"texts": TEXTS, **arguments})
+        ip.predict(**{"backbone": model, "texts": TEXTS, **arguments})
     assert "config" not in str(error.value)
