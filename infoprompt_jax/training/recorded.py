@@ -169,7 +169,9 @@ def completed(config: ml_collections.ConfigDict, typed: Collection[str] = ()) ->
     except (TypeError, KeyError, ValueError) as error:
         raise UserError(f"prompt.init: {path!r} records {FIELDS} that cannot be read ({error}).") from error
     if changed:
-        log.info("From prompt.init: %s", ", ".join(f"{field}={json.dumps(value)}" for field, value in changed.items()))
+        emptied = [field for field in TEMPLATES if changed.get(field) == ""]  # which stand for the recorded templates
+        logged = [f"{field}={json.dumps(value)}" for field, value in changed.items() if field not in emptied]
+        log.info("From prompt.init: %s", ", ".join(logged + ["the templates"] * bool(emptied)))
     return config
 
 

@@ -263,6 +263,21 @@ def test_evaluation_takes_the_template_from_the_prompt(
     assert [m["best"] for m in members] == [m["best"] for m in expected[: len(members)]]
 
 
+def test_the_log_names_what_comes_from_the_prompt(trained: pathlib.Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO"):
+        parse(
+            [
+                "main",
+                f"--config={ROOT}/configs/own_data.py",
+                "--config.job=evaluate",
+                "--config.task.name=",
+                of(trained),
+            ]
+        )
+    (line,) = [one for one in caplog.messages if one.startswith("From prompt.init: ")]
+    assert 'backbone.name="random"' in line and line.endswith(", the templates") and "task.input" not in line
+
+
 def test_what_is_typed_counts_before_what_the_prompt_records(trained: pathlib.Path) -> None:
     line = ["main", f"--config={ROOT}/configs/own_data.py", "--config.job=predict", of(trained)]
     config, workdir = parse([*line, "--config.scoring.normalize=tokens"])
