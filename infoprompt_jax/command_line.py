@@ -76,6 +76,11 @@ def completed(config: ml_collections.ConfigDict, arguments: Sequence[str], named
         # Where a member began is no longer of interest: it ended with the prompt of its name.
         members = ({f: value for f, value in fields.items() if f != "prompt.init"} for fields in config.fleet.members)
         config.fleet.members = tuple(members)
+    elif is_saved(named) and "prompt.init" not in typed and recorded.is_untrained(config):
+        raise UserError(
+            f"{prompts.parent} holds no prompts, which a run writes at its end: complete the run with --config={named} "
+            "alone, or set prompt.init to a saved prompt."
+        )
     return recorded.completed(config, typed)
 
 

@@ -228,9 +228,14 @@ def check_alike(paths: Sequence[str], typed: Collection[str]) -> None:
             )
 
 
+def is_untrained(config: ml_collections.ConfigDict) -> bool:
+    """Whether the config's prompt is a new one."""
+    return bool(config.prompt.length) and config.prompt.init in INITIALIZERS
+
+
 def check_trained(config: ml_collections.ConfigDict) -> None:
     """Raises UserError where a job that uses a prompt as it is would take an untrained one."""
-    if config.job in USES and config.prompt.length and config.prompt.init in INITIALIZERS:
+    if config.job in USES and is_untrained(config):
         raise UserError(
             f"job={config.job} would use an untrained prompt, prompt.init={config.prompt.init!r}: set prompt.init to a "
             "saved prompt, such as runs/rte/prompts/run, or prompt.length=0 to use the backbone alone."

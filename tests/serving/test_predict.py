@@ -263,6 +263,16 @@ def test_evaluation_takes_the_template_from_the_prompt(
     assert [m["best"] for m in members] == [m["best"] for m in expected[: len(members)]]
 
 
+def test_an_unfinished_run_has_no_prompts_to_use(trained: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    saved = tmp_path / "config.json"
+    saved.write_bytes((trained / "run" / "config.json").read_bytes())
+    for job in ("evaluate", "predict"):
+        with pytest.raises(UserError, match=f"{tmp_path} holds no prompts, .*: complete the run with --config={saved}"):
+            parse(["main", f"--config={saved}", f"--config.job={job}"])
+    config, _ = parse(["main", f"--config={saved}", "--config.job=evaluate", "--config.prompt.length=0"])
+    assert config.prompt.length == 0
+
+
 def test_the_log_names_what_comes_from_the_prompt(trained: pathlib.Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("INFO"):
         parse(
