@@ -13,7 +13,7 @@ Another template, on the command line: --config.task.input="{{ text }} Good or b
 --config.task.answer_choices="bad ||| good", or --config.task.name=super_glue/rte --config.task.template="GPT-3 style".
 Each row's own prompt, which a column names: --config.prompt.init=runs/nano/prompts --config.prompt.by=COLUMN.
 A library's prompts, by each row's nearest instances: --config.rospr.library=LIBRARY with --config.backbone.name.
-No prompt: --config.backbone.name=nano, without prompt.init.
+No prompt: --config.backbone.name=nano, without prompt.init. The last two need a template on the command line.
 """
 
 from __future__ import annotations
