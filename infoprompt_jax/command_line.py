@@ -57,17 +57,17 @@ def parse(arguments: Sequence[str]) -> tuple[ml_collections.ConfigDict, str]:
     if stray := _parsed(overrides, [program, *rest])[1:]:
         raise UserError(f"The argument {stray[0]!r} was not expected: options are written --name=value.")
     other_job = config.get("job", "") if config.get("job", "") != own_job else ""
-    return completed(config, rest, named), options["workdir"].value or default_workdir(named, other_job)
+    return with_prompt(config, rest, named), options["workdir"].value or default_workdir(named, other_job)
 
 
-def completed(config: ml_collections.ConfigDict, arguments: Sequence[str], named: str) -> ml_collections.ConfigDict:
-    """The config with what its saved prompt records, if its job uses one: see `training.recorded`.
+def with_prompt(config: ml_collections.ConfigDict, arguments: Sequence[str], named: str) -> ml_collections.ConfigDict:
+    """The config with what its saved prompt records, if its job uses one: see `training.prompt_config`.
 
     With the config.json of a run (`named`), that is the run's prompt unless `arguments` name another one.
     """
     if config.get("job") not in ("evaluate", "predict"):
         return config
-    from infoprompt_jax.training import recorded  # imports JAX, which other commands load once they are checked
+    from infoprompt_jax.training import prompt_config  # imports JAX, which other commands load once they are checked
 
     typed = [field for argument in arguments if (field := _field(argument))]
     prompts = pathlib.Path(named).expanduser().parent / "prompts"
@@ -76,12 +76,12 @@ def completed(config: ml_collections.ConfigDict, arguments: Sequence[str], named
         # Where a member began is no longer of interest: it ended with the prompt of its name.
         members = ({f: value for f, value in fields.items() if f != "prompt.init"} for fields in config.fleet.members)
         config.fleet.members = tuple(members)
-    elif is_saved(named) and "prompt.init" not in typed and recorded.is_untrained(config):
+    elif is_saved(named) and "prompt.init" not in typed and prompt_config.is_untrained(config):
         raise UserError(
             f"{prompts.parent} holds no prompts, which a run writes at its end: complete the run with --config={named} "
             "alone, or set prompt.init to a saved prompt."
         )
-    return recorded.completed(config, typed)
+    return prompt_config.completed(config, typed)
 
 
 def help_requested(arguments: Sequence[str]) -> bool:

@@ -14,7 +14,7 @@ from infoprompt_jax import settings
 from infoprompt_jax.command_line import parse
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.fleet.members import expand
-from infoprompt_jax.training.recorded import with_prompt_of
+from infoprompt_jax.training.prompt_config import with_prompt_of
 
 CONFIGS = pathlib.Path(__file__).parents[1] / "configs"
 

@@ -36,7 +36,7 @@ from infoprompt_jax.serving.predictions_file import PredictionsFile
 from infoprompt_jax.serving.prompt_sources import PromptSource, prompt_source
 from infoprompt_jax.serving.row_answers import answer_rows, render
 from infoprompt_jax.t5 import partition
-from infoprompt_jax.training import recorded
+from infoprompt_jax.training import prompt_config
 from infoprompt_jax.training.experiment import check_divisible, configured_backbone
 from infoprompt_jax.training.interrupt import Interrupt
 from infoprompt_jax.training.workdir import Workdir
@@ -51,7 +51,7 @@ def predict(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str]) 
     """Predicts every row of `data.file` and returns the summary.
 
     Args:
-      config: checked by `settings.check`; with a saved prompt, completed by `recorded.completed`.
+      config: checked by `settings.check`; with a saved prompt, completed by `prompt_config.completed`.
       workdir: an empty or a new directory, or that of the same job, which then goes on, or is done.
 
     Returns:
@@ -104,7 +104,7 @@ def check(config: ml_collections.ConfigDict) -> None:
             "one, too: leave it out."
         )
     if not config.rospr.library:
-        recorded.check_trained(config)
+        prompt_config.check_trained(config)
     if jax.process_count() > 1:
         raise UserError("job=predict runs on one host: divide the rows into one file for each.")
 

@@ -14,7 +14,7 @@ from infoprompt_jax.errors import UserError
 from infoprompt_jax.fleet.members import expand
 from infoprompt_jax.infoprompt.trainable import inference
 from infoprompt_jax.t5.backbone import Backbone
-from infoprompt_jax.training import page, recorded, trackers
+from infoprompt_jax.training import page, prompt_config, recorded, trackers
 from infoprompt_jax.training.experiment import build
 from infoprompt_jax.training.metrics_log import MetricsLog
 from infoprompt_jax.training.results import MemberResult, Results
@@ -75,7 +75,7 @@ def evaluate(
 
 def check_same_prompts(directory: Workdir, config: ml_collections.ConfigDict, summary: Mapping[str, Any]) -> None:
     """Raises UserError where the prompts at `prompt.init` changed after the evaluation, as a longer run's do."""
-    now = recorded.prompts_fingerprint([recorded.with_prompt_of(member) for member in expand(config)])
+    now = recorded.prompts_fingerprint([prompt_config.with_prompt_of(member) for member in expand(config)])
     if not now.items() <= (now | summary["fingerprints"]).items():
         raise UserError(
             f"The workdir {directory.path} holds an evaluation of what prompt.init held before: choose another "

@@ -29,7 +29,7 @@ from infoprompt_jax.infoprompt.objective import Objective
 from infoprompt_jax.infoprompt.trainable import Trainable, inference
 from infoprompt_jax.t5 import partition
 from infoprompt_jax.t5.backbone import Backbone, load_backbone
-from infoprompt_jax.training import recorded
+from infoprompt_jax.training import prompt_config, recorded
 from infoprompt_jax.training.initial import initial_trainable
 from infoprompt_jax.training.tokenized_splits import TokenizedSplits
 
@@ -110,7 +110,7 @@ def build(config: ml_collections.ConfigDict, backbone: Backbone | None = None) -
     Raises:
       UserError: a member, task, template, split, row, backbone or prompt does not fit.
     """
-    members = [recorded.with_prompt_of(member) for member in expand(config)]
+    members = [prompt_config.with_prompt_of(member) for member in expand(config)]
     mesh = backbone.mesh if backbone else partition.make_mesh(config.mesh.data, config.mesh.model)
     check_divisible(config, mesh.shape["data"])
     member_tasks = [recorded.tasks(member.config) for member in members]

@@ -14,7 +14,8 @@ from infoprompt_jax.data.templates import Template
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.fleet.members import Member
 from infoprompt_jax.prompts.saved import Prompt, save_prompt
-from infoprompt_jax.training.recorded import check_order, completed, record, recorded_tasks, with_prompt_of
+from infoprompt_jax.training.prompt_config import completed, with_prompt_of
+from infoprompt_jax.training.recorded import check_order, record, recorded_tasks
 
 VALUE = np.ones((3, 4), np.float32)
 ASKED = Task("mine", Template("asked", "1", "{{ text }}? ||| {{ answer_choices[label] }}", "no ||| yes"), "accuracy")
