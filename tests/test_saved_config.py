@@ -17,6 +17,7 @@ from infoprompt_jax.fleet.members import expand
 from infoprompt_jax.training.prompt_config import with_prompt_of
 
 CONFIGS = pathlib.Path(__file__).parents[1] / "configs"
+ALONE = "--config.prompt.length=0"  # the run has no prompts yet
 
 
 def save(path: pathlib.Path, **fields: Any) -> str:
@@ -43,9 +44,9 @@ def test_the_fields_and_the_workdir_are_those_of_the_run(tmp_path: pathlib.Path)
 @pytest.mark.parametrize(
     ("arguments", "workdir"),
     [
-        (["--config={run}/config.json", "--config.job=evaluate"], "{run}/evaluate"),
+        (["--config={run}/config.json", "--config.job=evaluate", ALONE], "{run}/evaluate"),
         (["--config={run}/config.json", "--config.job=train"], "{run}"),
-        (["--config={run}/config.json", "--config.job=evaluate", "--workdir=w"], "w"),
+        (["--config={run}/config.json", "--config.job=evaluate", ALONE, "--workdir=w"], "w"),
         (["--config={configs}/rte.py", "--config.job=evaluate"], "runs/rte-evaluate"),
         (["--config={configs}/rte.py:64,nano", "--config.job=evaluate"], "runs/rte-64-nano-evaluate"),
         (["--config={configs}/rospr_eval.py:nano", "--config.job=rospr_eval"], "runs/rospr_eval-nano"),
