@@ -84,7 +84,7 @@ def rendered(task: Task, split: str, limit: int = 0) -> Iterator[Example | None]
         except UserError as error:
             raise UserError(f"{place}: {error}") from error
     if first and all_lack_label:
-        raise UserError(f"{first}, and no other row has it either; see task.template and task.target.")
+        raise UserError(f"{first}, and no other row has it either: rename the column, or use another template.")
 
 
 def examples(task: Task, split: str, limit: int = 0) -> Iterator[Example]:
