@@ -124,6 +124,12 @@ def test_mistakes_in_the_users_own_config_file(source: str | None, sentence: str
     assert "\n" not in str(error.value) and len(str(error.value)) < 300
 
 
+def test_a_runs_directory_is_no_config(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "__main__.py").write_text("raise AssertionError('this is not to be run')\n")
+    with pytest.raises(UserError, match="is a directory: give a config file, or of a run its config"):
+        parse(["main", f"--config={tmp_path}"])
+
+
 def test_unknown_variants(tmp_path: pathlib.Path) -> None:
     (tmp_path / "plain.py").write_text("def get_config():\n    pass\n")
     with pytest.raises(UserError, match="no variant 'nope': choose from 3b, 11b, 64, 256, nano, smoke"):
