@@ -136,8 +136,8 @@ def _warn_of_collapse(split: Split, predictions: Sequence[Sequence[Predictions]]
         task, one = collapsed[0]
         warnings.warn(
             "predictions of one class alone",
-            "%d of %d evaluations always predict the same class although labels differ (%s: choice %d): "
-            "train longer, or change train.learning_rate or prompt.init.",
+            "%d of %d evaluations always predict the same class although labels differ (%s: choice %d): the prompt "
+            "may need more training, another train.learning_rate or another prompt.init.",
             len(collapsed),
             len(ranked),
             task.id,

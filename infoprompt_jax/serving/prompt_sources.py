@@ -212,7 +212,7 @@ def tasks_of_one_data_set(config: ml_collections.ConfigDict) -> Sequence[Task]:
     if not config.task.name and config.prompt.init in INITIALIZERS:
         raise UserError(
             "No template is set: set task.input and task.answer_choices for your own, task.name for those of a data "
-            "set, or prompt.init to a saved prompt that records some."
+            "set or, without rospr.library, prompt.init to a saved prompt that records some."
         )
     tasks = recorded.tasks(config)
     datasets = list(dict.fromkeys(task.name for task in tasks))

@@ -170,7 +170,9 @@ class Run:
             log.info("Evaluating step %d, which compiles first.", step)
         with self.progress.pause():
             results = self.experiment.evaluator.evaluate(
-                inference(self.state.trainable), self.experiment.splits["eval"]
+                inference(self.state.trainable),
+                self.experiment.splits["eval"],
+                warn=step > 0,  # untrained prompts often answer alike
             )
         norms = prompt_norms(self.state.trainable)
         for member, active, result, norm in zip(members, before, results, norms, strict=True):

@@ -104,8 +104,7 @@ def prompt_path(config: ml_collections.ConfigDict) -> str:
     path = config.prompt.init
     places = [str(place) for place in saved.listed(path)]
     if not places and not hub.is_identifier(path):
-        known = ", ".join(INITIALIZERS)
-        raise UserError(f"prompt.init={path!r} is neither one of {known} nor the path of a saved prompt.")
+        raise UserError(f"prompt.init={path!r} is not the path of a saved prompt, such as runs/rte/prompts/run.")
     if len(places) > 1 and config.job == "predict" and not config.prompt.by:
         raise UserError(
             f"prompt.init={path!r} holds several prompts: set prompt.init to one of {', '.join(places)}, or prompt.by "

@@ -135,5 +135,5 @@ def test_a_damaged_record_is_one_sentence(changed: dict[str, Any], sentence: str
 
 
 def test_a_path_without_a_prompt_is_refused(tmp_path: pathlib.Path) -> None:
-    with pytest.raises(UserError, match=r"prompt.init='.*nothing' is neither one of .* nor the path of a saved prompt"):
+    with pytest.raises(UserError, match=r"prompt.init='.*nothing' is not the path of a saved prompt"):
         completed(using(str(tmp_path / "nothing")))
