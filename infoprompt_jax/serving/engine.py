@@ -10,7 +10,6 @@ import dataclasses
 from collections.abc import Callable, Hashable, Sequence
 
 import jax
-import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
@@ -138,9 +137,9 @@ class Engine:
         length = self.config.scoring.max_length
         prompts = list(dict.fromkeys(question.prompt for question in questions))
         if len(prompts) > 1:
-            values_NPD = jnp.asarray(np.stack([prompt.value_PD for prompt in prompts if prompt]))
-            index_B = np.array([prompts.index(question.prompt) for question in questions])
-            return Prompted(self.backbone, lambda row_B: [values_NPD[index_B[row_B]]], length)
+            values = [question.prompt.value_PD for question in questions if question.prompt]
+            # Put together for each batch: all prompts of a large library at once would fill the device.
+            return Prompted(self.backbone, lambda row_B: [np.stack([values[row] for row in row_B])], length)
         (prompt,) = prompts
         if prompt is None or not prompt.tensors:
             return Prompted.with_each(self.backbone, [None if prompt is None else prompt.value_PD], length)
