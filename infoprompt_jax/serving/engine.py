@@ -13,7 +13,7 @@ import jax
 import ml_collections
 import numpy as np
 
-from infoprompt_jax.data.rows import tokenized
+from infoprompt_jax.data.rows import Rows, tokenized
 from infoprompt_jax.data.templates import Example
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.evaluation import metrics
@@ -94,15 +94,7 @@ class Engine:
 
     def _answers(self, questions: Sequence[Question]) -> list[Answer]:
         data = self.config.data
-        rows = tokenized(
-            [question.example for question in questions],
-            self.backbone.tokenizer,
-            "",
-            self.backbone.config.takes_eos,
-            data.max_input_length,
-            data.max_target_length,
-            name="the rows to predict",
-        )
+        rows = in_memory([question.example for question in questions], self.backbone, data)
         self.cut_inputs += rows.truncated_inputs
         prompt = questions[0].prompt
         if prompt and (verbalizer_CD := prompt.tensors.get(VERBALIZER)) is not None:
@@ -146,6 +138,19 @@ class Engine:
         if prompt not in self._members:
             self._members[prompt] = member(prompt, self.config, self.backbone)
         return self._members[prompt]
+
+
+def in_memory(examples: Sequence[Example], model: Backbone, data: ml_collections.ConfigDict) -> Rows:
+    """The examples in the model's tokens, cut to the lengths of `config.data`; raises UserError as `tokenized` does."""
+    return tokenized(
+        examples,
+        model.tokenizer,
+        "",
+        model.config.takes_eos,
+        data.max_input_length,
+        data.max_target_length,
+        name="the rows to predict",
+    )
 
 
 def ranked(choices: Sequence[str], scores_C: np.ndarray) -> Answer:

@@ -14,7 +14,6 @@ import itertools
 import logging
 import os
 import pathlib
-import resource
 import shutil
 import sys
 import tempfile
@@ -181,7 +180,11 @@ def fingerprint(path: pathlib.Path) -> str:
         raise UserError(f"{FIELD}={str(path)!r} cannot be read: {error.strerror or error}.") from error
 
 
-def peak_memory() -> int:
-    """The most memory that this process has had, in bytes."""
+def peak_memory() -> int | None:
+    """The most memory that this process has had, in bytes; None where the system does not keep it (Windows)."""
+    try:
+        import resource
+    except ImportError:
+        return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024

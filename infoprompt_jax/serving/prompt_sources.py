@@ -14,7 +14,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from infoprompt_jax.data.batches import complete
-from infoprompt_jax.data.rows import combined_fingerprint, tokenized
+from infoprompt_jax.data.rows import combined_fingerprint
 from infoprompt_jax.data.tasks import Task
 from infoprompt_jax.data.templates import Example
 from infoprompt_jax.errors import UserError
@@ -23,6 +23,7 @@ from infoprompt_jax.prompts.prompts import INITIALIZERS
 from infoprompt_jax.prompts.saved import Prompt
 from infoprompt_jax.rospr import opened, retrieval, source_keys
 from infoprompt_jax.rospr.library import PromptLibrary
+from infoprompt_jax.serving.engine import in_memory
 from infoprompt_jax.t5.backbone import Backbone
 from infoprompt_jax.training import recorded
 
@@ -164,15 +165,7 @@ class FromLibrary:
     def choose(self, rows: Sequence[Row], examples: Sequence[Example]) -> list[Chosen]:
         """The winner of each example's votes."""
         data = self.config.data
-        instances = tokenized(
-            examples,
-            self.retriever.tokenizer,
-            "",
-            self.retriever.config.takes_eos,
-            data.max_input_length,
-            data.max_target_length,
-            name="the rows to predict",
-        )
+        instances = in_memory(examples, self.retriever, data)
         buckets = complete(data.buckets, data.max_input_length)
         queries_QR = source_keys.encode(self.retriever, instances, np.arange(len(instances)), buckets)
         hits = retrieval.search(self.library, queries_QR, self.config.rospr.top)

@@ -110,7 +110,7 @@ def _listed(results: Mapping[Key, Result], metric_of: Mapping[Key, str]) -> Iter
 
 
 def table(summary: Mapping[str, Any]) -> str:
-    """A line for each template and their mean."""
+    """A line for each template and their mean; then the rows left out, the speed and the peak of memory."""
     results: Sequence[Mapping[str, Any]] = summary["results"]
     prompts = any(one["prompt"] for one in results)
     names = list(dict.fromkeys(one["metric"] for one in results if one["labelled"]))
@@ -126,5 +126,8 @@ def table(summary: Mapping[str, Any]) -> str:
     ]
     titles = [*(["prompt"] if prompts else []), "template", "rows", "labelled", *names]
     left_out, rows = summary["left_out"], summary["rows"]
-    note = f"\n{left_out} of {rows} rows fit no template; their prediction is null." if left_out else ""
-    return aligned(titles, lines) + note
+    notes = [f"{left_out} of {rows} rows fit no template; their prediction is null."] if left_out else []
+    if summary.get("rows_per_second") and summary.get("peak_memory_bytes"):
+        peak = summary["peak_memory_bytes"] / 1e6
+        notes.append(f"{summary['rows_per_second']:,.0f} rows/s, peak memory {peak:,.0f} MB")
+    return "\n".join([aligned(titles, lines), *notes])

@@ -40,8 +40,10 @@ def test_templates_and_their_mean_are_measured_over_labelled_rows() -> None:
         "b": (4, 3, 0, pytest.approx(1 / 3)),
         MEAN: (4, 3, 1, pytest.approx(1 / 3)),
     }
-    printed = table(summary)
-    assert printed.endswith("1 of 5 rows fit no template; their prediction is null.")
+    printed = table(summary | {"rows_per_second": 1380.4, "peak_memory_bytes": 511e6})
+    *_, note, speed = printed.splitlines()
+    assert note == "1 of 5 rows fit no template; their prediction is null."
+    assert speed == "1,380 rows/s, peak memory 511 MB"
     assert len([row for row in printed.splitlines() if "0.3333" in row]) == 3
 
 
