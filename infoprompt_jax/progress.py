@@ -105,9 +105,9 @@ class Progress:
         yield
         self.paused += self.working() - since
 
-    def report(self, step: int, loss: float) -> None:
-        """Shows a step that is done, or not, as is due; `loss` in nats."""
-        facts = [f"loss {loss:.4f}", *self._speed(step)]
+    def report(self, step: int, loss: float, mfu: float | None = None) -> None:
+        """Shows a step that is done, or not, as is due; `loss` in nats, `mfu` the share of the chips' peak."""
+        facts = [f"loss {loss:.4f}", *self._speed(step), *([] if mfu is None else [f"MFU {mfu:.1%}"])]
         if not self.bar.disable:
             self.bar.set_postfix_str(", ".join([*facts, *self._next(step)]), refresh=False)
             self.bar.update(step - self.bar.n)

@@ -80,6 +80,15 @@ def test_a_line_has_step_loss_speed_and_what_is_left(clock: Clock, caplog: pytes
     assert fourth == "step 12/40: loss 0.0833, 4 examples/s, 0:01:09 left, evaluation in 8 steps"
 
 
+def test_a_line_has_the_utilisation_of_a_chip_whose_peak_is_known(
+    clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Progress(0, 2, 8, stream=io.StringIO(), now=clock) as progress:
+        progress.begin()
+        progress.report(1, 0.5, mfu=0.414)
+    assert caplog.messages[-1].startswith("step 1/2: loss 0.5000, 0 s with compilation, MFU 41.4%")
+
+
 def test_a_line_without_evaluations_and_at_one(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
     for every in (0, 5):
         with Progress(4, 8, 1, every, stream=io.StringIO(), now=clock) as progress:

@@ -153,7 +153,7 @@ class Run:
                 self.log.write(step, name, {field: values[field][m] for field in names})
         self.active = values["active"] & values["finite"]
         if self.active.any():
-            self.progress.report(step, float(values["loss"][self.active].mean()))
+            self.progress.report(step, float(values["loss"][self.active].mean()), self.speed.mfu())
 
     def is_trained(self, field: str, member: int) -> bool:
         """False for an estimate whose term has weight 0: its critic is not trained, so it estimates nothing."""

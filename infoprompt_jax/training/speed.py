@@ -98,15 +98,19 @@ class Speedometer:
         self.flops += step_flops(self.config, rows * positions, rows * batch["targets"].shape[-1])
         self.seconds += time.monotonic() - self.begun - (self.compilations.seconds - self.compiling)
 
-    def summary(self) -> dict[str, float | int | None]:
-        """Rates over the steps so far; `mfu` is None for a chip whose peak is not listed."""
-        seconds = max(self.seconds, 1e-9)
+    def mfu(self) -> float | None:
+        """The share of the chips' peak over the steps so far; None for a chip whose peak is not listed."""
         peak = peak_flops(jax.devices()[0])
+        return self.flops / max(self.seconds, 1e-9) / (peak * jax.device_count()) if peak else None
+
+    def summary(self) -> dict[str, float | int | None]:
+        """Rates over the steps so far, and `mfu`."""
+        seconds = max(self.seconds, 1e-9)
         return {
             "steps_per_second": self.steps / seconds,
             "tokens_per_second": self.tokens / seconds,
             "input_wait_share": self.waited / seconds,
-            "mfu": self.flops / seconds / (peak * jax.device_count()) if peak else None,
+            "mfu": self.mfu(),
             "compile_seconds": self.compilations.seconds,
             "compilations": self.compilations.count,
         }
