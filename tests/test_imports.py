@@ -42,7 +42,7 @@ ARROWS = {
     "reports": set(),
     "nano": set(),
 }
-COMPILED = {"t5.model", "t5.scoring", "prompts.prompts", "fleet.fleet", "fleet.optimizers"}
+COMPILED = {"t5.model", "t5.int8", "t5.scoring", "prompts.prompts", "fleet.fleet", "fleet.optimizers"}
 COMPILED_OUTSIDE = {"jax", "flax", "optax", "numpy"}
 # Beside each other, compiled modules name the batch's type, read the sharding rules and raise errors.
 COMPILED_INSIDE = {"batch", "errors", "t5.partition"}
