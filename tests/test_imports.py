@@ -31,6 +31,7 @@ ARROWS = {
     },
     "serving": {"rospr", "training", "evaluation", "fleet", "infoprompt", "data", "prompts", "t5", "reports"},
     "rospr": {"training", "evaluation", "fleet", "data", "prompts", "t5", "reports"},
+    "capacity": {"training", "fleet", "infoprompt", "t5", "reports"},
     "pretraining": {"training", "evaluation", "fleet", "data", "nano", "t5", "reports"},
     "training": {"evaluation", "fleet", "infoprompt", "data", "prompts", "t5", "reports"},
     "evaluation": {"fleet", "infoprompt", "data", "prompts", "t5"},
