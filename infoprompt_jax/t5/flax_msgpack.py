@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from infoprompt_jax.t5.mapped import Index
+
 KINDS = {"kernel": "weight", "embedding": "weight"}
 
 
@@ -35,9 +37,9 @@ class FlaxMsgpack:
         """A tensor's shape in torch's layout; KeyError where there is none of that name."""
         return self.tensors[name].shape
 
-    def read(self, name: str) -> np.ndarray:
-        """A tensor in torch's layout; KeyError where there is none of that name."""
-        return self.tensors[name]
+    def read(self, name: str, index: Index = ()) -> np.ndarray:
+        """The elements of a tensor in torch's layout at `index`; KeyError where there is none of that name."""
+        return self.tensors[name][index]
 
 
 def _named(path: tuple[Any, ...], value: Any) -> tuple[str, np.ndarray]:

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from infoprompt_jax.errors import UserError
+from infoprompt_jax.t5.mapped import Index
 
 BLOCKS = {
     ("encoder", "attention"): ("pre_attention_layer_norm", "attention"),
@@ -65,7 +66,7 @@ class Checkpoint:
         from flax import serialization
 
         self.path, self.field, self.metadata = path, field, {}
-        self._last = "", np.empty(0)
+        self._kept: tuple[str, dict[str, np.ndarray]] = "", {}
         try:
             tree: Any = serialization.msgpack_restore((path / "checkpoint").read_bytes())
             self.parameters = _flat(tree["optimizer"]["target"])
@@ -85,13 +86,26 @@ class Checkpoint:
             return _merged_heads(name, layer.shape)
         return _merged_heads(name, self._stored_shape(name))
 
-    def read(self, name: str) -> np.ndarray:
-        """A parameter with H and K merged into one axis. Raises UserError where its zarr array is damaged."""
-        if layer := self._layers.get(name):
-            array = self._all_layers(layer.parameter)[:, layer.index]
-        else:
-            array = self._stored(name)
-        return array.reshape(_merged_heads(name, array.shape))
+    def read(self, name: str, index: Index = ()) -> np.ndarray:
+        """The elements at `index` of a parameter with H and K merged into one axis.
+
+        The arrays of one leaf are kept until another leaf is read: a zarr array consists of compressed chunks, and each
+        would be read again for every slice. Raises UserError where a zarr array is damaged.
+        """
+        leaf = re.sub(r"layers_\d+", "", name)
+        if self._kept[0] != leaf:
+            self._kept = leaf, {}
+        arrays = self._kept[1]
+        if name not in arrays:
+            arrays[name] = self._layer(layer) if (layer := self._layers.get(name)) else self._stored(name)
+        return arrays[name].reshape(_merged_heads(name, arrays[name].shape))[index]
+
+    def _layer(self, layer: Layer) -> np.ndarray:
+        """One layer of a parameter that has all of them."""
+        arrays = self._kept[1]
+        if layer.parameter not in arrays:
+            arrays[layer.parameter] = self._stored(layer.parameter)
+        return arrays[layer.parameter][:, layer.index]
 
     @functools.cached_property
     def _layers(self) -> dict[str, Layer]:
@@ -107,12 +121,6 @@ class Checkpoint:
                 own = f"{stack}.{BIASES[0]}" if name in BIASES else f"{stack}.layers_{i}.{name}"
                 layers[own] = Layer(parameter, i, (shape[0], *shape[2:]))
         return layers
-
-    def _all_layers(self, parameter: str) -> np.ndarray:
-        """The array of all layers, kept until another one is read: the layers are read in turn."""
-        if self._last[0] != parameter:
-            self._last = parameter, self._stored(parameter)
-        return self._last[1]
 
     def _stored_shape(self, parameter: str) -> tuple[int, ...]:
         stored = self.parameters[parameter]

@@ -9,7 +9,7 @@ nothing that a file names, and no number in a file determines how much memory is
 few nested tuples can take forever to hash.
 
 The archive, the pickle and the bounds of every view are checked when the file is opened. Only data.pkl's checksum is
-verified: the storages are mapped into memory and would have to be read completely.
+verified: the storages are mapped into memory (`mapped`) and would have to be read completely.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ from typing import Any
 
 import ml_dtypes
 import numpy as np
+
+from infoprompt_jax.t5.mapped import Index, MappedFile
 
 MAX_BYTES = 2**21  # of the pickle and of the zip directory: fifteen times those of the largest T5
 MAX_AXES = 8
@@ -67,8 +69,9 @@ class TorchPickle:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         try:
             with _BoundedFile(path) as file:
-                self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-                self._views = _views(file, self._map)
+                with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+                    self._views = _views(file, content)
+                self._file = MappedFile(file)
         except TorchPickleError:
             raise
         except OSError as error:
@@ -86,16 +89,12 @@ class TorchPickle:
         """A tensor's NumPy type; KeyError where there is none of that name."""
         return self._views[name].storage.dtype
 
-    def read(self, name: str) -> np.ndarray:
-        """The tensor, read-only, with the strides that it was saved with.
-
-        The file is mapped: `read(name)[rows]` reads only these rows.
-        """
+    def read(self, name: str, index: Index = ()) -> np.ndarray:
+        """The elements of the tensor at `index`, read-only, with the strides that they were saved with."""
         view, dtype = self._views[name], self.dtype(name)
         start = view.storage.start + view.offset * dtype.itemsize
-        strides = [stride * dtype.itemsize for stride in view.strides]
-        array = np.ndarray(view.shape, dtype, self._map, start, strides)
-        return array if array.flags.aligned else array.copy()  # torch.save aligns what it writes
+        strides = tuple(stride * dtype.itemsize for stride in view.strides)
+        return self._file.array(start, view.shape, dtype, index, strides)
 
 
 @dataclasses.dataclass(frozen=True)

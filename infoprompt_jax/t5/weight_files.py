@@ -8,43 +8,55 @@ from __future__ import annotations
 
 import json
 import pathlib
+import struct
 from collections.abc import Collection
-from typing import Protocol
+from typing import Any, Protocol
 
+import ml_dtypes
 import numpy as np
 
 from infoprompt_jax.t5.flax_msgpack import FlaxMsgpack
+from infoprompt_jax.t5.mapped import Index, MappedFile
 from infoprompt_jax.t5.torch_pickle import TorchPickle
 
 
 class Reader(Protocol):
-    """The tensors of one file, by name; a tensor is read when it is requested."""
+    """The tensors of one file, by name; the elements of a tensor at `index` are read when they are requested."""
 
     names: frozenset[str]
 
     def shape(self, name: str) -> tuple[int, ...]: ...
 
-    def read(self, name: str) -> np.ndarray: ...
+    def read(self, name: str, index: Index = ()) -> np.ndarray: ...
 
 
 class Safetensors:
-    """A safetensors file."""
+    """A safetensors file: the length of a JSON header, the header, and the tensors' bytes."""
 
     def __init__(self, path: pathlib.Path) -> None:
         import safetensors
 
-        self.file = safetensors.safe_open(path, framework="np")
-        self.names = frozenset(self.file.keys())
+        with safetensors.safe_open(path, framework="np") as checked:  # the header fits the file
+            self.names = frozenset(checked.keys())
+        with path.open("rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            self._entries, self._data = json.loads(file.read(length)), 8 + length
+            self._file = MappedFile(file)
 
     def shape(self, name: str) -> tuple[int, ...]:
         """A tensor's shape, without its values."""
-        return tuple(self.file.get_slice(name).get_shape())
+        return tuple(self._entries[name]["shape"])
 
-    def read(self, name: str) -> np.ndarray:
-        """A tensor, copied from the file."""
-        return self.file.get_tensor(name)
+    def read(self, name: str, index: Index = ()) -> np.ndarray:
+        """The elements of the tensor at `index`, mapped. Raises TypeError where NumPy lacks the type."""
+        kind, start = self._entries[name]["dtype"], self._entries[name]["data_offsets"][0]
+        if kind not in DTYPES:
+            raise TypeError(kind)
+        return self._file.array(self._data + start, self.shape(name), np.dtype(DTYPES[kind]), index)
 
 
+DTYPES: dict[str, Any] = {f"{kind}{8 * size}": f"<{kind.lower()}{size}" for kind in "IU" for size in (1, 2, 4, 8)}
+DTYPES |= {"F16": "<f2", "BF16": ml_dtypes.bfloat16, "F32": "<f4", "F64": "<f8", "BOOL": "?"}  # of safetensors
 SAFETENSORS, PICKLE, MSGPACK = "model.safetensors", "pytorch_model.bin", "flax_model.msgpack"
 POINTER = b"version https://git-lfs"
 FORMATS = (SAFETENSORS, PICKLE, MSGPACK)  # in the order of preference
