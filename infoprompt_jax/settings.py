@@ -46,6 +46,12 @@ BACKBONE = Section(
         "type of weights and activations; softmax, norms and logits stay float32",
         choices=("float32", "bfloat16"),
     ),
+    Field(
+        "weights",
+        "full",
+        "full = weights in backbone.dtype; int8 = rounded while they are loaded, for less memory (docs/int8.md)",
+        choices=("full", "int8"),
+    ),
     Field("tokenizer", "", 'path of spiece.model, of tokenizer.json or of their directory; "" = beside the weights'),
     Field(
         "takes_eos",

@@ -24,6 +24,7 @@ from infoprompt_jax.data import rows
 from infoprompt_jax.data.rows import Rows
 from infoprompt_jax.data.selection import find_tasks
 from infoprompt_jax.data.tasks import Task
+from infoprompt_jax.errors import UserError
 from infoprompt_jax.nano import world
 from infoprompt_jax.pretraining import mixture, validation, vocabulary
 from infoprompt_jax.pretraining.loop import Run
@@ -49,9 +50,11 @@ def pretrain(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str],
       line: makes a line of plain text; the default is the generated world's.
 
     Raises:
-      UserError: the config, the data or the workdir do not fit, or the loss became NaN.
+      UserError: the config, the data or the workdir do not fit, the weights are int8, or the loss became NaN.
       Stopped: SIGTERM or Ctrl-C stopped the run; everything is saved, and the same call resumes.
     """
+    if config.backbone.weights != "full":
+        raise UserError(f"backbone.weights={config.backbone.weights!r} cannot be trained: set it to full to pretrain.")
     directory = Workdir(workdir, config)
     summary = directory.finished()
     if summary is not None:

@@ -128,7 +128,9 @@ def conclude(
     plots.plot_methods(directory / "results.png", scores, metric)
     plots.heat_map(directory / "analysis.png", of_run.analysis["retrieval"])
     page.write(directory / page.NAME, library, of_run, done)
-    summary = of_run.summary() | {"backbone": evaluation.backbone.name, "fingerprints": evaluation.made_by}
+    model = evaluation.backbone
+    about = {"backbone": model.name, "weights": model.config.weights, "fingerprints": evaluation.made_by}
+    summary = of_run.summary() | about
     files.write_json(directory / "summary.json", summary)
     return summary
 

@@ -97,6 +97,7 @@ def load_retriever(config: ml_collections.ConfigDict) -> Backbone:
     return load_backbone(
         config.rospr.retriever or settings.name,
         dtype=settings.dtype,
+        weights=settings.weights,
         mesh=partition.make_mesh(config.mesh.data, config.mesh.model),
         revision=settings.revision if same else "",
         tokenizer=settings.tokenizer or None if same else None,

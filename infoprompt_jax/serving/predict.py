@@ -85,6 +85,7 @@ def predict(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str]) 
                 "rows_per_second": speed,
                 "peak_memory_bytes": peak_memory(),
                 "backbone": backbone.name,
+                "weights": backbone.config.weights,
                 "fingerprints": made_by,
             }
             files.write_json(directory.path / "summary.json", summary)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import logging
+import math
 import pathlib
 from collections.abc import Iterable
 from typing import Any, Protocol, runtime_checkable
@@ -23,13 +24,14 @@ from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
 from infoprompt_jax.errors import UserError
-from infoprompt_jax.t5 import convert, hub, partition, scoring
+from infoprompt_jax.t5 import convert, hub, int8, partition, scoring
 from infoprompt_jax.t5.model import T5, T5Config
 from infoprompt_jax.t5.tokenizer import Tokenizer, check_vocabulary, has_vocabulary, load_tokenizer
 
 log = logging.getLogger(__name__)
 
 DTYPES = ("float32", "bfloat16")
+WEIGHTS = ("full", "int8")
 
 
 @runtime_checkable
@@ -65,11 +67,12 @@ class Backbone:
 
     def __repr__(self) -> str:
         """Three lines: the checkpoint, its sizes, its vocabulary and mesh."""
-        c, weights = self.config, sum(leaf.size for leaf in jax.tree.leaves(self.frozen))
+        c, weights = self.config, sum(map(math.prod, convert.leaf_shapes(self.config).values()))
+        held = c.dtype if c.weights == "full" else f"{c.weights}, activations in {c.dtype}"
         axes = ", ".join(f"{name}={size}" for name, size in self.mesh.shape.items())
         vocabulary = f"vocabulary of {self.vocabulary.vocab_size}" if self.vocabulary else "no vocabulary"
         return (
-            f"Backbone({self.name!r}, fingerprint {self.fingerprint}): {weights / 1e6:,.1f} M weights in {c.dtype}\n"
+            f"Backbone({self.name!r}, fingerprint {self.fingerprint}): {weights / 1e6:,.1f} M weights in {held}\n"
             f"  {c.num_layers} + {c.num_decoder_layers} layers, D={c.d_model}, {c.num_heads} heads of {c.d_kv}, "
             f"F={c.d_ff} ({c.feed_forward}), V={c.vocab_size}, head {'tied' if c.tied else 'untied'}\n"
             f"  {vocabulary}, inputs {'end' if c.takes_eos else 'do not end'} in </s>; mesh {axes} on "
@@ -245,10 +248,12 @@ def place(
     placement = partition.shardings({path: v.shape for path, v in variables.items()}, mesh)
     digest = convert.Fingerprint(config)
     placed = {}
-    for path, array in leaves:
-        digest.add(path, array)
-        value = jax.make_array_from_callback(array.shape, placement[path], lambda index, a=array: a[index])
-        placed[path] = variables[path].replace(value)
+    for leaf, whole in leaves:
+        digest.add(leaf, whole)
+        for path, array in int8.stored(leaf, whole, variables):
+            array = array.astype(variables[path].dtype, copy=False)
+            value = jax.make_array_from_callback(array.shape, placement[path], lambda index, a=array: a[index])
+            placed[path] = variables[path].replace(value)
     ordered = [(path, placed["/".join(map(str, path))]) for path, _ in nnx.to_flat_state(abstract)]
     return graph, nnx.from_flat_state(ordered), digest.hexdigest()
 
@@ -280,7 +285,7 @@ def load_backbone(
       dtype: "float32" or "bfloat16", of weights and activations.
       mesh: from `partition.make_mesh`; None = all devices along `data`.
       revision: of a hub id.
-      weights: "full", the only one that is implemented.
+      weights: "full", or "int8": kernels and tables are quantised while they are loaded.
       tokenizer: file or directory of the vocabulary; None = beside the weights. T5X checkpoints may have none.
       takes_eos: "auto" (from the checkpoint), "yes" or "no".
       dropout, remat, unroll: of the training forward pass; see `settings.py`.
@@ -292,10 +297,10 @@ def load_backbone(
     if dtype not in DTYPES:
         why = " (T5 overflows in float16)" if dtype == "float16" else ""
         raise UserError(f"backbone.dtype={dtype!r} is not supported{why}: choose one of {', '.join(DTYPES)}.")
-    if weights != "full":
-        raise UserError(f"weights={weights!r} is not supported: choose 'full'.")
+    if weights not in WEIGHTS:
+        raise UserError(f"backbone.weights={weights!r} is not supported: choose one of {', '.join(WEIGHTS)}.")
     mesh = mesh or partition.make_mesh()
-    switches = {"dtype": dtype, "dropout": dropout, "remat": remat, "unroll": unroll}
+    switches = {"dtype": dtype, "weights": weights, "dropout": dropout, "remat": remat, "unroll": unroll}
     if name == "random":
         return _random_backbone(mesh, switches)
     path = hub.find(name, revision)
@@ -306,7 +311,8 @@ def load_backbone(
     if tokenizer or has_vocabulary(path) or not convert.is_t5x(path):  # T5X keeps vocabularies elsewhere
         vocabulary = load_tokenizer(pathlib.Path(config.tokenizer).expanduser())
         check_vocabulary(vocabulary, config.vocab_size)
-    graph, frozen, fingerprint = place(config, convert.read_leaves(path, config, dtype, checkpoint), mesh)
+    read_in = dtype if weights == "full" else "float32"  # so that a kernel is rounded once
+    graph, frozen, fingerprint = place(config, convert.read_leaves(path, config, read_in, checkpoint), mesh)
     return Backbone(name, config, graph, frozen, mesh, vocabulary, fingerprint)
 
 
@@ -323,5 +329,5 @@ def _random_backbone(mesh: Mesh, switches: dict) -> Backbone:
 @functools.lru_cache(maxsize=2)
 def _random_leaves(config: T5Config) -> list[tuple[str, np.ndarray]]:
     """Drawn once for all the runs of a process."""
-    state = nnx.split(T5(config, nnx.Rngs(0)))[1]
+    state = nnx.split(T5(dataclasses.replace(config, weights="full"), nnx.Rngs(0)))[1]
     return [("/".join(map(str, path)), np.asarray(variable[...])) for path, variable in nnx.to_flat_state(state)]

@@ -8,6 +8,7 @@ give the tensors of each leaf, and whether these are stored transposed.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import logging
@@ -33,8 +34,9 @@ Checkpoint = hugging_face.Checkpoint | t5x.Checkpoint
 
 
 def leaf_shapes(config: T5Config) -> dict[str, tuple[int, ...]]:
-    """The shape of every leaf of a T5 of these sizes, by path."""
-    state = nnx.state(nnx.eval_shape(lambda: T5(config, nnx.Rngs(0))))
+    """The shape of every leaf of a T5 of these sizes, by path, as checkpoints have them: not quantised."""
+    full = dataclasses.replace(config, weights="full")
+    state = nnx.state(nnx.eval_shape(lambda: T5(full, nnx.Rngs(0))))
     return {"/".join(map(str, path)): variable.shape for path, variable in nnx.to_flat_state(state)}
 
 
@@ -112,8 +114,10 @@ def export(
     """Writes a Hugging Face directory that transformers reads as a T5 with the same logits.
 
     Raises:
-      UserError: `directory` exists and is not empty.
+      UserError: `directory` exists and is not empty, or the weights are int8.
     """
+    if config.weights != "full":
+        raise UserError(f"weights={config.weights!r} cannot be exported: load the backbone with weights='full'.")
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise UserError(f"{str(directory)!r} exists and is not an empty directory: choose another one to export to.")
     with whole(directory) as partial:

@@ -3,12 +3,13 @@
 A kernel [I, O] is rounded to whole numbers from -127 to 127 times a scale [O], which is the largest magnitude of the
 output channel / 127. A product converts the whole numbers to the type of the activations, and multiplies by the scale
 after the sum. The tables of the embeddings and the LM head, [V, D], have a scale for each row of the vocabulary, which
-serves both the lookup and the logits. A frozen backbone needs no gradient by a weight, so these few lines replace a
-library for quantisation.
+serves both the lookup and the logits. `product`, `rows` and `logits` also take full weights. A frozen backbone needs
+no gradient by a weight, so these few lines replace a library for quantisation.
 """
 
 from __future__ import annotations
 
+from collections.abc import Container, Iterator
 from typing import Any
 
 import jax
@@ -16,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+TABLES = ("embedding", "head")  # [V, D]; all others are kernels [I, O]
 LARGEST = 127  # -128 is left out: the range is symmetric
 
 
@@ -36,32 +38,55 @@ def quantize(kernel: Any, axis: int = -2) -> tuple[Any, Any]:
     return library.rint(wide / scale).astype(np.int8), scale.squeeze(axis)
 
 
+def stored(leaf: str, array: np.ndarray, paths: Container[str]) -> Iterator[tuple[str, np.ndarray]]:
+    """What a model with leaves at `paths` holds of a checkpoint's leaf: the array, or its values and scale."""
+    if leaf in paths:
+        yield leaf, array
+        return
+    values, scale = quantize(array, -1 if leaf in TABLES else -2)
+    yield f"{leaf}/values", values
+    yield f"{leaf}/scale", scale
+
+
 class Int8(nnx.Module):
     """A quantised kernel [I, O] or table [V, D]: the int8 `values` and the float32 `scale` of each channel."""
 
     def __init__(self, values: jax.Array, scale: jax.Array) -> None:
         self.values, self.scale = nnx.Param(values), nnx.Param(scale)
 
-    def product(self, x: jax.Array) -> jax.Array:
-        """`x` [..., I] times the kernel [I, O], in the type of `x`."""
-        # A product of mixed types keeps the int8 values for the backward pass; of a converted kernel, the copy is kept.
-        axes = (((x.ndim - 1,), (0,)), ((), ()))
-        y = jax.lax.dot_general(x, self.values[...], axes, preferred_element_type=x.dtype)
-        return self._scaled(y).astype(x.dtype)
-
-    def rows(self, tokens: jax.Array, dtype: Any) -> jax.Array:
-        """Rows of the table [V, D], with the axes of `tokens` and D."""
-        return (self.values[...][tokens] * self.scale[...][tokens][..., None]).astype(dtype)
-
-    def logits(self, hidden: jax.Array) -> jax.Array:
-        """Float32 products [..., V] of `hidden` [..., D] with all rows of the table [V, D]."""
-
-        @jax.checkpoint  # so that the backward pass converts the table again instead of keeping the copy
-        def product(hidden: jax.Array, values_VD: jax.Array) -> jax.Array:
-            table_VD = values_VD.astype(hidden.dtype)
-            return jnp.einsum("...D,VD->...V", hidden, table_VD, preferred_element_type=jnp.float32)
-
-        return self._scaled(product(hidden, self.values[...]))
-
-    def _scaled(self, y: jax.Array) -> jax.Array:
+    def scaled(self, y: jax.Array) -> jax.Array:
+        """A product with the values, times the scales of its last axis: float32."""
         return y * jnp.expand_dims(self.scale[...], range(y.ndim - 1))
+
+
+Kernel = nnx.Param | Int8
+
+
+def product(x: jax.Array, kernel: Kernel) -> jax.Array:
+    """`x` [..., I] times a kernel [I, O], in the type of `x`."""
+    if not isinstance(kernel, Int8):
+        return x @ kernel[...]
+    # A product of mixed types keeps the int8 values for the backward pass; of a converted kernel, the copy is kept.
+    axes = (((x.ndim - 1,), (0,)), ((), ()))
+    y = jax.lax.dot_general(x, kernel.values[...], axes, preferred_element_type=x.dtype)
+    return kernel.scaled(y).astype(x.dtype)
+
+
+def rows(table: Kernel, tokens: jax.Array, dtype: str) -> jax.Array:
+    """Rows of a table [V, D], with the axes of `tokens` and D; int8 ones are converted to `dtype`."""
+    if not isinstance(table, Int8):
+        return table[...][tokens]
+    return (table.values[...][tokens] * table.scale[...][tokens][..., None]).astype(dtype)
+
+
+def logits(hidden: jax.Array, table: Kernel) -> jax.Array:
+    """Float32 products [..., V] of `hidden` [..., D] with all rows of a table [V, D]."""
+    if not isinstance(table, Int8):
+        return _logits(hidden, table[...])
+    # The backward pass converts the table again instead of keeping the copy.
+    converted = jax.checkpoint(lambda hidden, values_VD: _logits(hidden, values_VD.astype(hidden.dtype)))
+    return table.scaled(converted(hidden, table.values[...]))
+
+
+def _logits(hidden: jax.Array, table_VD: jax.Array) -> jax.Array:
+    return jnp.einsum("...D,VD->...V", hidden, table_VD, preferred_element_type=jnp.float32)

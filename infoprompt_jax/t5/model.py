@@ -3,6 +3,7 @@
 T5 v1.0 has tied embeddings, scaled decoder outputs and ReLU. T5 v1.1, LM-adapt, T0 and Flan have an untied head and a
 gated GELU. The weights of a stack have a leading layer axis and `jax.lax.scan` runs over it, so that compile time does
 not grow with depth. The relative position bias is computed once a stack. Softmax, norms and logits are always float32.
+A `Kernel` is what activations are multiplied with: a parameter, or int8 values with their scales.
 
 Axes, in the whole project the suffixes of array names and the letters of einsum strings:
     B batch, L input tokens, P prompt tokens, S = P + L encoder positions, T target tokens, C answer choices,
@@ -19,6 +20,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
+
+from infoprompt_jax.t5 import int8
+from infoprompt_jax.t5.int8 import Int8, Kernel, product, quantize
 
 PAD = 0  # also T5's decoder start token
 EOS = 1
@@ -50,7 +54,8 @@ class T5Config:
     scale_decoder_outputs: bool = False  # multiply hidden states by D ** -0.5 before the LM head (v1.0)
     takes_eos: bool = True  # inputs ended in </s> when the checkpoint was trained (not for T0)
     tokenizer: str = ""  # directory or file of the vocabulary
-    dtype: str = "float32"
+    dtype: str = "float32"  # of activations and full weights
+    weights: str = "full"  # of kernels and tables: "full" = in `dtype`, or "int8"
     dropout: float = 0.0
     remat: str = "dots"  # what the backward pass recomputes: "none", or one of REMAT_POLICIES
     unroll: int = 1  # layers in an iteration of the scan
@@ -74,6 +79,12 @@ def normal(rngs: nnx.Rngs, shape: tuple[int, ...], scale: float, config: T5Confi
     return nnx.Param((jax.random.normal(rngs.params(), shape) * scale).astype(config.dtype))
 
 
+def kernel(rngs: nnx.Rngs, shape: tuple[int, ...], scale: float, config: T5Config, axis: int = -2) -> Kernel:
+    """What `normal` draws, quantised if the config says so; products sum over `axis`."""
+    drawn = normal(rngs, shape, scale, config)
+    return drawn if config.weights == "full" else Int8(*quantize(drawn[...], axis))
+
+
 class Norm(nnx.Module):
     """T5's layer norm: the root mean square, in float32; no mean is subtracted and there is no bias."""
 
@@ -95,10 +106,10 @@ class Attention(nnx.Module):
 
     def __init__(self, config: T5Config, rngs: nnx.Rngs) -> None:
         d, width = config.d_model, config.num_heads * config.d_kv
-        self.query = normal(rngs, (d, width), (d * config.d_kv) ** -0.5, config)
-        self.key = normal(rngs, (d, width), d**-0.5, config)
-        self.value = normal(rngs, (d, width), d**-0.5, config)
-        self.out = normal(rngs, (width, d), width**-0.5, config)
+        self.query = kernel(rngs, (d, width), (d * config.d_kv) ** -0.5, config)
+        self.key = kernel(rngs, (d, width), d**-0.5, config)
+        self.value = kernel(rngs, (d, width), d**-0.5, config)
+        self.out = kernel(rngs, (width, d), width**-0.5, config)
         self.heads = config.num_heads
         self.rate = config.dropout
 
@@ -108,7 +119,7 @@ class Attention(nnx.Module):
 
     def keys_values(self, x_BSD: jax.Array) -> tuple[jax.Array, jax.Array]:
         """The keys and the values of the attended positions, each [B, S, H, K]."""
-        return self.split(x_BSD @ self.key[...]), self.split(x_BSD @ self.value[...])
+        return self.split(product(x_BSD, self.key)), self.split(product(x_BSD, self.value))
 
     def __call__(
         self,
@@ -124,7 +135,7 @@ class Attention(nnx.Module):
         `mask_BHTS` is True where a query attends to a key, and `bias_BHTS` is added to the scores before the softmax.
         Both may have axes of size 1. `key` drops weights; None = no dropout.
         """
-        q_BTHK = self.split(x_BTD @ self.query[...])
+        q_BTHK = self.split(product(x_BTD, self.query))
         scores = jnp.einsum("BTHK,BSHK->BHTS", q_BTHK, k_BSHK, preferred_element_type=jnp.float32)
         if bias_BHTS is not None:
             scores = scores + bias_BHTS
@@ -132,7 +143,7 @@ class Attention(nnx.Module):
         weights = dropout(weights, self.rate, key)
         # H before T, then swapped: for BTHK, einsum would swap its factors and XLA would copy the weights.
         y_BHTK = jnp.einsum("BHTS,BSHK->BHTK", weights, v_BSHK)
-        return jnp.swapaxes(y_BHTK, 1, 2).reshape(*x_BTD.shape[:-1], -1) @ self.out[...]
+        return product(jnp.swapaxes(y_BHTK, 1, 2).reshape(*x_BTD.shape[:-1], -1), self.out)
 
 
 class FeedForward(nnx.Module):
@@ -141,17 +152,17 @@ class FeedForward(nnx.Module):
     def __init__(self, config: T5Config, rngs: nnx.Rngs) -> None:
         d, f = config.d_model, config.d_ff
         self.gated = config.feed_forward == "gated-gelu"
-        self.wi_0 = normal(rngs, (d, f), d**-0.5, config)
+        self.wi_0 = kernel(rngs, (d, f), d**-0.5, config)
         if self.gated:
-            self.wi_1 = normal(rngs, (d, f), d**-0.5, config)
-        self.wo = normal(rngs, (f, d), f**-0.5, config)
+            self.wi_1 = kernel(rngs, (d, f), d**-0.5, config)
+        self.wo = kernel(rngs, (f, d), f**-0.5, config)
         self.rate = config.dropout
 
     def __call__(self, x: jax.Array, key: jax.Array | None = None) -> jax.Array:
         """Maps [..., D] to [..., D]. `key` drops hidden units; None = no dropout."""
-        hidden = x @ self.wi_0[...]
-        hidden = jax.nn.gelu(hidden, approximate=True) * (x @ self.wi_1[...]) if self.gated else jax.nn.relu(hidden)
-        return dropout(hidden, self.rate, key) @ self.wo[...]
+        hidden = product(x, self.wi_0)
+        hidden = jax.nn.gelu(hidden, approximate=True) * product(x, self.wi_1) if self.gated else jax.nn.relu(hidden)
+        return product(dropout(hidden, self.rate, key), self.wo)
 
 
 class RelativeBias(nnx.Module):
@@ -263,19 +274,19 @@ class T5(nnx.Module):
 
     def __init__(self, config: T5Config, rngs: nnx.Rngs) -> None:
         self.config = config
-        self.embedding = normal(rngs, (config.vocab_size, config.d_model), 1.0, config)
+        self.embedding = kernel(rngs, (config.vocab_size, config.d_model), 1.0, config, axis=-1)
         if not config.tied:
-            self.head = normal(rngs, (config.vocab_size, config.d_model), config.d_model**-0.5, config)
+            self.head = kernel(rngs, (config.vocab_size, config.d_model), config.d_model**-0.5, config, axis=-1)
         self.encoder = Stack(EncoderLayer, config.num_layers, True, config, rngs)
         self.decoder = Stack(DecoderLayer, config.num_decoder_layers, False, config, rngs)
 
     def embed(self, tokens: jax.Array) -> jax.Array:
         """Input embeddings, with the axes of `tokens` and D."""
-        return self.embedding[...][tokens]
+        return int8.rows(self.embedding, tokens, self.config.dtype)
 
     def head_rows(self, tokens: jax.Array) -> jax.Array:
         """Rows of the LM head, with the axes of `tokens` and D; rows of the embeddings if they are tied."""
-        return (self.embedding if self.config.tied else self.head)[...][tokens]
+        return int8.rows(self.embedding if self.config.tied else self.head, tokens, self.config.dtype)
 
     def encode(
         self, tokens_BL: jax.Array, prompts: jax.Array | None = None, key: jax.Array | None = None
@@ -325,13 +336,12 @@ class T5(nnx.Module):
         """Float32 logits [..., V] of the hidden states [..., D] that `decode` returns."""
         if self.config.scale_decoder_outputs:
             hidden = hidden * self.config.d_model**-0.5
-        weights = (self.embedding if self.config.tied else self.head)[...]
-        return jnp.einsum("...D,VD->...V", hidden, weights, preferred_element_type=jnp.float32)
+        return int8.logits(hidden, self.embedding if self.config.tied else self.head)
 
     def generate(self, y_BSD: jax.Array, mask_BS: jax.Array, max_length: int) -> jax.Array:
         """Greedy decoding of `encode`'s states, with a key/value cache: tokens [B, max_length], PAD after EOS."""
         graph, weights = nnx.split(self.decoder.layers)
-        cross = jax.vmap(lambda w: nnx.merge(graph, w).cross.keys_values(y_BSD))(weights)
+        cross = jax.lax.map(lambda layer: nnx.merge(graph, layer).cross.keys_values(y_BSD), weights)
         batch, positions = y_BSD.shape[0], jnp.arange(max_length)
         heads = (self.config.num_heads, self.config.d_kv)
         empty = jnp.zeros((self.decoder.depth, batch, max_length, *heads), y_BSD.dtype)

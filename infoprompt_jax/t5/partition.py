@@ -22,13 +22,19 @@ from infoprompt_jax.errors import UserError
 
 # Heads and feed-forward columns are split over `model` (Megatron's layout: one all-reduce a block). The embedding is
 # split by width, so that a lookup stays local; the LM head by vocabulary, so that no device holds whole logits.
+# An int8 kernel has two leaves: its values, split as the kernel is, and its scale, as the kernel's output channels are.
 T5_RULES: tuple[tuple[str, P], ...] = (
-    (r"^embedding$", P(None, "model")),
-    (r"^head$", P("model", None)),
-    (r"layers/(attention|cross)/(query|key|value)$", P(None, None, "model")),
-    (r"layers/(attention|cross)/out$", P(None, "model", None)),
-    (r"layers/mlp/wi_[01]$", P(None, None, "model")),
-    (r"layers/mlp/wo$", P(None, "model", None)),
+    (r"^embedding(/values)?$", P(None, "model")),
+    (r"^embedding/scale$", P()),
+    (r"^head(/values)?$", P("model", None)),
+    (r"^head/scale$", P("model")),
+    (r"layers/(attention|cross)/(query|key|value)(/values)?$", P(None, None, "model")),
+    (r"layers/(attention|cross)/(query|key|value)/scale$", P(None, "model")),
+    (r"layers/(attention|cross)/out(/values)?$", P(None, "model", None)),
+    (r"layers/mlp/wi_[01](/values)?$", P(None, None, "model")),
+    (r"layers/mlp/wi_[01]/scale$", P(None, "model")),
+    (r"layers/mlp/wo(/values)?$", P(None, "model", None)),
+    (r"layers/.*/(out|wo)/scale$", P()),
     (r"relative_bias/embedding$", P()),
     (r"norm/scale$", P()),
 )

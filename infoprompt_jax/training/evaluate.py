@@ -62,6 +62,7 @@ def evaluate(
             ],
             examples=experiment.examples(),
             backbone=experiment.backbone.name,
+            weights=experiment.backbone.config.weights,
             fingerprints={
                 "backbone": experiment.backbone.fingerprint,
                 **experiment.evaluation_fingerprints(),

@@ -161,6 +161,7 @@ def configured_backbone(config: ml_collections.ConfigDict, mesh: Mesh | None = N
     backbone = load_backbone(
         config.backbone.name,
         dtype=config.backbone.dtype,
+        weights=config.backbone.weights,
         mesh=mesh or partition.make_mesh(config.mesh.data, config.mesh.model),
         revision=config.backbone.revision,
         tokenizer=config.backbone.tokenizer or None,

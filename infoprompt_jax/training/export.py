@@ -40,6 +40,7 @@ def export_prompts(
         metadata = {
             "backbone": backbone.name,
             "fingerprint": backbone.fingerprint,
+            "weights": backbone.config.weights,
             "kind": member.config.prompt.kind,
             "representation": member.config.infoprompt.representation,  # what an instance prompt is generated from
             "init": member.config.prompt.init,

@@ -49,6 +49,7 @@ class Results:
     members: Sequence[MemberResult]
     examples: dict[str, int]  # rows evaluated, by split
     backbone: str
+    weights: str  # of the backbone: full or int8
     fingerprints: dict[str, str]
     references: Sequence[Reference] | None = None  # None: the job does not train
     speed: dict[str, float | int | None] = dataclasses.field(default_factory=dict)
@@ -62,7 +63,7 @@ class Results:
         summary |= {"examples": self.examples, **self.speed}
         if self.training_examples is not None:
             summary["training_examples"] = self.training_examples
-        return summary | {"backbone": self.backbone, "fingerprints": self.fingerprints}
+        return summary | {"backbone": self.backbone, "weights": self.weights, "fingerprints": self.fingerprints}
 
 
 def _present(result: MemberResult | Reference) -> dict[str, Any]:
@@ -82,6 +83,7 @@ def collect(run: Run) -> Results:
         speed=run.speed.summary(),
         training_examples=experiment.training_examples(),
         backbone=experiment.backbone.name,
+        weights=experiment.backbone.config.weights,
         fingerprints=run.fingerprints,
     )
 

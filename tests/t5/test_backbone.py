@@ -84,7 +84,7 @@ def test_weights_are_the_checkpoints_bit_for_bit(tmp_path: pathlib.Path, vocabul
     ("name", "options", "words"),
     [
         ("random", {"dtype": "float16"}, r"T5 overflows in float16.*float32, bfloat16"),
-        ("random", {"weights": "int8"}, "weights='int8' is not supported"),
+        ("random", {"weights": "int4"}, "^weights='int4' is not supported: choose one of full, int8"),
         ("nano", {"takes_eos": "maybe"}, "^takes_eos='maybe' is not one of"),
         ("./nowhere", {}, "^name='./nowhere' is neither a directory here nor a hub id"),
         ("a/b/c", {}, "neither a directory here nor a hub id"),

@@ -18,6 +18,7 @@ def test_a_trained_fleets_summary() -> None:
         [failed, good],
         {"validation": 8},
         "nano",
+        "full",
         FINGERPRINTS,
         [Reference("no prompt", half)],
         speed,
@@ -32,6 +33,7 @@ def test_a_trained_fleets_summary() -> None:
         "mfu",
         "training_examples",
         "backbone",
+        "weights",
         "fingerprints",
     ]
     assert summary["members"][0] == {
@@ -49,10 +51,11 @@ def test_a_trained_fleets_summary() -> None:
 
 def test_an_evaluation_has_no_entries_of_training() -> None:
     one = MemberResult("run", 0, {"accuracy": 0.5}, {"accuracy": 0.5})
-    summary = Results([one], {"validation": 8}, "nano", FINGERPRINTS).to_json()
+    summary = Results([one], {"validation": 8}, "nano", "int8", FINGERPRINTS).to_json()
     assert summary == {
         "members": [{"name": "run", "steps": 0, "final": {"accuracy": 0.5}, "best": {"accuracy": 0.5}}],
         "examples": {"validation": 8},
         "backbone": "nano",
+        "weights": "int8",
         "fingerprints": FINGERPRINTS,
     }
