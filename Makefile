@@ -7,6 +7,8 @@ WORKDIR ?= runs/nano
 WORKERS ?= 2
 
 SUPPORTED := import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12), (3, 13)))
+# The compiler for TPUs, for tests. It lies beside the environment: inside it, JAX would look for a TPU in every program.
+HAS_LIBTPU := sys_platform == 'linux' and platform_machine == 'x86_64'
 RUN := $(VENV)/bin/python -m
 # uv installs several times faster than pip; --compile-bytecode because it leaves that out, and imports then take 3-4 times as long.
 INSTALL := $(if $(shell command -v uv),uv pip install --quiet --compile-bytecode --python $(VENV)/bin/python,$(RUN) pip install --quiet)
@@ -38,11 +40,11 @@ bench: $(VENV)/dev.stamp  ## measure speed, beside torch where it is installed
 	$(RUN) bench
 
 # One set of versions for all three Pythons. torch pins its own CUDA packages, and the lock is a list of constraints: they are left out.
-lock: | $(VENV)/bin/python  ## resolve requirements-dev.txt anew into requirements.lock
+lock: | $(VENV)/bin/python  ## resolve the requirements anew into requirements.lock
 	$(VENV)/bin/python -m venv build/lock
 	build/lock/bin/python -m pip install --quiet uv
 	build/lock/bin/uv pip compile --quiet --universal --upgrade --python-version 3.11 --fork-strategy fewest \
-		--no-annotate --no-header requirements-dev.txt --output-file build/lock/pins.txt
+		--no-annotate --no-header requirements-dev.txt requirements-tpu.txt --output-file build/lock/pins.txt
 	{ echo "# Versions known to work together on Python 3.11, 3.12 and 3.13, as constraints: pip install -c requirements.lock -r requirements.txt"; \
 	  echo "# Written by make lock."; \
 	  sed -E "/^(nvidia-|cuda-|triton)|== 'emscripten'/d; s/ ; sys_platform != 'emscripten'\$$//" build/lock/pins.txt; } > requirements.lock
@@ -59,6 +61,8 @@ $(VENV)/run.stamp: requirements.txt requirements.lock | $(VENV)/bin/python
 
 $(VENV)/dev.stamp: requirements-dev.txt $(VENV)/run.stamp
 	$(INSTALL) -c requirements.lock -r requirements-dev.txt
+	$(INSTALL) -c requirements.lock --no-deps --target $(VENV)/tpu "libtpu; $(HAS_LIBTPU)" \
+		|| echo "libtpu cannot be installed here: the tests that compile for TPUs will skip"
 	@touch $@
 
 $(VENV)/bin/python:
