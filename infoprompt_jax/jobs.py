@@ -11,7 +11,7 @@ from typing import Any
 
 import ml_collections
 
-from infoprompt_jax import settings
+from infoprompt_jax import cluster, settings
 
 Job = Callable[[ml_collections.ConfigDict, str], dict[str, Any]]
 Table = Callable[[dict[str, Any]], str]
@@ -93,7 +93,7 @@ def run(config: ml_collections.ConfigDict, workdir: str) -> str:
       UserError: a mistake that the user can correct.
       Stopped: SIGTERM or Ctrl-C stopped the job; everything is saved, and the same call resumes.
     """
-    settings.check(config)
+    cluster.join(settings.check(config).mesh)
     job, table = JOBS[config.job]()
     shown = table(job(config, workdir))
     there = [name for name in FILES if pathlib.Path(workdir, name).expanduser().exists()]

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import logging
 import sys
+from typing import NoReturn
 
 import absl.logging
 
-from infoprompt_jax import jobs
+from infoprompt_jax import jobs, watch
 from infoprompt_jax.command_line import HELP, help_requested, offline_command, parse
 from infoprompt_jax.devices import order_collectives, quiet_tensorflow
 from infoprompt_jax.errors import OfflineError, Stopped, UserError
@@ -28,15 +29,20 @@ def main() -> None:
     order_collectives()
     quiet_tensorflow()
     try:
-        print(HELP if help_requested(sys.argv) else run(sys.argv))
+        shown = HELP if help_requested(sys.argv) else run(sys.argv)
+        if watch.reports():
+            print(shown)
+        watch.finish()
     except OfflineError as error:
         command = offline_command(sys.argv)
         refuse(f"{str(error).rstrip('.')}; without a network, this runs: {command}" if command else str(error))
     except UserError as error:
         refuse(str(error))
     except Stopped as stop:
-        print(stop, file=sys.stderr)
-        sys.exit(STOPPED)
+        watch.end(STOPPED, str(stop))
+    except Exception as error:
+        watch.fail(error)
+        raise
 
 
 def run(arguments: list[str]) -> str:
@@ -46,10 +52,9 @@ def run(arguments: list[str]) -> str:
     return jobs.run(config, workdir)
 
 
-def refuse(sentence: str) -> None:
+def refuse(sentence: str) -> NoReturn:
     """Prints the sentence on one line and ends the process."""
-    print("error:", *sentence.split(), file=sys.stderr)
-    sys.exit(MISTAKE)
+    watch.end(MISTAKE, f"error: {' '.join(sentence.split())}")
 
 
 if __name__ == "__main__":

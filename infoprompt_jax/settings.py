@@ -254,6 +254,14 @@ MESH = Section(
     "How devices are used; see docs/sharding.md.",
     Field("data", -1, "devices that split the batch; -1 = all that remain", resume=True),
     Field("model", 1, "devices that split one copy of the weights", resume=True),
+    Field("coordinator", "", 'address of process 0 as host:port, of a run on several hosts; "" = none', resume=True),
+    Field(
+        "processes", -1, "number of processes; -1 = as SLURM or Cloud TPU starts them, else one", least=-1, resume=True
+    ),
+    Field(
+        "process", -1, "number of this process, from 0; -1 = as SLURM or Cloud TPU numbers it", least=-1, resume=True
+    ),
+    Field("wait", 300, "most seconds to wait at the start for the other processes", least=1, resume=True),
 )
 
 SCORING = Section(

@@ -28,7 +28,7 @@ from infoprompt_jax.evaluation import metrics
 from infoprompt_jax.fleet.fleet import Fleet
 from infoprompt_jax.infoprompt.trainable import Trainable
 from infoprompt_jax.progress import watched
-from infoprompt_jax.t5 import scoring
+from infoprompt_jax.t5 import partition, scoring
 from infoprompt_jax.t5.backbone import Backbone, Prompts, SoftPrompt
 from infoprompt_jax.t5.tokenizer import Tokenizer
 
@@ -68,7 +68,7 @@ class Members:
 
     def _placed(self, batch: EvalBatch[np.ndarray]) -> Any:
         sharding = NamedSharding(self.backbone.mesh, P(None, "data"))
-        return jax.device_put({name: batch[name] for name in MODEL_FIELDS}, sharding)
+        return partition.place({name: batch[name] for name in MODEL_FIELDS}, sharding)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -94,25 +94,25 @@ class Backbone:
 
     def embed(self, tokens_BL: ArrayLike) -> jax.Array:
         """Input embeddings [B, L, D] of int32 tokens (pad id 0)."""
-        return _embed(self.graph, self.frozen, self._tokens("tokens_BL", tokens_BL))
+        return self._whole(_embed(self.graph, self.frozen, self._tokens("tokens_BL", tokens_BL)))
 
     def head_rows(self, tokens: ArrayLike) -> jax.Array:
         """Rows of the LM head, with the axes of `tokens` and D; rows of the embeddings if they are tied."""
         whole = _whole_numbers("tokens", tokens)
         if whole.size:
             self._check_ids("tokens", whole)
-        return nnx.merge(self.graph, self.frozen).head_rows(jnp.asarray(whole, jnp.int32))
+        return self._whole(nnx.merge(self.graph, self.frozen).head_rows(jnp.asarray(whole, jnp.int32)))
 
     def encode(self, tokens_BL: ArrayLike, prompts: Prompts = None) -> jax.Array:
         """Encoder states [B, S, D]: the prompt's positions, then the tokens'."""
         tokens = self._tokens("tokens_BL", tokens_BL)
-        return _encode(self.graph, self.frozen, tokens, self._prompts(prompts, tokens))
+        return self._whole(_encode(self.graph, self.frozen, tokens, self._prompts(prompts, tokens)))
 
     def logits(self, tokens_BL: ArrayLike, targets_BT: ArrayLike, prompts: Prompts = None) -> jax.Array:
         """Float32 logits [B, T, V] that predict `targets_BT`, teacher-forced."""
         tokens = self._tokens("tokens_BL", tokens_BL)
         targets = self._tokens("targets_BT", targets_BT, len(tokens))
-        return _logits(self.graph, self.frozen, tokens, targets, self._prompts(prompts, tokens))
+        return self._whole(_logits(self.graph, self.frozen, tokens, targets, self._prompts(prompts, tokens)))
 
     def score(
         self,
@@ -128,7 +128,7 @@ class Backbone:
         """
         tokens = self._tokens("tokens_BL", tokens_BL)
         choices = self._tokens("choices_BCT", choices_BCT, len(tokens))
-        scores_BC = _score(self.graph, self.frozen, tokens, choices, self._prompts(prompts, tokens))
+        scores_BC = self._whole(_score(self.graph, self.frozen, tokens, choices, self._prompts(prompts, tokens)))
         return scores_BC / jnp.asarray(
             scoring.lengths(np.asarray(choices_BCT), normalize, lambda ids: self.tokenizer.decode(ids))
         )
@@ -138,7 +138,11 @@ class Backbone:
         if not isinstance(max_length, int | np.integer) or max_length < 1:
             raise UserError(f"max_length={max_length!r}, but a whole number of at least 1 was expected.")
         tokens = self._tokens("tokens_BL", tokens_BL)
-        return _generate(self.graph, self.frozen, tokens, self._prompts(prompts, tokens), int(max_length))
+        return self._whole(_generate(self.graph, self.frozen, tokens, self._prompts(prompts, tokens), int(max_length)))
+
+    def _whole(self, array: jax.Array) -> jax.Array:
+        """The values of all hosts' devices, on each of them."""
+        return partition.whole(array, self.mesh)
 
     def _tokens(self, argument: str, tokens: ArrayLike, rows: int | None = None) -> jax.Array:
         """The argument's tokens, checked, on the mesh: split by rows if they divide evenly, else whole on each device.
@@ -152,7 +156,7 @@ class Backbone:
         placed = jnp.asarray(tokens, jnp.int32)
         if placed.shape[0] % self.mesh.shape["data"]:
             return placed
-        return jax.device_put(placed, jax.sharding.NamedSharding(self.mesh, jax.sharding.PartitionSpec("data")))
+        return partition.place(placed, jax.sharding.NamedSharding(self.mesh, jax.sharding.PartitionSpec("data")))
 
     def _check_ids(self, argument: str, tokens: np.ndarray | jax.Array) -> None:
         """Raises UserError for an id without an embedding: in a jitted program it is clipped, or gives NaN."""

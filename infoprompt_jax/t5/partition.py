@@ -8,12 +8,15 @@ device is a 1 x 1 mesh and has no other code path.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -92,4 +95,38 @@ def place_batch(batch: Batch[np.ndarray], mesh: Mesh, axis: int = 1) -> Batch[ja
 
 def place_replicated(tree: Any, mesh: Mesh) -> Any:
     """Copies every leaf of a pytree to all devices of the mesh."""
-    return jax.device_put(tree, replicated(mesh))
+    return place(tree, replicated(mesh))
+
+
+def place(tree: Any, sharding: NamedSharding) -> Any:
+    """Puts arrays that every process holds whole on the devices of a sharding; each takes its own devices' parts."""
+    if sharding.is_fully_addressable:
+        return jax.device_put(tree, sharding)
+    return jax.tree.map(lambda value: _place_parts(value, sharding), tree)
+
+
+def _place_parts(value: Any, sharding: NamedSharding) -> jax.Array:
+    """As `place`. `jax.device_put` compares the values of all processes here, by a program for each array."""
+    if isinstance(value, Tracer):
+        return jax.lax.with_sharding_constraint(value, sharding)
+    if isinstance(value, jax.Array):
+        if not value.is_fully_addressable:
+            return jax.device_put(value, sharding)
+        if jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
+            data = _place_parts(jax.random.key_data(value), sharding)
+            return jax.random.wrap_key_data(data, impl=jax.random.key_impl(value))
+    array = np.asarray(value)
+    array = array.astype(jax.dtypes.canonicalize_dtype(array.dtype), copy=False)
+    return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
+
+
+def whole(array: jax.Array, mesh: Mesh) -> jax.Array:
+    """The array of the mesh with all its values on every process, so that NumPy can read it; on one, as it is."""
+    if isinstance(array, Tracer) or array.is_fully_addressable or array.is_fully_replicated:
+        return array
+    return _replicate(array, replicated(mesh))
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _replicate(array: jax.Array, sharding: NamedSharding) -> jax.Array:
+    return jax.lax.with_sharding_constraint(array, sharding)

@@ -11,7 +11,6 @@ import os
 import pathlib
 from collections.abc import Iterator, Sequence
 
-import jax
 import numpy as np
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
@@ -19,6 +18,7 @@ from jax.sharding import PartitionSpec as P
 from infoprompt_jax.data.batches import Stream, bucket_lengths
 from infoprompt_jax.fleet.fleet import Fleet
 from infoprompt_jax.progress import watched
+from infoprompt_jax.t5 import partition
 from infoprompt_jax.t5.backbone import Backbone
 
 
@@ -45,7 +45,7 @@ class Features:
         sharding = NamedSharding(backbone.mesh, P("data"))
         missing = list(self._missing(steps, buckets, batch_size))
         for key, block, length in watched(missing, "Features without a prompt, batches", len(missing)):
-            inputs = jax.device_put(self.rows[key].inputs(np.resize(block, batch_size), length), sharding)
+            inputs = partition.place(self.rows[key].inputs(np.resize(block, batch_size), length), sharding)
             self.values[key][block] = np.asarray(fleet.features(backbone.frozen, inputs))[: len(block)]
         for values in self.values.values():
             values.flush()
