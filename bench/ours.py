@@ -23,8 +23,10 @@ from infoprompt_jax.fleet.members import expand
 from infoprompt_jax.infoprompt import streams
 from infoprompt_jax.infoprompt.hyper import Hyper
 from infoprompt_jax.t5 import partition
-from infoprompt_jax.t5.backbone import Backbone, place
+from infoprompt_jax.t5.backbone import Backbone
+from infoprompt_jax.t5.leaf import of_array
 from infoprompt_jax.t5.model import T5, T5Config
+from infoprompt_jax.t5.placement import place
 from infoprompt_jax.t5.tokenizer import load_tokenizer
 from infoprompt_jax.training import speed
 
@@ -45,7 +47,7 @@ class Setup:
 def backbone(shape: str, remat: str, unroll: int) -> Backbone:
     config = T5Config(**SHAPES[shape], remat=remat, unroll=unroll)
     state = nnx.split(T5(config, nnx.Rngs(0)))[1]
-    leaves = (("/".join(map(str, path)), np.asarray(v[...])) for path, v in nnx.to_flat_state(state))
+    leaves = (of_array("/".join(map(str, path)), np.asarray(v[...])) for path, v in nnx.to_flat_state(state))
     mesh = partition.make_mesh()
     return Backbone(shape, config, *place(config, leaves, mesh)[:2], mesh, load_tokenizer("bytes"), "")
 

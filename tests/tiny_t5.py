@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from infoprompt_jax.t5 import convert
+from infoprompt_jax.t5 import convert, placement
 from infoprompt_jax.t5.model import PAD, T5, T5Config
 
 # The heads' widths do not add up to D, and the decoder is shallower than the encoder: nothing may take them for equal.
@@ -52,7 +52,9 @@ def torch_t5(version: str) -> Any:
 
 
 def read(path: pathlib.Path, dtype: str = "float32") -> dict[str, np.ndarray]:
-    return dict(convert.read_leaves(path, convert.read_config(path), dtype))
+    leaves, one_device = convert.read_leaves(path, convert.read_config(path)), jax.devices()[0]
+    sharding = jax.sharding.SingleDeviceSharding(one_device)
+    return {leaf.path: np.asarray(placement.placed_leaf(leaf, sharding, dtype)) for leaf in leaves}
 
 
 def load(path: pathlib.Path, **switches: Any) -> T5:
@@ -64,11 +66,11 @@ def load(path: pathlib.Path, **switches: Any) -> T5:
     return nnx.merge(graph, nnx.from_flat_state(flat))
 
 
-def fingerprint(path: pathlib.Path, dtype: str = "float32") -> str:
+def fingerprint(path: pathlib.Path) -> str:
     config = convert.read_config(path)
     digest = convert.Fingerprint(config)
-    for leaf, array in read(path, dtype).items():
-        digest.add(leaf, array)
+    for leaf in convert.read_leaves(path, config):
+        digest.add(leaf)
     return digest.hexdigest()
 
 

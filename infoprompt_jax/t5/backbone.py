@@ -12,7 +12,6 @@ import functools
 import logging
 import math
 import pathlib
-from collections.abc import Iterable
 from typing import Any, Protocol, runtime_checkable
 
 import jax
@@ -24,8 +23,10 @@ from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
 from infoprompt_jax.errors import UserError
-from infoprompt_jax.t5 import convert, hub, int8, partition, scoring
+from infoprompt_jax.t5 import convert, hub, partition, scoring
+from infoprompt_jax.t5.leaf import StoredLeaf, of_array
 from infoprompt_jax.t5.model import T5, T5Config
+from infoprompt_jax.t5.placement import place
 from infoprompt_jax.t5.tokenizer import Tokenizer, check_vocabulary, has_vocabulary, load_tokenizer
 
 log = logging.getLogger(__name__)
@@ -239,35 +240,6 @@ def _generate(
     return model.generate(*model.encode(tokens_BL, prompts), max_length)
 
 
-def place(
-    config: T5Config, leaves: Iterable[tuple[str, np.ndarray]], mesh: Mesh
-) -> tuple[nnx.GraphDef, nnx.State, str]:
-    """Places (path, array) leaves on the mesh, one at a time, so that host memory holds one leaf.
-
-    Returns:
-      The graph and the state of the NNX module, and the fingerprint of the weights.
-    """
-    graph, abstract = _skeleton(config)
-    variables = {"/".join(map(str, path)): variable for path, variable in nnx.to_flat_state(abstract)}
-    placement = partition.shardings({path: v.shape for path, v in variables.items()}, mesh)
-    digest = convert.Fingerprint(config)
-    placed = {}
-    for leaf, whole in leaves:
-        digest.add(leaf, whole)
-        for path, array in int8.stored(leaf, whole, variables):
-            array = array.astype(variables[path].dtype, copy=False)
-            value = jax.make_array_from_callback(array.shape, placement[path], lambda index, a=array: a[index])
-            placed[path] = variables[path].replace(value)
-    ordered = [(path, placed["/".join(map(str, path))]) for path, _ in nnx.to_flat_state(abstract)]
-    return graph, nnx.from_flat_state(ordered), digest.hexdigest()
-
-
-@functools.lru_cache(maxsize=8)
-def _skeleton(config: T5Config) -> tuple[nnx.GraphDef, nnx.State]:
-    """The module's graph, and its variables as shapes."""
-    return nnx.split(nnx.eval_shape(lambda: T5(config, nnx.Rngs(0))))
-
-
 def load_backbone(
     name: str,
     *,
@@ -315,8 +287,7 @@ def load_backbone(
     if tokenizer or has_vocabulary(path) or not convert.is_t5x(path):  # T5X keeps vocabularies elsewhere
         vocabulary = load_tokenizer(pathlib.Path(config.tokenizer).expanduser())
         check_vocabulary(vocabulary, config.vocab_size)
-    read_in = dtype if weights == "full" else "float32"  # so that a kernel is rounded once
-    graph, frozen, fingerprint = place(config, convert.read_leaves(path, config, read_in, checkpoint), mesh)
+    graph, frozen, fingerprint = place(config, convert.read_leaves(path, config, checkpoint), mesh)
     return Backbone(name, config, graph, frozen, mesh, vocabulary, fingerprint)
 
 
@@ -331,7 +302,7 @@ def _random_backbone(mesh: Mesh, switches: dict) -> Backbone:
 
 
 @functools.lru_cache(maxsize=2)
-def _random_leaves(config: T5Config) -> list[tuple[str, np.ndarray]]:
+def _random_leaves(config: T5Config) -> list[StoredLeaf]:
     """Drawn once for all the runs of a process."""
     state = nnx.split(T5(dataclasses.replace(config, weights="full"), nnx.Rngs(0)))[1]
-    return [("/".join(map(str, path)), np.asarray(variable[...])) for path, variable in nnx.to_flat_state(state)]
+    return [of_array("/".join(map(str, path)), np.asarray(v[...])) for path, v in nnx.to_flat_state(state)]

@@ -1,9 +1,8 @@
 """Converts checkpoints of Hugging Face and T5X to the leaves of `t5.model.T5`, and leaves to a Hugging Face directory.
 
-A leaf is one array of the T5's state, named by its path (`encoder/layers/mlp/wo`) and stacked over layers. All names
-and shapes are checked before the first leaf is read. Leaves are read one at a time, so that host memory never holds the
-whole model; Flax files, which cannot be read in parts, are the exception. `hugging_face` and `t5x` read the files: they
-give the tensors of each leaf, and whether these are stored transposed.
+A leaf is one array of the T5's state, stacked over layers (`leaf`). All names and shapes are checked before the first
+leaf is read. A slice of a leaf is read layer by layer, from the parts of the files that hold it. `hugging_face` and
+`t5x` read the files: they return slices of the tensors of each leaf, and whether these are stored transposed.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ import logging
 import pathlib
 import re
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax.numpy as jnp
@@ -25,11 +24,14 @@ from flax import nnx
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.files import whole
 from infoprompt_jax.t5 import hugging_face, t5x
+from infoprompt_jax.t5.leaf import Slices, StoredLeaf
+from infoprompt_jax.t5.mapped import Index
 from infoprompt_jax.t5.model import T5, T5Config
 
 log = logging.getLogger(__name__)
 
 T0 = re.compile(r"(?<![a-z0-9])t0(p|pp)?(?![a-z0-9])", re.IGNORECASE)
+ROWS, BLOCK = 16, 2**15  # a tensor is converted by so many rows, or more if they are short, which the cache holds
 Checkpoint = hugging_face.Checkpoint | t5x.Checkpoint
 
 
@@ -69,23 +71,22 @@ def read_config(path: pathlib.Path, takes_eos: str = "auto", checkpoint: Checkpo
     return T5Config(**sizes, takes_eos=ends)
 
 
-def read_leaves(
-    path: pathlib.Path, config: T5Config, dtype: str, checkpoint: Checkpoint | None = None
-) -> Iterator[tuple[str, np.ndarray]]:
-    """Yields (path, array) of every leaf, cast to `dtype` ("float32" or "bfloat16"); `checkpoint` as in `read_config`.
+def read_leaves(path: pathlib.Path, config: T5Config, checkpoint: Checkpoint | None = None) -> list[StoredLeaf]:
+    """All leaves of the checkpoint in a directory, to be read in slices; `checkpoint` as in `read_config`.
+
+    To read a leaf raises UserError where a tensor cannot be read, or holds NaN or infinity.
 
     Raises:
-      UserError: a tensor is missing, has a wrong shape, cannot be read, or holds NaN or infinity.
+      UserError: a tensor is missing or has a wrong shape.
     """
     checkpoint, shapes = checkpoint or open_checkpoint(path), leaf_shapes(config)
     for leaf, shape in shapes.items():
         _check(checkpoint, leaf, shape)
-    for leaf, shape in shapes.items():
-        yield leaf, _filled(checkpoint, leaf, np.empty(shape, jnp.dtype(dtype)))
+    return [StoredLeaf(leaf, shape, *_readers(checkpoint, leaf)) for leaf, shape in shapes.items()]
 
 
 class Fingerprint:
-    """A hash that identifies a backbone, the same for all dtypes and file formats of its weights.
+    """A hash that identifies a backbone, the same for all dtypes, meshes and file formats of its weights.
 
     It is over the sizes and a sample of every leaf, rounded to bfloat16. Leaves may be added in any order.
     """
@@ -94,11 +95,10 @@ class Fingerprint:
         sizes = (config.num_heads, config.relative_max_distance, config.feed_forward, config.scale_decoder_outputs)
         self.digests = {"": hashlib.sha256(repr(sizes).encode()).digest()}
 
-    def add(self, leaf: str, array: np.ndarray, samples: int = 4096) -> None:
-        """Adds a leaf, by about `samples` of its values at even distances."""
-        stride = -(-array.size // samples) | 1  # odd: an even stride could sample the same few columns
-        sample = np.asarray(array).reshape(-1)[::stride].astype(jnp.bfloat16)
-        self.digests[leaf] = hashlib.sha256(f"{leaf} {array.shape} ".encode() + sample.tobytes()).digest()
+    def add(self, leaf: StoredLeaf) -> None:
+        """Adds a leaf, by its sample."""
+        sample = leaf.sample().astype(np.float32).astype(jnp.bfloat16)
+        self.digests[leaf.path] = hashlib.sha256(f"{leaf.path} {leaf.shape} ".encode() + sample.tobytes()).digest()
 
     def hexdigest(self) -> str:
         """The hash of the leaves added so far, 16 hexadecimal digits."""
@@ -185,11 +185,33 @@ def _check(checkpoint: Checkpoint, leaf: str, shape: tuple[int, ...]) -> None:
         raise checkpoint.refusal(f"has a tensor {name.format(layers)}, but only {layers} layers by its sizes")
 
 
-def _filled(checkpoint: Checkpoint, leaf: str, array: np.ndarray) -> np.ndarray:
-    name = checkpoint.name(leaf)
-    for layer, part in enumerate(array if "{}" in name else array[None]):
-        tensor = checkpoint.read(name.format(layer))
-        part[...] = tensor.T if checkpoint.transposed(leaf) else tensor
-        if not np.isfinite(part).all():
-            raise checkpoint.refusal(f"holds NaN or infinity in the tensor {name.format(layer)}")
-    return array
+def _readers(
+    checkpoint: Checkpoint, leaf: str
+) -> tuple[Callable[[np.ndarray, Slices], None], Callable[[Index], np.ndarray]]:
+    """What fills a slice of a leaf, and what reads single values of it."""
+    name, order = checkpoint.name(leaf), -1 if checkpoint.transposed(leaf) else 1
+
+    def copy(tensor: str, out: np.ndarray, slices: Slices) -> None:
+        stored, out = checkpoint.read(tensor, slices[::order]), out.T if order < 0 else out
+        rows = max(ROWS, BLOCK // (max(stored[:1].size, 1)))
+        for start in range(0, len(stored), rows):
+            block = stored[start : start + rows].astype(out.dtype)
+            if not np.isfinite(block).all():
+                raise checkpoint.refusal(f"holds NaN or infinity in the tensor {tensor}")
+            out[start : start + rows] = block
+
+    def fill(out: np.ndarray, slices: Slices) -> None:
+        if "{}" not in name:
+            return copy(name, out, slices)
+        for layer, part in zip(range(slices[0].start, slices[0].stop), out, strict=True):
+            copy(name.format(layer), part, slices[1:])
+
+    def read(places: Index) -> np.ndarray:
+        if "{}" not in name:
+            return checkpoint.read(name, places[::order])
+        layers, *rest = map(np.asarray, places)
+        each = ((layer, layers == layer) for layer in np.unique(layers))
+        parts = [checkpoint.read(name.format(n), tuple(axis[here] for axis in rest)[::order]) for n, here in each]
+        return np.concatenate(parts)
+
+    return fill, read

@@ -9,7 +9,6 @@ no gradient by a weight, so these few lines replace a library for quantisation.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator
 from typing import Any
 
 import jax
@@ -31,21 +30,21 @@ def quantize(kernel: Any, axis: int = -2) -> tuple[Any, Any]:
     Returns:
       int8 values of the kernel's shape, and float32 scales, the shape without `axis`. A channel of zeros has scale 1.
     """
+    scale = scales(kernel, axis)
+    return rounded(kernel, scale, axis), scale
+
+
+def scales(kernel: Any, axis: int = -2) -> Any:
+    """The float32 scales of a kernel, as `quantize` returns them; each depends on its own channel alone."""
     library = np if isinstance(kernel, np.ndarray) else jnp
-    wide = kernel.astype(np.float32)
-    scale = library.abs(wide).max(axis=axis, keepdims=True) / LARGEST
-    scale = library.where(scale < np.finfo(np.float32).tiny, np.float32(1), scale)
-    return library.rint(wide / scale).astype(np.int8), scale.squeeze(axis)
+    scale = library.abs(kernel.astype(np.float32)).max(axis=axis) / LARGEST
+    return library.where(scale < np.finfo(np.float32).tiny, np.float32(1), scale)
 
 
-def stored(leaf: str, array: np.ndarray, paths: Container[str]) -> Iterator[tuple[str, np.ndarray]]:
-    """What a model with leaves at `paths` holds of a checkpoint's leaf: the array, or its values and scale."""
-    if leaf in paths:
-        yield leaf, array
-        return
-    values, scale = quantize(array, -1 if leaf in TABLES else -2)
-    yield f"{leaf}/values", values
-    yield f"{leaf}/scale", scale
+def rounded(kernel: Any, scale: Any, axis: int = -2) -> Any:
+    """The int8 values of a kernel, or of a part of it, as `quantize` returns them."""
+    library = np if isinstance(kernel, np.ndarray) else jnp
+    return library.rint(kernel.astype(np.float32) / library.expand_dims(scale, axis)).astype(np.int8)
 
 
 class Int8(nnx.Module):
