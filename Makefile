@@ -31,10 +31,11 @@ test: $(VENV)/dev.stamp  ## the fast tests
 test-slow: $(VENV)/dev.stamp  ## the tests that take minutes
 	$(RUN) pytest -n $(WORKERS) --dist loadfile -m slow
 
-lint: $(VENV)/dev.stamp  ## style, formatting, types
+lint: $(VENV)/dev.stamp  ## style, formatting, types, shell scripts
 	$(RUN) ruff check .
 	$(RUN) ruff format --check .
 	$(RUN) pyright --pythonpath $(VENV)/bin/python
+	$(VENV)/bin/shellcheck --external-sources --check-sourced launch/tpu_vm.sh launch/host_run.sh launch/slurm.sh
 
 bench: $(VENV)/dev.stamp  ## measure speed, beside torch where it is installed
 	$(RUN) bench

@@ -1,24 +1,49 @@
 #!/usr/bin/env bash
-# Trains on a Cloud TPU VM or a pod slice: `launch/tpu_vm.sh --help`, and launch/README.md for the order of things.
+# Trains on Cloud TPUs, one host or many: `launch/tpu_vm.sh --help`. launch/README.md has the order of things.
 set -euo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+# shellcheck source=launch/tpu_cloud.sh
+. "$here/tpu_cloud.sh"
+# shellcheck source=launch/tpu_keep.sh
+. "$here/tpu_keep.sh"
 
 usage() {
   cat <<'HELP'
-usage: launch/tpu_vm.sh COMMAND [ARGUMENT...]
+usage: launch/tpu_vm.sh [--dry-run] COMMAND [ARGUMENT...]
 
-  create [FLAG...]    make the TPU; flags go to gcloud (--spot, --network=...)
+  create [FLAG...]    request the TPU as a queued resource; flags go to gcloud (--spot, --valid-until-duration=6h)
   setup               copy the files of the current commit to every host and install them there
-  run ARGUMENT...     python -m infoprompt_jax.main ARGUMENT... on every host
-  fetch DIR [TO]      copy a directory (a run's --workdir) from the first host to TO (default: .)
+  run ARGUMENT...     start python -m infoprompt_jax.main ARGUMENT... on every host, and follow it to its end
+  keep ARGUMENT...    the same until the run is complete: creates the TPU, sets it up, and does both again after a
+                      preemption; the run resumes from its --workdir, gs://BUCKET/RUN
+  status              the state of the TPU and of the run on every host
+  logs [DIR]          the logs of all hosts, each line behind its host's name; with DIR, saved as DIR/HOST.log
+  stop                SIGTERM to the run on every host: it saves and ends; `keep` ends too
+  fetch DIR [TO]      copy a --workdir from the first host, or from gs://, to TO (default: .)
   delete [FLAG...]    delete the TPU and its disks; gcloud asks first
 
+--dry-run prints the gcloud commands and runs none.
+
 environment:
-  TPU_NAME            the TPU's name                               needed by every command
-  TPU_ZONE            its zone, like us-west4-a                    needed by every command
+  TPU_NAME            the TPU's name                                   needed by every command
+  TPU_ZONE            its zone, like us-west4-a                        needed by every command
   TPU_PROJECT         the project; default: gcloud's own
-  TPU_TYPE            the accelerator type, like v5litepod-16      needed by create
-  TPU_RUNTIME         the runtime, like v2-alpha-tpuv5-lite        needed by create
+  TPU_TYPE            the accelerator type, like v5litepod-16          needed by create and keep
+  TPU_RUNTIME         the runtime, like v2-alpha-tpuv5-lite            needed by create and keep
+  TPU_SLICES          how many slices of that type; default: 1
+  TPU_CREATE_FLAGS    more flags of create, for keep too: --spot --network=... --service-account=...
+  TPU_SSH_FLAGS       flags of ssh and scp, like --internal-ip or --tunnel-through-iap
+  TPU_FORWARD         variables that the run gets if they are set; default: HF_TOKEN WANDB_API_KEY
+  TPU_SHARED_WORKDIR  1: keep's --workdir is an absolute path on a shared disk that every host mounts
+  TPU_DELETE          1: keep deletes the TPU when the run is complete
+  TPU_ATTEMPTS        keep ends after so many attempts without a new checkpoint; default: 10
+  TPU_POLL            seconds between two looks at the TPU or the run; default: 30
 HELP
+}
+
+note() {
+  printf 'tpu_vm.sh: %s\n' "$1" >&2
 }
 
 refuse() {
@@ -33,54 +58,89 @@ need() {
   done
 }
 
-tpu() {
-  gcloud compute tpus tpu-vm "$@" --zone="$TPU_ZONE" ${TPU_PROJECT:+--project="$TPU_PROJECT"}
-}
-
-on_every_host() {
-  tpu ssh "$TPU_NAME" --worker=all --command="$1"
-}
-
-setup() {
-  local root
-  root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-  archive=$(mktemp)
-  trap 'rm -f "$archive"' EXIT
-  git -C "$root" archive --format=tar.gz --output="$archive" HEAD
-  tpu scp --worker=all "$archive" "$TPU_NAME:infoprompt_jax.tar.gz"
-  # TPU images carry a Python older than 3.11: uv brings one. The lock decides jax's version, jax decides libtpu's.
-  on_every_host 'set -e
-    mkdir -p infoprompt_jax && tar -xzf infoprompt_jax.tar.gz -C infoprompt_jax && cd infoprompt_jax
-    python3 -m pip install --quiet --user uv
-    python3 -m uv venv --quiet --allow-existing --python 3.11 .venv
-    python3 -m uv pip install --quiet --compile-bytecode -c requirements.lock -r requirements.txt "jax[tpu]"'
+need_number() {
+  [[ $2 =~ ^[0-9]+$ ]] && [ "$2" -ge "$3" ] || refuse "$1 is '$2': expected a whole number, at least $3."
 }
 
 run() {
-  [ $# -gt 0 ] || refuse "run was given no arguments: expected infoprompt_jax.main's, like --config=configs/rte.py --workdir=DIR."
-  on_every_host "cd infoprompt_jax && exec .venv/bin/python -m infoprompt_jax.main$(printf ' %q' "$@")"
+  need_arguments run "$@"
+  count_hosts || refuse "The TPU $TPU_NAME has no host that is ready: see launch/tpu_vm.sh status."
+  run_id=$(new_id)
+  start_run "$run_id" "$@" || refuse "The run was not started on every host: the lines above say why."
+  [ -z "$dry" ] || { follow_once; return; }
+  watch
+  case $outcome in
+    done) note "the run is complete" ;;
+    mistake) exit 2 ;;
+    stopped) exit 143 ;;
+    *) note "the run has ended before it was complete, or its hosts do not answer: the same command again resumes it, launch/tpu_vm.sh keep does so by itself"; exit 1 ;;
+  esac
+}
+
+need_arguments() {
+  [ $# -gt 1 ] || refuse "$1 was given no arguments: expected infoprompt_jax.main's, like --config=configs/rte.py --workdir=DIR."
+}
+
+status() {
+  local state
+  state=$(tpu_state) || refuse "gcloud reports no state of the TPU $TPU_NAME: the lines above say why."
+  [ -n "$dry" ] || echo "the TPU $TPU_NAME is $state"
+  [ -z "$dry" ] && [ "$state" != READY ] || run_states
+}
+
+logs() {
+  if [ $# -eq 0 ]; then
+    on_hosts all logs | sed -n 's/^host //p'
+    return
+  fi
+  mkdir -p "$1"
+  on_hosts all logs | awk -v to="$1" '
+    sub(/^host /, "") { file = to "/" $1 ".log"; sub(/^[^ ]+ \| /, ""); print >file; files[file] }
+    END { for (file in files) print file }'
 }
 
 fetch() {
   [ $# -gt 0 ] || refuse "fetch was given no directory: expected the --workdir of a run."
   local path=$1
-  case $path in /*) ;; *) path=infoprompt_jax/$path ;; esac
-  tpu scp --worker=0 --recurse "$TPU_NAME:$path" "${2:-.}"
+  case $path in
+    gs://*) cloud storage cp "$path" "${2:-.}" --recursive ;;
+    /*) copy "$TPU_NAME:$path" "${2:-.}" --recurse --node=0 --worker=0 ;;
+    *) copy "$TPU_NAME:infoprompt_jax/$path" "${2:-.}" --recurse --node=0 --worker=0 ;;
+  esac
 }
 
 main() {
-  local command=${1:---help}
+  local command arguments=() argument
+  dry=
+  exec 3>&1 # where --dry-run prints, also from within $(...)
+  for argument in "$@"; do
+    if [ "$argument" = --dry-run ]; then dry=1; else arguments+=("$argument"); fi
+  done
+  set -- ${arguments[@]+"${arguments[@]}"}
+  command=${1:---help}
   case $command in
     -h | --help) usage && exit ;;
-    create) need TPU_NAME TPU_ZONE TPU_TYPE TPU_RUNTIME ;;
-    setup | run | fetch | delete) need TPU_NAME TPU_ZONE ;;
-    *) refuse "'$command' is not a command: expected create, setup, run, fetch or delete (see launch/tpu_vm.sh --help)." ;;
+    create | keep) need TPU_NAME TPU_ZONE TPU_TYPE TPU_RUNTIME ;;
+    setup | run | status | logs | stop | fetch | delete) need TPU_NAME TPU_ZONE ;;
+    *) refuse "'$command' is not a command: expected create, setup, run, keep, status, logs, stop, fetch or delete (see launch/tpu_vm.sh --help)." ;;
   esac
   shift
-  command -v gcloud >/dev/null || refuse "gcloud was not found on PATH: install the Google Cloud CLI and log in with it."
+  read -ra create_flags <<<"${TPU_CREATE_FLAGS:-}"
+  read -ra ssh_flags <<<"${TPU_SSH_FLAGS:-}"
+  slices=${TPU_SLICES:-1} attempts=${TPU_ATTEMPTS:-10} poll=${TPU_POLL:-30}
+  need_number TPU_SLICES "$slices" 1
+  need_number TPU_ATTEMPTS "$attempts" 1
+  need_number TPU_POLL "$poll" 0
+  scratch=/tmp/tpu_vm
+  if [ -z "$dry" ]; then
+    command -v gcloud >/dev/null || refuse "gcloud was not found on PATH: install the Google Cloud CLI and log in with it."
+    scratch=$(mktemp -d)
+    trap 'rm -rf "$scratch"' EXIT
+  fi
   case $command in
-    create) tpu create "$TPU_NAME" --accelerator-type="$TPU_TYPE" --version="$TPU_RUNTIME" "$@" ;;
-    delete) tpu delete "$TPU_NAME" "$@" ;;
+    create) create_flags+=("$@") && create ;;
+    stop) on_hosts all stop ;;
+    delete) tpus queued-resources delete "$TPU_NAME" --force "$@" ;;
     *) "$command" "$@" ;;
   esac
 }

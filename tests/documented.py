@@ -23,7 +23,8 @@ PAGES = [
     *sorted((ROOT / "examples").glob("*.py")),
 ]
 # What a command starts with, after variables of its environment.
-PROGRAMS = r"taskset|python3?|\.venv/bin/python|pip|make|git|cp|mkdir|source|export|curl|tensorboard|launch/tpu_vm\.sh"
+PROGRAMS = r"taskset|python3?|\.venv/bin/python|pip|make|git|cp|mkdir|source|export|curl|tensorboard"
+PROGRAMS += r"|launch/tpu_vm\.sh|sbatch"
 COMMAND = re.compile(rf"(?:[A-Z_]+=\S+ )*(?:{PROGRAMS})(?: |$)")
 INLINE = re.compile(r"`((?:\.venv/bin/)?python -m [a-z][^`]*|pip install [^`]*|make [a-z][a-z-]*)`")
 OPTIONS = re.compile(r"(?:\.\.\. )?--config[.=]\S+=|(?:\.\.\. )?--config=")
