@@ -1,28 +1,44 @@
-"""Files on disk: the cache's folder; files written whole or not at all, locked, and as strict JSON.
+"""Files: the cache's folder; files written whole or not at all, appended to, locked, and as strict JSON.
 
-A lock is `flock`'s on the file `.lock` in the directory (a file, because NFS wants what is locked open for writing). It
-ends with the process that holds it, and the file stays. Where the operating system or the file system has no such
-locks, there is none.
+Paths may lie in a bucket (`gs://...`): what a local disk promises holds there, too (`bucket`). What needs a local file,
+as memory maps do, reads a copy (`local`). On a disk, a lock is `flock`'s on the file `.lock` in the directory (a file,
+because NFS wants what is locked open for writing). It ends with the process that holds it, and the file stays. Where
+the operating system or the file system has no such locks, there is none.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import json
+import logging
 import math
 import os
 import pathlib
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
 from typing import IO, Any
+
+from infoprompt_jax import bucket
+from infoprompt_jax.errors import UserError
 
 UMASK = os.umask(0)
 os.umask(UMASK)
 LOCK = ".lock"
 CACHE = "~/.cache/infoprompt_jax"
 WITHOUT_LOCKS = {errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK}  # the file system has no locks
+
+log = logging.getLogger(__name__)
+
+_copies = ""  # the `cache_directory` of copies from buckets
+
+
+def path(name: str | os.PathLike[str]) -> pathlib.Path:
+    """The path of that name, with `~` expanded; one in a bucket has the same methods."""
+    return bucket.path(name) if bucket.is_in(name) else pathlib.Path(name).expanduser()
 
 
 def cache_directory(configured: str) -> pathlib.Path:
@@ -35,8 +51,14 @@ def whole(path: str | pathlib.Path) -> Iterator[pathlib.Path]:
     """Yields a path beside `path` to write a file or a directory at; it takes `path`'s place when the block succeeds.
 
     What stood at `path` is replaced: whether it may be is the caller's to check. All that was written is on disk before
-    it appears there, and so before whatever is written next.
+    it appears there, and so before whatever is written next. In a bucket, it is uploaded when the block succeeds.
     """
+    if bucket.is_in(path):
+        with tempfile.TemporaryDirectory() as scratch:
+            partial = pathlib.Path(scratch, bucket.path(path).name)
+            yield partial
+            bucket.upload(partial, path)
+        return
     path = pathlib.Path(path).absolute()
     path.parent.mkdir(parents=True, exist_ok=True)
     partial, old = (path.with_name(f".{path.name}.{os.getpid()}.{state}") for state in ("partial", "old"))
@@ -69,7 +91,108 @@ def _remove(path: pathlib.Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def lock(directory: pathlib.Path, wait: bool) -> IO[bytes]:
+def keep_copies_in(cache: str) -> None:
+    """Lets the copies of files in a bucket lie in `data.cache_dir`; before, they lie in the default cache."""
+    global _copies
+    _copies = cache
+
+
+def local(path: str | os.PathLike[str], wanted: Callable[[str], bool] = lambda _: True) -> pathlib.Path:
+    """A local path of the same content: `path` itself, or a copy of what it names in a bucket, a file or a directory.
+
+    Each object is copied once, under its name and generation. A directory's copy is made of hard links, under a name
+    that depends on all of its objects: that of a changed directory is another one.
+
+    Args:
+      wanted: whether a file of a directory is copied, by its name relative to it.
+
+    Raises:
+      UserError: the bucket cannot be read, or has nothing of that name.
+    """
+    if not bucket.is_in(path):
+        return pathlib.Path(path).expanduser()
+    bucket.check(path)
+    name = os.fspath(path).rstrip("/")
+    objects = {part: facts for part, facts in bucket.listed(name).items() if not part or wanted(part)}
+    if not objects:
+        raise UserError(f"{name} names nothing in its bucket: correct the name.")
+    root, key = _buckets(), _digest(*(f"{facts['name']}#{facts['generation']}" for facts in objects.values()))
+    copy = root / "copies" / key / name.rpartition("/")[2]
+    if copy.exists():
+        return copy
+    log.info("Copying %s (%.3g MB) into %s.", name, sum(int(o["size"]) for o in objects.values()) / 1e6, root)
+    with whole(copy) as partial:
+        for part, facts in objects.items():
+            target = partial / part if part else partial
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.link(_object(root, facts), target)
+    return copy
+
+
+def _buckets() -> pathlib.Path:
+    return cache_directory(_copies) / "buckets"
+
+
+def _object(root: pathlib.Path, facts: Mapping[str, Any]) -> pathlib.Path:
+    """The local copy of one object, which is made if necessary."""
+    copy = root / "objects" / _digest(f"{facts['name']}#{facts['generation']}")
+    if not copy.exists():
+        with whole(copy) as partial:
+            bucket.download(facts["name"], partial, int(facts["size"]))
+    return copy
+
+
+def _digest(*parts: str) -> str:
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:24]
+
+
+def kept_here(path: pathlib.Path, key: str) -> pathlib.Path:
+    """`path` itself; for a path in a bucket, one in the cache that only `path` and `key` lead to."""
+    return _buckets() / "kept" / _digest(str(path), key) / path.name if bucket.is_in(path) else path
+
+
+class Growing:
+    """A file that is appended to, opened for that with its present content.
+
+    In a bucket nothing can be appended to: there, this is a temporary file that `sync` uploads whole.
+    """
+
+    def __init__(self, path: pathlib.Path) -> None:
+        self.path, self._remote = path, bucket.is_in(path)
+        self._scratch = tempfile.NamedTemporaryFile() if self._remote else None  # noqa: SIM115 (closed by `close`)
+        if self._scratch and path.exists():
+            self._scratch.write(path.read_bytes())
+            self._scratch.flush()
+        self._file = open(self._scratch.name if self._scratch else path, "ab")  # noqa: SIM115
+
+    def write(self, content: bytes) -> None:
+        """Appends; `sync` makes it count."""
+        self._file.write(content)
+
+    def size(self) -> int:
+        """The number of bytes, those included that are not on disk yet."""
+        return self._file.seek(0, os.SEEK_END)
+
+    def truncate(self, size: int) -> None:
+        """Cuts the file."""
+        self._file.truncate(size)
+
+    def sync(self) -> None:
+        """Returns when everything is on disk, or in the bucket."""
+        self._file.flush()
+        if self._remote:
+            bucket.upload(pathlib.Path(self._file.name), self.path)
+        else:
+            os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Ends it; what was not synced may be lost."""
+        self._file.close()
+        if self._scratch:
+            self._scratch.close()
+
+
+def lock(directory: pathlib.Path, wait: bool) -> IO[bytes] | bucket.Lease:
     """The lock of a directory, as a file: it is held until that is closed.
 
     Args:
@@ -80,6 +203,8 @@ def lock(directory: pathlib.Path, wait: bool) -> IO[bytes]:
       BlockingIOError: another holds it, and `wait` is False.
       OSError: the file cannot be made.
     """
+    if bucket.is_in(directory):
+        return bucket.Lease(directory, wait)
     file = (directory / LOCK).open("ab")
     if sys.platform == "win32":
         return file

@@ -5,13 +5,12 @@ A job is imported when it is requested: a command that holds a mistake does not 
 
 from __future__ import annotations
 
-import pathlib
 from collections.abc import Callable
 from typing import Any
 
 import ml_collections
 
-from infoprompt_jax import cluster, settings
+from infoprompt_jax import cluster, files, settings
 
 Job = Callable[[ml_collections.ConfigDict, str], dict[str, Any]]
 Table = Callable[[dict[str, Any]], str]
@@ -96,5 +95,5 @@ def run(config: ml_collections.ConfigDict, workdir: str) -> str:
     cluster.join(settings.check(config).mesh)
     job, table = JOBS[config.job]()
     shown = table(job(config, workdir))
-    there = [name for name in FILES if pathlib.Path(workdir, name).expanduser().exists()]
+    there = [name for name in FILES if (files.path(workdir) / name).exists()]
     return f"{shown}\nfiles in {workdir}: {', '.join(there)}"

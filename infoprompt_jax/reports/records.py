@@ -12,6 +12,7 @@ import pathlib
 from collections.abc import Iterable
 from typing import Any
 
+from infoprompt_jax import files
 from infoprompt_jax.errors import UserError
 
 FIELDS = ("step", "member", "name", "value")
@@ -26,7 +27,7 @@ def read_records(path: str | pathlib.Path) -> list[Record]:
     Raises:
       UserError: a line before the last is not a record.
     """
-    path = pathlib.Path(path)
+    path = files.path(path)
     *lines, _torn = path.read_bytes().split(b"\n") if path.exists() else [b""]
     records = []
     for number, line in enumerate(lines, start=1):

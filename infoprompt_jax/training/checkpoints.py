@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
+from infoprompt_jax import bucket
 from infoprompt_jax.errors import UserError
 
 
@@ -21,7 +22,7 @@ class Checkpoints:
 
     def __init__(self, directory: pathlib.Path) -> None:
         options = ocp.CheckpointManagerOptions(max_to_keep=2, create=True, enable_async_checkpointing=False)
-        self.directory = directory.absolute()
+        self.directory = directory if bucket.is_in(directory) else directory.absolute()
         self.manager = ocp.CheckpointManager(self.directory, options=options)
 
     def save(self, step: int, state: Any, position: dict[str, Any]) -> None:

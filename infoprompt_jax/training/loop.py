@@ -15,6 +15,7 @@ from collections.abc import Iterator
 import jax
 import numpy as np
 
+from infoprompt_jax import files
 from infoprompt_jax.batch import Batch
 from infoprompt_jax.data.batches import complete, train_batches
 from infoprompt_jax.data.rows import data_fingerprint
@@ -127,8 +128,9 @@ class Run:
         if not (experiment.fleet.objective.needs_features and experiment.config.infoprompt.cache_features):
             return batches
         width, source = experiment.backbone.config.d_model, f"{experiment.backbone.fingerprint}-"
-        features = Features(self.path / "features", experiment.streams, width, source)
         buckets, size = complete(data.buckets, data.max_input_length), self.config.eval_batch_size
+        directory = files.kept_here(self.path / "features", f"{buckets} {size}")
+        features = Features(directory, experiment.streams, width, source)
         features.fill(experiment.fleet, experiment.backbone, self.config.steps, buckets, size)
         return ({**batch, "features": features.gather(batch["row"])} for batch in batches)
 

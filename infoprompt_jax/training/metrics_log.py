@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 
-from infoprompt_jax.files import whole
+from infoprompt_jax import files
 from infoprompt_jax.reports.records import Record, Records, insert, read_records, series
 
 
@@ -41,7 +40,7 @@ class MetricsLog:
 
     def __init__(self, path: pathlib.Path, records: Records, sinks: Sequence[Sink]) -> None:
         self.records, self._sinks = records, sinks
-        self._file = path.open("a", encoding="utf-8")
+        self._file = files.Growing(path)
 
     @classmethod
     def resume(cls, path: str | pathlib.Path, step: int, sinks: Sequence[Sink] = ()) -> MetricsLog:
@@ -52,9 +51,9 @@ class MetricsLog:
         Raises:
             UserError: a line before the last is not a record.
         """
-        path = pathlib.Path(path)
+        path = files.path(path)
         kept = [record for record in read_records(path) if record["step"] <= step]
-        with whole(path) as partial, partial.open("w", encoding="utf-8") as file:
+        with files.whole(path) as partial, partial.open("w", encoding="utf-8") as file:
             file.writelines(map(_line, kept))
         return cls(path, series(kept), sinks)
 
@@ -64,15 +63,14 @@ class MetricsLog:
         for name, value in numbers.items():
             number = value if math.isfinite(value) else None
             record = {"step": int(step), "member": member, "name": name, "value": number}
-            self._file.write(_line(record))
+            self._file.write(_line(record).encode("utf-8"))
             insert(self.records, record)
         for sink in self._sinks:
             sink.write(int(step), member, numbers)
 
     def flush(self) -> None:
         """Returns when everything is on disk; called before a checkpoint is saved, which relies on the log up to it."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        self._file.sync()
         for sink in self._sinks:
             sink.flush()
 

@@ -13,14 +13,13 @@ import contextlib
 import json
 import logging
 import os
-import pathlib
 from collections.abc import Iterator
 from typing import Any
 
 import jax
 import ml_collections
 
-from infoprompt_jax import files
+from infoprompt_jax import bucket, files
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.saved_config import current
 from infoprompt_jax.settings import FIELDS
@@ -37,13 +36,16 @@ class Workdir:
     """
 
     def __init__(self, path: str | os.PathLike[str], config: ml_collections.ConfigDict, may_grow: bool = False) -> None:
-        self.path = pathlib.Path(path).expanduser().absolute()
+        files.keep_copies_in(config.data.cache_dir)
+        self.path = files.path(path) if bucket.is_in(path) else files.path(path).absolute()
         self.config, self.may_grow = json.loads(config.to_json()), may_grow
         self.grown: dict[str, Any] = {}
         self._check_writable()
         self._check_same_run()
 
     def _check_writable(self) -> None:
+        if bucket.is_in(self.path):  # which has answered, and refuses to be written when the lock is taken
+            return
         existing = next(p for p in (self.path, *self.path.parents) if p.exists())
         if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
             raise UserError(f"The workdir {self.path} cannot be written: choose another --workdir.")
@@ -96,7 +98,8 @@ class Workdir:
         """
         with contextlib.ExitStack() as stack:
             try:
-                self.path.mkdir(parents=True, exist_ok=True)
+                if not bucket.is_in(self.path):  # which has no directories
+                    self.path.mkdir(parents=True, exist_ok=True)
                 if jax.process_index() == 0:  # the processes of a run on several hosts share their directory
                     stack.enter_context(files.lock(self.path, wait=False))
                     self._check_same_run()  # again: another may have claimed it while this one was loading
