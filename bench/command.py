@@ -26,6 +26,12 @@ COLUMNS = {  # title: field, factor to the unit, format
     "MFU": ("mfu", 1, ".3f"),
     "recall": ("recall", 1, ".4f"),
     "peak MB": ("peak_memory_bytes", 1e-6, ".0f"),
+    "devices MB": ("device_bytes", 1e-6, ".0f"),
+    "slice MB": ("largest_slice_bytes", 1e-6, ".0f"),
+    "beyond MB": ("beyond_bytes", 1e-6, ".0f"),
+    "limit MB": ("limit_bytes", 1e-6, ".0f"),
+    "cold s": ("cold_seconds", 1, ".1f"),
+    "warm s": ("warm_seconds", 1, ".1f"),
     "compile s": ("compile_seconds", 1, ".1f"),
     "compiles": ("compilations", 1, ".0f"),
 }

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import pathlib
+import socket
+import subprocess
+import sys
 import tracemalloc
 from collections import Counter
 from typing import Any
@@ -191,3 +195,50 @@ def test_a_sample_does_not_depend_on_where_the_values_are(saved: pathlib.Path) -
         for count in (7, 4096):
             np.testing.assert_array_equal(leaf.sample(count), of_array(leaf.path, whole).sample(count))
             assert len(leaf.sample(count)) <= count
+
+
+PROCESS = """
+import collections, json, sys
+import jax
+jax.config.update("jax_cpu_collectives_implementation", "gloo")
+jax.distributed.initialize(sys.argv[1], 2, int(sys.argv[2]))
+from infoprompt_jax.t5 import convert, partition, placement, weight_files
+taken = collections.Counter()
+class Counted(weight_files.Safetensors):
+    def read(self, name, index=()):
+        part = super().read(name, index)
+        if all(isinstance(axis, slice) for axis in index) and index:
+            taken[name] += part.size
+        return part
+weight_files.READERS[".safetensors"] = Counted
+path = convert.pathlib.Path(sys.argv[3])
+config = convert.read_config(path)
+mesh = partition.make_mesh(data=1, model=8)
+_, frozen, fingerprint = placement.place(config, convert.read_leaves(path, config), mesh)
+print(json.dumps([fingerprint, taken]))
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_read_their_own_halves(saved: pathlib.Path) -> None:
+    """The fingerprint is that of one process; each half of a kernel is read by the process that holds it."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
+    root = pathlib.Path(__file__).parents[2]
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", PROCESS, address, str(process), str(saved)],
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment,
+            cwd=root,
+        )
+        for process in (0, 1)
+    ]
+    (first, of_first), (second, of_second) = [json.loads(process.communicate()[0]) for process in started]
+    assert first == second == placed(saved, tiny.one_device())[1]
+    for name, tensor in load_file(saved / "model.safetensors").items():
+        whole = "norm" in name or "relative" in name
+        assert of_first[name] == of_second[name] == tensor.size // (1 if whole else 2), name
