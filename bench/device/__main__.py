@@ -13,24 +13,30 @@ import signal
 import sys
 
 from bench.device import plan, report, run, tables
-from bench.device.cases import Group, toy
+from bench.device.cases import Case, Group, toy
 
 
 def chosen(patterns: list[str]) -> list[Group]:
-    """The groups with the cases that match one of the patterns; all cases if there is no pattern."""
+    """The groups with the cases whose name or topic matches one of the patterns; all cases if there is no pattern."""
     groups = []
     for group in plan.groups():
-        cases = tuple(case for case in group.cases if any(fnmatch.fnmatch(case.name, p) for p in patterns or ["*"]))
+        cases = tuple(case for case in group.cases if not patterns or any(matches(case, p) for p in patterns))
         if cases:
             groups.append(dataclasses.replace(group, cases=cases))
     return groups
+
+
+def matches(case: Case, pattern: str) -> bool:
+    return fnmatch.fnmatch(case.name, pattern) or case.topic == pattern
 
 
 def main(arguments: list[str]) -> None:
     options = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     options.add_argument("--minutes", type=float, default=8.0, help="time limit of the whole run")
     options.add_argument("--out", type=pathlib.Path, required=True, help="directory for the results")
-    options.add_argument("--only", nargs="*", default=[], help="patterns of cases' names, as in 'xl-train-*'")
+    options.add_argument(
+        "--only", nargs="*", default=[], help="topics, as in int8, or patterns of cases' names, as in 'xl-train-*'"
+    )
     options.add_argument("--toy", action="store_true", help="tiny sizes, to try the command")
     options.add_argument("--list", action="store_true", help="print the cases' names and stop")
     given = options.parse_args(arguments)

@@ -20,6 +20,7 @@ class Case:
     size: Size
     options: dict[str, Any] = dataclasses.field(default_factory=dict)  # config fields, or options of the peer
     beside: str = ""  # the case that its time per example is divided by
+    estimate: bool = False  # whether XLA's estimate stands beside the time; it takes two more compilations
     seconds: float = 2.0  # timed, about; never fewer than five repetitions
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -13,29 +14,40 @@ from flax import nnx
 
 from bench import ours
 from bench.device.cases import NEW_TOKENS, Case
+from bench.device.estimate import of_layers
 from bench.device.timing import repeated
 from bench.synthetic import SHAPES
-from infoprompt_jax.t5 import partition
+from infoprompt_jax.t5 import convert, int8, partition
 from infoprompt_jax.t5.backbone import Backbone
 from infoprompt_jax.t5.model import T5, T5Config
 from infoprompt_jax.t5.tokenizer import load_tokenizer
 
 
 @functools.cache
-def weights(shape: str) -> tuple[dict[str, jax.Array], float]:
-    """The weights of an untrained T5 by path, drawn on the device, and the seconds it took; cached for later cases."""
+def weights(shape: str, held: str) -> tuple[dict[str, jax.Array], float]:
+    """The weights of an untrained T5 by path, drawn on the device, and the seconds it took; cached for later cases.
+
+    `held` is "full", in bfloat16, or "int8".
+    """
     check_accelerator(shape)
     since = time.perf_counter()
-    config = T5Config(**SHAPES[shape], dtype="bfloat16")
+    config = t5_config(shape, held)
     abstract = nnx.split(nnx.eval_shape(lambda: T5(config, nnx.Rngs(0))))[1]
-    leaves = {"/".join(map(str, path)): variable.shape for path, variable in abstract.flat_state()}
-    places = partition.shardings(leaves, partition.make_mesh())
+    shapes = {"/".join(map(str, path)): variable.shape for path, variable in abstract.flat_state()}
+    places = partition.shardings(shapes, partition.make_mesh())
     made = {}
-    for index, (path, leaf_shape) in enumerate(leaves.items()):
+    for index, (leaf, leaf_shape) in enumerate(convert.leaf_shapes(config).items()):
         # Leaf by leaf: leaves of one shape share a small program, and only one leaf's random bits are in memory.
-        key = jax.random.fold_in(jax.random.key(0), index)
-        made[path] = jax.block_until_ready(drawn(key, leaf_shape, *moments(path, leaf_shape, config), places[path]))
+        key, axis = jax.random.fold_in(jax.random.key(0), index), None if leaf in shapes else int8.summed_axis(leaf)
+        paths = (leaf,) if axis is None else (f"{leaf}/values", f"{leaf}/scale")
+        values = drawn(key, leaf_shape, *moments(leaf, leaf_shape, config), axis)
+        made |= {path: jax.device_put(value, places[path]) for path, value in zip(paths, values, strict=True)}
+        jax.block_until_ready(made)
     return made, time.perf_counter() - since
+
+
+def t5_config(shape: str, held: str = "full", **fields: Any) -> T5Config:
+    return T5Config(**SHAPES[shape] | {"dtype": "bfloat16", "weights": held} | fields)
 
 
 def check_accelerator(shape: str) -> None:
@@ -46,10 +58,11 @@ def check_accelerator(shape: str) -> None:
 
 @functools.partial(jax.jit, static_argnums=(1, 4))
 def drawn(
-    key: jax.Array, shape: tuple[int, ...], mean: float, deviation: float, place: jax.sharding.NamedSharding
-) -> jax.Array:
+    key: jax.Array, shape: tuple[int, ...], mean: float, deviation: float, axis: int | None
+) -> tuple[jax.Array, ...]:
+    """A weight in bfloat16; as int8 values and their scales if products sum over `axis`."""
     values = mean + deviation * jax.random.normal(key, shape)
-    return jax.lax.with_sharding_constraint(values.astype(jnp.bfloat16), place)
+    return (values.astype(jnp.bfloat16),) if axis is None else int8.quantize(values, axis)
 
 
 def moments(path: str, shape: tuple[int, ...], config: T5Config) -> tuple[float, float]:
@@ -63,18 +76,26 @@ def moments(path: str, shape: tuple[int, ...], config: T5Config) -> tuple[float,
     return 0.0, (shape[-2] * (config.d_kv if path.endswith("query") else 1)) ** -0.5
 
 
-def backbone(shape: str, remat: str, unroll: int) -> Backbone:
-    config = T5Config(**SHAPES[shape], dtype="bfloat16", remat=remat, unroll=unroll)
-    graph, abstract = nnx.split(nnx.eval_shape(lambda: T5(config, nnx.Rngs(0))))
-    values = weights(shape)[0]
-    leaves = [(path, variable.replace(values["/".join(map(str, path))])) for path, variable in abstract.flat_state()]
+def module(config: T5Config, values: Mapping[str, jax.Array] | None) -> Backbone:
+    """A backbone with these weights; without weights, with their shapes, for a program that is only compiled."""
     mesh = partition.make_mesh()
-    return Backbone(shape, config, graph, nnx.from_flat_state(leaves), mesh, load_tokenizer("bytes"), "")
+    graph, state = nnx.split(nnx.eval_shape(lambda: T5(config, nnx.Rngs(0))))
+    if values is not None:
+        leaves = [(path, variable.replace(values["/".join(map(str, path))])) for path, variable in state.flat_state()]
+        state = nnx.from_flat_state(leaves)
+    return Backbone("untrained", config, graph, state, mesh, load_tokenizer("bytes"), "")
 
 
-def setup(case: Case, options: dict[str, Any] | None = None) -> ours.Setup:
-    config = ours.configured(case.size, case.options if options is None else options)
-    frozen = backbone(case.size.shape, config.backbone.remat, config.backbone.unroll)
+def setup(case: Case, depth: int = 0) -> ours.Setup:
+    """The case's fleet on its backbone; with a `depth`, on one of so many unrolled layers a stack, without weights."""
+    options = {field: value for field, value in case.options.items() if field != "shared"}
+    config, shape = ours.configured(case.size, options), case.size.shape
+    held, remat = config.backbone.weights, config.backbone.remat
+    if depth:
+        sizes = {"num_layers": depth, "num_decoder_layers": depth, "unroll": depth}
+        frozen = module(t5_config(shape, held, remat=remat, **sizes), None)
+    else:
+        frozen = module(t5_config(shape, held, remat=remat, unroll=config.backbone.unroll), weights(shape, held)[0])
     made = ours.assemble(frozen, case.size, config)
     if made.fleet.objective.needs_features and config.infoprompt.cache_features:
         # Their values do not affect the time of a step.
@@ -86,31 +107,39 @@ def setup(case: Case, options: dict[str, Any] | None = None) -> ours.Setup:
 def train(case: Case) -> dict[str, Any]:
     """A training step; its batch is already on the device."""
     made = setup(case)
-    placed = partition.place_batch(made.batch, made.backbone.mesh)
-    fixed = (made.backbone.frozen, placed, made.hyper, made.keys)
-    program, facts = compiled(made.fleet.step, made.state, *fixed)
-    last: list[Any] = [made.state, None]
+    jitted, (state, *fixed) = training(made)
+    last: list[Any] = [state, None]
 
-    def step() -> None:
+    def repeat(program: Any) -> list[Any]:
         last[:] = program(last[0], *fixed)
+        return last
 
-    timed = repeated(step, lambda: jax.block_until_ready(last), case.seconds)
-    if made.backbone.config.unroll >= made.backbone.config.num_layers:
-        facts |= counted(program)
-    return described(case) | facts | timed | {"loss": float(np.mean(last[1]["loss"]))} | peak()
+    facts = measured(case, jitted.lower(state, *fixed), repeat)
+    if case.estimate:
+        facts |= estimate(case, training)
+    return facts | {"loss": float(np.mean(last[1]["loss"]))}
+
+
+def training(made: ours.Setup) -> tuple[Any, tuple[Any, ...]]:
+    """The jitted training step and its arguments."""
+    placed = partition.place_batch(made.batch, made.backbone.mesh)
+    return made.fleet.step, (made.state, made.backbone.frozen, placed, made.hyper, made.keys)
 
 
 def score(case: Case) -> dict[str, Any]:
     """Rank classification: one encoder pass for all choices if `shared`, else a full pass for each choice."""
-    options = dict(case.options)
-    shared = options.pop("shared")
-    made, size = setup(case, options), case.size
-    batch = {name: made.batch[name] for name in ("inputs", "choices")}
-    if not shared:
-        one_each = batch["choices"].reshape(size.members, -1, 1, size.target_length)
-        batch = {"inputs": np.repeat(batch["inputs"], size.choices, axis=1), "choices": one_each}
-    arguments = (made.state.trainable, made.backbone.frozen, partition.place_batch(batch, made.backbone.mesh))
-    return forward(case, made.fleet.scores, arguments)
+    size = case.size
+
+    def scoring(made: ours.Setup) -> tuple[Any, tuple[Any, ...]]:
+        batch = {name: made.batch[name] for name in ("inputs", "choices")}
+        if not case.options["shared"]:
+            one_each = batch["choices"].reshape(size.members, -1, 1, size.target_length)
+            batch = {"inputs": np.repeat(batch["inputs"], size.choices, axis=1), "choices": one_each}
+        placed = partition.place_batch(batch, made.backbone.mesh)
+        return made.fleet.scores, (made.state.trainable, made.backbone.frozen, placed)
+
+    facts = forward(case, *scoring(setup(case)))
+    return facts | (estimate(case, scoring) if case.estimate else {})
 
 
 def generate(case: Case) -> dict[str, Any]:
@@ -121,14 +150,33 @@ def generate(case: Case) -> dict[str, Any]:
 
 
 def forward(case: Case, jitted: Any, arguments: tuple[Any, ...], *static: Any) -> dict[str, Any]:
-    program, facts = compiled(jitted, *arguments, *static)
+    return measured(case, jitted.lower(*arguments, *static), lambda program: program(*arguments))
+
+
+def estimate(case: Case, program: Callable[[ours.Setup], tuple[Any, tuple[Any, ...]]]) -> dict[str, float]:
+    """XLA's estimate of the case's program, which is a jitted function and its arguments."""
+
+    def lowered(depth: int) -> Any:
+        jitted, arguments = program(setup(case, depth))
+        return jitted.lower(*arguments)
+
+    return of_layers(SHAPES[case.size.shape]["num_layers"], lowered)
+
+
+def measured(case: Case, lowered: Any, repeat: Callable[[Any], Any]) -> dict[str, Any]:
+    """The seconds of `repeat(program)`, which starts the compiled program and returns what to wait for."""
+    before = process_peak()
+    program, facts = compiled(lowered)
     last: list[Any] = [None]
 
     def step() -> None:
-        last[0] = program(*arguments)
+        last[0] = repeat(program)
 
     timed = repeated(step, lambda: jax.block_until_ready(last), case.seconds)
-    return described(case) | facts | timed | peak()
+    facts |= {"process_peak_bytes": process_peak()} if before else {}
+    if facts.get("process_peak_bytes", 0) > before:  # an earlier case of the process did not need more
+        facts["peak_bytes"] = facts["process_peak_bytes"]
+    return described(case) | facts | timed
 
 
 def product(case: Case) -> dict[str, Any]:
@@ -145,14 +193,14 @@ def product(case: Case) -> dict[str, Any]:
     return forward(case, jax.jit(lambda x, into, back: (x @ into) @ back), drawn(jax.random.key(0)))
 
 
-def compiled(jitted: Any, *arguments: Any) -> tuple[Any, dict[str, Any]]:
+def compiled(lowered: Any) -> tuple[Any, dict[str, Any]]:
     """The program, the seconds of its compilation, and its memory: arguments, results and temporaries.
 
     Raises:
       MemoryError: the program needs more memory than the device has; it is not run.
     """
     since = time.perf_counter()
-    program = jitted.lower(*arguments).compile()
+    program = lowered.compile()
     facts: dict[str, Any] = {"compile_seconds": time.perf_counter() - since}
     if (sizes := program.memory_analysis()) is not None:
         parts = sizes.argument_size_in_bytes + sizes.output_size_in_bytes - sizes.alias_size_in_bytes
@@ -164,20 +212,13 @@ def compiled(jitted: Any, *arguments: Any) -> tuple[Any, dict[str, Any]]:
     return program, facts
 
 
-def counted(program: Any) -> dict[str, float]:
-    """XLA's count for a program without loops over layers."""
-    analysis = program.cost_analysis() or {}
-    names = {"flops": "xla_flops", "bytes accessed": "xla_bytes"}
-    return {name: float(analysis[key]) for key, name in names.items() if key in analysis}
-
-
 def described(case: Case) -> dict[str, Any]:
     device = jax.devices()[0]
-    built = {} if case.kind == "product" else {"backbone_seconds": weights(case.size.shape)[1]}
+    held = case.options.get("backbone.weights", "full")
+    built = {} if case.kind == "product" else {"backbone_seconds": weights(case.size.shape, held)[1]}
     return {"device": device.device_kind, "devices": jax.device_count(), "platform": device.platform} | built
 
 
-def peak() -> dict[str, int]:
-    """The peak memory of this process, which includes earlier cases."""
-    memory = jax.local_devices()[0].memory_stats() or {}
-    return {"process_peak_bytes": memory["peak_bytes_in_use"]} if "peak_bytes_in_use" in memory else {}
+def process_peak() -> int:
+    """The largest memory that this process has used on the device; 0 where it is not known."""
+    return (jax.local_devices()[0].memory_stats() or {}).get("peak_bytes_in_use", 0)

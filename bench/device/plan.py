@@ -115,6 +115,23 @@ def remats(shape: str) -> list[Case]:
     ]
 
 
+def quantised(shape: str, held: str, *lengths: int) -> Group:
+    """Scoring, generation and training with weights held as bf16 or int8, beside bf16 and XLA's estimate.
+
+    In the order of their memory, so that the peak of the process is that of the case.
+    """
+
+    def case(what: str, length: int, **named: Any) -> Case:
+        size = Size(f"v1.1-{shape}", batch=32, input_length=length, choices=4)
+        name, fields = f"{shape}-{{}}-{what}-L{length}-b32", {"backbone.weights": held} if held == "int8" else {}
+        beside = name.format("bf16") if held == "int8" else ""
+        options = PLAIN | fields | named
+        return Case(name.format(held), "int8", f"{OURS}:{what}", size, options, beside, estimate=what != "generate")
+
+    steps = [case("train", length) for length in lengths]
+    return ours(f"{shape} {held}", case("score", 128, shared=True), case("generate", 128), *steps)
+
+
 def groups() -> list[Group]:
     """All groups, in order."""
     sizes = ((32, 128), (128, 128), (8, 128), (32, 512), (8, 512), (64, 128))
@@ -139,4 +156,8 @@ def groups() -> list[Group]:
         ours("large ours", train("large", 32), train("large", 128)),
         peer("large peft", peer_train("large", 32), peer_train("large", 128)),
         ours("xl flags", flags, flags=NO_TRITON),
+        quantised("xl", "bf16", 128, 512),
+        quantised("xl", "int8", 128, 512),
+        quantised("xxl", "int8", 128),
+        quantised("xxl", "bf16", 128),
     ]

@@ -24,9 +24,11 @@ TOPICS = {
     "input length": "Input length, beside 128",
     "unroll": "Layers a loop iteration, beside 1",
     "flags": "XLA's flags, beside the defaults",
+    "int8": "int8 weights beside bfloat16, and the least time by XLA's estimate",
     "product": "Matrix products alone, at the sizes of a step with 32 rows",
 }
 HEADER = ("case", "ms", "least - most", "time an example", "examples/s", "tokens/s", "MFU", "memory", "ready")
+ESTIMATED = ("estimate ms", "TFLOP", "GB moved", "peak memory")  # XLA's bound, counts, and beside `memory` the measured
 
 
 def write(directory: pathlib.Path, cases: Sequence[Case], **about: Any) -> dict[str, Any]:
@@ -48,17 +50,19 @@ def sections(records: Sequence[Mapping[str, Any]], level: str = "###") -> str:
     for topic, title in TOPICS.items():
         shown = [record for record in records if record["topic"] == topic and "not_run" not in record]
         if shown:
-            parts.append(f"{level} {title}\n\n{markdown(HEADER, [row(record, by_name) for record in shown])}")
+            header = HEADER + ESTIMATED if any("estimated_flops" in record for record in shown) else HEADER
+            rows = [row(record, by_name, estimated=header != HEADER) for record in shown]
+            parts.append(f"{level} {title}\n\n{markdown(header, rows)}")
     missing = [record["case"] for record in records if "not_run" in record]
     if missing:
         parts.append(f"Not run, for no time was left: {', '.join(missing)}.")
     return "\n\n".join(parts)
 
 
-def row(record: Mapping[str, Any], by_name: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def row(record: Mapping[str, Any], by_name: Mapping[str, Mapping[str, Any]], estimated: bool = False) -> list[str]:
     name = f"`{record['case']}`"
     if "error" in record:
-        return [name, record["error"].replace("|", "/")[:90], *[""] * (len(HEADER) - 2)]
+        return [name, record["error"].replace("|", "/")[:90], *[""] * (len(HEADER) - 2 + estimated * len(ESTIMATED))]
     spread = f"{1e3 * record['least_seconds']:.4g} - {1e3 * record['most_seconds']:.4g}"
     numbers = [
         _cell(record.get("examples_per_second"), ".4g"),
@@ -67,6 +71,13 @@ def row(record: Mapping[str, Any], by_name: Mapping[str, Mapping[str, Any]]) -> 
         _cell(record.get("memory_bytes"), ".1f", 1e-9, " GB"),
         _cell(record.get("compile_seconds"), ".1f", 1, " s"),
     ]
+    estimate = [
+        _cell(record.get("bound_seconds"), ".4g", 1e3),
+        _cell(record.get("estimated_flops"), ".1f", 1e-12),
+        _cell(record.get("estimated_bytes"), ".1f", 1e-9),
+        _cell(record.get("peak_bytes"), ".1f", 1e-9, " GB"),
+    ]
+    numbers += estimate * estimated
     return [name, f"{1e3 * record['p50_seconds']:.4g}", spread, relative(record, by_name), *numbers]
 
 

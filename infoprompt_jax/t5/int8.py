@@ -47,6 +47,11 @@ def rounded(kernel: Any, scale: Any, axis: int = -2) -> Any:
     return library.rint(kernel.astype(np.float32) / library.expand_dims(scale, axis)).astype(np.int8)
 
 
+def summed_axis(leaf: str) -> int:
+    """The axis of a checkpoint's leaf that products sum over, as `quantize` takes it."""
+    return -1 if leaf in TABLES else -2
+
+
 class Int8(nnx.Module):
     """A quantised kernel [I, O] or table [V, D]: the int8 `values` and the float32 `scale` of each channel."""
 

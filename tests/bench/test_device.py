@@ -11,10 +11,13 @@ import subprocess
 import sys
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import pytest
 from bench_subjects import CPU
 
-from bench.device import plan, rates, report, run, tables
+import bench.device.__main__ as command_line
+from bench.device import estimate, plan, rates, report, run, tables
 from bench.device.cases import Case, Group, toy
 from bench.device.worker import Worker
 from bench.synthetic import Size
@@ -68,11 +71,9 @@ def command(directory: pathlib.Path, *arguments: str) -> str:
 
 
 def test_a_rehearsal_writes_a_record_a_case(tmp_path: pathlib.Path) -> None:
-    printed = command(
-        tmp_path, "--minutes", "30", "--only", "xl-product-jax", "xl-score-shared*", "base-fleet-64-by-8*"
-    )
+    printed = command(tmp_path, "--minutes", "30", "--only", "xl-product-jax", "xl-int8-score*", "base-fleet-64-by-8*")
     found = records(tmp_path)
-    assert sorted(found) == ["base-fleet-64-by-8-L128-b1", "xl-product-jax", "xl-score-shared-L128-b32"]
+    assert sorted(found) == ["base-fleet-64-by-8-L128-b1", "xl-int8-score-L128-b32", "xl-product-jax"]
     for name, record in found.items():
         assert "error" not in record, record
         assert record["least_seconds"] <= record["p50_seconds"] <= record["most_seconds"]
@@ -80,6 +81,9 @@ def test_a_rehearsal_writes_a_record_a_case(tmp_path: pathlib.Path) -> None:
         assert f"`{name}`" in printed and name in (tmp_path / "summary.md").read_text()
     fleet = found["base-fleet-64-by-8-L128-b1"]
     assert fleet["size"]["members"] == 4 and fleet["loss"] > 0
+    scored = found["xl-int8-score-L128-b32"]
+    assert 1 < scored["estimated_flops"] / scored["model_flops"] < 2  # which leaves attention's scores out
+    assert "estimate ms" in printed
     joined = json.loads((tmp_path / tables.FILE).read_text())
     assert {record["case"] for record in joined["records"]} == set(found) and joined["device"] == "cpu"
     assert joined["records"][0]["case"] == "xl-product-jax"  # the plan's order
@@ -127,6 +131,33 @@ def test_a_group_past_its_share_goes_on_last(tmp_path: pathlib.Path, capsys: pyt
     run.measure(groups, run.Run(tmp_path, minutes=30, least=0))
     printed = capsys.readouterr().out
     assert printed.index("second") < printed.index("first")
+
+
+def test_an_estimate_is_of_all_layers() -> None:
+    """Counted are two and three layers; the rest of the program, here a first product, counts once."""
+
+    def lowered(depth: int) -> Any:
+        def program(x: jax.Array, first: jax.Array, layers: jax.Array) -> jax.Array:
+            x = x @ first
+            for layer in layers:
+                x = jnp.tanh(x) @ layer
+            return x
+
+        shapes = ((4, 8), (8, 16), (depth, 16, 16))
+        return jax.jit(program).lower(*(jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes))
+
+    counts = estimate.of_layers(24, lowered)
+    products = 2 * 4 * 8 * 16 + 24 * 2 * 4 * 16 * 16
+    assert products <= counts["estimated_flops"] < 1.1 * products
+    whole = lowered(24).compile().cost_analysis()["bytes accessed"]
+    assert counts["estimated_bytes"] == pytest.approx(whole, rel=0.1)
+    assert "bound_seconds" not in counts  # of a CPU, no rates are known
+
+
+def test_a_topic_names_its_cases() -> None:
+    chosen = {case.name for group in command_line.chosen(["int8"]) for case in group.cases}
+    assert {case.name for case in all_cases() if case.topic == "int8"} == chosen
+    assert {"xl-bf16-train-L128-b32", "xl-int8-train-L128-b32", "xxl-int8-train-L128-b32"} <= chosen
 
 
 def all_cases() -> list[Case]:
