@@ -2,8 +2,9 @@
 # A run on one TPU host. It is detached from the connection that starts it, so that it outlives a broken one.
 # launch/tpu_vm.sh calls this on every host; every answer starts with "host" and the host's name.
 #
+#   idle                    fails if a run is going
 #   install COMMIT          make .venv; then the host is set up for this commit
-#   start ID ARGUMENT...    start python -m infoprompt_jax.main ARGUMENT...; the same ID again starts nothing
+#   start ID ARGUMENT...    start python -m infoprompt_jax.main ARGUMENT...; for the same ID once
 #   state [ID [COMMIT]]     host NAME STATE STATUS ID, where STATE is
 #                           new (not set up for COMMIT), ready (nothing was started, or not ID), running,
 #                           ended, stopped (by `stop`) or lost (killed with what watched it)
@@ -27,6 +28,12 @@ running() {
   [ -e "$place/lock" ] && ! flock --nonblock "$place/lock" true
 }
 
+idle() {
+  running || return 0
+  echo "host $name runs $(content arguments): stop it before setup (launch/tpu_vm.sh stop)." >&2
+  exit 3
+}
+
 install() {
   cd "$root"
   # TPU images carry a Python older than 3.11: uv brings one. The lock decides jax's version, jax decides libtpu's.
@@ -43,16 +50,13 @@ start() {
   arguments=$(printf '%q ' "$@")
   mkdir -p "$place"
   take_environment
-  [ "$(content id)" != "$id" ] || return 0
   exec 9>>"$place/lock"
   if ! flock --nonblock 9; then
-    if [ "$(content arguments)" != "$arguments" ]; then
-      echo "host $name runs $(content arguments)already: stop it first (launch/tpu_vm.sh stop)." >&2
-      exit 3
-    fi
-    printf '%s\n' "$id" >"$place/id" # another terminal started this run: follow it
-    return 0
+    [ "$(content id)$(content arguments)" != "$id$arguments" ] || return 0
+    echo "host $name runs $(content arguments)already: stop it first (launch/tpu_vm.sh stop)." >&2
+    exit 3
   fi
+  [ "$(content id)" != "$id" ] || return 0
   rm -f "$place/pid" "$place/status" "$place/stopped"
   printf '%s' "$arguments" >"$place/arguments"
   printf '%s\n' "$id" >"$place/id"

@@ -73,25 +73,27 @@ copy() {
 }
 
 setup() {
-  local commit
+  local commit script=infoprompt_jax/launch/host_run.sh
   commit=$(git -C "$here" rev-parse HEAD) || return
   [ -n "$dry" ] || git -C "$here/.." archive --format=tar.gz --output="$scratch/code" "$commit" || return
   git -C "$here" diff --quiet HEAD || note "changes that are not committed are not sent"
   copy "$scratch/code" "$TPU_NAME:infoprompt_jax.tar.gz" --node=all --worker=all || return
-  ssh_to all "mkdir -p infoprompt_jax && rm -f infoprompt_jax/.ready && tar -xzf infoprompt_jax.tar.gz -C infoprompt_jax && bash infoprompt_jax/launch/host_run.sh install $commit"
+  ssh_to all "if [ -e $script ]; then bash $script idle; fi && mkdir -p infoprompt_jax && \
+rm -f infoprompt_jax/.ready && tar -xzf infoprompt_jax.tar.gz -C infoprompt_jax && bash $script install $commit"
 }
 
-new_id() {
-  printf '%s-%s-%s\n' "$(date +%Y%m%d%H%M%S)" "$$" "$RANDOM"
+# The id of the run that is going on, after the hosts' states; else the one before, if its start has failed; else a new one.
+choose_id() {
+  local going
+  going=$(awk '$2 == "running" { print $4; exit }' <<<"$1")
+  run_id=${going:-${run_id:-$(date +%Y%m%d%H%M%S)-$$-$RANDOM}}
 }
 
-# Starts run ID on every host, where it does not run yet.
+# Starts the run `run_id` on every host, where it was not started yet. Fails with 3 if another one is going on.
 start_run() {
-  local id=$1
-  shift
   [ -n "$dry" ] || write_environment || return
   copy "$scratch/environment" "$TPU_NAME:infoprompt_environment" --node=all --worker=all || return
-  on_hosts all start "$id" "$@"
+  on_hosts all start "$run_id" "$@"
 }
 
 # The variables to forward, in a file of mode 600, which scp keeps. awk reads them, so that not even `bash -x` prints one.

@@ -25,7 +25,7 @@ watch() {
     esac
     if [ "$missed" -ge "$attempts" ]; then
       note "$missed times in a row, not every one of the $hosts hosts answered that it runs"
-      on_hosts all stop end || true
+      [ -z "$states" ] || on_hosts all stop end || true # without any answer, the connection may be at fault
       outcome=again
       return
     fi
@@ -120,9 +120,9 @@ attempt() {
     note "setting up $hosts hosts"
     setup || return 0
   fi
-  [ -n "$run_id" ] || run_id=$(new_id) # a start that has failed may have succeeded on some hosts: it keeps its id
-  note "starting the run on $hosts hosts"
-  start_run "$run_id" "$@" || status=$?
+  choose_id "$states"
+  note "starting or following the run on $hosts hosts"
+  start_run "$@" || status=$?
   [ "$status" -ne 3 ] || refuse "Another run is going on the TPU: the line above names it."
   [ "$status" -eq 0 ] || return 0
   watch
@@ -188,7 +188,7 @@ rehearse() {
   create
   nodes
   setup
-  start_run "$run_id" "$@"
+  start_run "$@"
   follow_once
   note "after a preemption, this and all of the above again"
   remove

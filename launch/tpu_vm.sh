@@ -63,17 +63,27 @@ need_number() {
 }
 
 run() {
+  local states
   need_arguments run "$@"
   count_hosts || refuse "The TPU $TPU_NAME has no host that is ready: see launch/tpu_vm.sh status."
-  run_id=$(new_id)
-  start_run "$run_id" "$@" || refuse "The run was not started on every host: the lines above say why."
-  [ -z "$dry" ] || { follow_once; return; }
+  states=$(run_states) || refuse "The hosts of $TPU_NAME cannot be reached: the lines above say why."
+  ! grep -q ' new ' <<<"$states" || refuse "Not every host is set up: launch/tpu_vm.sh setup does so."
+  run_id=
+  choose_id "$states"
+  start_run "$@" || refuse "The run was not started on every host: the lines above say why."
+  if [ -n "$dry" ]; then
+    follow_once
+    return
+  fi
   watch
   case $outcome in
     done) note "the run is complete" ;;
     mistake) exit 2 ;;
     stopped) exit 143 ;;
-    *) note "the run has ended before it was complete, or its hosts do not answer: the same command again resumes it, launch/tpu_vm.sh keep does so by itself"; exit 1 ;;
+    *)
+      note "the run has ended before it was complete, or its hosts do not answer: the same command resumes or follows it"
+      exit 1
+      ;;
   esac
 }
 

@@ -6,9 +6,9 @@ of a host, where the commands of ssh really run; `bucket` is gs://bucket. Tests 
 state     the states that the resource goes through, one a line: each is reported once, the last for ever
 queue     those that a created one goes through (default: ACTIVE)
 nodes     how many hosts each slice has, one a line (default: 1)
-preempt   the hosts are gone from now on, and the resource is SUSPENDED
+preempt   the hosts are gone from now on; SUSPENDED is what the resource reports, PREEMPTED what its node does
 drop      so many calls of ssh are cut after the command has run: status 255, no output
-twice     every command of ssh is run twice, as gcloud does when a connection breaks
+twice     every command of ssh is run twice, as gcloud does when a connection breaks; `ended`: a run ends in between
 deaf      the name of a host that gcloud does not reach, and says nothing about in its status
 broken    every call fails
 
@@ -76,7 +76,7 @@ def report_state() -> int:
     if states:
         print(states[0])
         write("state", "\n".join(states[1:] or states))
-    if states == ["ACTIVE"]:
+    if states == ["ACTIVE"] and not read("node_state"):
         for node, count in enumerate(read("nodes", "1")):
             for worker in range(int(count)):
                 os.makedirs(f"{HOSTS}/t1v-{node}-w-{worker}", exist_ok=True)
@@ -85,7 +85,8 @@ def report_state() -> int:
 
 def report_nodes() -> int:
     if read("state") == ["ACTIVE"]:
-        print("".join(f"READY\t{count}\n" for count in read("nodes", "1")), end="")
+        state = read("node_state", "READY")[0]
+        print("".join(f"{state}\t{count}\n" for count in read("nodes", "1")), end="")
     return 0
 
 
@@ -102,6 +103,11 @@ def ssh(options: dict[str, str]) -> int:
         for _ in range(2 if read("twice") else 1):
             failed, text = run(options["--command"], f"{HOSTS}/{host}")
             status, output = failed or status, output + text
+            if read("twice") == ["ended"]:
+                run(
+                    "while [ -e infoprompt_run/id ] && [ ! -e infoprompt_run/status ]; do sleep 0.02; done",
+                    f"{HOSTS}/{host}",
+                )
     drops = int("".join(read("drop")) or 0)
     if drops:
         write("drop", str(drops - 1))
@@ -124,10 +130,13 @@ def main() -> int:
     options = dict(word.split("=", 1) for word in arguments if word.startswith("--") and "=" in word)
     if read("broken"):
         return 1
-    if os.path.exists(f"{CLOUD}/preempt"):
+    if preempted := read("preempt"):
         os.remove(f"{CLOUD}/preempt")
         lose_hosts()
-        write("state", "SUSPENDING\nSUSPENDED")
+        if preempted == ["SUSPENDED"]:
+            write("state", "SUSPENDING\nSUSPENDED")
+        else:
+            write("node_state", "PREEMPTED")
     if words[:2] == ["storage", "ls"]:
         print(run('find "$CLOUD/bucket" | sed "s#^$CLOUD/bucket#gs://bucket#"')[1], end="")
     if words[0] == "storage":
@@ -137,7 +146,7 @@ def main() -> int:
         return ssh(options) if verb == "ssh" else scp(words[4], words[5], options)
     if verb == "delete":
         lose_hosts()
-        run('rm -f "$CLOUD/state"')
+        run('rm -f "$CLOUD/state" "$CLOUD/node_state"')
     if verb == "list":
         return report_nodes() if group == "tpu-vm" else report_state()
     return create() if verb == "create" else 0
