@@ -114,7 +114,7 @@ def offline_command(arguments: Sequence[str]) -> str | None:
     kept = [argument for argument in rest if not argument.lstrip("-").startswith("config.backbone.")]
     try:
         config, _ = parse([program, named, *kept])
-        if config.backbone.name != hub.EMBEDDED:
+        if config.backbone.name not in hub.EMBEDDED:
             return None
         counterparts.counterpart(config)
     except UserError:

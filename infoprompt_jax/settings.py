@@ -314,7 +314,11 @@ PRETRAIN = Section(
         least=0,
         most=0.9,
     ),
-    Field("lines", 150_000, "number of lines of unlabelled text", least=1),
+    Field("corpus", "", 'folder of text and prompted rows to train on; "" = the generated world\'s'),
+    Field("lines", 150_000, "number of lines of the generated world's text", least=1),
+    Field("minutes", 0.0, "time limit; train.steps becomes what fits into it, by measured speed; 0 = none", least=0),
+    Field("measurements", 0, "how often the loss and accuracies are measured on the corpus's held-out part", least=0),
+    Field("cased", False, "whether the vocabulary keeps upper case"),
     # 256 bytes, 3 control tokens and some letters are the least.
     Field("pieces", 1948, "number of vocabulary pieces; with 100 sentinels, the embedding's rows", least=300),
     Field("d_model", 128, "width of the model", least=1),
@@ -323,6 +327,8 @@ PRETRAIN = Section(
     Field("d_ff", 320, "width of the feed-forward layers", least=1),
     Field("num_layers", 4, "number of the encoder's layers", least=1),
     Field("num_decoder_layers", 2, "number of the decoder's layers", least=1),
+    Field("tied", False, "whether the LM head is the embedding matrix"),
+    Field("dtype", "float32", "type of the computation and of the result", choices=("float32", "bfloat16")),
 )
 
 SECTIONS = (RUN, BACKBONE, DATA, TASK, PROMPT, INFOPROMPT, TRAIN, FLEET, MESH, SCORING, ROSPR, PRETRAIN)

@@ -28,6 +28,7 @@ NAMES = sorted(path.stem for path in CONFIGS.glob("*.py"))
 OWN_VARIANTS = {
     "nano": ("entailment", "inference", "causes", "endings", "pronouns", "senses", "films"),
     "nano_pretrain": ("smoke",),
+    "mini_pretrain": ("gpu", "cpu", "smoke"),
     "own_data": (*variants.VARIANTS, "templates", "templates,smoke"),
     "rospr_sources": ("p3", "nano", "nano,smoke"),
     "nano_rospr": ("sources", "siblings", "eval"),

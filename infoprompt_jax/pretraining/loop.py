@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.metadata
 import logging
 import math
@@ -12,6 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import ml_collections
 import numpy as np
 from flax import nnx
@@ -20,10 +22,10 @@ from infoprompt_jax import files
 from infoprompt_jax.data.batches import prefetched
 from infoprompt_jax.errors import Stopped, UserError
 from infoprompt_jax.pretraining import mixture
-from infoprompt_jax.pretraining.step import State, make_optimizer, step, t5_config
+from infoprompt_jax.pretraining.held_out import HeldOut
+from infoprompt_jax.pretraining.step import State, initial, make_optimizer, rates, step, t5_config
 from infoprompt_jax.progress import Progress
 from infoprompt_jax.t5 import convert
-from infoprompt_jax.t5.model import T5
 from infoprompt_jax.t5.tokenizer import Tokenizer
 from infoprompt_jax.training import trackers
 from infoprompt_jax.training.checkpoints import Checkpoints
@@ -37,15 +39,30 @@ log = logging.getLogger(__name__)
 
 
 class Run:
-    """One pretraining run: the model, the optimiser, the log and the checkpoints in directory `path`."""
+    """One pretraining run: the model, the optimiser, the log and the checkpoints in directory `path`.
+
+    Args:
+      held_out: what is measured as it goes, if anything.
+      deadline: `time.monotonic()` at which it stops, even before the last step.
+    """
 
     def __init__(
-        self, config: ml_collections.ConfigDict, path: pathlib.Path, data: mixture.Mixture, position: dict[str, str]
+        self,
+        config: ml_collections.ConfigDict,
+        path: pathlib.Path,
+        data: mixture.Mixture,
+        position: dict[str, str],
+        tokenizer: Tokenizer,
+        held_out: HeldOut | None = None,
+        deadline: float = math.inf,
     ) -> None:
         self.config, self.path, self.data, self.position = config, path, data, position
-        self.model, self.optimizer = t5_config(config), make_optimizer(config)
-        self.graph, params = nnx.split(T5(self.model, nnx.Rngs(config.seed)))
+        self.tokenizer, self.held_out, self.deadline = tokenizer, held_out, deadline
+        self.model = t5_config(config)
+        self.optimizer = make_optimizer(config.train.weight_decay, config.train.clip_norm)
+        self.graph, params = initial(self.model, config.seed)
         self.state: State = {"params": params, "optimizer": self.optimizer.init(params)}
+        self.rates = rates(config.train)
         self.checkpoints = Checkpoints(path / "checkpoints")
         self.start, self.seconds = 0, 0.0
         restored = self.checkpoints.restore(self.state, position)
@@ -55,6 +72,7 @@ class Run:
         self.log = MetricsLog.resume(path / "metrics.jsonl", self.start, trackers.sinks(path, config))
         self.pending: tuple[int, dict[str, jax.Array]] | None = None
         self.progress = Progress(self.start, config.train.steps, config.train.batch_size)
+        self.done = self.start
 
     def train(self, interrupt: Interrupt) -> None:
         """Runs until the last step, and shows the progress.
@@ -70,8 +88,11 @@ class Run:
         config, since = self.config.train, time.monotonic() - self.seconds
         batches = prefetched(self.data.batch, self.start, config.steps, max(1, self.config.data.threads))
         for number in range(self.start, config.steps + 1):
-            # Order: save the state with its position, step, log the step before.
-            last, self.seconds = number == config.steps, time.monotonic() - since
+            # Order: measure, save the state with its position, step, log the step before.
+            self.done, self.seconds = number, time.monotonic() - since
+            last = number == config.steps or time.monotonic() > self.deadline
+            if number in self.measured_at or last:
+                self.measure(number)
             if last or interrupt.requested or (config.save_every and number % config.save_every == 0):
                 self.save(number)
             if last:
@@ -80,9 +101,28 @@ class Run:
                 raise Stopped(f"Stopped at step {number} of {config.steps}; the same command resumes.")
             if number == self.start:
                 self.progress.begin()
-            self.state, metrics = step(self.graph, self.optimizer, self.state, next(batches))
+            self.state, metrics = step(self.graph, self.optimizer, self.state, next(batches), self.rates[number])
             self.log_pending()
             self.pending = (number + 1, metrics)
+
+    @functools.cached_property
+    def measured_at(self) -> frozenset[int]:
+        """The steps after which the held-out part is measured, evenly spaced; the last step is always measured."""
+        count, steps = self.config.pretrain.measurements, self.config.train.steps
+        return frozenset(round(steps * part / count) for part in range(1, count))
+
+    def measure(self, number: int) -> None:
+        """Logs the loss and the accuracies of the held-out part, and exports the weights as they are."""
+        if self.held_out is None or not self.config.pretrain.measurements:
+            return
+        self.log_pending()
+        loss, entries = self.held_out.measure(self.graph, self.state["params"])
+        values = {"held_out_loss": loss} | {f"accuracy/{name}": entry["value"] for name, entry in entries.items()}
+        self.log.write(number, MEMBER, values)
+        log.info("step %d: %s", number, ", ".join(f"{name} {value:.4f}" for name, value in values.items()))
+        if number < self.config.train.steps:
+            with files.whole(self.path / "unfinished") as partial:
+                self.write(partial)
 
     def log_pending(self) -> None:
         """Waits for the previous step, and logs it if it is due."""
@@ -104,25 +144,30 @@ class Run:
         self.log.flush()
         self.checkpoints.save(number, self.state, {"step": number, "seconds": self.seconds, **self.position})
 
-    def export(self, tokenizer: Tokenizer) -> None:
+    def export(self) -> None:
         """Writes `backbone/` as a Hugging Face directory, if it is not there."""
         directory = self.path / "backbone"
         if (directory / "pretraining.json").exists():
             return
-        flat = nnx.to_flat_state(self.state["params"])
-        leaves = (("/".join(map(str, path)), np.asarray(variable[...])) for path, variable in flat)
         for leftover in directory.glob("*"):
             leftover.unlink()
-        convert.export(directory, self.model, leaves, tokenizer.files)
+        self.write(directory)
+
+    def write(self, directory: pathlib.Path) -> None:
+        """Writes the weights as they are, in the type that the model computes in, and the record of the run so far."""
+        flat, dtype = nnx.to_flat_state(self.state["params"]), jnp.dtype(self.model.dtype)
+        leaves = (("/".join(map(str, path)), np.asarray(variable[...]).astype(dtype)) for path, variable in flat)
+        convert.export(directory, self.model, leaves, self.tokenizer.files)
         files.write_json(directory / "pretraining.json", self.account())
 
     def account(self) -> dict[str, Any]:
         """The record of the run that `pretraining.json` holds."""
-        steps, data = self.config.train.steps, self.data
-        templated = data.stream.batch_size * (steps - data.first)
+        steps, data = self.done, self.data
+        templated = data.stream.batch_size * max(steps - data.first, 0)
         return {
             "seed": self.config.seed,
             "steps": steps,
+            "planned_steps": self.config.train.steps,
             "denoising_steps": data.first,
             "seconds": round(self.seconds, 1),
             "losses": {

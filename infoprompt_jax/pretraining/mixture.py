@@ -1,9 +1,10 @@
 """The pretraining mixture: templates of all held-in data sets, and denoising of plain text.
 
-A batch is a pure function of (seed, step), so a run needs only its step to resume. All data sets are drawn equally
-often, and so are all templates of a data set. Rows of similar length share a batch (`batches.Stream`). Half of the
-denoising rows are windows of one long list of tokens, long enough to fill the batch's input after their spans are
-dropped. The others are whole lines, without words that occur twice in them.
+A batch is a pure function of (seed, step), so a run needs only its step to resume. Rows of similar length share a batch
+(`batches.Stream`). Denoising rows are windows of one long list of tokens, long enough to fill the batch's input after
+their spans are dropped. Of the generated world, all data sets are drawn equally often, and so are all templates of a
+data set; half of the denoising rows are whole lines, without words that occur twice in them. Of a corpus, data sets are
+drawn by its shares, and targets have one length, so that there is one program for each length of inputs.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ from infoprompt_jax.data.batches import Fields, Stream, bucket_lengths, complete
 from infoprompt_jax.data.examples import examples, source_fingerprint
 from infoprompt_jax.data.rows import Rows
 from infoprompt_jax.data.tasks import Task
+from infoprompt_jax.errors import UserError
 from infoprompt_jax.pretraining import corruption
+from infoprompt_jax.pretraining.corpus import Corpus
 from infoprompt_jax.t5.model import EOS, PAD
 from infoprompt_jax.t5.tokenizer import SENTINELS, Tokenizer
 
@@ -59,27 +62,29 @@ class Mixture:
     Attributes:
       stream: of the templates' rows; its batch size is their number in a batch.
       text: tokens of the plain text, [tokens].
-      lines: where each of its lines starts, and the end of the last, [lines + 1].
+      lines: where each of its lines starts, and the end of the last, [lines + 1]; None: rows of denoising are windows.
       sentinels: ids of <extra_id_0>, ...
       batch_size: the rows of a batch, denoising included.
       first: the first step whose batch has rows of templates.
       buckets: input lengths, in order.
+      target_length: of all batches; 0: a batch's longest target, rounded up to a multiple of 8.
     """
 
     stream: Stream
     text: np.ndarray
-    lines: np.ndarray
+    lines: np.ndarray | None
     sentinels: Sequence[int]
     seed: int
     batch_size: int
     first: int
     buckets: Sequence[int]
+    target_length: int = 0
 
     def batch(self, step: int) -> Fields:
-        """inputs [B, L], targets [B, T] (T a multiple of 8), both int32, and denoising [B], bool."""
+        """inputs [B, L] and targets [B, T], both int32, and denoising [B], bool."""
         pairs: list[tuple[np.ndarray, np.ndarray]] = []
         random = generator(DENOISING, self.seed, step)
-        length = int(random.choice(self.buckets))
+        length = int(random.choice(self.buckets)) if self.lines is not None else max(self.buckets)
         if step >= self.first:
             numbers = self.stream.numbers_of(step - self.first)
             length = int(bucket_lengths(self.stream.pool.input_lengths[numbers].max(), self.buckets))
@@ -89,7 +94,7 @@ class Mixture:
         inputs, targets = zip(*pairs, strict=True)
         return {
             "inputs": padded(inputs, length),
-            "targets": padded(targets, -(-max(map(len, targets)) // 8) * 8),
+            "targets": padded(targets, self.target_length or -(-max(map(len, targets)) // 8) * 8),
             "denoising": np.arange(self.batch_size) >= templated,
         }
 
@@ -104,19 +109,21 @@ class Mixture:
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Inputs, of up to `length` tokens, and targets of corrupted text; both end in EOS."""
         size = min(corruption.longest_text(length), len(self.text))
-        starts = random.integers(len(self.text) - size + 1, size=count // 2)
+        windowed = count if self.lines is None else count // 2
+        starts = random.integers(len(self.text) - size + 1, size=windowed)
         windows = self.text[starts[:, None] + np.arange(size)[None]]
         pairs = list(zip(*corruption.corrupt(windows, random, self.sentinels), strict=True))
-        for start in random.integers(len(self.lines) - 1, size=count - len(pairs)):
-            lines = self.whole_lines(int(start), length - 1)
-            pairs.append(corruption.drop_repeated(lines, random, self.sentinels, MOST_REPEATED))
+        if self.lines is not None:
+            for start in random.integers(len(self.lines) - 1, size=count - windowed):
+                lines = self.whole_lines(self.lines, int(start), length - 1)
+                pairs.append(corruption.drop_repeated(lines, random, self.sentinels, MOST_REPEATED))
         for pair in pairs:
             corrupted, target = (np.append(part, EOS) for part in pair)
             yield corrupted, target
 
-    def whole_lines(self, start: int, room: int) -> list[np.ndarray]:
+    def whole_lines(self, every: np.ndarray, start: int, room: int) -> list[np.ndarray]:
         """The lines from `start` on that fit into `room` tokens; the beginning of the first line if it does not fit."""
-        bounds = self.lines[start:][: room + 2]
+        bounds = every[start:][: room + 2]
         count = max(1, int(np.searchsorted(bounds, bounds[0] + room, side="right")) - 1)
         return [self.text[a:b][:room] for a, b in itertools.pairwise(bounds[: count + 1])]
 
@@ -154,4 +161,33 @@ def mixture(
         size,
         round(config.train.steps * pretrain.denoising_phase),
         complete(config.data.buckets, config.data.max_input_length),
+    )
+
+
+def corpus_mixture(config: ml_collections.ConfigDict, corpus: Corpus, tokenizer: Tokenizer) -> Mixture:
+    """The batches of a config that names a corpus.
+
+    Raises UserError where the targets of span corruption do not fit, or a data set has no share.
+    """
+    size, pretrain, data = config.train.batch_size, config.pretrain, config.data
+    buckets, prompted = complete(data.buckets, data.max_input_length), corpus.rows(tokenizer)
+    noise, spans = corruption.counts(corruption.longest_text(max(buckets)))
+    if noise + spans + 1 > data.max_target_length:
+        raise UserError(
+            f"data.max_target_length={data.max_target_length} is too short for span corruption of {max(buckets)} "
+            f"tokens: at least {noise + spans + 1} was expected."
+        )
+    if unknown := sorted(prompted.keys() - corpus.shares.keys()):
+        raise UserError(f"{corpus.path / 'corpus.json'} has no share for {unknown[0]}: add it under shares.")
+    rates = [corpus.shares[name] for name in prompted]
+    return Mixture(
+        Stream(list(prompted.values()), rates, config.seed, max(1, size - round(size * pretrain.denoising_share))),
+        np.array(corpus.text(tokenizer).arrays["input_tokens"]),
+        None,
+        [tokenizer.sentinels[name] for name in SENTINELS],
+        config.seed,
+        size,
+        round(config.train.steps * pretrain.denoising_phase),
+        buckets,
+        data.max_target_length,
     )

@@ -1,8 +1,8 @@
 """The vocabulary of the embedded backbone: a SentencePiece unigram model, for this package and for transformers.
 
 This package reads `spiece.model`. transformers would convert that file and lose its byte pieces, so `tokenizer.json`
-has them, and `tokenizer_config.json` names the class that reads it unchanged. Text is lower-cased (nmt_nfkc_cf). Text
-that no piece spells becomes UTF-8 bytes.
+has them, and `tokenizer_config.json` names the class that reads it unchanged. Text is lower-cased (nmt_nfkc_cf), or
+keeps its case (nmt_nfkc). Text that no piece spells becomes UTF-8 bytes.
 """
 
 from __future__ import annotations
@@ -25,13 +25,14 @@ JINJA = re.compile(r"\{\{.*?\}\}|\{%.*?%\}|\|\|\|", re.DOTALL)
 SPECIAL_TOKENS = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
 
 
-def train(lines: Iterable[str], directory: pathlib.Path, pieces: int = 1948) -> None:
+def train(lines: Iterable[str], directory: pathlib.Path, pieces: int = 1948, cased: bool = False) -> None:
     """Writes the vocabulary of `lines` to `directory`, whole or not at all; the same files for the same lines.
 
     Args:
       lines: text, one sentence or row each; all of it is read.
       pieces: the most there may be, 256 bytes and 3 control tokens included; too little text gives fewer. T5's 100
         sentinels follow them.
+      cased: whether upper case is kept.
     """
     import sentencepiece
 
@@ -43,7 +44,7 @@ def train(lines: Iterable[str], directory: pathlib.Path, pieces: int = 1948) -> 
         vocab_size=pieces,
         hard_vocab_limit=False,
         byte_fallback=True,
-        normalization_rule_name="nmt_nfkc_cf",
+        normalization_rule_name="nmt_nfkc" if cased else "nmt_nfkc_cf",
         character_coverage=1.0,
         pad_id=PAD,
         eos_id=EOS,

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-EMBEDDED = "nano"  # the backbone that comes with the package, in nano/backbone
+EMBEDDED = ("nano", "mini")  # the backbones that come with the package, in NAME/backbone
 BESIDE = ("*.json", "spiece.model")  # downloaded with the weights
 # Title and author of the pull requests in which the hub offers a repository's pickles as safetensors.
 CONVERSION = ("Adding `safetensors` variant of this model", "SFconvertbot")
@@ -36,7 +36,7 @@ def find(name: str, revision: str | None = None) -> pathlib.Path:
     """The local directory of checkpoint `name`, which is downloaded if necessary.
 
     Args:
-      name: "nano", a directory or a hub id.
+      name: "nano", "mini", a directory or a hub id.
       revision: of a hub id; None = the default branch.
 
     Raises:
@@ -44,8 +44,8 @@ def find(name: str, revision: str | None = None) -> pathlib.Path:
       UserError: `name` is neither a directory nor a hub id; the hub does not know it, or has no weights of it that can
         be read; or the package was installed without its backbone.
     """
-    if name == EMBEDDED:
-        return _embedded()
+    if name in EMBEDDED:
+        return _embedded(name)
     path = pathlib.Path(name).expanduser()
     if path.is_dir():
         return path
@@ -54,12 +54,12 @@ def find(name: str, revision: str | None = None) -> pathlib.Path:
     return _from_hub(name, revision or None)
 
 
-def _embedded() -> pathlib.Path:
-    path = pathlib.Path(__file__).parents[1] / "nano" / "backbone"
+def _embedded(name: str) -> pathlib.Path:
+    path = pathlib.Path(__file__).parents[1] / name / "backbone"
     if not (path / "config.json").is_file():
         raise UserError(
-            f"backbone.name='{EMBEDDED}' names the backbone that comes with the package, but {path} does not hold it: "
-            "install the package whole, or make it with configs/nano_pretrain.py."
+            f"backbone.name={name!r} names a backbone that comes with the package, but {path} does not hold it: "
+            f"install the package whole, or make it with configs/{name}_pretrain.py."
         )
     return path
 

@@ -18,7 +18,7 @@ from flax import nnx
 from infoprompt_jax import jobs, settings
 from infoprompt_jax.data.selection import find_tasks
 from infoprompt_jax.errors import Stopped, UserError
-from infoprompt_jax.pretraining import loop, mixture, pretrain
+from infoprompt_jax.pretraining import loop, mixture, pretrain, sources
 from infoprompt_jax.pretraining.step import t5_config
 from infoprompt_jax.t5 import hub
 from infoprompt_jax.t5.backbone import load_backbone
@@ -92,7 +92,7 @@ def run(directory: pathlib.Path, programs: dict[str, str]) -> pathlib.Path:
 def batches(directory: pathlib.Path, run: pathlib.Path) -> mixture.Mixture:
     made, tokenizer = config(directory), load_tokenizer(run / "vocabulary")
     own = find_tasks(made, every_template=True)
-    rows = [pretrain.tokenize(task, "train", made, tokenizer) for task in own]
+    rows = [sources.tokenize(task, "train", made, tokenizer) for task in own]
     draw = random.Random(0)
     return mixture.mixture(made, own, rows, [line(draw) for _ in range(200)], tokenizer)
 
@@ -164,8 +164,9 @@ def test_kinds_of_rows_in_each_phase(batches: mixture.Mixture) -> None:
 
 @pytest.mark.parametrize("room", [3, 12, 40])
 def test_whole_lines_fill_the_room(batches: mixture.Mixture, room: int) -> None:
+    assert batches.lines is not None
     for start in range(len(batches.lines) - 1):
-        lines, first = batches.whole_lines(start, room), batches.lines[start]
+        lines, first = batches.whole_lines(batches.lines, start, room), batches.lines[start]
         used = sum(map(len, lines))
         assert 0 < used <= room
         np.testing.assert_array_equal(np.concatenate(lines), batches.text[first : first + used])
@@ -190,7 +191,7 @@ def test_the_result_is_a_backbone(run: pathlib.Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(hub, "__file__", str(run / "hub.py"))
     with pytest.raises(UserError, match=r"backbone.name='nano'.*nano_pretrain"):
         load_backbone("nano")
-    monkeypatch.setattr(hub, "_embedded", lambda: run / "backbone")
+    monkeypatch.setattr(hub, "_embedded", lambda name: run / "backbone")
     embedded = load_backbone("nano")
     assert (embedded.name, embedded.fingerprint) == ("nano", backbone.fingerprint)
 
