@@ -15,14 +15,15 @@ from collections.abc import Callable
 
 import jax
 import ml_collections
+import numpy as np
 
 from infoprompt_jax import files
-from infoprompt_jax.data.batches import prefetched
+from infoprompt_jax.data.batches import WINDOW, prefetched
 from infoprompt_jax.pretraining.mixture import Mixture
 from infoprompt_jax.pretraining.step import State, initial, make_optimizer, step, t5_config
 
 TRIAL = 1000  # steps of the trial's schedule
-COMPILED, TIMED = 12, 48  # batches of each phase that are not timed, and that are
+TIMED = 3  # windows of each phase that are timed, after one that compiles the programs
 SAFETY = 0.96  # share of the time that the steps are planned to take
 
 MakeMixture = Callable[[ml_collections.ConfigDict], Mixture]
@@ -73,19 +74,22 @@ def _fitting(config: ml_collections.ConfigDict, mixture: MakeMixture) -> float:
 
 
 def seconds_a_step(config: ml_collections.ConfigDict, data: Mixture) -> float:
-    """Seconds a step, the mean over both phases by their share; loading is included and compilation is not."""
+    """Seconds a step, the mean over both phases by their share; loading is included and compilation is not.
+
+    A window of batches has all lengths. The median of some windows leaves out one that still compiles.
+    """
     graph, params = initial(t5_config(config), config.seed)
     optimizer = make_optimizer(config.train.weight_decay, config.train.clip_norm)
     state: State = {"params": params, "optimizer": optimizer.init(params)}
     shares = {0: config.pretrain.denoising_phase, data.first: 1 - config.pretrain.denoising_phase}
     seconds = 0.0
     for start, share in shares.items():
-        batches = prefetched(data.batch, start, start + COMPILED + TIMED, max(1, config.data.threads))
-        for number, batch in enumerate(batches):
-            if number == COMPILED:
+        batches = prefetched(data.batch, start, start + (1 + TIMED) * WINDOW, max(1, config.data.threads))
+        times = [time.monotonic()]
+        for number, batch in enumerate(batches, 1):
+            state, _ = step(graph, optimizer, state, batch, np.float32(0))
+            if number % WINDOW == 0:
                 jax.block_until_ready(state)
-                since = time.monotonic()
-            state, _ = step(graph, optimizer, state, batch, 0.0)
-        jax.block_until_ready(state)
-        seconds += share * (time.monotonic() - since) / TIMED
+                times.append(time.monotonic())
+        seconds += share * float(np.median(np.diff(times)[1:])) / WINDOW
     return seconds
