@@ -37,7 +37,7 @@ from bench import command
 from bench.synthetic import SHAPES
 from bench.turns import variables
 from infoprompt_jax.t5 import convert, hugging_face, partition, placement, weight_files
-from infoprompt_jax.t5.leaf import of_array
+from infoprompt_jax.t5.leaf import StoredLeaf, blocks
 from infoprompt_jax.t5.model import T5Config
 
 DEVICES = "--xla_force_host_platform_device_count=8"
@@ -122,8 +122,7 @@ def load(checkpoint: pathlib.Path, converted: pathlib.Path, case: Case) -> dict[
     config = dataclasses.replace(convert.read_config(checkpoint), dtype="bfloat16", weights=case.weights)
     leaves = convert.read_leaves(checkpoint, config)
     if case.converted:
-        arrays = (np.load(converted / f"{number}.npy", mmap_mode="r") for number in range(len(leaves)))
-        leaves = [of_array(leaf.path, a.view(ml_dtypes.bfloat16)) for leaf, a in zip(leaves, arrays, strict=True)]
+        leaves = [_converted(leaf, converted / f"{number}.npy") for number, leaf in enumerate(leaves)]
     _, frozen, fingerprint = placement.place(config, leaves, mesh)
     seconds, cpu = time.perf_counter() - since, time.process_time() - cpu
     shards = [shard.data for leaf in jax.tree.leaves(frozen) for shard in leaf.addressable_shards]
@@ -139,6 +138,16 @@ def load(checkpoint: pathlib.Path, converted: pathlib.Path, case: Case) -> dict[
         "cpu_seconds": cpu,
         "fingerprint": fingerprint,
     }
+
+
+def _converted(leaf: StoredLeaf, file: pathlib.Path) -> StoredLeaf:
+    """The leaf, read from its converted file; only a slice of it is mapped at a time."""
+
+    def fill(out: np.ndarray, slices: tuple[slice, ...]) -> None:
+        for layers, place in blocks(slices[0], 1 if len(leaf.shape) == 3 else 2048):
+            out[place] = np.load(file, mmap_mode="r").view(ml_dtypes.bfloat16)[(layers, *slices[1:])]
+
+    return dataclasses.replace(leaf, fill=fill)
 
 
 def peak_memory() -> int:

@@ -24,14 +24,15 @@ from flax import nnx
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.files import whole
 from infoprompt_jax.t5 import hugging_face, t5x
-from infoprompt_jax.t5.leaf import Slices, StoredLeaf
+from infoprompt_jax.t5.leaf import Slices, StoredLeaf, blocks
 from infoprompt_jax.t5.mapped import Index
 from infoprompt_jax.t5.model import T5, T5Config
 
 log = logging.getLogger(__name__)
 
 T0 = re.compile(r"(?<![a-z0-9])t0(p|pp)?(?![a-z0-9])", re.IGNORECASE)
-ROWS, BLOCK = 16, 2**15  # a tensor is converted by so many rows, or more if they are short, which the cache holds
+MAPPED = 2048  # rows of a tensor that are mapped at a time
+ROWS, CACHED = 16, 2**15  # rows that are cast at a time, or values if rows are short: the processor's cache holds them
 Checkpoint = hugging_face.Checkpoint | t5x.Checkpoint
 
 
@@ -192,13 +193,11 @@ def _readers(
     name, order = checkpoint.name(leaf), -1 if checkpoint.transposed(leaf) else 1
 
     def copy(tensor: str, out: np.ndarray, slices: Slices) -> None:
-        stored, out = checkpoint.read(tensor, slices[::order]), out.T if order < 0 else out
-        rows = max(ROWS, BLOCK // (max(stored[:1].size, 1)))
-        for start in range(0, len(stored), rows):
-            block = stored[start : start + rows].astype(out.dtype)
-            if not np.isfinite(block).all():
+        rows, *columns = slices[::order]
+        for some, place in blocks(rows, MAPPED):
+            stored = checkpoint.read(tensor, (some, *columns))
+            if not _copied(stored, (out.T if order < 0 else out)[place]):
                 raise checkpoint.refusal(f"holds NaN or infinity in the tensor {tensor}")
-            out[start : start + rows] = block
 
     def fill(out: np.ndarray, slices: Slices) -> None:
         if "{}" not in name:
@@ -215,3 +214,13 @@ def _readers(
         return np.concatenate(parts)
 
     return fill, read
+
+
+def _copied(stored: np.ndarray, out: np.ndarray) -> bool:
+    """Casts values into `out`; whether all are finite."""
+    for rows, _ in blocks(slice(0, len(stored)), max(ROWS, CACHED // max(stored[:1].size, 1))):
+        values = stored[rows].astype(out.dtype)
+        if not np.isfinite(values).all():
+            return False
+        out[rows] = values
+    return True

@@ -7,13 +7,20 @@ values that a fingerprint samples are read one by one, at places that depend on 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
 from infoprompt_jax.t5.mapped import Index
 
 Slices = tuple[slice, ...]  # one for each axis, with start and stop
+
+
+def blocks(part: slice, size: int) -> Iterator[tuple[slice, slice]]:
+    """A slice in parts of at most `size`, each with its place in an array of the whole slice."""
+    for start in range(part.start, part.stop, size):
+        stop = min(start + size, part.stop)
+        yield slice(start, stop), slice(start - part.start, stop - part.start)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,11 +7,12 @@ channels, and kept: the weights are the same on every mesh. `int8` has the arith
 from __future__ import annotations
 
 from collections.abc import Container, Iterator
+from typing import Any
 
 import numpy as np
 
 from infoprompt_jax.t5 import int8
-from infoprompt_jax.t5.leaf import Leaf, Slices
+from infoprompt_jax.t5.leaf import Leaf, Slices, blocks
 
 BLOCK = 2**21  # floats that are quantised at a time
 
@@ -55,15 +56,12 @@ class Kernel:
             if np.isnan(self.scales[here]).any():
                 self.scales[here] = int8.scales(self._floats(block), self.axis)
 
-    def _blocks(self, slices: Slices) -> Iterator[tuple[Slices, Slices]]:
+    def _blocks(self, slices: Slices) -> Iterator[tuple[Slices, tuple[Any, ...]]]:
         """The slices in parts of some channels each, and the place of each part in an array of the slices' shape."""
-        before, ends, after = slices[: self.channels], slices[self.channels], slices[self.channels + 1 :]
+        before, channels, after = slices[: self.channels], slices[self.channels], slices[self.channels + 1 :]
         of_a_channel = np.prod([part.stop - part.start for part in (*before, *after)], dtype=np.int64)
-        count = max(int(BLOCK // of_a_channel), 1)
-        for start in range(ends.start, ends.stop, count):
-            stop = min(start + count, ends.stop)
-            place = (*(slice(None) for _ in before), slice(start - ends.start, stop - ends.start))
-            yield (*before, slice(start, stop), *after), place
+        for some, place in blocks(channels, max(int(BLOCK // of_a_channel), 1)):
+            yield (*before, some, *after), (..., place, *(slice(None) for _ in after))
 
     def _floats(self, block: Slices) -> np.ndarray:
         values = np.empty([part.stop - part.start for part in block], np.float32)
