@@ -13,7 +13,7 @@
 #   stop [end]              SIGTERM: the run saves and ends; with `end`, it counts as ended, not as stopped
 #   saved DIR               the checkpoints under DIR
 #
-# Beside the installation, in infoprompt_run: id, arguments, pid, status, stopped, log, and lock, held while a run lives.
+# Beside the installation, in infoprompt_run: id, arguments, pid, status, stopped, log, and lock, held by a run.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -64,7 +64,7 @@ start() {
   setsid bash "$root/launch/host_run.sh" supervise "$@" </dev/null >"$place/log" 2>&1 &
 }
 
-# Variables such as HF_TOKEN come in a file that only its owner reads, and never on a command line. It is removed at once.
+# Variables such as HF_TOKEN come in a file that only its owner reads, never on a command line. It is removed at once.
 take_environment() {
   local file line
   file=$(dirname "$root")/infoprompt_environment

@@ -17,7 +17,7 @@
 set -euo pipefail
 
 refuse() {
-  printf '%s\n' "$1" >&2
+  printf '%s\n' "$*" >&2
   exit 2
 }
 
@@ -26,11 +26,19 @@ gpus=${SLURM_GPUS_ON_NODE:-0}
 tasks=${SLURM_TASKS_PER_NODE:-1} # like 8, 8(x2), or 8(x2),4
 tasks=${tasks%%[(,]*}
 
-[ -n "${SLURM_JOB_ID:-}" ] || refuse "This is not a SLURM job: start it with sbatch OPTION... launch/slurm.sh ARGUMENT..."
-[ $# -gt 0 ] || refuse "slurm.sh was given no arguments: expected infoprompt_jax.main's, like --config=configs/rte.py --workdir=DIR."
-command -v "$python" >/dev/null || refuse "There is no Python at '$python': name one, as in PYTHON=/path/to/venv/bin/python sbatch ..."
-[ -z "${SLURM_GPUS_PER_TASK:-}" ] || refuse "sbatch was given --gpus-per-task: expected --gpus-per-node, so that each task sees the node's GPUs and takes its own."
-[ "$gpus" -eq 0 ] || [ "$tasks" -eq "$gpus" ] || refuse "A node has $tasks tasks and $gpus GPUs: expected one task for each GPU, as in sbatch --gpus-per-node=$gpus --ntasks-per-node=$gpus."
+[ -n "${SLURM_JOB_ID:-}" ] ||
+  refuse "This is not a SLURM job: start it with sbatch OPTION... launch/slurm.sh ARGUMENT..."
+[ $# -gt 0 ] ||
+  refuse "slurm.sh was given no arguments: expected infoprompt_jax.main's, like" \
+    "--config=configs/rte.py --workdir=DIR."
+command -v "$python" >/dev/null ||
+  refuse "There is no Python at '$python': name one, as in PYTHON=/path/to/venv/bin/python sbatch ..."
+[ -z "${SLURM_GPUS_PER_TASK:-}" ] ||
+  refuse "sbatch was given --gpus-per-task: expected --gpus-per-node, so that each task sees the node's GPUs" \
+    "and takes its own."
+[ "$gpus" -eq 0 ] || [ "$tasks" -eq "$gpus" ] ||
+  refuse "A node has $tasks tasks and $gpus GPUs: expected one task for each GPU, as in" \
+    "sbatch --gpus-per-node=$gpus --ntasks-per-node=$gpus."
 
 # scancel also signals this shell; the time limit and preemption signal only the tasks.
 cancelled=
@@ -44,7 +52,8 @@ srun "${options[@]}" "$python" -u -m infoprompt_jax.main "$@" || status=$?
 
 if [ "$status" -eq 143 ] && [ -z "$cancelled" ]; then
   if [ "${SLURM_RESTART_COUNT:-0}" -ge "${MAX_RESTARTS:-100}" ]; then
-    echo "The run was stopped and has saved, after $SLURM_RESTART_COUNT restarts: the same sbatch command resumes it." >&2
+    echo "The run was stopped and has saved, after $SLURM_RESTART_COUNT restarts:" \
+      "the same sbatch command resumes it." >&2
   else
     echo "The run was stopped and has saved: job $SLURM_JOB_ID goes back into the queue." >&2
     scontrol requeue "$SLURM_JOB_ID"

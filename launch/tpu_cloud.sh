@@ -82,7 +82,7 @@ setup() {
 rm -f infoprompt_jax/.ready && tar -xzf infoprompt_jax.tar.gz -C infoprompt_jax && bash $script install $commit"
 }
 
-# The id of the run that is going on, after the hosts' states; else the one before, if its start has failed; else a new one.
+# The id of the run that is going on, after the hosts' states; else the last one, if its start failed; else a new one.
 choose_id() {
   local going
   going=$(awk '$2 == "running" { print $4; exit }' <<<"$1")
@@ -96,7 +96,7 @@ start_run() {
   on_hosts all start "$run_id" "$@"
 }
 
-# The variables to forward, in a file of mode 600, which scp keeps. awk reads them, so that not even `bash -x` prints one.
+# The variables to forward, in a file of mode 600, which scp keeps. awk reads them, so that `bash -x` prints none.
 write_environment() {
   (
     umask 077

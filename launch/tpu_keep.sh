@@ -60,7 +60,7 @@ show_log() {
   local line number
   while IFS= read -r line; do
     number=${line%%:*}
-    [[ $number =~ ^[0-9]+$ ]] && [ "$number" -gt "$shown" ] || continue # gcloud may have asked twice
+    [[ $number =~ ^[0-9]+$ ]] && [ "$number" -gt "$shown" ] || continue # gcloud may have run it twice
     printf '%s\n' "${line#*:}"
     shown=$number
   done < <(on_hosts 0 log "$shown" || true)
@@ -95,7 +95,8 @@ keep() {
     failures=$((failures + 1))
     [ "$after" = "$before" ] || failures=0
     if [ "$failures" -ge "$attempts" ]; then
-      note "$failures attempts have brought no new checkpoint under $workdir: the TPU is left as it is (launch/tpu_vm.sh delete)"
+      note "$failures attempts have brought no new checkpoint under $workdir:" \
+        "the TPU is left as it is (launch/tpu_vm.sh delete)"
       exit 1
     fi
     sleep $((poll * failures))
@@ -117,11 +118,11 @@ attempt() {
   commit=$(git -C "$here" rev-parse HEAD)
   states=$(run_states "" "$commit") || return 0
   if grep -q ' new ' <<<"$states" && ! grep -q ' running ' <<<"$states"; then
-    note "setting up $hosts hosts"
+    note "setting up every host ($hosts)"
     setup || return 0
   fi
   choose_id "$states"
-  note "starting or following the run on $hosts hosts"
+  note "starting or following the run on every host ($hosts)"
   start_run "$@" || status=$?
   [ "$status" -ne 3 ] || refuse "Another run is going on the TPU: the line above names it."
   [ "$status" -eq 0 ] || return 0
@@ -129,7 +130,7 @@ attempt() {
   run_id=
 }
 
-# Waits until every host is ready. Creates a TPU that is missing; deletes one that is preempted, suspended or failed, once.
+# Waits until every host is ready. Creates a TPU that is missing; deletes, once, one that is preempted or failed.
 await_tpu() {
   local state last='' removed=''
   while :; do
@@ -169,7 +170,8 @@ need_lasting_workdir() {
     "") refuse "keep was given no --workdir: expected --workdir=gs://BUCKET/RUN, which outlives the TPU." ;;
     /*) [ "${TPU_SHARED_WORKDIR:-}" != 1 ] || return 0 ;;
   esac
-  refuse "The --workdir '$workdir' is lost with the TPU: expected gs://BUCKET/RUN, or an absolute path on a shared disk that every host mounts, with TPU_SHARED_WORKDIR=1."
+  refuse "The --workdir '$workdir' is lost with the TPU: expected gs://BUCKET/RUN, or an absolute path on a shared" \
+    "disk that every host mounts, with TPU_SHARED_WORKDIR=1."
 }
 
 # The names of the run's checkpoints: an attempt that adds one has brought progress.

@@ -43,11 +43,11 @@ HELP
 }
 
 note() {
-  printf 'tpu_vm.sh: %s\n' "$1" >&2
+  printf 'tpu_vm.sh: %s\n' "$*" >&2
 }
 
 refuse() {
-  printf '%s\n' "$1" >&2
+  printf '%s\n' "$*" >&2
   exit 2
 }
 
@@ -81,14 +81,17 @@ run() {
     mistake) exit 2 ;;
     stopped) exit 143 ;;
     *)
-      note "the run has ended before it was complete, or its hosts do not answer: the same command resumes or follows it"
+      note "the run has ended before it was complete, or its hosts do not answer:" \
+        "the same command resumes or follows it"
       exit 1
       ;;
   esac
 }
 
 need_arguments() {
-  [ $# -gt 1 ] || refuse "$1 was given no arguments: expected infoprompt_jax.main's, like --config=configs/rte.py --workdir=DIR."
+  [ $# -gt 1 ] ||
+    refuse "$1 was given no arguments: expected infoprompt_jax.main's, like" \
+      "--config=configs/rte.py --workdir=DIR."
 }
 
 status() {
@@ -132,7 +135,10 @@ main() {
     -h | --help) usage && exit ;;
     create | keep) need TPU_NAME TPU_ZONE TPU_TYPE TPU_RUNTIME ;;
     setup | run | status | logs | stop | fetch | delete) need TPU_NAME TPU_ZONE ;;
-    *) refuse "'$command' is not a command: expected create, setup, run, keep, status, logs, stop, fetch or delete (see launch/tpu_vm.sh --help)." ;;
+    *)
+      refuse "'$command' is not a command: expected create, setup, run, keep, status, logs, stop, fetch or delete" \
+        "(see launch/tpu_vm.sh --help)."
+      ;;
   esac
   shift
   read -ra create_flags <<<"${TPU_CREATE_FLAGS:-}"
@@ -143,7 +149,8 @@ main() {
   need_number TPU_POLL "$poll" 0
   scratch=/tmp/tpu_vm
   if [ -z "$dry" ]; then
-    command -v gcloud >/dev/null || refuse "gcloud was not found on PATH: install the Google Cloud CLI and log in with it."
+    command -v gcloud >/dev/null ||
+      refuse "gcloud was not found on PATH: install the Google Cloud CLI and log in with it."
     scratch=$(mktemp -d)
     trap 'rm -rf "$scratch"' EXIT
   fi

@@ -78,7 +78,7 @@ def test_a_stopped_run_is_requeued_until_it_is_complete(tmp_path: pathlib.Path) 
         assert words == ["-u", "-m", "infoprompt_jax.main", "--config=configs/rte.py", "--workdir=a b"]
 
 
-def test_slurm_is_asked_to_signal_the_tasks_before_the_limit() -> None:
+def test_slurm_signals_the_tasks_before_the_limit() -> None:
     """`B:` would signal the script alone."""
     (signal,) = re.findall(r"^#SBATCH --signal=(\S+)$", SCRIPT.read_text(), re.M)
     assert re.fullmatch(r"TERM@\d+", signal)
