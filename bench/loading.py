@@ -57,7 +57,8 @@ class Case:
 CASES = (
     Case("data 8", {"data": 8}),
     Case("model 8", {"model": 8}),
-    Case("data 2 x model 4", {"data": 2, "model": 4}),
+    Case("fsdp 8", {"fsdp": 8}),
+    Case("2 x 2 x 2", {"data": 2, "fsdp": 2, "model": 2}),
     Case("model 8, int8", {"model": 8}, "int8"),
     Case("model 8, converted", {"model": 8}, converted=True),
 )

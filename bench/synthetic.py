@@ -22,7 +22,7 @@ SHAPES: dict[str, dict[str, Any]] = {
     "v1.1-large": _DEEP | {"d_model": 1024, "d_ff": 2816, "num_heads": 16} | _GATED,
     "v1.1-xl": _DEEP | {"d_model": 2048, "d_ff": 5120, "num_heads": 32} | _GATED,  # T0-3B's
     "v1.1-xxl": _DEEP | {"d_model": 4096, "d_ff": 10240, "num_heads": 64} | _GATED,
-    "toy": {"vocab_size": 384, "d_model": 32, "d_kv": 8, "num_layers": 2, "num_decoder_layers": 2, "num_heads": 4}
+    "toy": {"vocab_size": 384, "d_model": 32, "d_kv": 4, "num_layers": 2, "num_decoder_layers": 2, "num_heads": 8}
     | {"d_ff": 64}
     | _GATED,  # for trials of a measurement
 }
