@@ -44,9 +44,11 @@ class Setup:
     batch: dict[str, np.ndarray]
 
 
-def backbone(shape: str, remat: str, unroll: int) -> Backbone:
-    config = T5Config(**SHAPES[shape], remat=remat, unroll=unroll)
-    state = nnx.split(T5(config, nnx.Rngs(0)))[1]
+def backbone(shape: str, remat: str, unroll: int, **fields: Any) -> Backbone:
+    """An untrained backbone; `fields` of its T5Config differ from the shape's."""
+    config = T5Config(**SHAPES[shape] | {"remat": remat, "unroll": unroll} | fields)
+    drawn = dataclasses.replace(config, dtype="float32", weights="full")  # the same values, however they are held
+    state = nnx.split(T5(drawn, nnx.Rngs(0)))[1]
     leaves = (of_array("/".join(map(str, path)), np.asarray(v[...])) for path, v in nnx.to_flat_state(state))
     mesh = partition.make_mesh()
     return Backbone(shape, config, *place(config, leaves, mesh)[:2], mesh, load_tokenizer("bytes"), "")
@@ -83,7 +85,7 @@ def train_step(size: Size, fields: dict[str, Any]) -> Work:
     states = [made.state]
 
     def step() -> None:
-        placed = made.fleet.place(made.batch)
+        placed = partition.place_batch(made.batch, made.backbone.mesh)
         states[0], metrics = made.fleet.step(states[0], made.backbone.frozen, placed, made.hyper, made.keys)
         jax.block_until_ready((states[0], metrics))
 
@@ -100,7 +102,7 @@ def score_choices(size: Size, shared: bool) -> Work:
     if not shared:
         one_each = batch["choices"].reshape(size.members, -1, 1, size.target_length)
         batch = {"inputs": np.repeat(batch["inputs"], size.choices, axis=1), "choices": one_each}
-    placed = made.fleet.place(batch)
+    placed = partition.place_batch(batch, made.backbone.mesh)
 
     def step() -> None:
         jax.block_until_ready(made.fleet.scores(made.state.trainable, made.backbone.frozen, placed))

@@ -18,6 +18,8 @@ from typing import Any, Protocol
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
 
 from infoprompt_jax.batch import EvalBatch
 from infoprompt_jax.data.batches import eval_batches
@@ -65,7 +67,7 @@ class Members:
         return np.asarray(self.fleet.generate(self.trainable, self.backbone.frozen, placed, self.max_length))
 
     def _placed(self, batch: EvalBatch[np.ndarray]) -> Any:
-        sharding = partition.split(self.backbone.mesh, self.fleet.split_axis)
+        sharding = NamedSharding(self.backbone.mesh, P(None, "data"))
         return partition.place({name: batch[name] for name in MODEL_FIELDS}, sharding)
 
 

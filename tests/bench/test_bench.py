@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from bench import command, fleet, flops, ours, search, synthetic
+from bench import command, fleet, flops, int8, ours, search, synthetic
 from bench.synthetic import Size
 from bench.turns import Subject, compare
 
@@ -90,3 +90,24 @@ def test_a_fleet_stands_beside_a_run_of_as_many_rows() -> None:
     for work in works:
         work.step()
     assert [work.facts["examples"] for work in works] == [128, 128, 128]
+
+
+@pytest.mark.slow
+def test_int8_is_compared_with_float32() -> None:
+    records = {record["subject"]: record for record in int8.errors(SIZE, layers=2)}
+    assert len(records) == 3
+    of_bfloat16, of_int8 = (
+        records[f"{held} activations"] for held in ("full weights, bfloat16", "int8 weights, float32")
+    )
+    for name in ("state_error", "logit_error", "gradient_error"):
+        assert 1e-4 < of_bfloat16[name] < of_int8[name] < 0.06, name
+    assert of_int8["cosine"] > 0.998
+
+
+@pytest.mark.slow
+def test_prompts_of_nano_are_evaluated_with_both_weights() -> None:
+    fields = {"train.steps": 2, "train.eval_every": 2, "fleet.seeds": (0, 1), "task.eval_split": "validation[:64]"}
+    records = {record.pop("subject"): record for record in int8.nano(**fields)}
+    assert set(records) == {f"trained with {t}, evaluated with {e}" for t in ("full", "int8") for e in ("full", "int8")}
+    for record in records.values():
+        assert len(record["accuracies"]) == 2 and record["accuracy"] == pytest.approx(sum(record["accuracies"]) / 2)

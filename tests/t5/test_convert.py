@@ -254,6 +254,8 @@ def test_export_leaves_nothing_behind_when_it_fails(checkpoint: pathlib.Path, tm
         convert.export(checkpoint, config, leaves.items())
     with pytest.raises(FileNotFoundError):
         convert.export(tmp_path / "new", config, leaves.items(), [tmp_path / "no tokenizer"])
+    with pytest.raises(UserError, match="weights='int8' cannot be exported: load the backbone with weights='full'"):
+        convert.export(tmp_path / "new", dataclasses.replace(config, weights="int8"), leaves.items())
     assert [path.name for path in tmp_path.iterdir()] == [checkpoint.name]
 
 
