@@ -18,7 +18,7 @@ import ml_collections
 from absl import flags
 from ml_collections import config_flags
 
-from infoprompt_jax import saved_config, settings
+from infoprompt_jax import files, saved_config, settings
 from infoprompt_jax.data import counterparts
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.t5 import hub
@@ -70,7 +70,7 @@ def with_prompt(config: ml_collections.ConfigDict, arguments: Sequence[str], nam
     from infoprompt_jax.training import prompt_config  # imports JAX, which other commands load once they are checked
 
     typed = [field for argument in arguments if (field := _field(argument))]
-    prompts = pathlib.Path(named).expanduser().parent / "prompts"
+    prompts = files.path(named).parent / "prompts"
     if is_saved(named) and prompts.is_dir() and "prompt.init" not in typed:
         config.prompt.init = str(prompts)
         # Where a member began is no longer of interest: it ended with the prompt of its name.
@@ -96,7 +96,7 @@ def default_workdir(named: str, other_job: str = "") -> str:
     `runs/<config>[-<variant>]-<job>`, or `<run>/<job>`.
     """
     if is_saved(named):
-        return str(pathlib.Path(named).parent / other_job)
+        return str(files.path(named).parent / other_job)
     file, _, variant = named.partition(":")
     parts = [pathlib.Path(file).stem, *re.findall(r"[\w.]+", variant), *filter(None, [other_job])]
     return str(pathlib.Path("runs", "-".join(parts)))

@@ -115,7 +115,7 @@ def local(path: str | os.PathLike[str], wanted: Callable[[str], bool] = lambda _
     name = os.fspath(path).rstrip("/")
     objects = {part: facts for part, facts in bucket.listed(name).items() if not part or wanted(part)}
     if not objects:
-        raise UserError(f"{name} names nothing in its bucket: correct the name.")
+        raise UserError(f"{name} holds nothing that can be read: correct the name.")
     root, key = _buckets(), _digest(*(f"{facts['name']}#{facts['generation']}" for facts in objects.values()))
     copy = root / "copies" / key / name.rpartition("/")[2]
     if copy.exists():
@@ -127,6 +127,14 @@ def local(path: str | os.PathLike[str], wanted: Callable[[str], bool] = lambda _
             target.parent.mkdir(parents=True, exist_ok=True)
             os.link(_object(root, facts), target)
     return copy
+
+
+def names(directory: str | os.PathLike[str]) -> list[str]:
+    """The files in a directory and in those below it, by the name relative to it."""
+    if bucket.is_in(directory):
+        return [*bucket.listed(directory)]
+    root = pathlib.Path(directory).expanduser()
+    return sorted(file.relative_to(root).as_posix() for file in root.rglob("*") if file.is_file())
 
 
 def _buckets() -> pathlib.Path:
@@ -158,7 +166,7 @@ class Growing:
     """
 
     def __init__(self, path: pathlib.Path) -> None:
-        self.path, self._remote = path, bucket.is_in(path)
+        self.path, self._remote, self._synced = path, bucket.is_in(path), 0
         self._scratch = tempfile.NamedTemporaryFile() if self._remote else None  # noqa: SIM115 (closed by `close`)
         if self._scratch and path.exists():
             self._scratch.write(path.read_bytes())
@@ -177,11 +185,16 @@ class Growing:
         """Cuts the file."""
         self._file.truncate(size)
 
+    def is_due(self) -> bool:
+        """Whether `sync` is worth its time: in a bucket, once a tenth was appended since the last one."""
+        return not self._remote or self.size() >= 1.1 * self._synced
+
     def sync(self) -> None:
         """Returns when everything is on disk, or in the bucket."""
         self._file.flush()
         if self._remote:
             bucket.upload(pathlib.Path(self._file.name), self.path)
+            self._synced = self.size()
         else:
             os.fsync(self._file.fileno())
 
@@ -190,6 +203,21 @@ class Growing:
         self._file.close()
         if self._scratch:
             self._scratch.close()
+
+
+class Outbox:
+    """A local directory, `path`, whose files also lie in `directory` once they are sent; the same one on a disk."""
+
+    def __init__(self, directory: pathlib.Path) -> None:
+        self._target = directory if bucket.is_in(directory) else None
+        self._scratch = tempfile.TemporaryDirectory() if self._target else None
+        self.path = pathlib.Path(self._scratch.name) if self._scratch else directory
+
+    def send(self) -> None:
+        """Uploads every file as it is now."""
+        for file in self.path.rglob("*") if self._target else ():
+            if file.is_file():
+                bucket.upload(file, f"{self._target}/{file.relative_to(self.path).as_posix()}")
 
 
 def lock(directory: pathlib.Path, wait: bool) -> IO[bytes] | bucket.Lease:

@@ -12,6 +12,7 @@ from typing import Any
 
 import ml_collections
 
+from infoprompt_jax import files
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.settings import FIELDS, RENAMED, defaults, flatten
 
@@ -29,7 +30,7 @@ def read(path: str | pathlib.Path) -> ml_collections.ConfigDict:
       UserError: the file cannot be read, is no config, or was written by a version with other fields.
     """
     try:
-        saved = json.loads(pathlib.Path(path).expanduser().read_text(encoding="utf-8"))
+        saved = json.loads(files.path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"--config={path} cannot be read: {error.strerror or error}.") from error
     except (ValueError, RecursionError) as error:

@@ -10,6 +10,7 @@ import functools
 import http.server
 import io
 import json
+import logging
 import os
 import pathlib
 import re
@@ -104,6 +105,7 @@ class Server(http.server.HTTPServer):
 @functools.cache
 def server() -> Server:
     """The one of this process; from then on, gs:// paths of this process and of those that it starts lead to it."""
+    logging.getLogger("gcp_storage_emulator").setLevel(logging.CRITICAL)  # it logs what is not there
     started = Server()
     threading.Thread(target=started.serve_forever, args=(0.01,), daemon=True).start()
     address = f"http://127.0.0.1:{started.server_port}"

@@ -108,7 +108,7 @@ def test_an_object_is_copied_once_and_again_when_it_changed(address: str, tmp_pa
     assert (changed / "deep" / "b").read_text() == "new" and (copy / "deep" / "b").read_text() == "deep/b"
     assert (changed / "a").stat().st_ino == first  # the same bytes on disk
     assert files.local(f"{address}/data/a").read_text() == "a"
-    with pytest.raises(UserError, match="names nothing in its bucket"):
+    with pytest.raises(UserError, match="holds nothing that can be read"):
         files.local(f"{address}/dat")
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from infoprompt_jax import files
 from infoprompt_jax.data import bigbench, row_files
 from infoprompt_jax.data.splits import split_bounds, split_name
 from infoprompt_jax.errors import UserError
@@ -74,7 +75,7 @@ class LocalSource(MemorySource):
     def fingerprint(self, split: str) -> str:
         """SHA-256 of the bytes of the split's file, or of a BIG-bench task's files."""
         digest = hashlib.sha256()
-        for part in _parts(self.files[split_name(split)]):
+        for part in _parts(files.local(self.files[split_name(split)])):
             with part.open("rb") as file:
                 while block := file.read(HASHED_AT_ONCE):
                     digest.update(block)
@@ -89,7 +90,7 @@ def not_found(dataset: str, sentence: str, kind: type[UserError] = UserError) ->
 
 def check_folder(folder: str) -> None:
     """Raises UserError where `data.dir` is not a folder."""
-    if not pathlib.Path(folder).is_dir():
+    if not files.path(folder).is_dir():
         raise UserError(
             f"data.dir is {folder!r}, which is not a folder: set it to the folder that holds <data set>/<split>.jsonl "
             "or another format, or leave it empty to use TFDS."
@@ -98,7 +99,7 @@ def check_folder(folder: str) -> None:
 
 def holds(folder: str, dataset: str) -> bool:
     """Whether the folder has files of the data set; no folder ("") has none."""
-    return bool(folder and _splits(pathlib.Path(folder, dataset), bigbench.is_task(dataset)))
+    return bool(folder and _splits(files.path(folder) / dataset, bigbench.is_task(dataset)))
 
 
 def find_files(folder: str, dataset: str) -> dict[str, pathlib.Path]:
@@ -107,13 +108,12 @@ def find_files(folder: str, dataset: str) -> dict[str, pathlib.Path]:
     Raises:
       UserError: there are none, and the sentence names the data sets that are there; or a split has two files.
     """
-    files = _splits(pathlib.Path(folder, dataset), bigbench.is_task(dataset))
-    if files:
-        return files
+    splits = _splits(files.path(folder) / dataset, bigbench.is_task(dataset))
+    if splits:
+        return splits
     check_folder(folder)
-    root = pathlib.Path(folder)
-    folders = {p.parent for p in root.rglob("*") if p.suffix in row_files.READERS}
-    present = sorted(str(folder.relative_to(root)) for folder in folders - {root})
+    names = map(pathlib.PurePosixPath, files.names(folder))
+    present = sorted({str(name.parent) for name in names if name.suffix in row_files.READERS} - {"."})
     raise not_found(
         dataset,
         f"There is no file {folder}/{dataset}/<split>{row_files.FORMATS}: data.dir ({folder}) holds "
@@ -124,17 +124,17 @@ def find_files(folder: str, dataset: str) -> dict[str, pathlib.Path]:
 def _splits(folder: pathlib.Path, is_bigbench: bool) -> dict[str, pathlib.Path]:
     if is_bigbench and bigbench.task_files(folder):
         return {bigbench.SPLIT: folder}
-    files: dict[str, pathlib.Path] = {}
+    splits: dict[str, pathlib.Path] = {}
     for path in sorted(folder.glob("*")):
         if path.suffix not in row_files.READERS:
             continue
-        if path.stem in files:
+        if path.stem in splits:
             raise UserError(
-                f"{folder} (in data.dir) holds the split {path.stem!r} twice, {files[path.stem].name} and {path.name}: "
-                "leave one of them."
+                f"{folder} (in data.dir) holds the split {path.stem!r} twice, {splits[path.stem].name} and "
+                f"{path.name}: leave one of them."
             )
-        files[path.stem] = path
-    return files
+        splits[path.stem] = path
+    return splits
 
 
 def _parts(path: pathlib.Path) -> list[pathlib.Path]:
@@ -147,6 +147,7 @@ def read_rows(path: pathlib.Path) -> list[str]:
     Raises:
       UserError: as `row_files.read` and `bigbench.read_task`.
     """
+    path = files.local(path)
     return _read(path, tuple(part.stat().st_mtime_ns for part in _parts(path)))
 
 

@@ -29,6 +29,7 @@ import yaml
 from jinja2.exceptions import SecurityError
 from jinja2.nodes import Call, Const, Getitem, Name
 
+from infoprompt_jax import files
 from infoprompt_jax.data import bigbench
 from infoprompt_jax.data.sandbox import DRAWS, ENVIRONMENT, NULL, Choices, Draws, Row
 from infoprompt_jax.errors import UserError
@@ -263,7 +264,7 @@ Loader.add_constructor("!TemplateMetadata", _mapping)
 
 
 def _root(directory: str | None) -> Traversable:
-    return pathlib.Path(directory) if directory else importlib.resources.files("infoprompt_jax.data") / "template_files"
+    return files.local(directory) if directory else importlib.resources.files("infoprompt_jax.data") / "template_files"
 
 
 def _file(directory: str | None, dataset: str) -> Traversable:

@@ -22,8 +22,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from infoprompt_jax import files
 from infoprompt_jax.errors import UserError
-from infoprompt_jax.files import whole
 from infoprompt_jax.prompts import hub, prompts
 from infoprompt_jax.t5 import t5x
 from infoprompt_jax.t5.backbone import Backbone
@@ -130,7 +130,7 @@ def load_prompt(path: str | pathlib.Path, field: str = "path") -> Prompt:
       UserError: the path does not exist, is not a prompt, is damaged, or holds NaN or infinity; or a download fails.
       OfflineError: the prompt has to be downloaded and the hub cannot be reached.
     """
-    name, path = str(path), pathlib.Path(path).expanduser()
+    name, path = str(path), files.local(path)
     if not path.exists() and hub.is_identifier(name):
         path = hub.download(name, FILES["infoprompt"] | FILES["peft"])
     prompt = _reader(path, field)(path, field)
@@ -142,12 +142,13 @@ def load_prompt(path: str | pathlib.Path, field: str = "path") -> Prompt:
 
 def listed(path: str | pathlib.Path) -> list[pathlib.Path]:
     """The saved prompts at a path: itself, or the sub-directories that are prompts, by name; [] where there is none."""
-    path = pathlib.Path(path).expanduser()
-    if path.exists() and _find_reader(path, "path"):
+    path = files.path(path)
+    copy = files.local(path, lambda name: name.endswith((".json", "checkpoint", ".zarray")))  # enough to tell
+    if copy.exists() and _find_reader(copy, "path"):
         return [path]
     # A process that is killed while it replaces a prompt leaves the old one under a name that starts with a dot.
-    places = [place for place in sorted(path.glob("*")) if place.is_dir() and not place.name.startswith(".")]
-    return [place for place in places if _find_reader(place, "path")]
+    places = [place for place in sorted(copy.glob("*")) if place.is_dir() and not place.name.startswith(".")]
+    return [path / place.name for place in places if _find_reader(place, "path")]
 
 
 def save_prompt(path: str | pathlib.Path, prompt: Prompt, format: str = "infoprompt") -> None:
@@ -161,7 +162,7 @@ def save_prompt(path: str | pathlib.Path, prompt: Prompt, format: str = "infopro
     Raises:
       UserError: the format cannot hold this prompt, or the path has something else.
     """
-    path = pathlib.Path(path).expanduser()
+    path = files.path(path)
     if format not in (*FILES, "npy"):
         raise UserError(f"format={format!r} is not one of infoprompt, peft, npy.")
     if prompt.kind == "instance" and format != "infoprompt":
@@ -171,7 +172,7 @@ def save_prompt(path: str | pathlib.Path, prompt: Prompt, format: str = "infopro
         )
     if not _is_replaceable(path, format):
         raise UserError(f"{str(path)!r} exists and is not a prompt saved as {format}: choose another path.")
-    with whole(path) as partial:
+    with files.whole(path) as partial:
         WRITERS[format](partial, prompt)
 
 

@@ -18,6 +18,7 @@ from typing import Any
 import ml_collections
 import numpy as np
 
+from infoprompt_jax import files
 from infoprompt_jax.evaluation import metrics
 from infoprompt_jax.progress import watched
 from infoprompt_jax.rospr import retrieval, search
@@ -94,7 +95,7 @@ def read_table(path: pathlib.Path) -> dict[str, np.ndarray]:
     from safetensors.numpy import load_file
 
     try:
-        return load_file(path)
+        return load_file(files.local(path))
     except SafetensorError as error:
         raise ValueError(f"{path} is not a safetensors file: {error}") from error
 

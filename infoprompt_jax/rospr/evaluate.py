@@ -140,7 +140,7 @@ def check_library_of(summary: Mapping[str, Any], directory: Workdir, path: str) 
     before = json.loads((directory.path / "config.json").read_text(encoding="utf-8"))
     if path == before["rospr"]["library"]:
         return
-    _, digest = read_manifest(pathlib.Path(path).expanduser(), FIELD)
+    _, digest = read_manifest(files.path(path), FIELD)
     if digest[:16] != (used := summary["fingerprints"]["library"]):
         raise UserError(
             f"The workdir {directory.path} holds a run with the library of fingerprint {used}, but that of "

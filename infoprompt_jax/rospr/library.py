@@ -21,8 +21,8 @@ import numpy as np
 from jax.sharding import Mesh
 from numpy.typing import ArrayLike
 
+from infoprompt_jax import files
 from infoprompt_jax.errors import UserError
-from infoprompt_jax.files import lock, whole
 from infoprompt_jax.rospr import library_files, retrieval
 from infoprompt_jax.rospr.library_files import Entry, Manifest, Model, refusal
 from infoprompt_jax.rospr.library_sources import SourcePrompt, add_segment, check_names, check_sources
@@ -39,6 +39,7 @@ class PromptLibrary:
     """An opened library, from `load`, `create` or `merge`. Its arrays are memory maps of its files."""
 
     path: pathlib.Path
+    copy: pathlib.Path  # where its files are read from: `path`, or a copy of what is there in a bucket
     manifest: Manifest
     fingerprint: str  # of the manifest, which has the checksums of all other files
     segments: list[dict[str, np.ndarray]]
@@ -62,10 +63,10 @@ class PromptLibrary:
         Raises:
           UserError: the library does not exist, is incomplete or is damaged.
         """
-        path = pathlib.Path(path).expanduser()
-        manifest, digest = library_files.read_manifest(path, field)
-        segments = library_files.open_segments(path, manifest, field)
-        library = cls(path, manifest, digest[:16], segments, mesh or partition.make_mesh(), field)
+        path, copy = files.path(path), files.local(path)
+        manifest, digest = library_files.read_manifest(copy, field)
+        segments = library_files.open_segments(copy, manifest, field)
+        library = cls(path, copy, manifest, digest[:16], segments, mesh or partition.make_mesh(), field)
         if verify:
             library.verify()
         return library
@@ -93,13 +94,13 @@ class PromptLibrary:
         Raises:
           UserError: the path exists, or a source does not fit (see `append`).
         """
-        path = pathlib.Path(path).expanduser()
+        path = files.path(path)
         if similarity not in SIMILARITIES:
             raise UserError(f"similarity={similarity!r} is unknown: choose one of {', '.join(SIMILARITIES)}.")
         _check_absent(path, field)
         manifest = Manifest(retriever, backbone, len(sources[0].prompt.value_PD) if sources else 0, similarity)
         check_sources(path, manifest, sources, field)
-        with whole(path) as partial:
+        with files.whole(path) as partial:
             partial.mkdir()
             library_files.write_manifest(partial, add_segment(partial, manifest, sources))
         return cls.load(path, mesh, verify=False, field=field)
@@ -114,7 +115,7 @@ class PromptLibrary:
           UserError: the path exists, a library is damaged, or they differ in retriever, backbone, prompt length or
             similarity, or share a prompt's name.
         """
-        path, first = pathlib.Path(path).expanduser(), libraries[0]
+        path, first = files.path(path), libraries[0]
         _check_absent(path, first.field)
         for other in libraries[1:]:
             _check_same(first, other)
@@ -123,12 +124,12 @@ class PromptLibrary:
         for library in libraries:
             library.verify()
         segments = []
-        with whole(path) as partial:
+        with files.whole(path) as partial:
             partial.mkdir()
             for library in libraries:
                 for segment in library.manifest.segments:
                     name = library_files.segment_name(len(segments))
-                    shutil.copyfile(library.path / segment.file, partial / name)
+                    shutil.copyfile(library.copy / segment.file, partial / name)
                     segments.append(dataclasses.replace(segment, file=name))
             manifest = dataclasses.replace(first.manifest, segments=tuple(segments), entries=entries)
             library_files.write_manifest(partial, manifest)
@@ -154,7 +155,7 @@ class PromptLibrary:
                 f"has keys of the retriever {self.manifest.retriever}, not of {retriever}",
             )
         check_sources(self.path, self.manifest, sources, self.field)
-        with lock(self.path, wait=True):
+        with files.lock(self.path, wait=True):
             self._check_unchanged()  # again: another process may just have released the lock
             library_files.write_manifest(self.path, add_segment(self.path, self.manifest, sources))
         return self.load(self.path, self.mesh, verify=False, field=self.field)
@@ -165,7 +166,7 @@ class PromptLibrary:
 
     def verify(self) -> None:
         """Reads all files. Raises UserError unless each is as written and finite, and every key has its prompt."""
-        library_files.check_contents(self.path, self.manifest, self.segments, self.field)
+        library_files.check_contents(self.copy, self.manifest, self.segments, self.field)
 
     def __len__(self) -> int:
         """The number of source prompts."""

@@ -95,7 +95,8 @@ def write_segment(
     path = directory / segment_name(number)
     with whole(path) as partial:
         save_file({n: np.ascontiguousarray(t, NUMPY_DTYPES[DTYPES[n]]) for n, t in tensors.items()}, partial)
-    return Segment(path.name, path.stat().st_size, sha256(path), len(tensors["keys"]), len(tensors["prompts"]))
+        size, digest = partial.stat().st_size, sha256(partial)
+    return Segment(path.name, size, digest, len(tensors["keys"]), len(tensors["prompts"]))
 
 
 def segment_name(number: int) -> str:

@@ -254,7 +254,7 @@ def read(workdir: str | pathlib.Path, library: PromptLibrary) -> tuple[Results, 
     Raises:
       UserError: it is not finished, or was made with another library.
     """
-    workdir = pathlib.Path(workdir).expanduser()
+    workdir = files.path(workdir)
     if not (workdir / RESULTS).exists():
         raise UserError(f"{workdir} holds no {RESULTS}: give the workdir of a job=rospr_eval that is finished.")
     of_run = Results.from_json(json.loads((workdir / RESULTS).read_text(encoding="utf-8")))

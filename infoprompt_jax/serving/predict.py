@@ -76,8 +76,8 @@ def predict(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str]) 
         backbone = configured_backbone(config, mesh)
         source.prepare(backbone)
         made_by["backbone"] = backbone.fingerprint
-        with directory.claim(), Interrupt() as interrupt:
-            file = PredictionsFile(directory.path, made_by)
+        with directory.claim(), Interrupt() as interrupt, contextlib.ExitStack() as stack:
+            file = stack.enter_context(contextlib.closing(PredictionsFile(directory.path, made_by)))
             engine = Engine(backbone, config, before_batch=Watch(file, interrupt).batch)
             speed = write(file, engine, source, row_files.read(path, origin))
             summary = {
@@ -157,7 +157,7 @@ def row_file(name: str, standard_input: BinaryIO | None = None) -> Iterator[path
     Its first character is `{` for JSONL and `[` for a JSON array; else it is CSV. Raises UserError for a terminal.
     """
     if name != STANDARD_INPUT:
-        yield pathlib.Path(name).expanduser()
+        yield files.local(name)
         return
     stream = standard_input or sys.stdin.buffer
     if stream.isatty():

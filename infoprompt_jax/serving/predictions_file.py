@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -39,39 +38,48 @@ class PredictionsFile:
         self.rows, self._file = int(progress.get("rows", 0)), None
         self.complete = (directory / NAME).exists()
         if not self.complete:
-            self._file = (directory / f".{NAME}").open("ab")
+            self._file = files.Growing(directory / f".{NAME}")
             self._go_on(int(progress.get("bytes", 0)))
 
     def _go_on(self, size: int) -> None:
         """Cuts the file back to the bytes that count; where it lacks some, the predictions start again."""
         assert self._file is not None, "the file is complete"
-        if self._file.seek(0, os.SEEK_END) < size:
+        if self._file.size() < size:
             log.warning("%s was cut or lost: the predictions start again.", self.directory / f".{NAME}")
             self.rows = size = 0
         self._file.truncate(size)  # a later line belongs to a chunk that was cut off
         self._record()
 
     def append(self, lines: Sequence[Mapping[str, Any]]) -> None:
-        """Writes a chunk of lines; when this returns, they are on disk and count."""
+        """Writes a chunk of lines; when this returns, they are on disk and count.
+
+        In a bucket, where the whole file is uploaded, they may wait until it has grown by a tenth, or is closed.
+        """
         assert self._file is not None, "the file is complete"
         for line in lines:
             text = json.dumps(files.strict(line), ensure_ascii=False, allow_nan=False)
             self._file.write(text.encode("utf-8", "backslashreplace") + b"\n")
         self.rows += len(lines)
-        self._record()
+        if self._file.is_due():
+            self._record()
 
     def finish(self) -> None:
         """Gives the file its name."""
         if self._file:
-            self._file.close()
+            self.close()
             (self.directory / f".{NAME}").rename(self.directory / NAME)
             self._file, self.complete = None, True
 
+    def close(self) -> None:
+        """Records what was written; a job that was stopped goes on from there."""
+        if self._file:
+            self._record()
+            self._file.close()
+
     def _record(self) -> None:
         assert self._file is not None
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        progress = {"rows": self.rows, "bytes": self._file.seek(0, os.SEEK_END), "made_by": self.made_by}
+        self._file.sync()
+        progress = {"rows": self.rows, "bytes": self._file.size(), "made_by": self.made_by}
         files.write_json(self.directory / PROGRESS, progress)
 
 

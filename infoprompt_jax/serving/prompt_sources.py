@@ -13,6 +13,7 @@ import ml_collections
 import numpy as np
 from jax.sharding import Mesh
 
+from infoprompt_jax import files
 from infoprompt_jax.data.batches import complete
 from infoprompt_jax.data.rows import combined_fingerprint
 from infoprompt_jax.data.tasks import Task
@@ -92,7 +93,7 @@ class ByColumn:
     def __init__(self, config: ml_collections.ConfigDict) -> None:
         """Raises UserError where the directory holds no prompts, or one of them or its templates cannot be read."""
         self.column, directory = config.prompt.by, config.prompt.init
-        places = {place.name: place for place in saved.listed(directory) if place != pathlib.Path(directory)}
+        places = {place.name: place for place in saved.listed(directory) if place != files.path(directory)}
         if not places:
             raise UserError(
                 f"prompt.by={self.column!r} needs a directory of prompts in prompt.init, but {directory!r} holds none: "

@@ -11,7 +11,6 @@ import dataclasses
 import functools
 import logging
 import math
-import pathlib
 from typing import Any, Protocol, runtime_checkable
 
 import jax
@@ -285,7 +284,7 @@ def load_backbone(
     config = dataclasses.replace(config, tokenizer=tokenizer or str(path), **switches)
     vocabulary = None
     if tokenizer or has_vocabulary(path) or not convert.is_t5x(path):  # T5X keeps vocabularies elsewhere
-        vocabulary = load_tokenizer(pathlib.Path(config.tokenizer).expanduser())
+        vocabulary = load_tokenizer(hub.find_vocabulary(config.tokenizer))
         check_vocabulary(vocabulary, config.vocab_size)
     graph, frozen, fingerprint = place(config, convert.read_leaves(path, config, checkpoint), mesh)
     return Backbone(name, config, graph, frozen, mesh, vocabulary, fingerprint)

@@ -7,17 +7,18 @@ of these is used without a request to the hub.
 
 from __future__ import annotations
 
+import fnmatch
 import glob
 import json
 import logging
 import pathlib
 from typing import TYPE_CHECKING
 
-from infoprompt_jax import files
+from infoprompt_jax import bucket, files
 from infoprompt_jax.errors import OfflineError, UserError
 from infoprompt_jax.network import reachable
-from infoprompt_jax.t5 import weight_files
-from infoprompt_jax.t5.tokenizer import has_vocabulary
+from infoprompt_jax.t5 import t5x, weight_files
+from infoprompt_jax.t5.tokenizer import FILES, has_vocabulary
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -36,7 +37,7 @@ def find(name: str, revision: str | None = None) -> pathlib.Path:
     """The local directory of checkpoint `name`, which is downloaded if necessary.
 
     Args:
-      name: "nano", "mini", a directory or a hub id.
+      name: "nano", "mini", a directory, here or in a bucket, or a hub id.
       revision: of a hub id; None = the default branch.
 
     Raises:
@@ -46,6 +47,8 @@ def find(name: str, revision: str | None = None) -> pathlib.Path:
     """
     if name in EMBEDDED:
         return _embedded(name)
+    if bucket.is_in(name):
+        return _from_bucket(name)
     path = pathlib.Path(name).expanduser()
     if path.is_dir():
         return path
@@ -62,6 +65,44 @@ def _embedded(name: str) -> pathlib.Path:
             f"install the package whole, or make it with configs/{name}_pretrain.py."
         )
     return path
+
+
+def _from_bucket(name: str) -> pathlib.Path:
+    """The copy of a directory in a bucket: its configuration, vocabulary and one format of weights; of T5X, one step.
+
+    What a T5X checkpoint holds for an optimizer is left out.
+    """
+    directory = files.path(name)
+    if step := t5x.find(directory):
+        inside = "" if step == directory else f"{step.name}/"
+        return files.local(name, lambda file: file.startswith(inside) and not file.startswith(f"{inside}state."))
+    there = files.names(name)
+    formats = [_files_of(directory, format, there) for format in weight_files.FORMATS]
+    whole = next((weights for weights in formats if weights and weights <= {*there}), set())
+    weights = whole or next(filter(None, formats), set())  # of an incomplete format, the loader says what is missing
+    beside = {file for file in there if "/" not in file and any(fnmatch.fnmatch(file, one) for one in BESIDE)}
+    return files.local(name, (weights | beside).__contains__)
+
+
+def find_vocabulary(name: str) -> pathlib.Path:
+    """The local path of a vocabulary, a file or a directory; with a file in a bucket, those beside it are copied."""
+    path = files.path(name)
+    if not bucket.is_in(name) or path.is_dir():
+        return files.local(name, (*FILES,).__contains__)
+    return files.local(path.parent, (path.name, *FILES).__contains__) / path.name
+
+
+def _files_of(directory: pathlib.Path, format: str, there: list[str]) -> set[str]:
+    """The weight files of a format in a bucket, of which some may be missing; none where it lacks the format."""
+    if format in there:
+        return {format}
+    index = weight_files.index(format)
+    if index not in there:
+        return set()
+    try:
+        return {str(file) for file in json.loads((directory / index).read_text())["weight_map"].values()}
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return {index}
 
 
 def _from_hub(name: str, revision: str | None) -> pathlib.Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pathlib
 from collections.abc import Sequence
 from typing import cast
 
@@ -10,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from infoprompt_jax import files
 from infoprompt_jax.data.tasks import Task
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.fleet.members import Member
@@ -72,7 +72,7 @@ def initial_trainable(
 
 def saved_prompt(path: str, length: int, backbone: Backbone) -> Prompt:
     """Loads a saved prompt; raises UserError if it does not fit this backbone or `prompt.length`."""
-    if not pathlib.Path(path).expanduser().exists() and not hub.is_identifier(path):
+    if not files.path(path).exists() and not hub.is_identifier(path):
         known = ", ".join(prompts.INITIALIZERS)
         raise UserError(f"prompt.init={path!r} is neither one of {known} nor the path of a saved prompt.")
     prompt = saved.load_prompt(path, "prompt.init")

@@ -103,14 +103,14 @@ class EventFiles:
     def __init__(self, directory: pathlib.Path) -> None:
         import tensorflow as tf
 
-        self._summary, self._directory, self._writers = tf.summary, directory, {}
+        self._summary, self._outbox, self._writers = tf.summary, files.Outbox(directory), {}
         # The metadata that TensorBoard's own `scalar` attaches: it marks the values as curves.
         self._scalar = tf.compat.v1.SummaryMetadata(plugin_data={"plugin_name": "scalars"}, data_class=1)
 
     def write(self, step: int, member: str, values: Mapping[str, float]) -> None:
         """Adds values to the member's events; their names are those of the curves."""
         if member not in self._writers:
-            self._writers[member] = self._summary.create_file_writer(str(self._directory / member))
+            self._writers[member] = self._summary.create_file_writer(str(self._outbox.path / member))
         with self._writers[member].as_default():
             for name, value in values.items():
                 self._summary.write(name, np.float32(value), step=step, metadata=self._scalar)
@@ -119,8 +119,10 @@ class EventFiles:
         """Writes all buffered events to disk."""
         for writer in self._writers.values():
             writer.flush()
+        self._outbox.send()
 
     def close(self) -> None:
         """Closes the files."""
         for writer in self._writers.values():
             writer.close()
+        self._outbox.send()

@@ -16,11 +16,11 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-import pathlib
 from collections.abc import Collection, Sequence
 
 import ml_collections
 
+from infoprompt_jax import files
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.fleet.members import Member
 from infoprompt_jax.prompts import hub, saved
@@ -146,7 +146,7 @@ def with_prompt_of(member: Member) -> Member:
     Raises UserError where the member's prompt is not trained, or not in the directory.
     """
     check_trained(member.config)
-    directory = pathlib.Path(member.config.prompt.init).expanduser()
+    directory = files.path(member.config.prompt.init)
     names = [place.name for place in saved.listed(directory) if place != directory]
     if member.config.job != "evaluate" or not names:
         return member
