@@ -27,7 +27,7 @@ GPU = {
     "pretrain.dtype": "bfloat16",
     "pretrain.minutes": 8.0,
     "train.batch_size": 256,
-    "train.log_every": 100,
+    "train.log_every": 10,
     "train.save_every": 0,
     "data.threads": 6,
 }

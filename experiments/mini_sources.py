@@ -108,3 +108,24 @@ EVALUATED_TRAIN = (
     "super_glue/wic",
     "winogrande/winogrande_xl",
 )
+
+# As the sources of the raw rows state them; the other sets come as P3's rendered rows.
+LICENCES = {
+    "ag_news": "non-commercial",
+    "amazon_polarity": "research use",
+    "commonsense_qa": "MIT",
+    "cos_e": "BSD-3-Clause",
+    "dbpedia_14": "CC BY-SA 3.0",
+    "dream": "non-commercial research",
+    "glue/mrpc": "Microsoft Research",
+    "glue/qqp": "Quora's terms, non-commercial",
+    "imdb": "none stated; research use",
+    "qasc": "CC BY 4.0",
+    "quail": "CC BY-NC-SA 4.0",
+    "ropes": "CC BY 4.0",
+    "rotten_tomatoes": "none stated",
+    "trec": "none stated",
+    "wiki_qa": "Microsoft research licence",
+    "yelp_review_full": "Yelp's data set terms",
+}
+RENDERED = "as the data set states; rendered rows of P3 (Apache-2.0)"

@@ -9,4 +9,5 @@ README = ROOT / "README.md"
 CLAIMS, CLAIMS_TABLES = ROOT / "docs" / "claims.md", ROOT / "docs" / "claims-tables.md"
 ROSPR = ROOT / "docs" / "rospr.md"
 NANO = ROOT / "docs" / "nano.md"
+MINI = ROOT / "docs" / "mini.md"
 UNMEASURED = "Not measured."  # stands in a block without results
