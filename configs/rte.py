@@ -11,7 +11,7 @@ super_glue/rte/{train,validation}.jsonl:
 
 All templates of the data set are trained on as a mixture: the package's own, or promptsource's with
 --config.task.templates_dir=DIR. Variants, joined by commas; if two set one field, the later counts:
-    3b, 11b   the larger LM-adapted T5s, in bfloat16 with micro-batches; set mesh.model to spread the weights
+    3b, 11b   the larger LM-adapted T5s, in bfloat16 with micro-batches; set mesh.fsdp to spread the weights
     64, 256   few-shot, with a prompt of 20 tokens, as is usual there
     nano      needs no network: the embedded backbone, real rows if data.dir has them, else generated ones
     smoke     a few steps on a few examples, to check that everything works here
