@@ -85,7 +85,7 @@ def train_step(size: Size, fields: dict[str, Any]) -> Work:
     states = [made.state]
 
     def step() -> None:
-        placed = partition.place_batch(made.batch, made.backbone.mesh)
+        placed = made.fleet.place(made.batch)
         states[0], metrics = made.fleet.step(states[0], made.backbone.frozen, placed, made.hyper, made.keys)
         jax.block_until_ready((states[0], metrics))
 
@@ -102,7 +102,7 @@ def score_choices(size: Size, shared: bool) -> Work:
     if not shared:
         one_each = batch["choices"].reshape(size.members, -1, 1, size.target_length)
         batch = {"inputs": np.repeat(batch["inputs"], size.choices, axis=1), "choices": one_each}
-    placed = partition.place_batch(batch, made.backbone.mesh)
+    placed = made.fleet.place(batch)
 
     def step() -> None:
         jax.block_until_ready(made.fleet.scores(made.state.trainable, made.backbone.frozen, placed))

@@ -246,6 +246,13 @@ FLEET = Section(
         of=str,
     ),
     Field("at_once", 0, "number of members whose activations are in memory together; 0 = all", least=0, resume=True),
+    Field(
+        "over",
+        "auto",
+        "what the devices share out: rows of each batch, whole members, or auto = members where they divide evenly",
+        choices=("auto", "rows", "members"),
+        resume=True,
+    ),
     Field("members", (), 'members as dicts of their fields: `{"name": "a", "task.name": "glue/sst2"}`', of=dict),
 )
 
@@ -253,7 +260,9 @@ MESH = Section(
     "mesh",
     "How devices are used; see docs/sharding.md.",
     Field("data", -1, "devices that split the batch; -1 = all that remain", resume=True),
-    Field("model", 1, "devices that split one copy of the weights", resume=True),
+    Field("fsdp", 1, "devices that split the batch and one copy of the weights", resume=True),
+    Field("model", 1, "devices that split the products with one copy of the weights", resume=True),
+    Field("slices", -1, "TPU slices that mesh.data spans; -1 = as the devices report", resume=True),
     Field("coordinator", "", 'address of process 0 as host:port, of a run on several hosts; "" = none', resume=True),
     Field(
         "processes", -1, "number of processes; -1 = as SLURM or Cloud TPU starts them, else one", least=-1, resume=True

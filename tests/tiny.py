@@ -33,7 +33,7 @@ HYPER = Hyper(
 
 
 def one_device() -> Mesh:
-    return partition.make_mesh(1, 1, jax.devices()[:1])
+    return partition.make_mesh(devices=jax.devices()[:1])
 
 
 def backbone(mesh: Mesh | None = None, **switches: Any) -> Backbone:
@@ -76,13 +76,22 @@ def hyper_of_one(**fields: Any) -> Hyper[np.ndarray]:
     return Hyper(*(values[0] for values in hyper(fields)))
 
 
-def fleet(model: Backbone, optimizer: str = "adafactor", accumulate: int = 1, steps: int = 100, **fields: Any) -> Fleet:
+def fleet(
+    model: Backbone,
+    optimizer: str = "adafactor",
+    accumulate: int = 1,
+    steps: int = 100,
+    over: str = "rows",
+    at_once: int = 0,
+    **fields: Any,
+) -> Fleet:
     """The fleet of the default config with a dot critic; `fields` of its objective are changed."""
     config = settings.defaults()
     config.train.update(optimizer=optimizer, accumulate=accumulate, steps=steps, batch_size=B)
     config.infoprompt.critic = "dot"
     made = assembly.assemble(config, expand(config), model).fleet
-    return assembly.compiled_once(dataclasses.replace(made, objective=dataclasses.replace(made.objective, **fields)))
+    objective = dataclasses.replace(made.objective, graph=assembly.member_graph(model, over), **fields)
+    return assembly.compiled_once(dataclasses.replace(made, objective=objective, over=over, at_once=at_once))
 
 
 def start(program: Fleet, model: Backbone, seeds: list[int]) -> FleetState:
@@ -104,10 +113,9 @@ def run(
 ) -> tuple[FleetState, dict[str, np.ndarray]]:
     """The state after all batches, and every step's metrics as [steps, M]."""
     state, logged = start(program, model, seeds), []
-    keys = partition.place_replicated(member_keys(seeds), model.mesh)
-    hypers = partition.place_replicated(hypers, model.mesh)
+    hypers, keys = jax.device_put((hypers, member_keys(seeds)), program.member_sharding)
     for rows in batches:
-        state, metrics = program.step(state, model.frozen, partition.place_batch(rows, model.mesh), hypers, keys)
+        state, metrics = program.step(state, model.frozen, program.place(rows), hypers, keys)
         logged.append(jax.device_get(metrics))
     return state, {name: np.stack([step[name] for step in logged]) for name in logged[0]}
 

@@ -122,7 +122,7 @@ def train(case: Case) -> dict[str, Any]:
 
 def training(made: ours.Setup) -> tuple[Any, tuple[Any, ...]]:
     """The jitted training step and its arguments."""
-    placed = partition.place_batch(made.batch, made.backbone.mesh)
+    placed = made.fleet.place(made.batch)
     return made.fleet.step, (made.state, made.backbone.frozen, placed, made.hyper, made.keys)
 
 
@@ -135,7 +135,7 @@ def score(case: Case) -> dict[str, Any]:
         if not case.options["shared"]:
             one_each = batch["choices"].reshape(size.members, -1, 1, size.target_length)
             batch = {"inputs": np.repeat(batch["inputs"], size.choices, axis=1), "choices": one_each}
-        placed = partition.place_batch(batch, made.backbone.mesh)
+        placed = made.fleet.place(batch)
         return made.fleet.scores, (made.state.trainable, made.backbone.frozen, placed)
 
     facts = forward(case, *scoring(setup(case)))
@@ -145,7 +145,7 @@ def score(case: Case) -> dict[str, Any]:
 def generate(case: Case) -> dict[str, Any]:
     """Greedy decoding of `NEW_TOKENS` tokens a row."""
     made = setup(case)
-    placed = partition.place_batch({"inputs": made.batch["inputs"]}, made.backbone.mesh)
+    placed = made.fleet.place({"inputs": made.batch["inputs"]})
     return forward(case, made.fleet.generate, (made.state.trainable, made.backbone.frozen, placed), NEW_TOKENS)
 
 

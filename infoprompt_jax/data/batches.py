@@ -192,26 +192,24 @@ def train_batches(
     buckets: Sequence[int],
     max_input_length: int,
     threads: int,
-    process_index: int = 0,
-    process_count: int = 1,
+    members: np.ndarray | None = None,
+    places: np.ndarray | None = None,
 ) -> Iterator[Batch[np.ndarray]]:
     """The batches of steps `start` ... `stop` - 1, one stream per member, prefetched by `threads` threads.
 
     Yields inputs [M, B, L], targets [M, B, T], choices [M, B, C, T], label, row [M, B] int32 and weight [M, B] float32;
-    `row` is the number in the member's pool. With several processes, B is the consecutive share of this one. A
-    stream that several members share is gathered once.
-
-    Raises:
-      UserError: the batch does not divide over the processes.
+    `row` is the number in the member's pool. With several processes, each reads its share: `members` are the numbers of
+    its streams, `places` [B] those of its rows in a batch; None = all. A stream that several members share is gathered
+    once.
     """
-    share = host_share(streams[0].batch_size, process_index, process_count, "train.batch_size")
     shapes = Shapes.of((part for stream in streams for part in stream.rows), buckets, max_input_length)
     unique, member = distinct(streams, map(id, streams))
+    member = member if members is None else [member[m] for m in members]
 
     def batch(step: int) -> Batch[np.ndarray]:
         numbers = [stream.numbers_of(step) for stream in unique]
         fields = [{"row": n.astype(np.int32), "weight": np.ones(len(n), np.float32)} for n in numbers]
-        made = stacked([stream.pool for stream in unique], numbers, fields, member, share, shapes)
+        made = stacked([stream.pool for stream in unique], numbers, fields, member, shapes, places)
         return cast(Batch[np.ndarray], made)
 
     return prefetched(batch, start, stop, threads)
@@ -223,15 +221,12 @@ def eval_batches(
     buckets: Sequence[int],
     max_input_length: int,
     limit: int = 0,
-    process_index: int = 0,
-    process_count: int = 1,
 ) -> Iterator[EvalBatch[np.ndarray]]:
     """Every row of every member's tasks once (the first `limit` of each task, if positive), short inputs first.
 
     Yields what `train_batches` does, but `task` [M, B] is the number of the task among the member's and `row` [M, B]
     the row in that task. The last batch is filled up with the member's shortest row, at weight 0.
     """
-    share = host_share(batch_size, process_index, process_count, "train.eval_batch_size")
     shapes = Shapes.of((part for rows in members for part in rows), buckets, max_input_length)
     unique, member = distinct(members, (tuple(map(id, rows)) for rows in members))
     pools = [Pool(rows) for rows in unique]
@@ -243,7 +238,7 @@ def eval_batches(
             pool.places(number_B) | {"weight": (places < len(order)).astype(np.float32)}
             for pool, number_B, order in zip(pools, numbers, orders, strict=True)
         ]
-        yield cast(EvalBatch[np.ndarray], stacked(pools, numbers, fields, member, share, shapes))
+        yield cast(EvalBatch[np.ndarray], stacked(pools, numbers, fields, member, shapes))
 
 
 def by_length(pool: Pool, limit: int) -> np.ndarray:
@@ -259,17 +254,22 @@ def stacked(
     numbers: Sequence[np.ndarray],
     fields: Sequence[Fields],
     member: Sequence[int],
-    share: slice,
     shapes: Shapes,
+    places: np.ndarray | None = None,
 ) -> Fields:
-    """One batch [M, B, ...]: member m reads rows `numbers` [B] of pool `member[m]`, and that pool's `fields` [B]."""
+    """One batch [M, B, ...]: member m reads rows `numbers` [B] of pool `member[m]`, and that pool's `fields` [B].
+
+    `places`: those of the B rows that are read; None = all.
+    """
     longest = max(pool.input_lengths[number_B].max() for pool, number_B in zip(pools, numbers, strict=True))
     length = int(bucket_lengths(longest, shapes.buckets))  # of the whole batch, so that all hosts agree
-    parts = [
-        pool.gather(number_B[share], length, shapes) | {name: values[share] for name, values in field.items()}
-        for pool, number_B, field in zip(pools, numbers, fields, strict=True)
-    ]
-    return {name: np.stack([parts[index][name] for index in member]) for name in parts[0]}
+    read = slice(None) if places is None else places
+    parts = {
+        index: pools[index].gather(numbers[index][read], length, shapes)
+        | {name: values[read] for name, values in fields[index].items()}
+        for index in set(member)
+    }
+    return {name: np.stack([parts[index][name] for index in member]) for name in parts[member[0]]}
 
 
 def distinct(items: Sequence[Item], keys: Iterable[Hashable]) -> tuple[list[Item], list[int]]:
@@ -277,14 +277,6 @@ def distinct(items: Sequence[Item], keys: Iterable[Hashable]) -> tuple[list[Item
     places: dict[Hashable, int] = {}
     index = [places.setdefault(key, len(places)) for key in keys]
     return [items[index.index(place)] for place in places.values()], index
-
-
-def host_share(batch_size: int, process_index: int, process_count: int, field: str) -> slice:
-    """The rows of a batch that are this process's."""
-    size, rest = divmod(batch_size, process_count)
-    if rest:
-        raise UserError(f"{field}={batch_size} does not divide over {process_count} processes: choose a multiple.")
-    return slice(process_index * size, (process_index + 1) * size)
 
 
 def prefetched(batch: Callable[[int], Item], start: int, stop: int, threads: int) -> Iterator[Item]:

@@ -18,8 +18,6 @@ from typing import Any, Protocol
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import NamedSharding
-from jax.sharding import PartitionSpec as P
 
 from infoprompt_jax.batch import EvalBatch
 from infoprompt_jax.data.batches import eval_batches
@@ -67,7 +65,7 @@ class Members:
         return np.asarray(self.fleet.generate(self.trainable, self.backbone.frozen, placed, self.max_length))
 
     def _placed(self, batch: EvalBatch[np.ndarray]) -> Any:
-        sharding = NamedSharding(self.backbone.mesh, P(None, "data"))
+        sharding = partition.split(self.backbone.mesh, self.fleet.split_axis)
         return partition.place({name: batch[name] for name in MODEL_FIELDS}, sharding)
 
 

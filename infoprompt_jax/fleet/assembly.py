@@ -8,13 +8,18 @@ from typing import NamedTuple
 import jax
 import ml_collections
 import numpy as np
+from flax import nnx
+from jax.sharding import Mesh
 
+from infoprompt_jax.errors import UserError
 from infoprompt_jax.fleet import optimizers
 from infoprompt_jax.fleet.fleet import Fleet, member_keys
 from infoprompt_jax.fleet.members import Member, hyper_parameters
 from infoprompt_jax.infoprompt.hyper import Hyper
 from infoprompt_jax.infoprompt.objective import Objective
 from infoprompt_jax.t5.backbone import Backbone
+from infoprompt_jax.t5.partition import Layout, row_devices
+from infoprompt_jax.t5.placement import skeleton
 
 
 class Assembly(NamedTuple):
@@ -34,19 +39,21 @@ def assemble(config: ml_collections.ConfigDict, members: list[Member], backbone:
       backbone: frozen.
 
     Raises:
-      UserError: train.optimizer is unknown.
+      UserError: train.optimizer is unknown, or fleet.over=members does not fit the mesh.
     """
     estimators = tuple(dict.fromkeys(member.config.infoprompt.estimator for member in members))
     hyper = hyper_parameters(members, estimators)
-    train = config.train
+    train, over = config.train, split_over(config.fleet.over, len(members), config.fleet.at_once, backbone.mesh)
     fleet = compiled_once(
         Fleet(
-            objective=make_objective(config, backbone, estimators, hyper),
+            objective=make_objective(config, backbone, member_graph(backbone, over), estimators, hyper),
+            graph=backbone.graph,
             optimizer=optimizers.optimizer(train.optimizer, train.weight_decay, train.clip_norm),
             total_steps=train.steps,
             mesh=backbone.mesh,
             accumulate=train.accumulate,
             at_once=config.fleet.at_once,
+            over=over,
         )
     )
     return Assembly(fleet, hyper, member_keys([member.config.seed for member in members]))
@@ -58,8 +65,33 @@ def compiled_once(fleet: Fleet) -> Fleet:
     return fleet
 
 
+def split_over(over: str, members: int, at_once: int, mesh: Mesh) -> str:
+    """What the devices share out, "rows" or "members"; "auto" is members where they and `at_once` divide evenly.
+
+    Raises:
+      UserError: `over` is "members", and they do not.
+    """
+    devices, together = row_devices(mesh), min(at_once or members, members)
+    fits = members % together == 0 and together % devices == 0
+    if over == "members" and not fits:
+        raise UserError(
+            f"fleet.over='members' needs members and fleet.at_once that divide evenly over mesh.data x mesh.fsdp "
+            f"= {devices} devices, but there are {members} members, {together} at once: choose fleet.over='auto'."
+        )
+    return over if over != "auto" else "members" if fits and devices > 1 else "rows"
+
+
+def member_graph(backbone: Backbone, over: str) -> nnx.GraphDef:
+    """The graph of the backbone for one member of a fleet, whose devices share out "rows" or "members"."""
+    return backbone.graph if over == "rows" else skeleton(backbone.config, Layout(backbone.mesh, rows=()))[0]
+
+
 def make_objective(
-    config: ml_collections.ConfigDict, backbone: Backbone, estimators: tuple[str, ...], hyper: Hyper[np.ndarray]
+    config: ml_collections.ConfigDict,
+    backbone: Backbone,
+    graph: nnx.GraphDef,
+    estimators: tuple[str, ...],
+    hyper: Hyper[np.ndarray],
 ) -> Objective:
     """The static half of the loss; a term whose weight is zero for every member is left out of the program."""
     info = config.infoprompt
@@ -67,7 +99,7 @@ def make_objective(
     if critic == "auto":
         critic = "dot" if backbone.config.tied else "bilinear"
     return Objective(
-        graph=backbone.graph,
+        graph=graph,
         task_loss=config.train.task_loss,
         kind=config.prompt.kind,
         bottleneck=config.prompt.bottleneck,

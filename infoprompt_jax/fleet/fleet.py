@@ -3,7 +3,8 @@
 The trainable tree, its optimiser state, the batch and the hyper-parameters have a leading axis M, and one member's step
 is mapped over it; the frozen weights have no such axis. Members are independent: each has its data, random key,
 learning rate, weights of the information terms and gradient clipping, and a loss that is not finite stops only that
-member. Axes as in `t5/model.py`.
+member. The devices of the mesh share out the rows of each member's batch, or whole members, which then need no
+communication. Axes as in `t5/model.py`.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
 
 from infoprompt_jax.batch import Batch
 from infoprompt_jax.fleet import optimizers
@@ -59,12 +60,14 @@ class Fleet:
     Its programs take the backbone's weights as `frozen`, a fleet's tree as `trainable`, and a `batch` [M, B, ...].
     """
 
-    objective: Objective
+    objective: Objective  # of one member
+    graph: nnx.GraphDef  # of the backbone, for what is no member's
     optimizer: optax.GradientTransformationExtraArgs
     total_steps: int
     mesh: Mesh
     accumulate: int = 1
     at_once: int = 0  # members whose activations are in memory together; 0 = all
+    over: str = "rows"  # what the mesh's axes `data` and `fsdp` split: the "rows" of a batch, or its "members"
 
     def init(self, trainables: list[Trainable]) -> FleetState:
         """The state before the first step, from each member's trainable tree."""
@@ -81,12 +84,39 @@ class Fleet:
             best_step=jnp.zeros(members, jnp.int32),
             stale=jnp.zeros(members, jnp.int32),
         )
-        return partition.place_replicated(state, self.mesh)
+        placed: Any = zip(state, self.state_sharding, strict=True)
+        return FleetState(*(partition.place(part, sharding) for part, sharding in placed))
+
+    @property
+    def member_sharding(self) -> NamedSharding:
+        """Where arrays with a leading axis M lie."""
+        return partition.split(self.mesh) if self.over == "members" else partition.replicated(self.mesh)
+
+    @property
+    def state_sharding(self) -> FleetState:
+        """Where the leaves of a state lie: a prefix of its tree."""
+        placed: Any = dict.fromkeys(FleetState._fields, self.member_sharding)
+        return FleetState(**placed | {"step": partition.replicated(self.mesh)})
+
+    @property
+    def split_axis(self) -> int:
+        """The number of the axis of a batch [M, B, ...] that the devices share out."""
+        return 0 if self.over == "members" else 1
+
+    def place(self, batch: Any) -> Any:
+        """A batch on the mesh, from this process's share of it: `partition.process_places` of its axis `split_axis`."""
+        return partition.place_share(batch, self.mesh, self.split_axis)
 
     @functools.cached_property
     def step(self) -> Step:
         """`step(state, frozen, batch, hyper, keys) -> (state, metrics)`; donates `state`, metrics are [M]."""
-        return jax.jit(self._step, donate_argnums=0, out_shardings=partition.replicated(self.mesh))
+        placed = self.state_sharding, partition.replicated(self.mesh)
+        return jax.jit(self._step, donate_argnums=0, out_shardings=placed)
+
+    @functools.cached_property
+    def record_best(self) -> Callable[[FleetState, np.ndarray, np.int32], FleetState]:
+        """The compiled `record_best`."""
+        return jax.jit(record_best, out_shardings=self.state_sharding)
 
     @functools.cached_property
     def scores(self) -> Scores:
@@ -114,7 +144,7 @@ class Fleet:
         """`features(frozen, inputs [B, L]) -> [B, D]`: un-prompted representations, float32."""
 
         def unprompted(frozen: nnx.State, inputs_BL: jax.Array) -> jax.Array:
-            return self.objective.unprompted(nnx.merge(self.objective.graph, frozen), inputs_BL)
+            return self.objective.unprompted(nnx.merge(self.graph, frozen), inputs_BL)
 
         return jax.jit(unprompted, out_shardings=partition.replicated(self.mesh))
 
@@ -140,9 +170,30 @@ class Fleet:
     def _each(self, function: Callable[..., Tree], *arguments: Any) -> Tree:
         """`function` of each member's part of the arguments, `at_once` of them together."""
         members = len(jax.tree.leaves(arguments)[0])
-        if not 0 < self.at_once < members:
+        together = self.at_once if 0 < self.at_once < members else members
+        if self.over == "members":
+            return self._each_split(jax.vmap(function, spmd_axis_name=partition.ROWS), arguments, members, together)
+        if together == members:
             return jax.vmap(function)(*arguments)
-        return jax.lax.map(lambda member: function(*member), arguments, batch_size=self.at_once)
+        return jax.lax.map(lambda member: function(*member), arguments, batch_size=together)
+
+    def _each_split(self, mapped: Callable[..., Tree], arguments: Any, members: int, together: int) -> Tree:
+        """`mapped`, whose members are split over the devices, `together` at a time: a few of each device's."""
+        if together == members:
+            return mapped(*arguments)
+        devices = partition.row_devices(self.mesh)
+        rounds = members // together
+
+        def dealt(x: jax.Array) -> jax.Array:
+            x = x.reshape(devices, rounds, together // devices, *x.shape[1:])
+            return x.swapaxes(0, 1).reshape(rounds, together, *x.shape[3:])
+
+        def collected(x: jax.Array) -> jax.Array:
+            x = x.reshape(rounds, devices, together // devices, *x.shape[2:])
+            return x.swapaxes(0, 1).reshape(members, *x.shape[3:])
+
+        results = jax.lax.map(lambda part: mapped(*part), jax.tree.map(dealt, arguments))
+        return jax.tree.map(collected, results)
 
     def _member_step(
         self,
@@ -195,7 +246,6 @@ class Fleet:
         return jax.tree.map(lambda x: x.mean(axis=0), results)
 
 
-@jax.jit
 def record_best(state: FleetState, metric: jax.Array, patience: jax.Array) -> FleetState:
     """The state after an evaluation: the best prompts are kept, and members past their patience become inactive.
 

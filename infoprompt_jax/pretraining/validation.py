@@ -35,7 +35,7 @@ def validate(
       (`hard_prompts`).
     """
     depth = max(config.pretrain.num_layers, config.pretrain.num_decoder_layers)
-    backbone = load_backbone(str(path), mesh=partition.make_mesh(1, 1, _first_device()), remat="none", unroll=depth)
+    backbone = load_backbone(str(path), mesh=partition.make_mesh(devices=_first_device()), remat="none", unroll=depth)
     predictions = predict(backbone, rows, config)
     by_name: dict[str, list[int]] = {}
     for index, task in enumerate(tasks):

@@ -46,8 +46,7 @@ from infoprompt_jax.rospr.library_files import read_manifest
 from infoprompt_jax.rospr.records import Nearest, TargetRecord
 from infoprompt_jax.rospr.results import LibrarySize, Results, SkippedTask
 from infoprompt_jax.rospr.zero_shot import METHODS, Instances, Outcome, ZeroShot
-from infoprompt_jax.t5 import partition
-from infoprompt_jax.training.experiment import configured_backbone
+from infoprompt_jax.training.experiment import configured_backbone, configured_mesh
 from infoprompt_jax.training.interrupt import Interrupt
 from infoprompt_jax.training.tokenized_splits import TokenizedSplits
 from infoprompt_jax.training.workdir import Workdir
@@ -172,7 +171,7 @@ class Evaluation:
     def __init__(self, config: ml_collections.ConfigDict, directory: pathlib.Path) -> None:
         """Raises UserError unless the library is whole, made with this backbone and retriever, and fits `rospr`."""
         self.config, self.directory = config, directory
-        mesh = partition.make_mesh(config.mesh.data, config.mesh.model)
+        mesh = configured_mesh(config)
         self.library = opened.open_library(config, mesh)
         self.backbone = configured_backbone(config, mesh)
         self.retriever = opened.load_retriever(config, self.library, self.backbone)

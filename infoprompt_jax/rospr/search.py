@@ -1,8 +1,8 @@
 """Exact search for the most similar of many keys: a matrix product and a top-k, block by block and device by device.
 
-The keys are split over the mesh's data axis. Each device goes through its share in blocks and keeps the best scores so
-far, so that the scores of all queries with all keys never exist at once. The devices' best are then merged. Equal
-scores are ordered by key number, the lower first, independent of blocks and devices.
+The keys are split over the mesh as the rows of a batch are. Each device goes through its share in blocks and keeps the
+best scores so far, so that the scores of all queries with all keys never exist at once. The devices' best are then
+merged. Equal scores are ordered by key number, the lower first, independent of blocks and devices.
 """
 
 from __future__ import annotations
@@ -14,8 +14,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
+
+from infoprompt_jax.t5 import partition
 
 QUERY_BLOCK, KEY_BLOCK = 256, 16384  # scores that exist at once on a device
 
@@ -33,7 +35,7 @@ class Index:
 
     def __init__(self, take: Callable[[np.ndarray], np.ndarray], count: int, width: int, mesh: Mesh) -> None:
         """`take` returns the float32 keys with some numbers below `count` (K); each device's share is read once."""
-        shards = mesh.shape["data"]
+        shards = partition.row_devices(mesh)
         share = -(-count // shards)
         blocks = -(-share // KEY_BLOCK)
         self.count, self.mesh = count, mesh
@@ -47,7 +49,7 @@ class Index:
             filled[: len(wanted)] = take(wanted)
             return filled
 
-        self.keys_KR = jax.make_array_from_callback((rows, width), NamedSharding(mesh, P("data")), padded)
+        self.keys_KR = jax.make_array_from_callback((rows, width), partition.split(mesh), padded)
 
     def search(self, queries_QR: np.ndarray, top: int, approximate: bool = False) -> tuple[np.ndarray, np.ndarray]:
         """Scores, float32, and key numbers, int32, [Q, top], best first; `top` is at most K.
@@ -77,7 +79,7 @@ def _search(
     """Scores and numbers [Q, top] of the first `count` keys; the others are padding."""
 
     def share(keys_KR: jax.Array, queries_QR: jax.Array, count: jax.Array) -> tuple[jax.Array, jax.Array]:
-        first = jax.lax.axis_index("data") * len(keys_KR)
+        first = jax.lax.axis_index(partition.ROWS) * len(keys_KR)
 
         def step(best: tuple[jax.Array, jax.Array], start: jax.Array) -> tuple[tuple[jax.Array, jax.Array], None]:
             block_KR = jax.lax.dynamic_slice_in_dim(keys_KR, start, block)
@@ -93,8 +95,8 @@ def _search(
         nothing = jnp.full(shape, -jnp.inf), jnp.full(shape, count)
         return jax.lax.scan(step, nothing, jnp.arange(0, len(keys_KR), block))[0]
 
-    specs = P("data"), P(), P()
-    sharded = jax.shard_map(share, mesh=mesh, in_specs=specs, out_specs=P(None, "data"), check_vma=False)
+    specs = P(partition.ROWS), P(), P()
+    sharded = jax.shard_map(share, mesh=mesh, in_specs=specs, out_specs=P(None, partition.ROWS), check_vma=False)
     return _best(*sharded(keys_KR, queries_QR, jnp.asarray(count, jnp.int32)), top)
 
 

@@ -22,8 +22,8 @@ from infoprompt_jax.progress import watched
 from infoprompt_jax.rospr import keys
 from infoprompt_jax.rospr.library_files import Model
 from infoprompt_jax.rospr.source_plan import SourceTask
-from infoprompt_jax.t5 import partition
 from infoprompt_jax.t5.backbone import Backbone, load_backbone
+from infoprompt_jax.training.experiment import configured_mesh
 from infoprompt_jax.training.tokenized_splits import TokenizedSplits
 
 log = logging.getLogger(__name__)
@@ -98,7 +98,7 @@ def load_retriever(config: ml_collections.ConfigDict) -> Backbone:
         config.rospr.retriever or settings.name,
         dtype=settings.dtype,
         weights=settings.weights,
-        mesh=partition.make_mesh(config.mesh.data, config.mesh.model),
+        mesh=configured_mesh(config),
         revision=settings.revision if same else "",
         tokenizer=settings.tokenizer or None if same else None,
         takes_eos=settings.takes_eos if same else "auto",

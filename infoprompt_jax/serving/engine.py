@@ -23,6 +23,7 @@ from infoprompt_jax.fleet.members import PRESETS, expand
 from infoprompt_jax.infoprompt.trainable import inference
 from infoprompt_jax.prompts import saved
 from infoprompt_jax.prompts.saved import Prompt
+from infoprompt_jax.t5 import partition
 from infoprompt_jax.t5.backbone import Backbone
 from infoprompt_jax.training import recorded
 from infoprompt_jax.training.initial import with_saved_parts
@@ -120,7 +121,7 @@ class Engine:
 
     def _batch_size(self, count: int) -> int:
         """`train.eval_batch_size`, or for fewer questions the next power of two that the devices divide."""
-        devices = self.backbone.mesh.shape["data"]
+        devices = partition.row_devices(self.backbone.mesh)
         enough = 1 << max(count - 1, 0).bit_length()
         return min(self.config.train.eval_batch_size, -(-enough // devices) * devices)
 

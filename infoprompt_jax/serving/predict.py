@@ -36,7 +36,7 @@ from infoprompt_jax.serving.prompt_sources import PromptSource, prompt_source
 from infoprompt_jax.serving.row_answers import answer_rows, render
 from infoprompt_jax.t5 import partition
 from infoprompt_jax.training import prompt_config
-from infoprompt_jax.training.experiment import check_divisible, configured_backbone
+from infoprompt_jax.training.experiment import check_divisible, configured_backbone, configured_mesh
 from infoprompt_jax.training.interrupt import Interrupt
 from infoprompt_jax.training.workdir import Workdir
 
@@ -63,8 +63,8 @@ def predict(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str]) 
     """
     check(config)
     directory = Workdir(workdir, config)
-    mesh = partition.make_mesh(config.mesh.data, config.mesh.model)
-    check_divisible(config, mesh.shape["data"])
+    mesh = configured_mesh(config)
+    check_divisible(config, partition.row_devices(mesh))
     source = prompt_source(config, mesh)
     origin = "standard input" if config.data.file == STANDARD_INPUT else FIELD
     with row_file(config.data.file) as path:

@@ -154,9 +154,8 @@ class Backbone:
             raise UserError(f"{argument} has {len(tokens)} rows, but tokens_BL has {rows}: one for each was expected.")
         self._check_ids(argument, tokens)
         placed = jnp.asarray(tokens, jnp.int32)
-        if placed.shape[0] % self.mesh.shape["data"]:
-            return placed
-        return partition.place(placed, jax.sharding.NamedSharding(self.mesh, jax.sharding.PartitionSpec("data")))
+        whole = len(placed) % partition.row_devices(self.mesh) > 0
+        return partition.place(placed, partition.replicated(self.mesh) if whole else partition.split(self.mesh))
 
     def _check_ids(self, argument: str, tokens: np.ndarray | jax.Array) -> None:
         """Raises UserError for an id without an embedding: in a jitted program it is clipped, or gives NaN."""
@@ -294,7 +293,7 @@ def _random_backbone(mesh: Mesh, switches: dict) -> Backbone:
     """An untrained byte-level T5 v1.1 of about 0.2 M weights, for tests and trials of a config."""
     log.warning("backbone.name='random' is a tiny T5 with random weights: its scores say nothing about the method.")
     tokenizer = load_tokenizer("bytes")
-    sizes = {"d_model": 64, "d_kv": 16, "d_ff": 128, "num_layers": 2, "num_decoder_layers": 2, "num_heads": 4}
+    sizes = {"d_model": 64, "d_kv": 8, "d_ff": 128, "num_layers": 2, "num_decoder_layers": 2, "num_heads": 8}
     config = T5Config(vocab_size=384, **sizes, **switches)  # 259 bytes and controls, in rows that a mesh can split
     graph, frozen, fingerprint = place(config, _random_leaves(config), mesh)
     return Backbone("random", config, graph, frozen, mesh, tokenizer, fingerprint)

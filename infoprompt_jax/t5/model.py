@@ -23,6 +23,7 @@ from flax import nnx
 
 from infoprompt_jax.t5 import int8
 from infoprompt_jax.t5.int8 import Int8, Kernel, product, quantize
+from infoprompt_jax.t5.partition import Layout
 
 PAD = 0  # also T5's decoder start token
 EOS = 1
@@ -104,7 +105,7 @@ class Norm(nnx.Module):
 class Attention(nnx.Module):
     """T5's multi-head attention: scores are not divided by sqrt(K). Kernels have their heads flattened, [D, H*K]."""
 
-    def __init__(self, config: T5Config, rngs: nnx.Rngs) -> None:
+    def __init__(self, config: T5Config, layout: Layout, rngs: nnx.Rngs) -> None:
         d, width = config.d_model, config.num_heads * config.d_kv
         self.query = kernel(rngs, (d, width), (d * config.d_kv) ** -0.5, config)
         self.key = kernel(rngs, (d, width), d**-0.5, config)
@@ -112,10 +113,11 @@ class Attention(nnx.Module):
         self.out = kernel(rngs, (width, d), width**-0.5, config)
         self.heads = config.num_heads
         self.rate = config.dropout
+        self.layout = layout
 
-    def split(self, x: jax.Array) -> jax.Array:
-        """Separates the heads: [..., H*K] becomes [..., H, K]."""
-        return x.reshape(*x.shape[:-1], self.heads, -1)
+    def split(self, x_BSW: jax.Array) -> jax.Array:
+        """Separates the heads: [B, S, H*K] becomes [B, S, H, K]."""
+        return self.layout.constrain(x_BSW.reshape(*x_BSW.shape[:-1], self.heads, -1), None, "model")
 
     def keys_values(self, x_BSD: jax.Array) -> tuple[jax.Array, jax.Array]:
         """The keys and the values of the attended positions, each [B, S, H, K]."""
@@ -149,7 +151,7 @@ class Attention(nnx.Module):
 class FeedForward(nnx.Module):
     """ReLU, or GELU (the tanh approximation) times a linear gate."""
 
-    def __init__(self, config: T5Config, rngs: nnx.Rngs) -> None:
+    def __init__(self, config: T5Config, layout: Layout, rngs: nnx.Rngs) -> None:
         d, f = config.d_model, config.d_ff
         self.gated = config.feed_forward == "gated-gelu"
         self.wi_0 = kernel(rngs, (d, f), d**-0.5, config)
@@ -157,11 +159,16 @@ class FeedForward(nnx.Module):
             self.wi_1 = kernel(rngs, (d, f), d**-0.5, config)
         self.wo = kernel(rngs, (f, d), f**-0.5, config)
         self.rate = config.dropout
+        self.layout = layout
 
     def __call__(self, x: jax.Array, key: jax.Array | None = None) -> jax.Array:
-        """Maps [..., D] to [..., D]. `key` drops hidden units; None = no dropout."""
-        hidden = product(x, self.wi_0)
-        hidden = jax.nn.gelu(hidden, approximate=True) * product(x, self.wi_1) if self.gated else jax.nn.relu(hidden)
+        """Maps [B, S, D] to [B, S, D]. `key` drops hidden units; None = no dropout."""
+        hidden = self.layout.constrain(product(x, self.wi_0), None, "model")
+        if self.gated:
+            gate = self.layout.constrain(product(x, self.wi_1), None, "model")
+            hidden = jax.nn.gelu(hidden, approximate=True) * gate
+        else:
+            hidden = jax.nn.relu(hidden)
         return product(dropout(hidden, self.rate, key), self.wo)
 
 
@@ -197,27 +204,29 @@ class RelativeBias(nnx.Module):
 class EncoderLayer(nnx.Module):
     """Self-attention and feed-forward, each normed before and added to its input."""
 
-    def __init__(self, config: T5Config, rngs: nnx.Rngs) -> None:
-        self.attention_norm, self.attention = Norm(config), Attention(config, rngs)
-        self.mlp_norm, self.mlp = Norm(config), FeedForward(config, rngs)
+    def __init__(self, config: T5Config, layout: Layout, rngs: nnx.Rngs) -> None:
+        self.attention_norm, self.attention = Norm(config), Attention(config, layout, rngs)
+        self.mlp_norm, self.mlp = Norm(config), FeedForward(config, layout, rngs)
         self.rate = config.dropout
+        self.layout = layout
 
     def __call__(self, x_BSD: jax.Array, mask: jax.Array, bias: jax.Array, key: jax.Array | None = None) -> jax.Array:
         normed = self.attention_norm(x_BSD)
         y = self.attention(normed, *self.attention.keys_values(normed), mask, bias, sub_key(key, 0))
-        x_BSD = x_BSD + dropout(y, self.rate, sub_key(key, 1))
+        x_BSD = self.layout.constrain(x_BSD + dropout(y, self.rate, sub_key(key, 1)))
         y = self.mlp(self.mlp_norm(x_BSD), sub_key(key, 2))
-        return x_BSD + dropout(y, self.rate, sub_key(key, 3))
+        return self.layout.constrain(x_BSD + dropout(y, self.rate, sub_key(key, 3)))
 
 
 class DecoderLayer(nnx.Module):
     """Self-attention, cross-attention and feed-forward, each normed before and added to its input."""
 
-    def __init__(self, config: T5Config, rngs: nnx.Rngs) -> None:
-        self.attention_norm, self.attention = Norm(config), Attention(config, rngs)
-        self.cross_norm, self.cross = Norm(config), Attention(config, rngs)
-        self.mlp_norm, self.mlp = Norm(config), FeedForward(config, rngs)
+    def __init__(self, config: T5Config, layout: Layout, rngs: nnx.Rngs) -> None:
+        self.attention_norm, self.attention = Norm(config), Attention(config, layout, rngs)
+        self.cross_norm, self.cross = Norm(config), Attention(config, layout, rngs)
+        self.mlp_norm, self.mlp = Norm(config), FeedForward(config, layout, rngs)
         self.rate = config.dropout
+        self.layout = layout
 
     def __call__(
         self,
@@ -232,27 +241,37 @@ class DecoderLayer(nnx.Module):
         """`keys_values` gives self-attention's keys and values of the normed input: projected, or from a cache."""
         normed = self.attention_norm(x_BTD)
         y = self.attention(normed, *keys_values(normed), mask, bias, sub_key(key, 0))
-        x_BTD = x_BTD + dropout(y, self.rate, sub_key(key, 1))
+        x_BTD = self.layout.constrain(x_BTD + dropout(y, self.rate, sub_key(key, 1)))
         # Cross-attention has no position bias, so the C choices of one input can be concatenated along T: they share
         # the encoder's keys and values, and nothing is tiled.
         rows, length, width = x_BTD.shape
         concatenated = self.cross_norm(x_BTD).reshape(cross_keys_values[0].shape[0], -1, width)
         y = self.cross(concatenated, *cross_keys_values, cross_mask, None, sub_key(key, 2)).reshape(rows, length, width)
-        x_BTD = x_BTD + dropout(y, self.rate, sub_key(key, 3))
+        x_BTD = self.layout.constrain(x_BTD + dropout(y, self.rate, sub_key(key, 3)))
         y = self.mlp(self.mlp_norm(x_BTD), sub_key(key, 4))
-        return x_BTD + dropout(y, self.rate, sub_key(key, 5))
+        return self.layout.constrain(x_BTD + dropout(y, self.rate, sub_key(key, 5)))
 
 
 class Stack(nnx.Module):
     """N layers with stacked weights, the relative bias that they share, and the final norm."""
 
-    def __init__(self, layer: Any, depth: int, bidirectional: bool, config: T5Config, rngs: nnx.Rngs) -> None:
-        create = nnx.split_rngs(splits=depth)(nnx.vmap(lambda rngs: layer(config, rngs)))
+    def __init__(
+        self, layer: Any, depth: int, bidirectional: bool, config: T5Config, layout: Layout, rngs: nnx.Rngs
+    ) -> None:
+        create = nnx.split_rngs(splits=depth)(nnx.vmap(lambda rngs: layer(config, layout, rngs)))
         self.layers = create(rngs)
         self.relative_bias = RelativeBias(config, bidirectional, rngs)
         self.norm = Norm(config)
-        self.depth = depth
+        self.depth, self.layout = depth, layout
         self.remat, self.unroll = config.remat, config.unroll
+
+    def gathered(self, weights: nnx.State) -> nnx.State:
+        """One layer's weights, whole over the mesh's axis `fsdp`."""
+        flat = [
+            (path, variable.replace(self.layout.gathered("/".join(("layers", *map(str, path))), variable[...], True)))
+            for path, variable in nnx.to_flat_state(weights)
+        ]
+        return nnx.from_flat_state(flat)
 
     def scan(
         self, body: Callable[..., tuple[jax.Array, Any]], x: jax.Array, key: jax.Array | None, xs: Any = None
@@ -262,7 +281,7 @@ class Stack(nnx.Module):
 
         def step(x: jax.Array, per_layer: Any) -> tuple[jax.Array, Any]:
             weights, index, xs = per_layer
-            return body(nnx.merge(graph, weights), x, sub_key(key, index), xs)
+            return body(nnx.merge(graph, self.gathered(weights)), x, sub_key(key, index), xs)
 
         if self.remat != "none":
             step = jax.checkpoint(step, policy=REMAT_POLICIES[self.remat], prevent_cse=False)
@@ -272,21 +291,31 @@ class Stack(nnx.Module):
 class T5(nnx.Module):
     """The whole model. `backbone.Backbone` holds its weights, frozen; jitted functions merge them with its graph."""
 
-    def __init__(self, config: T5Config, rngs: nnx.Rngs) -> None:
-        self.config = config
+    def __init__(self, config: T5Config, rngs: nnx.Rngs, layout: Layout = Layout()) -> None:  # noqa: B008 (frozen)
+        self.config, self.layout = config, layout
         self.embedding = kernel(rngs, (config.vocab_size, config.d_model), 1.0, config, axis=-1)
         if not config.tied:
             self.head = kernel(rngs, (config.vocab_size, config.d_model), config.d_model**-0.5, config, axis=-1)
-        self.encoder = Stack(EncoderLayer, config.num_layers, True, config, rngs)
-        self.decoder = Stack(DecoderLayer, config.num_decoder_layers, False, config, rngs)
+        self.encoder = Stack(EncoderLayer, config.num_layers, True, config, layout, rngs)
+        self.decoder = Stack(DecoderLayer, config.num_decoder_layers, False, config, layout, rngs)
+
+    def _table(self, name: str) -> Kernel:
+        """The embeddings or the LM head, whole over the mesh's axis `fsdp`."""
+        table = getattr(self, name)
+        if isinstance(table, Int8):
+            return Int8(self.layout.gathered(f"{name}/values", table.values[...]), table.scale[...])
+        return table.replace(self.layout.gathered(name, table[...]))
+
+    def _head(self) -> Kernel:
+        return self._table("embedding" if self.config.tied else "head")
 
     def embed(self, tokens: jax.Array) -> jax.Array:
         """Input embeddings, with the axes of `tokens` and D."""
-        return int8.rows(self.embedding, tokens, self.config.dtype)
+        return self.layout.constrain(int8.rows(self._table("embedding"), tokens, self.config.dtype))
 
     def head_rows(self, tokens: jax.Array) -> jax.Array:
         """Rows of the LM head, with the axes of `tokens` and D; rows of the embeddings if they are tied."""
-        return int8.rows(self.embedding if self.config.tied else self.head, tokens, self.config.dtype)
+        return int8.rows(self._head(), tokens, self.config.dtype)
 
     def encode(
         self, tokens_BL: jax.Array, prompts: jax.Array | None = None, key: jax.Array | None = None
@@ -298,7 +327,7 @@ class T5(nnx.Module):
         x_BSD, mask_BS = self.embed(tokens_BL), tokens_BL != PAD
         if prompts is not None:
             prompts_BPD = jnp.broadcast_to(prompts, (x_BSD.shape[0], *prompts.shape[-2:])).astype(x_BSD.dtype)
-            x_BSD = jnp.concatenate([prompts_BPD, x_BSD], axis=1)
+            x_BSD = self.layout.constrain(jnp.concatenate([prompts_BPD, x_BSD], axis=1))
             mask_BS = jnp.concatenate([jnp.ones(prompts_BPD.shape[:2], bool), mask_BS], axis=1)
         positions = jnp.arange(x_BSD.shape[1])
         bias = self.encoder.relative_bias(positions, positions)
@@ -336,12 +365,14 @@ class T5(nnx.Module):
         """Float32 logits [..., V] of the hidden states [..., D] that `decode` returns."""
         if self.config.scale_decoder_outputs:
             hidden = hidden * self.config.d_model**-0.5
-        return int8.logits(hidden, self.embedding if self.config.tied else self.head)
+        logits = int8.logits(hidden, self._head())
+        return self.layout.constrain(logits, *(None,) * (logits.ndim - 2), "model")
 
     def generate(self, y_BSD: jax.Array, mask_BS: jax.Array, max_length: int) -> jax.Array:
         """Greedy decoding of `encode`'s states, with a key/value cache: tokens [B, max_length], PAD after EOS."""
         graph, weights = nnx.split(self.decoder.layers)
-        cross = jax.lax.map(lambda layer: nnx.merge(graph, layer).cross.keys_values(y_BSD), weights)
+        gathered = self.decoder.gathered
+        cross = jax.lax.map(lambda w: nnx.merge(graph, gathered(w)).cross.keys_values(y_BSD), weights)
         batch, positions = y_BSD.shape[0], jnp.arange(max_length)
         heads = (self.config.num_heads, self.config.d_kv)
         empty = jnp.zeros((self.decoder.depth, batch, max_length, *heads), y_BSD.dtype)

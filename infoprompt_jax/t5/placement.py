@@ -16,6 +16,7 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh, Sharding
 
+from infoprompt_jax.errors import UserError
 from infoprompt_jax.t5 import partition, quantized
 from infoprompt_jax.t5.convert import Fingerprint
 from infoprompt_jax.t5.leaf import Leaf, StoredLeaf
@@ -31,9 +32,14 @@ def place(config: T5Config, leaves: Iterable[StoredLeaf], mesh: Mesh) -> tuple[n
       The graph and the state of the NNX module, and the fingerprint of the weights, which is the same on every mesh.
 
     Raises:
-      UserError: a leaf cannot be read, or cannot be split over the mesh.
+      UserError: a leaf cannot be read, or the leaves or the heads cannot be split over the mesh.
     """
-    graph, abstract = _skeleton(config)
+    if config.num_heads % mesh.shape["model"]:
+        raise UserError(
+            f"mesh.model={mesh.shape['model']} does not divide the {config.num_heads} heads of the backbone: choose a "
+            "divisor, and mesh.fsdp for the other devices."
+        )
+    graph, abstract = skeleton(config, partition.Layout(mesh))
     variables = {"/".join(map(str, path)): variable for path, variable in nnx.to_flat_state(abstract)}
     shardings = partition.shardings({path: v.shape for path, v in variables.items()}, mesh)
     fingerprint, placed = Fingerprint(config), {}
@@ -71,6 +77,6 @@ def _aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
 
 
 @functools.lru_cache(maxsize=8)
-def _skeleton(config: T5Config) -> tuple[nnx.GraphDef, nnx.State]:
-    """The module's graph, and its variables as shapes."""
-    return nnx.split(nnx.eval_shape(lambda: T5(config, nnx.Rngs(0))))
+def skeleton(config: T5Config, layout: partition.Layout) -> tuple[nnx.GraphDef, nnx.State]:
+    """The graph of the NNX module, and its variables as shapes."""
+    return nnx.split(nnx.eval_shape(lambda: T5(config, nnx.Rngs(0), layout)))

@@ -111,8 +111,8 @@ def build(config: ml_collections.ConfigDict, backbone: Backbone | None = None) -
       UserError: a member, task, template, split, row, backbone or prompt does not fit.
     """
     members = [prompt_config.with_prompt_of(member) for member in expand(config)]
-    mesh = backbone.mesh if backbone else partition.make_mesh(config.mesh.data, config.mesh.model)
-    check_divisible(config, mesh.shape["data"])
+    mesh = backbone.mesh if backbone else configured_mesh(config)
+    check_divisible(config, partition.row_devices(mesh))
     member_tasks = [recorded.tasks(member.config) for member in members]
     backbone = backbone or configured_backbone(config, mesh)
     tokenized = TokenizedSplits(config, backbone)
@@ -152,6 +152,11 @@ def main_metrics(config: ml_collections.ConfigDict, member_tasks: Sequence[Seque
     return [config.task.metric or of_member[0].metric for of_member in member_tasks]
 
 
+def configured_mesh(config: ml_collections.ConfigDict) -> Mesh:
+    """The mesh of `config.mesh` over all devices; UserError where it does not fit them."""
+    return partition.make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.model, config.mesh.slices)
+
+
 def configured_backbone(config: ml_collections.ConfigDict, mesh: Mesh | None = None) -> Backbone:
     """Loads the backbone of `config.backbone`, on `config.mesh` if no mesh is given.
 
@@ -162,7 +167,7 @@ def configured_backbone(config: ml_collections.ConfigDict, mesh: Mesh | None = N
         config.backbone.name,
         dtype=config.backbone.dtype,
         weights=config.backbone.weights,
-        mesh=mesh or partition.make_mesh(config.mesh.data, config.mesh.model),
+        mesh=mesh or configured_mesh(config),
         revision=config.backbone.revision,
         tokenizer=config.backbone.tokenizer or None,
         takes_eos=config.backbone.takes_eos,
@@ -179,12 +184,12 @@ def configured_backbone(config: ml_collections.ConfigDict, mesh: Mesh | None = N
 
 
 def check_divisible(config: ml_collections.ConfigDict, devices: int) -> None:
-    """Raises UserError unless batches divide over the data axis of so many devices, and into micro-batches."""
+    """Raises UserError unless batches divide over so many devices, and into micro-batches."""
     for field, unit in (("batch_size", devices * config.train.accumulate), ("eval_batch_size", devices)):
         if config.train[field] % unit:
             raise UserError(
                 f"train.{field}={config.train[field]} does not divide into {unit} "
-                "(mesh.data devices, times train.accumulate for training): choose a multiple."
+                "(mesh.data x mesh.fsdp devices, times train.accumulate for training): choose a multiple."
             )
 
 

@@ -12,8 +12,6 @@ import pathlib
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from jax.sharding import NamedSharding
-from jax.sharding import PartitionSpec as P
 
 from infoprompt_jax.data.batches import Stream, bucket_lengths
 from infoprompt_jax.fleet.fleet import Fleet
@@ -42,7 +40,7 @@ class Features:
         Rows are computed in blocks that depend only on the config and not on what an earlier, killed run has finished,
         so the bits are the same either way.
         """
-        sharding = NamedSharding(backbone.mesh, P("data"))
+        sharding = partition.split(backbone.mesh)
         missing = list(self._missing(steps, buckets, batch_size))
         for key, block, length in watched(missing, "Features without a prompt, batches", len(missing)):
             inputs = partition.place(self.rows[key].inputs(np.resize(block, batch_size), length), sharding)

@@ -11,6 +11,7 @@ import contextlib
 import logging
 import pathlib
 from collections.abc import Iterator
+from typing import Any
 
 import jax
 import numpy as np
@@ -20,8 +21,8 @@ from infoprompt_jax.batch import Batch
 from infoprompt_jax.data.batches import complete, train_batches
 from infoprompt_jax.data.rows import data_fingerprint
 from infoprompt_jax.errors import Stopped
-from infoprompt_jax.fleet.fleet import FleetState, Metrics, record_best
-from infoprompt_jax.infoprompt.trainable import Trainable, inference
+from infoprompt_jax.fleet.fleet import FleetState, Metrics
+from infoprompt_jax.infoprompt.trainable import inference
 from infoprompt_jax.progress import Progress
 from infoprompt_jax.t5 import partition
 from infoprompt_jax.training import trackers
@@ -52,8 +53,8 @@ class Run:
         self.experiment, self.path, self.state = experiment, path, state
         self.config = experiment.config.train
         backbone = experiment.backbone
-        self.hyper = partition.place_replicated(experiment.hyper, backbone.mesh)
-        self.keys = partition.place_replicated(experiment.keys, backbone.mesh)
+        sharding = experiment.fleet.member_sharding
+        self.hyper, self.keys = partition.place((experiment.hyper, experiment.keys), sharding)
         self.speed = Speedometer(backbone.config, experiment.config.prompt.length, compilations)
         self.fingerprints = {
             "backbone": backbone.fingerprint,
@@ -69,7 +70,7 @@ class Run:
         self.log = MetricsLog.resume(path / "metrics.jsonl", start, trackers.sinks(path, experiment.config))
         self.pending: tuple[int, Metrics] | None = None  # a step that is not logged yet
         self.evaluated = start  # evaluations up to and including this step are in the log
-        self.active = np.asarray(self.state.active)
+        self.active = self.on_host(self.state.active)
         rows = self.config.batch_size * len(experiment.members)
         self.progress = Progress(
             max(start, 0), self.config.steps, rows, self.config.eval_every, lambda: compilations.seconds
@@ -104,7 +105,7 @@ class Run:
             self.speed.begin()
             batch = next(batches)
             self.speed.fetched()
-            placed = partition.place_batch(batch, self.experiment.backbone.mesh)
+            placed = self.experiment.fleet.place(batch)
             self.state, values = self.experiment.fleet.step(
                 self.state, self.experiment.backbone.frozen, placed, self.hyper, self.keys
             )
@@ -122,8 +123,7 @@ class Run:
             data.buckets,
             data.max_input_length,
             data.threads,
-            jax.process_index(),
-            jax.process_count(),
+            **self.share(),
         )
         if not (experiment.fleet.objective.needs_features and experiment.config.infoprompt.cache_features):
             return batches
@@ -133,6 +133,17 @@ class Run:
         features = Features(directory, experiment.streams, width, source)
         features.fill(experiment.fleet, experiment.backbone, self.config.steps, buckets, size)
         return ({**batch, "features": features.gather(batch["row"])} for batch in batches)
+
+    def on_host(self, tree: Any) -> Any:
+        """A part of the state in NumPy's arrays, with the values of all members."""
+        return partition.on_host(tree, self.experiment.backbone.mesh)
+
+    def share(self) -> dict[str, np.ndarray]:
+        """What this process reads of a batch: its devices' members, or their places in each member's rows."""
+        fleet, count = self.experiment.fleet, len(self.experiment.members)
+        if fleet.over == "members":
+            return {"members": partition.process_places(fleet.mesh, count)}
+        return {"places": partition.process_places(fleet.mesh, self.config.batch_size)}
 
     def log_pending(self) -> None:
         """Waits for the previous step, logs and shows it if that is due, and reports the members that it stopped."""
@@ -176,15 +187,15 @@ class Run:
                 self.experiment.splits["eval"],
                 warn=step > 0,  # untrained prompts often answer alike
             )
-        norms = prompt_norms(self.state.trainable)
+        norms = prompt_norms(self.on_host(self.state.trainable["prompt"]["value"]))
         for member, active, result, norm in zip(members, before, results, norms, strict=True):
             if active:
                 self.log.write(step, member.name, {f"eval/{k}": v for k, v in result.items()} | {"prompt_norm": norm})
         metric = np.array([result[name] for result, name in zip(results, metrics, strict=True)], np.float32)
         shown = ", ".join(f"{m.name} {v:.4f}" for m, v in zip(members[:MOST_SHOWN], metric, strict=False))
         log.info("step %d: %s %s%s", step, metrics[0], shown, ", ..." if len(metric) > MOST_SHOWN else "")
-        self.state = record_best(self.state, metric, np.int32(self.config.patience))
-        self.active = np.asarray(self.state.active)
+        self.state = self.experiment.fleet.record_best(self.state, metric, np.int32(self.config.patience))
+        self.active = self.on_host(self.state.active)
         self.evaluated = step
 
     def save(self, step: int) -> None:
@@ -194,7 +205,7 @@ class Run:
         self.checkpoints.save(step, self.state, {"step": step, **self.fingerprints})
 
 
-def prompt_norms(trainable: Trainable) -> list[float]:
+def prompt_norms(value_MPD: np.ndarray) -> list[float]:
     """The mean length of each member's prompt vectors."""
-    value_MPD = np.asarray(trainable["prompt"]["value"], np.float64)  # the squares of a prompt that diverges overflow
+    value_MPD = value_MPD.astype(np.float64)  # the squares of a prompt that diverges overflow
     return np.linalg.norm(value_MPD, axis=-1).mean(axis=-1).tolist()

@@ -6,8 +6,6 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from infoprompt_jax.evaluation import metrics
 from infoprompt_jax.evaluation.evaluator import Evaluator, Split
 from infoprompt_jax.infoprompt.trainable import Trainable
@@ -94,7 +92,7 @@ def member_results(run: Run) -> list[MemberResult]:
     tested: Sequence[Metrics | None] = [None] * len(names)
     if "test" in experiment.splits:
         tested = experiment.evaluator.evaluate(run.state.best, experiment.splits["test"])
-    best_steps, failed = np.asarray(run.state.best_step).tolist(), np.asarray(run.state.failed).tolist()
+    best_steps, failed = (steps.tolist() for steps in run.on_host((run.state.best_step, run.state.failed)))
     last_steps = last_evaluations(run)
     final = [run.log.at(name, step, "eval/") for name, step in zip(names, last_steps, strict=True)]
     to_quality = steps_to_quality(dict(zip(names, final, strict=True)), run.log.records, experiment.main_metrics)

@@ -112,8 +112,10 @@ def write(run: Run, results: Results, warnings: Sequence[str]) -> None:
     experiment, members = run.experiment, results.members
     best_steps, last_steps = [member.best_step for member in members], last_evaluations(run)
     best, final = [member.best for member in members], [member.final for member in members]
-    export_prompts(run.path / "prompts", experiment, run.state.best, best_steps, best)
-    export_prompts(run.path / "last_prompts", experiment, inference(run.state.trainable), last_steps, final)
+    export_prompts(run.path / "prompts", experiment, run.on_host(run.state.best), best_steps, best)
+    export_prompts(
+        run.path / "last_prompts", experiment, run.on_host(inference(run.state.trainable)), last_steps, final
+    )
     curves.draw(run.path / "curves.png", run.log.records, [member.name for member in members])
     page.write(run.path, files.strict(results.to_json()), warnings)
     files.write_json(run.path / SUMMARY, results.to_json())

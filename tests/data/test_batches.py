@@ -8,6 +8,7 @@ import json
 import pathlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,7 +26,6 @@ from infoprompt_jax.data.batches import (
 )
 from infoprompt_jax.data.rows import Rows, tokenize
 from infoprompt_jax.data.templates import Example
-from infoprompt_jax.errors import UserError
 from infoprompt_jax.t5.tokenizer import load_tokenizer
 
 BUCKETS = (8, 16, 32)
@@ -58,8 +58,8 @@ def numbers(inputs: np.ndarray) -> np.ndarray:
     return (inputs[..., :3].astype(np.int64) - 3 - ord("0")) @ np.array([100, 10, 1])
 
 
-def train(streams: Sequence[Stream], start: int, stop: int, threads: int = 2, **process: int) -> list[Batch]:
-    return list(train_batches(streams, start, stop, BUCKETS, MAX_LENGTH, threads, **process))
+def train(streams: Sequence[Stream], start: int, stop: int, threads: int = 2, **share: Any) -> list[Batch]:
+    return list(train_batches(streams, start, stop, BUCKETS, MAX_LENGTH, threads, **share))
 
 
 def assert_equal(left: Iterator[Batch] | list[Batch], right: Iterator[Batch] | list[Batch]) -> None:
@@ -215,18 +215,15 @@ def test_a_member_reads_in_a_fleet_what_it_reads_alone(make: Maker) -> None:
 
 def test_hosts_shares_make_up_the_batch(make: Maker) -> None:
     streams = [Stream([make(60)], [1], seed, 4) for seed in (0, 1)]
-    hosts = [train(streams, 0, 20, process_index=index, process_count=2) for index in (0, 1)]
-    assert_equal([joined(*shares) for shares in zip(*hosts, strict=True)], train(streams, 0, 20))
-    members = [[make(11)], [make(5), make(30, seed=1)]]
-    hosts = [eval_batches(members, 4, BUCKETS, MAX_LENGTH, 0, index, 2) for index in (0, 1)]
-    whole = eval_batches(members, 4, BUCKETS, MAX_LENGTH)
-    assert_equal([joined(*shares) for shares in zip(*hosts, strict=True)], whole)
-    with pytest.raises(UserError, match=r"train\.batch_size=4 does not divide over 3 processes"):
-        train(streams, 0, 20, process_count=3)
-
-
-def joined(*shares: Batch) -> Batch:
-    return {name: np.concatenate([share[name] for share in shares], axis=1) for name in shares[0]}
+    whole = train(streams, 0, 20)
+    hosts = [train(streams, 0, 20, places=np.array(places)) for places in ([0, 3], [1, 2])]
+    for shares, batch in zip(zip(*hosts, strict=True), whole, strict=True):
+        for name, values in batch.items():
+            assert np.array_equal(np.concatenate([share[name] for share in shares], axis=1)[:, [0, 2, 3, 1]], values)
+    hosts = [train(streams, 0, 20, members=[member]) for member in (0, 1)]
+    for shares, batch in zip(zip(*hosts, strict=True), whole, strict=True):
+        for name, values in batch.items():
+            assert np.array_equal(np.concatenate([share[name] for share in shares]), values)
 
 
 def test_evaluation_reads_every_row_once(make: Maker) -> None:

@@ -160,7 +160,7 @@ def test_the_best_prompt_is_kept_and_patience_ends_a_member(model: tiny.Backbone
     for step, metric in enumerate([[0.5, 0.5, 0.5], [0.6, 0.4, 0.4], [0.6, 0.4, 0.6], [0.4, 0.7, 0.4]]):
         value = jax.numpy.full_like(state.trainable["prompt"]["value"], step)
         state = state._replace(step=jax.numpy.int32(step), trainable={**state.trainable, "prompt": {"value": value}})
-        state = fleets.record_best(state, np.array(metric, np.float32), np.int32(2))
+        state = program.record_best(state, np.array(metric, np.float32), np.int32(2))
     assert np.asarray(state.best["prompt"]["value"])[:, 0, 0].tolist() == [2.0, 0.0, 2.0], "of equals the later"
     np.testing.assert_allclose(np.asarray(state.best_metric), [0.6, 0.5, 0.6])
     assert np.asarray(state.best_step).tolist() == [2, 0, 2]
@@ -204,7 +204,7 @@ def test_a_member_that_has_stopped_does_not_move(model: tiny.Backbone) -> None:
     program = tiny.fleet(model)
     state = tiny.start(program, model, [0, 1])._replace(active=np.array([True, False]))
     before = jax.device_get(state)
-    batch = partition.place_batch(tiny.batch(2), model.mesh)
+    batch = program.place(tiny.batch(2))
     hyper, keys = partition.place_replicated((tiny.hyper({}, {}), fleets.member_keys([0, 1])), model.mesh)
     after, _ = program.step(state, model.frozen, batch, hyper, keys)
     after = jax.device_get(after)
@@ -236,7 +236,7 @@ def test_scores_of_a_fleet_equal_the_backbones(model: tiny.Backbone) -> None:
     program = tiny.fleet(model)
     state = tiny.start(program, model, [0, 1])
     rows = tiny.batch(2)
-    scores = program.scores(state.trainable, model.frozen, partition.place_batch(rows, model.mesh))
+    scores = program.scores(state.trainable, model.frozen, program.place(rows))
     for m in range(2):
         expected = model.score(rows["inputs"][m], rows["choices"][m], prompts=state.trainable["prompt"]["value"][m])
         np.testing.assert_allclose(scores[m], expected, rtol=1e-4, atol=1e-4)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import pathlib
 
 import jax
@@ -16,7 +17,7 @@ from infoprompt_jax.rospr.library import PromptLibrary
 from infoprompt_jax.t5 import partition
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (8, 1), (2, 4)])
+@pytest.mark.parametrize("shape", [(1, 1, 1), (8, 1, 1), (1, 8, 1), (2, 2, 2)])
 @pytest.mark.parametrize("count", [3, 64, 331])
 def test_search_equals_float64_with_many_equal_scores(
     shape: tuple[int, int], count: int, monkeypatch: pytest.MonkeyPatch
@@ -24,7 +25,7 @@ def test_search_equals_float64_with_many_equal_scores(
     """Whatever the number of keys is to the blocks and devices; there are ten scores for hundreds of keys."""
     monkeypatch.setattr(search, "KEY_BLOCK", 16)
     monkeypatch.setattr(search, "QUERY_BLOCK", 4)
-    mesh = partition.make_mesh(*shape, devices=jax.devices()[: shape[0] * shape[1]])
+    mesh = partition.make_mesh(*shape, devices=jax.devices()[: math.prod(shape)])
     random = np.random.default_rng(count)
     keys_KR, queries_QR = (random.integers(-1, 2, (n, 5)).astype(np.float32) for n in (count, 6))
     index = search.Index(lambda rows: keys_KR[rows], count, 5, mesh)

@@ -52,7 +52,7 @@ def test_generation_is_greedy_scoring(model: tiny.Backbone) -> None:
 
 def test_a_number_of_rows_that_does_not_divide_is_replicated(model: tiny.Backbone) -> None:
     inputs = tiny.batch(rows=3)["inputs"][0]
-    over_eight = tiny.backbone(partition.make_mesh(8, 1))
+    over_eight = tiny.backbone(partition.make_mesh())
     np.testing.assert_allclose(over_eight.encode(inputs), model.encode(inputs), rtol=1e-4, atol=1e-4)
 
 

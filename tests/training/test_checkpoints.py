@@ -25,7 +25,7 @@ def state_on(mesh: jax.sharding.Mesh, fill: float, **fields: object) -> tiny.Fle
 
 @pytest.mark.parametrize(("saved", "restored"), [(8, 1), (1, 8)])
 def test_saved_on_some_devices_restored_on_others(tmp_path: pathlib.Path, saved: int, restored: int) -> None:
-    meshes = {1: tiny.one_device(), 8: partition.make_mesh(8, 1)}
+    meshes = {1: tiny.one_device(), 8: partition.make_mesh()}
     Checkpoints(tmp_path).save(3, state_on(meshes[saved], 7.0), POSITION)
     found = Checkpoints(tmp_path).restore(state_on(meshes[restored], 0.0), POSITION)
     assert found is not None and found[1] == POSITION
