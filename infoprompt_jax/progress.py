@@ -17,6 +17,8 @@ from typing import TextIO, TypeVar
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+from infoprompt_jax import watch
+
 Item = TypeVar("Item")
 Clock = Callable[[], float]  # seconds since any moment
 
@@ -84,8 +86,9 @@ class Progress:
         self.shown = contextlib.ExitStack()
         if self.stream.isatty():
             self.shown.enter_context(logging_redirect_tqdm())
+        quiet = None if watch.reports() else True  # None: unless it is a terminal
         bar = tqdm(
-            initial=self.start, total=self.steps, disable=None, file=self.stream, unit="step", dynamic_ncols=True
+            initial=self.start, total=self.steps, disable=quiet, file=self.stream, unit="step", dynamic_ncols=True
         )
         self.bar, self.rhythm = self.shown.enter_context(bar), Rhythm(first=0.0, now=self.now)
         return self

@@ -21,6 +21,14 @@ NAME = "config.json"
 # What former versions wrote: fields without effect now, and defaults that are "" now.
 RETIRED = ("backbone.allow_pickle",)
 FORMER_DEFAULTS = {"rospr.similarity": "inner_product"}
+PROCESSES = ("mesh.coordinator", "mesh.processes", "mesh.process")
+
+
+def content(config: ml_collections.ConfigDict) -> dict[str, Any]:
+    """What config.json holds of a config: everything but which processes the run has at the moment."""
+    made = config.copy_and_resolve_references()
+    made.update_from_flattened_dict({field: FIELDS[field].default for field in PROCESSES})
+    return json.loads(made.to_json())
 
 
 def read(path: str | pathlib.Path) -> ml_collections.ConfigDict:

@@ -89,9 +89,11 @@ def kill() -> None:
 
 
 def prepare_to_die(where: str, when: str) -> None:
-    """Before a step; with a checkpoint written but not yet named; or in so many seconds, whatever happens then."""
+    """Before a step, by a signal; with a checkpoint written but not yet named; or in so many seconds, whatever then."""
     if where == "step":
         Fleet.step = before_step(int(when), kill)
+    elif where == "stop":
+        Fleet.step = before_step(int(when), lambda: os.kill(os.getpid(), signal.SIGTERM))
     elif where == "save":
 
         def before_renaming(event: str, arguments: tuple) -> None:

@@ -93,11 +93,12 @@ class Run:
             last = number == config.steps or time.monotonic() > self.deadline
             if number in self.measured_at or last:
                 self.measure(number)
-            if last or interrupt.requested or (config.save_every and number % config.save_every == 0):
+            stop = not last and interrupt.requested()
+            if last or stop or (config.save_every and number % config.save_every == 0):
                 self.save(number)
             if last:
                 return
-            if interrupt.requested:
+            if stop:
                 raise Stopped(f"Stopped at step {number} of {config.steps}; the same command resumes.")
             if number == self.start:
                 self.progress.begin()

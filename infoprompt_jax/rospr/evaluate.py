@@ -196,7 +196,7 @@ class Evaluation:
 
     def heed(self) -> None:
         """Raises Stopped, between two batches, if the process received a stop signal."""
-        if self.interrupt.requested:
+        if self.interrupt.requested():
             raise Stopped("Stopped; the evaluation tasks that are finished are kept, and the same command resumes.")
 
     def evaluate(self, task: EvaluationTask, evaluated: Instances, queries: Instances) -> TargetRecord:

@@ -80,7 +80,7 @@ def train_sources(config: ml_collections.ConfigDict, workdir: str | os.PathLike[
         groups, failed = plan.groups(config.rospr.group), {}
         with Interrupt() as interrupt:
             for number, group in enumerate(groups):
-                if interrupt.requested:
+                if interrupt.requested():
                     raise Stopped(f"Stopped after {number} of {len(groups)} groups; the same command resumes.")
                 log.info("Group %d of %d: %s to %s.", number + 1, len(groups), group[0].name, group[-1].name)
                 place = directory.path / "groups" / f"{number:04d}"

@@ -143,7 +143,7 @@ class Watch:
     def batch(self) -> None:
         """Raises Stopped if the process received a stop signal."""
         rows, self.batches = self.file.rows, self.batches + 1
-        if self.interrupt.requested:
+        if self.interrupt.requested():
             raise Stopped(f"Stopped after {rows} rows; the same command goes on.")
         if self.rhythm.due():
             speed = (rows - self.first) / (time.monotonic() - self.start)

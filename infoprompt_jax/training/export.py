@@ -8,6 +8,7 @@ from typing import cast
 
 import numpy as np
 
+from infoprompt_jax import hosts
 from infoprompt_jax.infoprompt.trainable import Part, Trainable
 from infoprompt_jax.prompts import saved
 from infoprompt_jax.t5.backbone import Backbone
@@ -22,7 +23,7 @@ def export_prompts(
     steps: Sequence[int | None],
     metrics: Sequence[dict[str, float]],
 ) -> None:
-    """Writes every member's prompt to `directory/<member>/`.
+    """Writes every member's prompt to `directory/<member>/`; of several processes, all come here and the first writes.
 
     Args:
       directory: is made.
@@ -33,6 +34,8 @@ def export_prompts(
     """
     backbone = experiment.backbone
     table_VD = piece_directions(backbone)
+    if not hosts.first():
+        return
     for m, member in enumerate(experiment.members):
         parts = cast(dict[str, Part], trainable)
         tensors = {f"{part}/{name}": np.asarray(v[m]) for part, leaves in parts.items() for name, v in leaves.items()}

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import os
 import pathlib
+import tempfile
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+from jax.experimental import multihost_utils
 
+from infoprompt_jax import hosts
 from infoprompt_jax.data.batches import Stream, bucket_lengths
 from infoprompt_jax.fleet.fleet import Fleet
 from infoprompt_jax.progress import watched
@@ -24,7 +27,13 @@ class Features:
     """Float32 features of all rows that the members of a fleet train on."""
 
     def __init__(self, directory: pathlib.Path, streams: Sequence[Stream], width: int, source: str = "") -> None:
-        """Opens the cache in `directory`; `width` is D, and `source` begins the files' names: the backbone's id."""
+        """Opens the cache in `directory`; `width` is D, and `source` begins the files' names: the backbone's id.
+
+        Of several processes the first one has the cache. Each of the others has a temporary copy.
+        """
+        if not hosts.first():
+            self.scratch = tempfile.TemporaryDirectory()
+            directory = pathlib.Path(self.scratch.name)
         self.streams = streams
         self.width = width
         distinct = {id(rows): rows for stream in streams for rows in stream.rows}
@@ -40,24 +49,32 @@ class Features:
         Rows are computed in blocks that depend only on the config and not on what an earlier, killed run has finished,
         so the bits are the same either way.
         """
-        sharding = partition.split(backbone.mesh)
-        missing = list(self._missing(steps, buckets, batch_size))
-        for key, block, length in watched(missing, "Features without a prompt, batches", len(missing)):
-            inputs = partition.place(self.rows[key].inputs(np.resize(block, batch_size), length), sharding)
-            self.values[key][block] = np.asarray(fleet.features(backbone.frozen, inputs))[: len(block)]
+        blocks = list(self._blocks(steps, buckets, batch_size))
+        missing = set(hosts.decided(lambda: [n for n, (key, block, _) in enumerate(blocks) if self._lacks(key, block)]))
+        wanted = [n for n in range(len(blocks)) if n in missing or hosts.count() > 1]
+        for n in watched(wanted, "Features without a prompt, batches", len(wanted)):
+            key, block, length = blocks[n]
+            rows = np.resize(block, batch_size)
+            if n in missing:
+                inputs = partition.place(self.rows[key].inputs(rows, length), partition.split(backbone.mesh))
+                values = np.asarray(fleet.features(backbone.frozen, inputs))
+            else:  # the first process has them, as it computed them earlier
+                values = multihost_utils.broadcast_one_to_all(np.asarray(self.values[key][rows]))
+            self.values[key][block] = values[: len(block)]
         for values in self.values.values():
             values.flush()
 
-    def _missing(self, steps: int, buckets: Sequence[int], batch_size: int) -> Iterator[tuple[int, np.ndarray, int]]:
-        """The blocks that are not computed yet: the identity of their `Rows`, the rows' numbers and their bucket."""
+    def _lacks(self, key: int, block: np.ndarray) -> bool:
+        return bool(np.isnan(self.values[key][block]).any())
+
+    def _blocks(self, steps: int, buckets: Sequence[int], batch_size: int) -> Iterator[tuple[int, np.ndarray, int]]:
+        """The blocks of all visited rows: the identity of their `Rows`, the rows' numbers and their bucket."""
         for key, wanted in self._visited(steps).items():
             lengths = bucket_lengths(self.rows[key].input_lengths[wanted], buckets)
             for length in np.unique(lengths):
                 group = wanted[lengths == length]
                 for start in range(0, len(group), batch_size):
-                    block = group[start : start + batch_size]
-                    if np.isnan(self.values[key][block]).any():
-                        yield key, block, int(length)
+                    yield key, group[start : start + batch_size], int(length)
 
     def _visited(self, steps: int) -> dict[int, np.ndarray]:
         """The sorted numbers of the rows that the streams read in so many steps, by the identity of their `Rows`."""

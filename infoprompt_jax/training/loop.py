@@ -13,7 +13,6 @@ import pathlib
 from collections.abc import Iterator
 from typing import Any
 
-import jax
 import numpy as np
 
 from infoprompt_jax import files
@@ -94,11 +93,12 @@ class Run:
             if last or (config.eval_every and step % config.eval_every == 0):
                 self.evaluate(step)
                 last = last or not self.active.any()
-            if last or interrupt.requested or (config.save_every and step % config.save_every == 0):
+            stop = not last and interrupt.requested()
+            if last or stop or (config.save_every and step % config.save_every == 0):
                 self.save(step)
             if last:
                 return
-            if interrupt.requested:
+            if stop:
                 raise Stopped(f"Stopped at step {step} of {config.steps}; the same command resumes.")
             if step == start:
                 self.progress.begin()
@@ -150,7 +150,7 @@ class Run:
         if self.pending is None:
             return
         step, metrics = self.pending
-        values: dict[str, np.ndarray] = jax.device_get(metrics)
+        values: dict[str, np.ndarray] = self.on_host(metrics)
         self.pending = None
         for m in np.flatnonzero(values["active"]):
             name = self.experiment.members[m].name

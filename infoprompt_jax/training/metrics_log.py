@@ -2,7 +2,8 @@
 
 One record a line: {"step": 10, "member": "both-seed0", "name": "task_loss", "value": 0.69}. Numbers read back bit for
 bit. A value that is not finite is written as null, so the file is strict JSON. What else wants the records, such as
-TensorBoard's event files or a tracker (`trackers`), is a `Sink`.
+TensorBoard's event files or a tracker (`trackers`), is a `Sink`. Of several processes the first one writes; all have
+the records.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from infoprompt_jax import files
+from infoprompt_jax import files, hosts
 from infoprompt_jax.reports.records import Record, Records, insert, read_records, series
 
 
@@ -40,7 +41,7 @@ class MetricsLog:
 
     def __init__(self, path: pathlib.Path, records: Records, sinks: Sequence[Sink]) -> None:
         self.records, self._sinks = records, sinks
-        self._file = files.Growing(path)
+        self._file = files.Growing(path) if hosts.first() else None
 
     @classmethod
     def resume(cls, path: str | pathlib.Path, step: int, sinks: Sequence[Sink] = ()) -> MetricsLog:
@@ -52,10 +53,8 @@ class MetricsLog:
             UserError: a line before the last is not a record.
         """
         path = files.path(path)
-        kept = [record for record in read_records(path) if record["step"] <= step]
-        with files.whole(path) as partial, partial.open("w", encoding="utf-8") as file:
-            file.writelines(map(_line, kept))
-        return cls(path, series(kept), sinks)
+        hosts.decided(lambda: _cut(path, step))
+        return cls(path, series(_kept(path, step)), sinks)
 
     def write(self, step: int, member: str, values: Mapping[str, Any]) -> None:
         """Appends one record for each value (a Python, NumPy or JAX number); `flush` writes them to disk."""
@@ -63,21 +62,24 @@ class MetricsLog:
         for name, value in numbers.items():
             number = value if math.isfinite(value) else None
             record = {"step": int(step), "member": member, "name": name, "value": number}
-            self._file.write(_line(record).encode("utf-8"))
+            if self._file:
+                self._file.write(_line(record).encode("utf-8"))
             insert(self.records, record)
         for sink in self._sinks:
             sink.write(int(step), member, numbers)
 
     def flush(self) -> None:
         """Returns when everything is on disk; called before a checkpoint is saved, which relies on the log up to it."""
-        self._file.sync()
+        if self._file:
+            self._file.sync()
         for sink in self._sinks:
             sink.flush()
 
     def close(self) -> None:
         """Writes everything to disk and ends the log; `records` stays."""
         self.flush()
-        self._file.close()
+        if self._file:
+            self._file.close()
         for sink in self._sinks:
             sink.close()
 
@@ -91,6 +93,17 @@ class MetricsLog:
         names = self.records.get(member, {})
         values = {name: steps[step] for name, steps in names.items() if name.startswith(prefix) and step in steps}
         return {name.removeprefix(prefix): value for name, value in values.items()}
+
+
+def _kept(path: pathlib.Path, step: int) -> list[Record]:
+    return [record for record in read_records(path) if record["step"] <= step]
+
+
+def _cut(path: pathlib.Path, step: int) -> None:
+    """Drops the records after `step`."""
+    kept = _kept(path, step)
+    with files.whole(path) as partial, partial.open("w", encoding="utf-8") as file:
+        file.writelines(map(_line, kept))
 
 
 def _line(record: Record) -> str:

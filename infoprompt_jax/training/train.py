@@ -14,7 +14,7 @@ from typing import Any
 
 import ml_collections
 
-from infoprompt_jax import files, settings
+from infoprompt_jax import files, hosts, settings
 from infoprompt_jax.data import counterparts
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.fleet.members import expand
@@ -63,7 +63,7 @@ def train_members(
     """As `train`, but also returns the summary of a run whose members all failed (`failed_at_step`)."""
     config = counterparts.resolve(config)
     directory = Workdir(workdir, config, may_grow=True)
-    check_growth(directory, config)
+    hosts.decided(lambda: check_growth(directory, config))
     if (summary := directory.finished()) is not None:
         return summary
     trackers.check(config)
@@ -108,7 +108,10 @@ def of_all_steps(config: ml_collections.ConfigDict) -> list[str]:
 
 
 def write(run: Run, results: Results, warnings: Sequence[str]) -> None:
-    """Exports the prompts, draws the curves, writes the report and, last, the summary: with that a run is finished."""
+    """Exports the prompts, draws the curves, writes the report and, last, the summary: with that a run is finished.
+
+    Of several processes the first one writes.
+    """
     experiment, members = run.experiment, results.members
     best_steps, last_steps = [member.best_step for member in members], last_evaluations(run)
     best, final = [member.best for member in members], [member.final for member in members]
@@ -116,6 +119,8 @@ def write(run: Run, results: Results, warnings: Sequence[str]) -> None:
     export_prompts(
         run.path / "last_prompts", experiment, run.on_host(inference(run.state.trainable)), last_steps, final
     )
+    if not hosts.first():
+        return
     curves.draw(run.path / "curves.png", run.log.records, [member.name for member in members])
     page.write(run.path, files.strict(results.to_json()), warnings)
     files.write_json(run.path / SUMMARY, results.to_json())

@@ -3,6 +3,8 @@
 config.json  metrics.jsonl  summary.json  curves.png  report.html  checkpoints/  features/
 prompts/<member>/  the best prompt of each member       last_prompts/<member>/  the last
 
+Of a run's processes the first one looks at the directory and decides for all (`hosts.decided`).
+
 A run with a summary is finished. When a finished run goes on, its summary becomes former_summary.json before
 config.json names what is new.
 """
@@ -13,18 +15,18 @@ import contextlib
 import json
 import logging
 import os
+import secrets
 from collections.abc import Iterator
 from typing import Any
 
-import jax
 import ml_collections
 
-from infoprompt_jax import bucket, files
+from infoprompt_jax import bucket, files, hosts, saved_config
 from infoprompt_jax.errors import UserError
-from infoprompt_jax.saved_config import current
 from infoprompt_jax.settings import FIELDS
 
 SUMMARY, FORMER_SUMMARY = "summary.json", "former_summary.json"
+MARK = ".hosts.json"  # of a run on several hosts
 
 log = logging.getLogger(__name__)
 
@@ -38,10 +40,10 @@ class Workdir:
     def __init__(self, path: str | os.PathLike[str], config: ml_collections.ConfigDict, may_grow: bool = False) -> None:
         files.keep_copies_in(config.data.cache_dir)
         self.path = files.path(path) if bucket.is_in(path) else files.path(path).absolute()
-        self.config, self.may_grow = json.loads(config.to_json()), may_grow
+        self.config, self.may_grow = saved_config.content(config), may_grow
         self.grown: dict[str, Any] = {}
-        self._check_writable()
-        self._check_same_run()
+        hosts.decided(self._check_writable)
+        self.grown = hosts.decided(self._check_same_run)
 
     def _check_writable(self) -> None:
         if bucket.is_in(self.path):  # which has answered, and refuses to be written when the lock is taken
@@ -50,15 +52,17 @@ class Workdir:
         if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
             raise UserError(f"The workdir {self.path} cannot be written: choose another --workdir.")
 
-    def _check_same_run(self) -> None:
+    def _check_same_run(self) -> dict[str, Any]:
+        """What `grown` holds. Raises UserError where the directory is another run's."""
         saved = self.path / "config.json"
         if not saved.exists():
             # A process that is killed while it writes its first file leaves one whose name starts with a dot.
             if self.path.is_dir() and any(not file.name.startswith(".") for file in self.path.iterdir()):
                 raise UserError(f"The workdir {self.path} holds files but no config.json: choose an empty --workdir.")
-            return
+            return {}
         try:
-            before, now = current(json.loads(saved.read_text(encoding="utf-8"))), current(self.config)
+            before = saved_config.current(json.loads(saved.read_text(encoding="utf-8")))
+            now = saved_config.current(self.config)
         except (ValueError, AttributeError, RecursionError) as error:  # AttributeError: JSON, but no object
             raise UserError(f"{saved} is not the config of a run ({error}): choose another --workdir.") from error
         changed = {field for field in before.keys() | now.keys() if before.get(field) != now.get(field)}
@@ -72,10 +76,13 @@ class Workdir:
                 f"The workdir {self.path} holds a run with {field}={before.get(field)!r}, this one has "
                 f"{now.get(field)!r}: choose another --workdir, or {values} to resume."
             )
-        self.grown = {field: before[field] for field in more}
+        return {field: before[field] for field in more}
 
     def finished(self) -> dict[str, Any] | None:
         """The summary of a finished run; None for a run that is not finished. Raises UserError if it cannot be read."""
+        return hosts.decided(self._finished)
+
+    def _finished(self) -> dict[str, Any] | None:
         summary = self.path / SUMMARY
         if self.grown or not summary.exists():
             return None
@@ -97,23 +104,45 @@ class Workdir:
           UserError: another process is running in it, or it cannot be written.
         """
         with contextlib.ExitStack() as stack:
-            try:
-                if not bucket.is_in(self.path):  # which has no directories
-                    self.path.mkdir(parents=True, exist_ok=True)
-                if jax.process_index() == 0:  # the processes of a run on several hosts share their directory
-                    stack.enter_context(files.lock(self.path, wait=False))
-                    self._check_same_run()  # again: another may have claimed it while this one was loading
-                    if self.grown and (self.path / SUMMARY).exists():
-                        (self.path / SUMMARY).replace(self.path / FORMER_SUMMARY)
-                    if self.grown or not (self.path / "config.json").exists():
-                        files.write_json(self.path / "config.json", self.config)
-            except BlockingIOError as error:
-                raise UserError(
-                    f"Another process is running in the workdir {self.path}: choose another --workdir, or wait."
-                ) from error
-            except OSError as error:
-                reason = error.strerror or error
-                raise UserError(
-                    f"The workdir {self.path} cannot be written ({reason}): choose another --workdir."
-                ) from error
+            self.check_shared(hosts.decided(lambda: self._claim(stack)))
             yield
+            hosts.meet()  # the first process lets go when all are done
+
+    def _claim(self, stack: contextlib.ExitStack) -> str:
+        """As `claim`, until `stack` is closed; returns what the directory's mark holds."""
+        try:
+            if not bucket.is_in(self.path):  # which has no directories
+                self.path.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(files.lock(self.path, wait=False))
+            self.grown = self._check_same_run()  # again: another may have claimed it while this one was loading
+            if self.grown and (self.path / SUMMARY).exists():
+                (self.path / SUMMARY).replace(self.path / FORMER_SUMMARY)
+            if self.grown or not (self.path / "config.json").exists():
+                files.write_json(self.path / "config.json", self.config)
+            return self._mark()
+        except BlockingIOError as error:
+            raise UserError(
+                f"Another process is running in the workdir {self.path}: choose another --workdir, or wait."
+            ) from error
+        except OSError as error:
+            reason = error.strerror or error
+            raise UserError(
+                f"The workdir {self.path} cannot be written ({reason}): choose another --workdir."
+            ) from error
+
+    def _mark(self) -> str:
+        """Writes a file by which the other processes know the directory; of one process there is none."""
+        if hosts.count() == 1:
+            return ""
+        value = secrets.token_hex(8)
+        files.write_json(self.path / MARK, value)
+        return value
+
+    def check_shared(self, mark: str) -> None:
+        """Raises UserError unless this process sees the file that the first one has written into the directory."""
+        file = self.path / MARK
+        if mark and (not file.exists() or json.loads(file.read_text(encoding="utf-8")) != mark):
+            raise UserError(
+                f"The workdir {self.path} of process {hosts.index()} is not that of process 0, but a run on several "
+                "hosts needs one that they share: choose a --workdir on a shared file system, or in a bucket (gs://)."
+            )

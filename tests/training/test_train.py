@@ -108,7 +108,7 @@ def test_the_workdir_holds_what_is_documented(together: pathlib.Path) -> None:
 
 def test_prompt_norms_are_mean_lengths_of_vectors() -> None:
     value_MPD = np.array([[[3.0, 4.0], [0.0, 1.0]], [[0.0, 0.0], [1e30, 0.0]]], np.float32)
-    norms = prompt_norms({"prompt": {"value": value_MPD}})
+    norms = prompt_norms(value_MPD)
     np.testing.assert_allclose(norms, [3.0, 5e29])
 
 

@@ -99,17 +99,6 @@ def test_a_run_with_a_field_that_is_gone_goes_on(tmp_path: pathlib.Path) -> None
     assert Workdir(tmp_path, config()).finished() is None
 
 
-def test_of_several_hosts_one_claims(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The others neither lock nor write: they may come first, and run while the first one does."""
-    other, first = Workdir(tmp_path, config()), Workdir(tmp_path, config())
-    monkeypatch.setattr("jax.process_index", lambda: 1)
-    with other.claim():
-        assert not list(tmp_path.iterdir())
-        monkeypatch.setattr("jax.process_index", lambda: 0)
-        with first.claim():
-            assert (tmp_path / "config.json").exists()
-
-
 def test_another_config_is_refused(tmp_path: pathlib.Path) -> None:
     with Workdir(tmp_path, config()).claim():
         pass
