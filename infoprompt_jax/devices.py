@@ -6,6 +6,7 @@ import os
 from collections.abc import MutableMapping
 
 SIMULATED = "--xla_force_host_platform_device_count"
+STACKS = "--fibers_default_thread_stack_size"
 SCHEDULER = "--xla_cpu_enable_concurrency_optimized_scheduler"
 
 
@@ -24,3 +25,25 @@ def order_collectives(environment: MutableMapping[str, str] = os.environ) -> Non
     flags = environment.get("XLA_FLAGS", "")
     if SIMULATED in flags and SCHEDULER not in flags:
         environment["XLA_FLAGS"] = f"{flags} {SCHEDULER}=false"
+
+
+def deepen_stacks(environment: MutableMapping[str, str] = os.environ) -> None:
+    """Gives the threads of the compiler for TPUs stacks of 4 MiB, unless the user chose a size; nothing elsewhere.
+
+    libtpu 0.0.42 overflows its own stacks, and ends the process, while it compiles an XXL with int8 weights.
+    """
+    flags = environment.get("LIBTPU_INIT_ARGS", "")
+    if STACKS not in flags:
+        environment["LIBTPU_INIT_ARGS"] = f"{flags} {STACKS}={2**22}".strip()
+
+
+def describe_only(environment: MutableMapping[str, str] = os.environ) -> None:
+    """Has JAX run on the CPU, and libtpu compile for TPUs that are not there, without looking for one.
+
+    Without a name for the host's chips libtpu asks the cloud's metadata server, and warns.
+    """
+    environment["JAX_PLATFORMS"] = "cpu"
+    environment["TPU_SKIP_MDS_QUERY"] = environment["ALLOW_MULTIPLE_LIBTPU_LOAD"] = "1"
+    environment.setdefault("TPU_ACCELERATOR_TYPE", "v5litepod-1")
+    environment.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
+    deepen_stacks(environment)

@@ -13,7 +13,7 @@ import absl.logging
 
 from infoprompt_jax import jobs, watch
 from infoprompt_jax.command_line import HELP, help_requested, offline_command, parse
-from infoprompt_jax.devices import order_collectives, quiet_tensorflow
+from infoprompt_jax.devices import deepen_stacks, order_collectives, quiet_tensorflow
 from infoprompt_jax.errors import OfflineError, Stopped, UserError
 
 MISTAKE, STOPPED = 2, 143  # exit statuses; the latter is a shell's for SIGTERM
@@ -48,6 +48,8 @@ def main() -> None:
 def run(arguments: list[str]) -> str:
     """The table of the job that a command line asks for."""
     config, workdir = parse(arguments)
+    if config.backbone.weights == "int8":
+        deepen_stacks()
     log.info("workdir: %s", workdir)
     return jobs.run(config, workdir)
 

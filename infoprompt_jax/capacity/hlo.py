@@ -11,6 +11,7 @@ as its loop turns. XLA writes the number of turns (`known_trip_count`), or it fo
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import functools
 import re
@@ -21,6 +22,7 @@ _CALLED = re.compile(r"\b(?:calls|to_apply|condition|body|\w+_computations?)=(\{
 _OPERAND = re.compile(r"%([\w.\-]+)")
 _TURNS = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
 _ARRAY = re.compile(r"\b([a-z]+\d*\w*)\[([\d,]*)\]")
+_MOVES = ("parameter", "tuple", "get-tuple-element", "bitcast", "constant")
 _BITS = re.compile(r"\d+")
 
 
@@ -120,6 +122,40 @@ def read(text: str) -> Program:
         elif match := _INSTRUCTION.match(line):
             lines.append(Instruction(match[2], match[3], match[4], match[5], bool(match[1])))
     return Program(computations, entry)
+
+
+@dataclasses.dataclass(frozen=True)
+class Made:
+    """Arrays of one shape that a program makes in a device's main memory."""
+
+    bytes: int  # of one
+    shape: str
+    count: int  # that are there together at least: a loop's state, or one instruction's results, holds so many
+    op_name: str  # of the instruction; "" where XLA made it
+
+
+def largest_made(program: Program) -> list[Made]:
+    """What instructions make, the most bytes first. A loop's state is counted without shapes of arguments."""
+    lines = program.computations[program.entry]
+    given = {shape(line.type) for line in lines if line.opcode == "parameter"}
+    fused = {name for lines in program.computations.values() for line in lines for name in _inside(line)}
+    made: dict[str, Made] = {}
+    for name in program.computations.keys() - fused:
+        for line in program.computations[name]:
+            if line.opcode in _MOVES or not program.runs[name]:
+                continue
+            kinds = [kind for kind in elements(line.type) if "S(" not in kind]  # S(1) is the chip's fast memory
+            for kind, count in collections.Counter(shape(kind) for kind in kinds).items():
+                one = Made(size(kind), kind, count, line.op_name)
+                carried = line.opcode == "while" and kind in given  # weights, most likely
+                if not carried and (kind not in made or made[kind].count < count):
+                    made[kind] = one
+    return sorted(made.values(), key=lambda one: (-one.bytes * one.count, one.shape))
+
+
+def _inside(line: Instruction) -> list[str]:
+    """The computations whose arrays are not kept: those of a fusion, a reduction and the like."""
+    return [] if line.opcode in ("while", "conditional", "call") else line.called
 
 
 def elements(kind: str) -> list[str]:

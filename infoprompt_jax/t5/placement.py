@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 from flax import nnx
-from jax.sharding import Mesh, Sharding
+from jax.sharding import Mesh, NamedSharding, Sharding
 
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.t5 import partition, quantized
@@ -34,14 +34,8 @@ def place(config: T5Config, leaves: Iterable[StoredLeaf], mesh: Mesh) -> tuple[n
     Raises:
       UserError: a leaf cannot be read, or the leaves or the heads cannot be split over the mesh.
     """
-    if config.num_heads % mesh.shape["model"]:
-        raise UserError(
-            f"mesh.model={mesh.shape['model']} does not divide the {config.num_heads} heads of the backbone: choose a "
-            "divisor, and mesh.fsdp for the other devices."
-        )
-    graph, abstract = skeleton(config, partition.Layout(mesh))
+    graph, abstract, shardings = planned(config, mesh)
     variables = {"/".join(map(str, path)): variable for path, variable in nnx.to_flat_state(abstract)}
-    shardings = partition.shardings({path: v.shape for path, v in variables.items()}, mesh)
     fingerprint, placed = Fingerprint(config), {}
     for leaf in leaves:
         for part in quantized.parts(leaf, variables):
@@ -50,6 +44,22 @@ def place(config: T5Config, leaves: Iterable[StoredLeaf], mesh: Mesh) -> tuple[n
         fingerprint.add(leaf)
     ordered = [(path, placed["/".join(map(str, path))]) for path, _ in nnx.to_flat_state(abstract)]
     return graph, nnx.from_flat_state(ordered), fingerprint.hexdigest()
+
+
+def planned(config: T5Config, mesh: Mesh) -> tuple[nnx.GraphDef, nnx.State, dict[str, NamedSharding]]:
+    """The graph of a T5, its variables as shapes, and where on the mesh the variable of each path lies.
+
+    Raises:
+      UserError: the leaves or the heads cannot be split over the mesh.
+    """
+    if config.num_heads % mesh.shape["model"]:
+        raise UserError(
+            f"mesh.model={mesh.shape['model']} does not divide the {config.num_heads} heads of the backbone: choose a "
+            "divisor, and mesh.fsdp for the other devices."
+        )
+    graph, abstract = skeleton(config, partition.Layout(mesh))
+    shapes = {"/".join(map(str, path)): variable.shape for path, variable in nnx.to_flat_state(abstract)}
+    return graph, abstract, partition.shardings(shapes, mesh)
 
 
 def placed_leaf(leaf: Leaf, sharding: Sharding, dtype: Any) -> jax.Array:
