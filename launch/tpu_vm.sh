@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Trains on Cloud TPUs, one host or many: `launch/tpu_vm.sh --help`. launch/README.md has the order of things.
+# shellcheck disable=SC2329 # main calls the functions by the names of the commands
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -160,6 +161,7 @@ main() {
     delete) tpus queued-resources delete "$TPU_NAME" --force "$@" ;;
     *) "$command" "$@" ;;
   esac
+  exit # from within: bash would read on in this file, which may have changed while `keep` ran
 }
 
 main "$@"
