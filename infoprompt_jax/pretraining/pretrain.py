@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable
 
 import ml_collections
 
-from infoprompt_jax import files
+from infoprompt_jax import bucket, files
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.nano import world
 from infoprompt_jax.pretraining import budget, vocabulary
@@ -52,6 +52,8 @@ def pretrain(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str],
     """
     if config.backbone.weights != "full":
         raise UserError(f"backbone.weights={config.backbone.weights!r} cannot be trained: set it to full to pretrain.")
+    if bucket.is_in(workdir):
+        raise UserError(f"job=pretrain does not write to a bucket, {workdir}: choose a local --workdir, and copy it.")
     started, directory = time.monotonic(), Workdir(workdir, config)
     summary = directory.finished()
     if summary is not None:
