@@ -10,7 +10,8 @@ from typing import Any
 
 import ml_collections
 
-from infoprompt_jax import cluster, files, settings
+from infoprompt_jax import cluster, files, hosts, settings
+from infoprompt_jax.errors import UserError
 
 Job = Callable[[ml_collections.ConfigDict, str], dict[str, Any]]
 Table = Callable[[dict[str, Any]], str]
@@ -26,6 +27,9 @@ FILES = (
     "report.html",
     "summary.json",
 )
+
+
+ON_SEVERAL_HOSTS = ("train", "evaluate")
 
 
 def train() -> tuple[Job, Table]:
@@ -93,6 +97,11 @@ def run(config: ml_collections.ConfigDict, workdir: str) -> str:
       Stopped: SIGTERM or Ctrl-C stopped the job; everything is saved, and the same call resumes.
     """
     cluster.join(settings.check(config).mesh)
+    if hosts.count() > 1 and config.job not in ON_SEVERAL_HOSTS:
+        raise UserError(
+            f"job={config.job} runs in one process, but {hosts.count()} were started: start one, with mesh.processes=1 "
+            f"where SLURM or Cloud TPU starts it; several processes run job={' and '.join(ON_SEVERAL_HOSTS)}."
+        )
     job, table = JOBS[config.job]()
     shown = table(job(config, workdir))
     there = [name for name in FILES if (files.path(workdir) / name).exists()]

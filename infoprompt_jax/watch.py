@@ -36,9 +36,10 @@ _watch: Watch | None = None  # of this process; None on one host
 class Watch(threading.Thread):
     """The thread that publishes this process's state and reads those of the others."""
 
-    def __init__(self) -> None:
+    def __init__(self, client: Any, index: int, count: int) -> None:
+        """`client` of the coordination service; the number of this process, and of all."""
         super().__init__(name="watch", daemon=True)
-        self.client, self.index, self.count = hosts.service().client, hosts.index(), hosts.count()
+        self.client, self.index, self.count = client, index, count
         self.state: dict[str, Any] = {"beat": 0}  # what this process publishes
         self.seen: dict[int, dict[str, Any]] = {}  # what all published last
         self.silent = {other: 0 for other in range(self.count) if other != self.index}  # beats since that changed
@@ -54,10 +55,14 @@ class Watch(threading.Thread):
             self.soon.wait(BEAT)
             self.soon.clear()
             with contextlib.suppress(Exception):  # JAX ends this process if the first one is gone
-                self.publish()
-                self.read()
-                self.agree()
+                self.beat()
             self.judge()
+
+    def beat(self) -> None:
+        """Exchanges what is known with the others."""
+        self.publish()
+        self.read()
+        self.agree()
 
     def publish(self) -> None:
         """Gives the others this process's state."""
@@ -107,8 +112,12 @@ class Watch(threading.Thread):
             if requested and "stop" not in self.state:
                 self.state["stop"] = True
                 self.soon.set()
-            self.changed.wait_for(lambda: self.stop_at is not None or "at" not in self.state)
+            self.changed.wait_for(self.may_go_on)
             return self.stop_at is not None and self.points >= self.stop_at
+
+    def may_go_on(self) -> bool:
+        """Whether it is known if this process stops at its next point."""
+        return self.stop_at is not None or "at" not in self.state
 
     def end(self, status: int, sentence: str) -> NoReturn:
         """Ends this process, after the others can know why. Of processes that end alike, the first one prints it."""
@@ -145,7 +154,7 @@ class Watch(threading.Thread):
 def start() -> None:
     """Begins to watch; `cluster.join` calls it once the processes have met."""
     global _watch
-    _watch = Watch()
+    _watch = Watch(hosts.service().client, hosts.index(), hosts.count())
     address, name = hosts.service().coordinator_address, lost(0, hosts.count())
     explain_aborts(lambda: "" if hosts.first() or reachable(address) else name)
     _watch.start()

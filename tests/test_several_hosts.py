@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import pathlib
+import random
+from typing import Any
 
 import ml_collections
 import numpy as np
@@ -11,7 +13,8 @@ import pytest
 import several_hosts
 import tiny_runs
 
-from infoprompt_jax import jobs
+from infoprompt_jax import cluster, jobs, settings, watch
+from infoprompt_jax.errors import UserError
 
 pytestmark = pytest.mark.usefixtures("programs")
 
@@ -29,7 +32,7 @@ def on_one_host(config: ml_collections.ConfigDict, tmp_path_factory: pytest.Temp
     return workdir
 
 
-def assert_same(found: pathlib.Path, expected: pathlib.Path) -> None:
+def assert_same(found: pathlib.Path, expected: pathlib.Path, tolerance: float = 1e-5) -> None:
     """The same records, with the same values to float rounding."""
     logs = [
         [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()] for path in (found, expected)
@@ -37,7 +40,7 @@ def assert_same(found: pathlib.Path, expected: pathlib.Path) -> None:
     here, there = ([(r["step"], r["member"], r["name"]) for r in records] for records in logs)
     assert here == there
     values = [np.array([record["value"] for record in records]) for records in logs]
-    np.testing.assert_allclose(*values, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(*values, rtol=tolerance, atol=tolerance)
 
 
 def test_two_processes_train_as_one(
@@ -48,3 +51,135 @@ def test_two_processes_train_as_one(
     assert_same(tmp_path / "run", on_one_host)
     assert "best accuracy" in first.printed and "best accuracy" not in second.printed
     assert "step 4: accuracy" in first.said and "accuracy" not in second.said  # the first reports for both
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ({"coordinator": "host:1"}, "mesh.processes and mesh.process must be set too"),
+        ({"processes": 2, "process": 0}, "mesh.coordinator must be set too"),
+        ({"coordinator": "host", "processes": 2, "process": 0}, "mesh.coordinator='host' is not the address"),
+        ({"coordinator": "host:1", "processes": 2, "process": 2}, "mesh.process=2 is out of range: choose 0 to 1"),
+    ],
+)
+def test_processes_named_by_half_are_refused(fields: dict[str, Any], sentence: str) -> None:
+    mesh = settings.defaults().mesh
+    mesh.update(fields)
+    with pytest.raises(UserError, match=sentence):
+        cluster.join(mesh)
+
+
+class Service:
+    """Stands for the coordination service: what all processes publish."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, str] = {}
+
+    def key_value_set(self, key: str, text: str, allow_overwrite: bool) -> None:
+        self.values[key] = text
+
+    def key_value_dir_get(self, directory: str) -> list[tuple[str, str]]:
+        return [(key, text) for key, text in self.values.items() if key.startswith(directory)]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_processes_agree_on_the_point_at_which_they_stop(seed: int) -> None:
+    """Whoever is asked, whenever, and in whatever order the processes work and exchange what they know."""
+    rng, service = random.Random(seed), Service()
+    watches = [watch.Watch(service, index, 3) for index in range(3)]
+    stopped: dict[int, int] = {}
+    for turn in range(400):
+        one = rng.choice(watches)
+        # Collectives keep the processes within two points of each other.
+        ready = one.index not in stopped and one.may_go_on() and one.points <= min(w.points for w in watches) + 2
+        if rng.random() < 0.5:
+            one.beat()
+        elif ready and one.stops(requested=turn > 50 and one.index == seed % 3):
+            stopped[one.index] = one.points
+    assert len(stopped) == 3 and len(set(stopped.values())) == 1
+
+
+@pytest.mark.slow
+def test_four_processes_that_split_the_weights_train_as_one(
+    config: ml_collections.ConfigDict, on_one_host: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    """The heads lie on two hosts, which read the same rows."""
+    all_ended = several_hosts.run(config, tmp_path / "run", 4, devices=2, mesh__model=4)
+    assert [one.status for one in all_ended] == [0] * 4, all_ended
+    assert_same(tmp_path / "run", on_one_host)
+
+
+@pytest.mark.slow
+def test_two_processes_evaluate_as_one(
+    config: ml_collections.ConfigDict, on_one_host: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    fields = {"job": "evaluate", "prompt__init": str(on_one_host / "prompts")}
+    assert [one.status for one in several_hosts.run(config, tmp_path / "run", **fields)] == [0, 0]
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["members"][0]["best"] == pytest.approx(
+        json.loads((on_one_host / "summary.json").read_text())["members"][0]["best"]
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stopped", [0, 1])
+def test_a_stop_of_one_process_stops_both_and_one_resumes(
+    config: ml_collections.ConfigDict, tmp_path: pathlib.Path, stopped: int
+) -> None:
+    longer = {"train__steps": 400, "train__eval_every": 0, "train__log_every": 10}
+    both = several_hosts.run(config, tmp_path / "run", signals={stopped: ("stop", "20")}, **longer)
+    assert [one.status for one in both] == [143, 143], both
+    assert "Stopped at step" in both[0].said and "Stopped" not in both[1].said
+    changed = config.copy_and_resolve_references()
+    changed.update_from_flattened_dict({name.replace("__", "."): value for name, value in longer.items()})
+    jobs.run(changed, str(tmp_path / "run"))  # on one host
+    jobs.run(changed, str(tmp_path / "alone"))
+    assert_same(tmp_path / "run", tmp_path / "alone", tolerance=1e-3)  # rounding grows over the steps
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("killed", [0, 1])
+def test_a_killed_process_ends_the_other_with_a_sentence(
+    config: ml_collections.ConfigDict, tmp_path: pathlib.Path, killed: int
+) -> None:
+    both = several_hosts.run(config, tmp_path / "run", signals={killed: ("step", "2")})
+    assert both[killed].status == -9 and both[1 - killed].status == watch.LOST
+    assert f"Process {killed} of 2 stopped answering" in both[1 - killed].said.splitlines()[-1]
+
+
+@pytest.mark.slow
+def test_a_mistake_of_one_process_ends_both(config: ml_collections.ConfigDict, tmp_path: pathlib.Path) -> None:
+    both = several_hosts.run(config, tmp_path / "run", data__dir={1: str(tmp_path / "missing")})
+    assert [one.status for one in both] == [2, 2], both
+    assert "Process 1 of 2 ended: error:" in both[0].said and "missing" in both[0].said
+
+
+@pytest.mark.slow
+def test_a_mistake_of_all_is_printed_once(config: ml_collections.ConfigDict, tmp_path: pathlib.Path) -> None:
+    both = several_hosts.run(config, tmp_path / "run", data__dir=str(tmp_path / "missing"))
+    assert [one.status for one in both] == [2, 2]
+    assert [one.said.count("error:") for one in both] == [1, 0]
+
+
+@pytest.mark.slow
+def test_a_process_that_does_not_come_is_reported(config: ml_collections.ConfigDict, tmp_path: pathlib.Path) -> None:
+    (first, second) = several_hosts.start(config, tmp_path / "run", mesh__wait=8)
+    second.kill()
+    (one,) = several_hosts.ended([first])
+    second.communicate()
+    assert one.status == watch.LOST and "waited mesh.wait=8 seconds for the others" in one.said.splitlines()[-1]
+
+
+@pytest.mark.slow
+def test_killed_at_ten_random_steps_the_log_is_that_of_an_uninterrupted_run(
+    config: ml_collections.ConfigDict, tmp_path: pathlib.Path
+) -> None:
+    fields: dict[str, Any] = {"train__steps": 40, "train__save_every": 2}
+    assert [one.status for one in several_hosts.run(config, tmp_path / "whole", **fields)] == [0, 0]
+    rng, steps = random.Random(0), sorted(random.Random(1).sample(range(1, 39), 10))
+    for step in steps:
+        killed = rng.randrange(2)
+        both = several_hosts.run(config, tmp_path / "run", signals={killed: ("step", str(step))}, **fields)
+        assert both[killed].status == -9 and both[1 - killed].status == watch.LOST
+    assert [one.status for one in several_hosts.run(config, tmp_path / "run", **fields)] == [0, 0]
+    logs = [(tmp_path / name / "metrics.jsonl").read_bytes() for name in ("run", "whole")]
+    assert logs[0] == logs[1]
