@@ -31,7 +31,7 @@ from infoprompt_jax.t5.model import T5, T5Config
 log = logging.getLogger(__name__)
 
 T0 = re.compile(r"(?<![a-z0-9])t0(p|pp)?(?![a-z0-9])", re.IGNORECASE)
-MAPPED = 2048  # rows of a tensor that are mapped at a time
+MAPPED, SAMPLED = 2048, 512  # rows of a tensor that are mapped at a time; single values, with the pages around them
 ROWS, CACHED = 16, 2**15  # rows that are cast at a time, or values if rows are short: the processor's cache holds them
 Checkpoint = hugging_face.Checkpoint | t5x.Checkpoint
 
@@ -207,7 +207,8 @@ def _readers(
 
     def read(places: Index) -> np.ndarray:
         if "{}" not in name:
-            return checkpoint.read(name, places[::order])
+            some = (part for part, _ in blocks(slice(0, len(places[0])), SAMPLED))
+            return np.concatenate([checkpoint.read(name, tuple(a[part] for a in places)[::order]) for part in some])
         layers, *rest = map(np.asarray, places)
         each = ((layer, layers == layer) for layer in np.unique(layers))
         parts = [checkpoint.read(name.format(n), tuple(axis[here] for axis in rest)[::order]) for n, here in each]

@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-Index = tuple[slice | np.ndarray, ...]  # slices, or arrays of the coordinates of single elements; () is everything
+Index = tuple[slice | np.ndarray, ...]  # slices, or the coordinates of single elements on all axes; () is everything
 
 
 class MappedFile:
@@ -44,7 +44,17 @@ class MappedFile:
             size = sum((n - 1) * stride for n, stride in zip(shape, strides, strict=True)) + dtype.itemsize
         before = start % mmap.ALLOCATIONGRANULARITY
         content = mmap.mmap(self._descriptor, before + size, access=mmap.ACCESS_READ, offset=start - before)
-        if any(isinstance(part, np.ndarray) for part in index) and hasattr(mmap, "MADV_RANDOM"):  # not on Windows
-            content.madvise(mmap.MADV_RANDOM)  # otherwise the pages around each element are read too
-        part = np.ndarray(shape, dtype, content, before, strides)[index]
+        whole = np.ndarray(shape, dtype, content, before, strides)
+        coordinates = [axis for axis in index if isinstance(axis, np.ndarray)]
+        if coordinates:
+            _request(content, before + np.tensordot(whole.strides, np.stack(coordinates), axes=1))
+        part = whole[index]
         return part if part.flags.aligned else part.copy()  # torch.save and safetensors align what they write
+
+
+def _request(content: mmap.mmap, places: np.ndarray) -> None:
+    """Has the pages with these bytes read, all at the same time, and none around them."""
+    if hasattr(mmap, "MADV_WILLNEED"):  # not on Windows
+        content.madvise(mmap.MADV_RANDOM)
+        for page in np.unique(places // mmap.PAGESIZE).tolist():
+            content.madvise(mmap.MADV_WILLNEED, page * mmap.PAGESIZE, mmap.PAGESIZE)

@@ -21,12 +21,12 @@ def parts(leaf: Leaf, paths: Container[str]) -> list[Leaf]:
     """What a model with leaves at `paths` holds of a checkpoint's leaf: the leaf, or int8 values and their scale."""
     if leaf.path in paths:
         return [leaf]
-    kernel = Kernel(leaf)
+    kernel = QuantizedLeaf(leaf)
     values = Leaf(f"{leaf.path}/values", leaf.shape, kernel.fill_values)
     return [values, Leaf(f"{leaf.path}/scale", kernel.scales.shape, kernel.fill_scale)]
 
 
-class Kernel:
+class QuantizedLeaf:
     """A leaf [N, I, O], or a table [V, D], that is quantised; each channel is an O, or a V."""
 
     def __init__(self, leaf: Leaf) -> None:
