@@ -206,10 +206,11 @@ def _readers(
             copy(name.format(layer), part, slices[1:])
 
     def read(places: Index) -> np.ndarray:
+        axes = [np.asarray(axis) for axis in places]
         if "{}" not in name:
-            some = (part for part, _ in blocks(slice(0, len(places[0])), SAMPLED))
-            return np.concatenate([checkpoint.read(name, tuple(a[part] for a in places)[::order]) for part in some])
-        layers, *rest = map(np.asarray, places)
+            some = (part for part, _ in blocks(slice(0, len(axes[0])), SAMPLED))
+            return np.concatenate([checkpoint.read(name, tuple(a[part] for a in axes)[::order]) for part in some])
+        layers, *rest = axes
         each = ((layer, layers == layer) for layer in np.unique(layers))
         parts = [checkpoint.read(name.format(n), tuple(axis[here] for axis in rest)[::order]) for n, here in each]
         return np.concatenate(parts)
