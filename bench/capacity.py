@@ -36,11 +36,11 @@ def case(
 PLAN: dict[str, Case] = dict(
     [
         case("xxl", "v5e:4x4", 64, "full", mesh=(1, 16, 1)),
+        case("xxl", "v5e:4x4", 64, "narrow", mesh=(1, 16, 1)),
         case("xxl", "v5e:1x1", 8, weights="int8", job="score"),
         case("xxl", "v5e:1x1", 1, "full", weights="int8"),
         case("xl", "v5e:1x1", 24, "full"),
         case("xl", "v5e:1x1", 48, "full"),
-        case("xl", "v5e:1x1", 40, "full"),
         case("xl", "v5e:1x1", 8),
         case("xxl", "v5e:16x16", 1024, "full", mesh=(16, 16, 1)),
         case("xxl", "v5e:4x4", 64, mesh=(1, 16, 1)),

@@ -28,6 +28,7 @@ LINES = {
     "XL": "xl-dots",
     "XL, `remat=full`": "xl-full",
     "XXL": "xxl-dots",
+    "XXL, `remat=narrow`": "xxl-narrow",
     "XXL, `remat=full`": "xxl-full",
     "XXL, int8, `remat=full`": "xxl-int8-full",
 }
@@ -40,16 +41,18 @@ def records() -> dict[str, dict[str, Any]]:
 
 
 def line(compiled: list[dict[str, Any]]) -> tuple[float, float] | None:
-    """Bytes that a device needs beside its weights: at no rows, and for each of its rows. None from fewer than two."""
+    """Bytes that a device needs beside its weights: at no rows, and for each row. None where nothing fits."""
     points = set()
     for record in compiled:
         split = record["mesh"]["data"] * record["mesh"]["fsdp"]
         tried = {int(batch): needed for batch, needed in record["tried"].items()}
         fitting = {batch: needed for batch, needed in tried.items() if needed <= record["memory"]}
         points |= {(batch / split, needed - record["weights"]) for batch, needed in fitting.items()}
-    if len({rows for rows, _ in points}) < 2:
+    if not points:
         return None
     (few, less), (many, more) = min(points), max(points)
+    if few == many:  # one case: all that it makes is taken to grow with its rows
+        few, less = 0.0, compiled[0]["arguments"] - compiled[0]["weights"]
     each = (more - less) / (many - few)
     return more - many * each, each
 

@@ -46,7 +46,7 @@ def records(size: Size) -> list[dict[str, Any]]:
 
     depth = max(SHAPES[size.shape]["num_layers"], SHAPES[size.shape]["num_decoder_layers"])
     counts = {}
-    for remat in ("none", "dots", "full"):
+    for remat in ("none", "dots", "narrow", "full"):
         made = ours.setup(size, PLAIN | {"backbone.remat": remat, "backbone.unroll": depth})
         loss, arguments = made.fleet.objective.loss, member_arguments(made)
         if remat == "none":

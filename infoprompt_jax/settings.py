@@ -62,8 +62,8 @@ BACKBONE = Section(
     Field(
         "remat",
         "dots",
-        "activations that the backward pass recomputes; full takes the least memory and the most time",
-        choices=("none", "dots", "full"),
+        "what the backward pass computes again to save memory: attention (dots), wide products (narrow), all (full)",
+        choices=("none", "dots", "narrow", "full"),
         resume=True,
     ),
     Field("unroll", 1, "layers per scan iteration; with more, compilation is slower and steps may be faster", least=1),

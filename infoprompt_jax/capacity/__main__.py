@@ -58,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     options.add_argument("--members", type=int, default=1, help="members of the fleet")
     options.add_argument("--weights", choices=("full", "int8"), default="full", help="how kernels are kept")
     options.add_argument("--dtype", choices=("bfloat16", "float32"), default="bfloat16")
-    options.add_argument("--remat", choices=("none", "dots", "full"), default="dots")
+    options.add_argument("--remat", choices=("none", "dots", "narrow", "full"), default="dots")
     options.add_argument("--infoprompt", choices=("on", "off"), default="on", help="both information terms")
     options.add_argument("--json", action="store_true", help="print the record as JSON")
     options.add_argument("--out", type=pathlib.Path, help="file for the record, as JSON")

@@ -180,8 +180,8 @@ def prompt_gradient(model: T5) -> tuple[jax.Array, str]:
 def test_remat_and_unroll_change_the_program_not_the_gradient(small: T5) -> None:
     expected, program = prompt_gradient(variant(small, remat="none"))
     programs = {program}
-    for switches in ({"remat": "dots"}, {"remat": "full"}, {"remat": "none", "unroll": 2}):
+    for switches in ({"remat": "dots"}, {"remat": "narrow"}, {"remat": "full"}, {"remat": "none", "unroll": 2}):
         gradient, program = prompt_gradient(variant(small, **switches))
         np.testing.assert_allclose(gradient, expected, atol=1e-6)
         programs.add(program)
-    assert len(programs) == 4
+    assert len(programs) == 5
