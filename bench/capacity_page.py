@@ -1,7 +1,7 @@
 """docs/capacity.md from the files in bench/results/capacity: `python -m bench.capacity_page > docs/capacity.md`.
 
 Cases that were compiled are facts. The table of accelerators and batches needs more of them than anybody wants to wait
-for, so it is reckoned: what a device needs beside its weights is a straight line in its rows, through compiled cases.
+for, so it is estimated: what a device needs beside its weights grows in a straight line with its rows.
 """
 
 from __future__ import annotations
@@ -41,20 +41,20 @@ def records() -> dict[str, dict[str, Any]]:
 
 
 def line(compiled: list[dict[str, Any]]) -> tuple[float, float] | None:
-    """Bytes that a device needs beside its weights: at no rows, and for each row. None where nothing fits."""
-    points = set()
-    for record in compiled:
-        split = record["mesh"]["data"] * record["mesh"]["fsdp"]
-        tried = {int(batch): needed for batch, needed in record["tried"].items()}
-        fitting = {batch: needed for batch, needed in tried.items() if needed <= record["memory"]}
-        points |= {(batch / split, needed - record["weights"]) for batch, needed in fitting.items()}
-    if not points:
+    """Bytes that a device needs beside its weights: at no rows, and for each row. None where nothing fits.
+
+    All that the case with the most rows a device makes is taken to grow with its rows, which is more than it does.
+    """
+    fitting = [(record["batch"] / _split(record), record) for record in compiled if record["fits"]]
+    if not fitting:
         return None
-    (few, less), (many, more) = min(points), max(points)
-    if few == many:  # one case: all that it makes is taken to grow with its rows
-        few, less = 0.0, compiled[0]["arguments"] - compiled[0]["weights"]
-    each = (more - less) / (many - few)
-    return more - many * each, each
+    rows, most = max(fitting, key=lambda pair: pair[0])
+    return most["arguments"] - most["weights"], (most["needed"] - most["arguments"]) / rows
+
+
+def _split(record: dict[str, Any]) -> int:
+    """How many parts the rows of a batch are split into."""
+    return record["mesh"]["data"] * record["mesh"]["fsdp"]
 
 
 def batches(weights: float, known: tuple[float, float], memory: float) -> list[str]:
