@@ -37,10 +37,10 @@ def _memory(record: dict[str, Any]) -> str:
             f"Does not fit: {needed:.2f} GiB a device of {memory:.2f}; the weights are "
             f"{record['weights'] / GIB:.2f}.\nThe compiler: {record['message']}"
         )
-    rows = [[name, f"{record[name] / GIB:.2f}"] for name in ("arguments", "outputs", "temporaries", "code")]
+    rows = [[name, _digits(record[name] / GIB)] for name in ("arguments", "outputs", "temporaries", "code")]
     rows += [["needed", f"{needed:.2f}"], ["memory of a device", f"{memory:.2f}"]]
     arrays = [
-        [f"{one['bytes'] / MIB:.1f}", one["count"], one["shape"], one["op_name"]] for one in record["largest_arrays"]
+        [_digits(one["bytes"] / MIB), one["count"], one["shape"], one["op_name"]] for one in record["largest_arrays"]
     ]
     weights = f"of the arguments, {record['weights'] / GIB:.2f} GiB are weights"
     return f"{aligned(['GiB a device', ''], rows)}\nFits; {weights}.\n\n" + aligned(
@@ -55,8 +55,8 @@ def _collectives(record: dict[str, Any]) -> str:
             one["along"],
             one["count"],
             one["executed"],
-            f"{one['sent'] / MIB:.1f}",
-            f"{one['largest'] / MIB:.1f}",
+            _digits(one["sent"] / MIB),
+            _digits(one["largest"] / MIB),
         ]
         for one in record["collectives"]
     ]
@@ -68,9 +68,14 @@ def _collectives(record: dict[str, Any]) -> str:
 
 
 def _bounds(record: dict[str, Any]) -> str:
-    rows = [[name, f"{1e3 * record['bounds'][name]:.1f}"] for name in ("compute", "memory", "links", "network")]
+    rows = [[name, _digits(1e3 * record["bounds"][name])] for name in ("compute", "memory", "links", "network")]
     return (
         f"{aligned(['at least, ms', ''], rows)}\n"
-        f"A step takes at least {1e3 * record['step_seconds']:.1f} ms ({record['limit']}): at most "
+        f"A step takes at least {_digits(1e3 * record['step_seconds'])} ms ({record['limit']}): at most "
         f"{record['rows_per_second']:.0f} rows a second, and {record['mfu']:.0%} of the peak by model FLOPs."
     )
+
+
+def _digits(value: float) -> str:
+    """Three digits, and no exponent for large values."""
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
