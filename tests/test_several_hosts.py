@@ -53,6 +53,16 @@ def test_two_processes_train_as_one(
     assert "step 4: accuracy" in first.said and "accuracy" not in second.said  # the first reports for both
 
 
+@pytest.mark.slow
+def test_two_processes_train_members_of_their_own(config: ml_collections.ConfigDict, tmp_path: pathlib.Path) -> None:
+    config = config.copy_and_resolve_references()
+    config.fleet.update(seeds=tuple(range(8)), over="members")
+    first, second = several_hosts.run(config, tmp_path / "two")
+    assert (first.status, second.status) == (0, 0), first.said + second.said
+    jobs.run(config, str(tmp_path / "one"))
+    assert_same(tmp_path / "two", tmp_path / "one")
+
+
 @pytest.mark.parametrize(
     ("fields", "sentence"),
     [

@@ -86,10 +86,14 @@ class Features:
                     seen[id(stream.rows[task])][row_B[task_B == task]] = True
         return {key: np.flatnonzero(mask) for key, mask in seen.items()}
 
-    def gather(self, row_MB: np.ndarray) -> np.ndarray:
-        """The features [M, B, D] of a training batch's `row` [M, B]."""
+    def gather(self, row_MB: np.ndarray, members: np.ndarray | None = None) -> np.ndarray:
+        """The features [M, B, D] of a training batch's `row` [M, B].
+
+        `members`: the numbers of the streams that the batch is of; None = all.
+        """
         gathered = np.empty((*row_MB.shape, self.width), np.float32)
-        for m, (stream, row_B) in enumerate(zip(self.streams, row_MB, strict=True)):
+        streams = self.streams if members is None else [self.streams[m] for m in members]
+        for m, (stream, row_B) in enumerate(zip(streams, row_MB, strict=True)):
             task_B, inner_B = stream.pool.split(row_B)
             for task in np.unique(task_B):
                 here = task_B == task

@@ -115,7 +115,7 @@ class Run:
 
     def batches(self, start: int) -> Iterator[Batch[np.ndarray]]:
         """This host's batches from step `start` on, with cached features if the objective reads them."""
-        experiment, data = self.experiment, self.experiment.config.data
+        experiment, data, share = self.experiment, self.experiment.config.data, self.share()
         batches = train_batches(
             experiment.streams,
             start,
@@ -123,7 +123,7 @@ class Run:
             data.buckets,
             data.max_input_length,
             data.threads,
-            **self.share(),
+            **share,
         )
         if not (experiment.fleet.objective.needs_features and experiment.config.infoprompt.cache_features):
             return batches
@@ -132,7 +132,8 @@ class Run:
         directory = files.kept_here(self.path / "features", f"{buckets} {size}")
         features = Features(directory, experiment.streams, width, source)
         features.fill(experiment.fleet, experiment.backbone, self.config.steps, buckets, size)
-        return ({**batch, "features": features.gather(batch["row"])} for batch in batches)
+        members = share.get("members")
+        return ({**batch, "features": features.gather(batch["row"], members)} for batch in batches)
 
     def on_host(self, tree: Any) -> Any:
         """A part of the state in NumPy's arrays, with the values of all members."""

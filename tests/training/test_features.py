@@ -47,6 +47,7 @@ def test_every_visited_row_gets_its_own_features(
     features.fill(program, model, 3, (16, 32), 8)
     for batch in train_batches(streams, 0, 3, (16, 32), 32, 1):
         found = features.gather(batch["row"])
+        np.testing.assert_array_equal(features.gather(batch["row"][1:], np.array([1])), found[1:])  # of one process
         for m in range(2):
             expected = program.features(model.frozen, batch["inputs"][m])
             np.testing.assert_allclose(found[m], expected, rtol=1e-4, atol=1e-5)
