@@ -54,7 +54,8 @@ class Run:
         backbone = experiment.backbone
         sharding = experiment.fleet.member_sharding
         self.hyper, self.keys = partition.place((experiment.hyper, experiment.keys), sharding)
-        self.speed = Speedometer(backbone.config, experiment.config.prompt.length, compilations)
+        rows = self.config.batch_size * len(experiment.members)
+        self.speed = Speedometer(backbone.config, experiment.config.prompt.length, rows, compilations)
         self.fingerprints = {
             "backbone": backbone.fingerprint,
             "data": data_fingerprint([rows for stream in experiment.streams for rows in stream.rows]),
@@ -70,7 +71,6 @@ class Run:
         self.pending: tuple[int, Metrics] | None = None  # a step that is not logged yet
         self.evaluated = start  # evaluations up to and including this step are in the log
         self.active = self.on_host(self.state.active)
-        rows = self.config.batch_size * len(experiment.members)
         self.progress = Progress(
             max(start, 0), self.config.steps, rows, self.config.eval_every, lambda: compilations.seconds
         )

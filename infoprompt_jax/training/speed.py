@@ -72,11 +72,12 @@ class Compilations:
 class Speedometer:
     """Counts the steps of a run: `begin`, `fetched` when the batch is there, and `count` when the step is dispatched.
 
-    The first step on a batch of a new shape compiles, so compilation is counted apart.
+    The first step on a batch of a new shape compiles, so compilation is counted apart. `rows` is the number of rows of
+    a step, of all members; several processes may each read the same ones, or a share.
     """
 
-    def __init__(self, config: T5Config, prompt_length: int, compilations: Compilations) -> None:
-        self.config, self.prompt_length, self.compilations = config, prompt_length, compilations
+    def __init__(self, config: T5Config, prompt_length: int, rows: int, compilations: Compilations) -> None:
+        self.config, self.prompt_length, self.rows, self.compilations = config, prompt_length, rows, compilations
         self.steps = self.tokens = 0
         self.flops = self.seconds = self.waited = 0.0
         self.begun = self.compiling = 0.0
@@ -90,12 +91,12 @@ class Speedometer:
         self.waited += time.monotonic() - self.begun
 
     def count(self, batch: Batch[np.ndarray]) -> None:
-        """One step on this host's batch [M, B, ...]."""
-        rows = batch["inputs"].shape[0] * batch["inputs"].shape[1] * jax.process_count()
+        """One step; `batch` [M, B, ...] is what this process read of it."""
+        tokens = int((batch["inputs"] != PAD).sum() + (batch["targets"] != PAD).sum())
         self.steps += 1
-        self.tokens += int((batch["inputs"] != PAD).sum() + (batch["targets"] != PAD).sum()) * jax.process_count()
+        self.tokens += tokens * self.rows // batch["inputs"][..., 0].size
         positions = batch["inputs"].shape[-1] + self.prompt_length
-        self.flops += step_flops(self.config, rows * positions, rows * batch["targets"].shape[-1])
+        self.flops += step_flops(self.config, self.rows * positions, self.rows * batch["targets"].shape[-1])
         self.seconds += time.monotonic() - self.begun - (self.compilations.seconds - self.compiling)
 
     def mfu(self) -> float | None:

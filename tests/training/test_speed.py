@@ -24,10 +24,13 @@ def test_a_cpus_peak_is_not_known() -> None:
     assert peak_flops(jax.devices("cpu")[0]) is None
 
 
-def test_a_step_counts_its_tokens_positions_and_time_without_compilation(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("rows", [8, 16])  # this process reads 8 rows: all, or a half
+def test_a_step_counts_its_tokens_positions_and_time_without_compilation(
+    monkeypatch: pytest.MonkeyPatch, rows: int
+) -> None:
     config = T5Config(100, 8, 4, 16, 3, 2, 2)
     compilations = Compilations()
-    meter = Speedometer(config, 5, compilations)
+    meter = Speedometer(config, 5, rows, compilations)
     inputs, targets = np.zeros((2, 4, 10), np.int32), np.zeros((2, 4, 3), np.int32)
     inputs[..., :6], targets[..., :2] = 7, 7
     seconds = iter((10.0, 10.1, 13.0))
@@ -37,10 +40,10 @@ def test_a_step_counts_its_tokens_positions_and_time_without_compilation(monkeyp
     meter.fetched()
     compilations.seconds = 2.5
     meter.count({"inputs": inputs, "targets": targets})
-    assert meter.flops == step_flops(config, 8 * (10 + 5), 8 * 3)
+    assert meter.flops == step_flops(config, rows * (10 + 5), rows * 3)
     monkeypatch.setattr(speed, "peak_flops", lambda device: meter.flops)  # a chip that needs a second for the step
     found = meter.summary()
-    assert (found["steps_per_second"], found["tokens_per_second"]) == (1.0, 8 * (6 + 2))  # 3 s, 2 of them compiling
+    assert (found["steps_per_second"], found["tokens_per_second"]) == (1.0, rows * (6 + 2))  # 3 s, 2 of them compiling
     assert found["input_wait_share"] == pytest.approx(0.1) and found["compile_seconds"] == 2.5
     assert found["mfu"] == pytest.approx(1 / jax.device_count())
 
