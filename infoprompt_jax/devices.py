@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import MutableMapping
 
 SIMULATED = "--xla_force_host_platform_device_count"
+THREADS = "NPROC"  # XLA's CPU client makes as many threads
 STACKS = "--fibers_default_thread_stack_size"
 SCHEDULER = "--xla_cpu_enable_concurrency_optimized_scheduler"
 
@@ -16,15 +18,18 @@ def quiet_tensorflow(environment: MutableMapping[str, str] = os.environ) -> None
 
 
 def order_collectives(environment: MutableMapping[str, str] = os.environ) -> None:
-    """Adds a flag to XLA_FLAGS where that asks for simulated CPU devices; other settings stay as they are.
+    """Keeps simulated CPU devices from deadlocks, where XLA_FLAGS asks for them; other settings stay as they are.
 
     Simulated devices wait for each other inside collectives. XLA's default CPU scheduler lets each device take
-    independent collectives in another order, which is a deadlock; the other scheduler keeps one order. `main` calls
-    this function. A program that uses the package as a library calls it before its first use of JAX's devices.
+    independent collectives in another order, which is a deadlock; the other scheduler keeps one order. A device also
+    waits in several collectives at a time, a thread in each, and XLA has one thread a device: they get eight. `main`
+    calls this function. A program that uses the package as a library calls it before its first use of JAX's devices.
     """
     flags = environment.get("XLA_FLAGS", "")
-    if SIMULATED in flags and SCHEDULER not in flags:
-        environment["XLA_FLAGS"] = f"{flags} {SCHEDULER}=false"
+    if count := re.search(rf"{SIMULATED}=(\d+)", flags):
+        environment.setdefault(THREADS, str(8 * int(count[1])))
+        if SCHEDULER not in flags:
+            environment["XLA_FLAGS"] = f"{flags} {SCHEDULER}=false"
 
 
 def deepen_stacks(environment: MutableMapping[str, str] = os.environ) -> None:

@@ -13,15 +13,16 @@ ONE_ORDER = "--xla_cpu_enable_concurrency_optimized_scheduler=false"
 @pytest.mark.parametrize(
     ("before", "after"),
     [
-        (SIMULATED, f"{SIMULATED} {ONE_ORDER}"),
-        (f"{SIMULATED} {ONE_ORDER[:-5]}true", f"{SIMULATED} {ONE_ORDER[:-5]}true"),
-        ("--xla_dump_to=d", "--xla_dump_to=d"),
+        ({"XLA_FLAGS": SIMULATED}, {"XLA_FLAGS": f"{SIMULATED} {ONE_ORDER}", "NPROC": "16"}),
+        ({"XLA_FLAGS": f"{SIMULATED} {ONE_ORDER[:-5]}true"}, {"NPROC": "16"}),
+        ({"XLA_FLAGS": f"{SIMULATED} {ONE_ORDER}", "NPROC": "5"}, {}),
+        ({"XLA_FLAGS": "--xla_dump_to=d"}, {}),
     ],
 )
-def test_simulated_devices_keep_one_order_of_collectives(before: str, after: str) -> None:
-    environment = {"XLA_FLAGS": before}
+def test_simulated_devices_keep_one_order_of_collectives(before: dict[str, str], after: dict[str, str]) -> None:
+    environment = dict(before)
     order_collectives(environment)
-    assert environment == {"XLA_FLAGS": after}
+    assert environment == before | after
 
 
 def test_without_flags_nothing_is_set() -> None:
