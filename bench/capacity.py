@@ -51,6 +51,9 @@ PLAN: dict[str, Case] = dict(
         case("small", "v5e:1x1", 64),
         case("base", "v5e:1x1", 32),
         case("large", "v5e:1x1", 16),
+        case("xl", "v6e:2x4", 896, "full", mesh=(8, 1, 1)),  # what the page estimates, on other chips
+        case("xl", "v4:2x2x1", 448, "full", mesh=(4, 1, 1)),
+        case("xxl", "v5p:2x2x2", 1024, "full", mesh=(8, 1, 1)),
         case("xxl", "v5e:4x4", 16, "full", mesh=(1, 16, 1)),
         case("small", "v5e:1x1", 8),
         case("base", "v5e:1x1", 4),
