@@ -34,7 +34,7 @@ from infoprompt_jax.rospr.library_sources import SourcePrompt
 from infoprompt_jax.rospr.source_keys import SourceKeys, encode_instances, is_backbone, load_retriever
 from infoprompt_jax.rospr.source_plan import SourceTask
 from infoprompt_jax.t5.backbone import Backbone
-from infoprompt_jax.training.experiment import configured_backbone
+from infoprompt_jax.training.experiment import check_members, configured_backbone
 from infoprompt_jax.training.interrupt import Interrupt
 from infoprompt_jax.training.train import train_members
 from infoprompt_jax.training.workdir import Workdir
@@ -75,9 +75,11 @@ def train_sources(config: ml_collections.ConfigDict, workdir: str | os.PathLike[
         if kept.exists():  # its groups are those of the plan
             raise UserError(next(iter(encoded.refused.values())))
         plan = plan.without(encoded.refused)
+    groups, failed = plan.groups(config.rospr.group), {}
+    for members in {len(group) for group in groups}:  # the last group may have fewer
+        check_members(config, members, model.mesh)
     with directory.claim():
         plan.write(kept)
-        groups, failed = plan.groups(config.rospr.group), {}
         with Interrupt() as interrupt:
             for number, group in enumerate(groups):
                 if interrupt.requested():

@@ -64,7 +64,7 @@ def predict(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str]) 
     check(config)
     directory = Workdir(workdir, config)
     mesh = configured_mesh(config)
-    check_divisible(config, partition.row_devices(mesh))
+    check_divisible(config, "eval_batch_size", partition.row_devices(mesh))
     source = prompt_source(config, mesh)
     origin = "standard input" if config.data.file == STANDARD_INPUT else FIELD
     with row_file(config.data.file) as path:

@@ -21,7 +21,7 @@ from infoprompt_jax.data.rows import data_fingerprint
 from infoprompt_jax.data.tasks import Task
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.evaluation.evaluator import Evaluator, Split
-from infoprompt_jax.fleet.assembly import assemble
+from infoprompt_jax.fleet.assembly import assemble, split_over
 from infoprompt_jax.fleet.fleet import Fleet, FleetState
 from infoprompt_jax.fleet.members import Member, expand
 from infoprompt_jax.infoprompt.hyper import Hyper
@@ -112,7 +112,7 @@ def build(config: ml_collections.ConfigDict, backbone: Backbone | None = None) -
     """
     members = [prompt_config.with_prompt_of(member) for member in expand(config)]
     mesh = backbone.mesh if backbone else configured_mesh(config)
-    check_divisible(config, partition.row_devices(mesh))
+    check_members(config, len(members), mesh)
     member_tasks = [recorded.tasks(member.config) for member in members]
     backbone = backbone or configured_backbone(config, mesh)
     tokenized = TokenizedSplits(config, backbone)
@@ -183,14 +183,21 @@ def configured_backbone(config: ml_collections.ConfigDict, mesh: Mesh | None = N
     return backbone
 
 
-def check_divisible(config: ml_collections.ConfigDict, devices: int) -> None:
-    """Raises UserError unless batches divide over so many devices, and into micro-batches."""
-    for field, unit in (("batch_size", devices * config.train.accumulate), ("eval_batch_size", devices)):
-        if config.train[field] % unit:
-            raise UserError(
-                f"train.{field}={config.train[field]} does not divide into {unit} "
-                "(mesh.data x mesh.fsdp devices, times train.accumulate for training): choose a multiple."
-            )
+def check_members(config: ml_collections.ConfigDict, members: int, mesh: Mesh) -> None:
+    """Raises UserError unless a fleet of so many members, or its batches, divide over the mesh."""
+    devices = partition.row_devices(mesh)
+    over = split_over(config.fleet.over, members, config.fleet.at_once, mesh)
+    check_divisible(config, "batch_size", (devices if over == "rows" else 1) * config.train.accumulate)
+    check_divisible(config, "eval_batch_size", devices)
+
+
+def check_divisible(config: ml_collections.ConfigDict, field: str, unit: int) -> None:
+    """Raises UserError unless the field of `train` is a multiple of `unit`: of devices, times micro-batches."""
+    if config.train[field] % unit:
+        raise UserError(
+            f"train.{field}={config.train[field]} does not divide into {unit} "
+            "(mesh.data x mesh.fsdp devices, times train.accumulate for training): choose a multiple."
+        )
 
 
 def check_task_loss(objective: Objective, all_tasks: Sequence[Task]) -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import pytest
 import tiny
 
 from infoprompt_jax import settings
+from infoprompt_jax.errors import UserError
 from infoprompt_jax.fleet.assembly import Assembly, assemble
 from infoprompt_jax.fleet.members import expand
+from infoprompt_jax.t5 import partition
+from infoprompt_jax.training.experiment import check_members
 
 
 @pytest.fixture(scope="module")
@@ -60,3 +64,22 @@ def test_fleets_of_equal_configs_share_their_compiled_programs(model: tiny.Backb
     assert same.fleet is first.fleet
     for other in (assembled(model, train__steps=7), assembled(model, train__clip_norm=0.5)):
         assert other.fleet is not first.fleet
+
+
+@pytest.mark.parametrize(
+    ("members", "fields", "problem"),
+    [
+        (8, {}, None),
+        (8, {"accumulate": 2}, None),
+        (8, {"accumulate": 3}, "train.batch_size=4 does not divide into 3 "),
+        (7, {}, "train.batch_size=4 does not divide into 8 "),  # these share out the rows
+        (8, {"eval_batch_size": 4}, "train.eval_batch_size=4 does not divide into 8 "),
+    ],
+)
+def test_a_batch_is_smaller_than_the_mesh_where_members_are_split(
+    members: int, fields: dict[str, int], problem: str | None
+) -> None:
+    config = settings.defaults()
+    config.train.update({"batch_size": 4, "eval_batch_size": 8} | fields)
+    with pytest.raises(UserError, match=problem) if problem else contextlib.nullcontext():
+        check_members(config, members, partition.make_mesh())

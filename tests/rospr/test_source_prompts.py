@@ -243,6 +243,7 @@ def test_a_job_without_a_prompt_left_ends_with_a_sentence(folder: pathlib.Path, 
             r"selects no task: adversarial_qa:generate_question is skipped because: There is no adv",
         ),
         ({"rospr__retriever": "/absent"}, r"/absent"),
+        ({"fleet__over": "members", "mesh__model": 4}, r"= 2 devices, but there are 1 members"),  # in the last group
     ],
 )
 def test_refusals(fields: dict[str, Any], message: str, folder: pathlib.Path, tmp_path: pathlib.Path) -> None:
