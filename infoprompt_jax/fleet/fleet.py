@@ -240,7 +240,7 @@ class Fleet:
             index, rows = index_batch
             return differentiate(trainable, frozen, rows, hyper, jax.random.fold_in(key, index), progress)
 
-        # Micro-batch i takes rows i, i + A, ...: each then spans all devices of the data axis.
+        # Micro-batch i takes rows i, i + A, ...: each then has rows of all devices that split the batch.
         split = jax.tree.map(lambda x: x.reshape(-1, self.accumulate, *x.shape[1:]).swapaxes(0, 1), batch)
         results = jax.lax.map(micro, (jnp.arange(self.accumulate), split))
         return jax.tree.map(lambda x: x.mean(axis=0), results)

@@ -67,7 +67,7 @@ def make_mesh(
       data: -1 = as many as the other two axes leave.
       fsdp, model: inside a slice.
       slices: of a multislice TPU; `data` spans them over the data-centre network. -1 = as the devices report. Devices
-        that report none, like GPUs, are grouped in their order.
+        that report none, like CPUs, are grouped in their order.
       devices: of one platform.
 
     Raises:

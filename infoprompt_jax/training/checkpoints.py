@@ -38,8 +38,7 @@ class Checkpoints:
 
         Raises:
           UserError: it belongs to another run (its `position` has other data or another backbone, or its tree has
-          another
-            structure), or it cannot be read.
+            another structure), or it cannot be read.
         """
         step = self.manager.latest_step()
         if step is None:
