@@ -40,9 +40,6 @@ def main() -> None:
         refuse(str(error))
     except Stopped as stop:
         watch.end(STOPPED, str(stop))
-    except Exception as error:
-        watch.fail(error)
-        raise
 
 
 def run(arguments: list[str]) -> str:

@@ -141,6 +141,16 @@ class Watch(threading.Thread):
         sys.stderr.flush()
         os._exit(status)  # what `atexit` does would wait for the others
 
+    def fail(self, error: BaseException) -> NoReturn:
+        """Ends the run's processes after an error that no one expected, in the command or in a program around it.
+
+        An error of JAX may only be what this process notices of a lost peer: then the watch ends the process meanwhile.
+        """
+        if "RuntimeError" in type(error).__name__:
+            time.sleep((SILENCE + 2 * GRACE) * BEAT)
+        traceback.print_exception(error)
+        self.end(LOST, f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
+
     def _last_or_known(self, sentence: str) -> bool:
         """Whether there is nothing to wait for: the others have ended, or the first one has printed the sentence."""
         if self.index:
@@ -152,9 +162,13 @@ class Watch(threading.Thread):
 
 
 def start() -> None:
-    """Begins to watch; `cluster.join` calls it once the processes have met."""
+    """Begins to watch; `cluster.join` calls it once the processes have met.
+
+    From then on an error that nothing catches ends all processes: else Python would wait for the others when it ends.
+    """
     global _watch
-    _watch = Watch(hosts.service().client, hosts.index(), hosts.count())
+    _watch = watch = Watch(hosts.service().client, hosts.index(), hosts.count())
+    sys.excepthook = lambda _, error, __: watch.fail(error)
     address, name = hosts.service().coordinator_address, lost(0, hosts.count())
     explain_aborts(lambda: "" if hosts.first() or reachable(address) else name)
     _watch.start()
@@ -180,19 +194,6 @@ def end(status: int, sentence: str) -> NoReturn:
         _watch.end(status, sentence)
     print(sentence, file=sys.stderr)
     sys.exit(status)
-
-
-def fail(error: Exception) -> None:
-    """Ends the run's processes after an error that no one expected; on one host it does nothing.
-
-    An error of JAX may only be what this process notices of a lost peer: then the watch ends the process meanwhile.
-    """
-    if _watch is None:
-        return
-    if "RuntimeError" in type(error).__name__:
-        time.sleep((SILENCE + 2 * GRACE) * BEAT)
-    traceback.print_exception(error)
-    _watch.end(LOST, f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
 
 
 def finish() -> None:

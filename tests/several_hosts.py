@@ -59,8 +59,7 @@ def start(
     address, folder = f"localhost:{free_port()}", workdir.parent / f"{workdir.name}-configs"
     folder.mkdir(exist_ok=True)
     flags = [flag for flag in os.environ["XLA_FLAGS"].split() if SIMULATED not in flag]
-    variables = {**os.environ, **(environment or {}), "PYTHONPATH": str(ROOT)}
-    variables["XLA_FLAGS"] = " ".join([*flags, f"{SIMULATED}={devices}"])
+    variables = {**(environment or {}), "XLA_FLAGS": " ".join([*flags, f"{SIMULATED}={devices}"])}
     started = []
     for index in range(processes):
         made = config.copy_and_resolve_references()
@@ -69,11 +68,17 @@ def start(
         made.update_from_flattened_dict({n.replace("__", "."): v for n, v in chosen.items() if v is not None})
         file = folder / f"{index}.json"
         file.write_text(json.dumps(json.loads(made.to_json())))
-        program = ["tests/several_hosts.py", *signals[index]] if index in signals else ["-m", "infoprompt_jax.main"]
-        command = [sys.executable, *program, f"--config={file}", f"--workdir={workdir}"]
-        pipe = subprocess.PIPE
-        started.append(subprocess.Popen(command, cwd=ROOT, env=variables, stdout=pipe, stderr=pipe, text=True))
+        command = ["tests/several_hosts.py", *signals[index]] if index in signals else ["-m", "infoprompt_jax.main"]
+        started.append(program(*command, f"--config={file}", f"--workdir={workdir}", environment=variables))
     return started
+
+
+def program(*arguments: str, environment: Mapping[str, str] = types.MappingProxyType({})) -> subprocess.Popen[str]:
+    """A process of Python, started; `environment` is added to this process's."""
+    variables = {**os.environ, **environment, "PYTHONPATH": str(ROOT)}
+    pipe = subprocess.PIPE
+    command = [sys.executable, *arguments]
+    return subprocess.Popen(command, cwd=ROOT, env=variables, stdout=pipe, stderr=pipe, text=True)
 
 
 def ended(processes: Sequence[subprocess.Popen[str]]) -> list[Ended]:

@@ -170,6 +170,28 @@ def test_a_mistake_of_all_is_printed_once(config: ml_collections.ConfigDict, tmp
     assert [one.said.count("error:") for one in both] == [1, 0]
 
 
+LIBRARY = """
+import sys
+from infoprompt_jax import cluster, hosts, settings
+
+mesh = settings.defaults().mesh
+mesh.update(coordinator=sys.argv[1], processes=2, process=int(sys.argv[2]))
+cluster.join(mesh)
+if mesh.process == 1:
+    raise ValueError("a mistake of the program")
+hosts.meet()
+"""
+
+
+@pytest.mark.slow
+def test_an_error_of_a_program_around_the_package_ends_all_its_processes() -> None:
+    address = f"localhost:{several_hosts.free_port()}"
+    both = several_hosts.ended([several_hosts.program("-c", LIBRARY, address, str(index)) for index in range(2)])
+    assert [one.status for one in both] == [watch.LOST] * 2, both
+    assert "Process 1 of 2 ended: ValueError: a mistake of the program" in both[0].said
+    assert "Traceback" in both[1].said
+
+
 @pytest.mark.slow
 def test_a_process_that_does_not_come_is_reported(config: ml_collections.ConfigDict, tmp_path: pathlib.Path) -> None:
     (first, second) = several_hosts.start(config, tmp_path / "run", mesh__wait=8)
