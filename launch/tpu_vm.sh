@@ -103,7 +103,7 @@ status() {
 }
 
 logs() {
-  if [ $# -eq 0 ]; then
+  if [ $# -eq 0 ] || [ -n "$dry" ]; then
     on_hosts all logs | sed -n 's/^host //p'
     return
   fi

@@ -320,7 +320,7 @@ def test_tokens_reach_the_run_and_nothing_else(cloud: Cloud) -> None:
         (["create", "--spot"], ["queued-resources create pod --node-id=pod", "--spot"]),
         (["setup"], ["host_run.sh install"]),
         (["status"], ["queued-resources list", "host_run.sh state"]),
-        (["logs"], ["host_run.sh logs"]),
+        (["logs", "saved logs"], ["host_run.sh logs"]),
         (["stop"], ["host_run.sh stop"]),
         (["fetch", "gs://bucket/run"], ["gcloud storage cp gs://bucket/run . --recursive"]),
         (["delete"], ["queued-resources delete pod --force --zone=us-west4-a"]),
@@ -334,7 +334,7 @@ def test_dry_run_prints_the_commands_and_runs_none(cloud: Cloud, command: list[s
     assert [text for text in printed if text not in unquoted] == []
     assert all(line.startswith("gcloud ") for line in result.stdout.splitlines())
     assert "secret" not in result.stdout + result.stderr
-    assert cloud.calls == [] and not list((cloud.path / "tmp").iterdir())
+    assert cloud.calls == [] and not list((cloud.path / "tmp").iterdir()) and not (cloud.path / "saved logs").exists()
 
 
 def test_logs_of_all_hosts(cloud: Cloud) -> None:
