@@ -42,7 +42,15 @@ def path(name: str | os.PathLike[str]) -> pathlib.Path:
 
 
 def cache_directory(configured: str) -> pathlib.Path:
-    """The folder of `data.cache_dir`, or the default where that is empty; it need not exist."""
+    """The folder of `data.cache_dir`, or the default where that is empty; it need not exist.
+
+    Raises:
+      UserError: it is in a bucket.
+    """
+    if bucket.is_in(configured):
+        raise UserError(
+            f"data.cache_dir={configured} is in a bucket, but the cache holds memory maps: choose a local one."
+        )
     return pathlib.Path(configured or CACHE).expanduser()
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from infoprompt_jax.errors import UserError
 from infoprompt_jax.files import cache_directory, whole, write_json
 
 
@@ -20,6 +21,8 @@ def test_the_cache_is_in_the_home_directory_unless_configured(
     monkeypatch.setenv("HOME", str(tmp_path))
     assert cache_directory("") == tmp_path / ".cache" / "infoprompt_jax"
     assert cache_directory("~/mine") == tmp_path / "mine" and cache_directory("/a/b") == pathlib.Path("/a/b")
+    with pytest.raises(UserError, match="choose a local one"):
+        cache_directory("gs://bucket/cache")
 
 
 def test_what_a_killed_process_of_this_number_left_is_no_obstacle(tmp_path: pathlib.Path) -> None:
