@@ -18,6 +18,7 @@ from infoprompt_jax.devices import describe_only
 from infoprompt_jax.errors import UserError
 
 MISTAKE = 2  # the exit status of a mistake in the command
+LEAST = {"slices": 1, "batch": 0, "input": 1, "target": 1, "choices": 1, "members": 1}
 
 
 def main(arguments: list[str]) -> None:
@@ -70,6 +71,11 @@ def _case(known: argparse.Namespace, rest: list[str]) -> Any:
     from infoprompt_jax.capacity.case import Case
     from infoprompt_jax.capacity.programs import Lengths
 
+    for name, least in LEAST.items():
+        if (number := getattr(known, name)) < least:
+            raise UserError(f"--{name}={number} is out of range: it must be at least {least}.")
+    if known.out and known.out.suffix != ".json":
+        raise UserError(f"--out={known.out} is not the name of a JSON file: let it end in .json.")
     fields: dict[str, Any] = {
         "prompt.length": known.prompt,
         "backbone.remat": known.remat,

@@ -70,7 +70,10 @@ def devices(topology: str, slices: int = 1) -> list[Any]:
     """
     chip_of(topology)
     if importlib.util.find_spec("libtpu") is None:
-        raise UserError("The compiler for TPUs, libtpu, is not installed: pip install -r requirements-tpu.txt.")
+        raise UserError(
+            "The compiler for TPUs, libtpu, is not installed: pip install -r requirements-tpu.txt, or set "
+            "PYTHONPATH=.venv/tpu where make test has installed it."
+        )
     options: dict[str, Any] = {"chip_config_name": "megacore"} if topology.startswith("v4") else {}
     if math.prod(map(int, topology.partition(":")[2].split("x"))) == 1:
         options["chips_per_host_bounds"] = (1, 1, 1)

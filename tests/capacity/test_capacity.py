@@ -69,6 +69,9 @@ def test_a_batch_that_does_not_fit_is_refused_by_the_compiler(libtpu: str) -> No
         ("--config.train.stepps=3", "did you mean train.steps"),
         ("--config.train.steps=many", "train.steps"),
         ("--bath=3", "--bath=3"),
+        ("--slices=0", "--slices=0"),
+        ("--choices=0", "--choices=0"),
+        ("--out=record", "end in .json"),
     ],
 )
 def test_a_mistake_is_one_sentence(argument: str, seen: str, capsys: pytest.CaptureFixture[str]) -> None:
