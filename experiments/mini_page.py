@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 import pathlib
+import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from experiments.mini_sources import LEFT_OUT, LICENCES, RENDERED, SETS, TEXT
-from experiments.nano_page import account, percent, validation_table
+from experiments.nano_page import account, percent
 from experiments.pages import MINI
 from infoprompt_jax.data.families import family
 from infoprompt_jax.reports.documents import fill
@@ -63,17 +64,38 @@ def overlap_table(overlap: Mapping[str, Any]) -> str:
 
 
 def progress_table(records: Sequence[Mapping[str, Any]]) -> str:
-    """The held-out loss and the mean held-in accuracy at each measurement."""
+    """At each measurement the held-out loss, and the mean held-in accuracy of each family's data sets."""
     by_step: dict[int, dict[str, float]] = {}
+    header: tuple[str, ...] = ()
     for record in records:
         by_step.setdefault(record["step"], {})[record["name"]] = record["value"]
     rows = []
     for step, values in sorted(by_step.items()):
         if "held_out_loss" in values:
-            accuracies = [value for name, value in values.items() if name.startswith("accuracy/")]
-            mean = percent(sum(accuracies) / len(accuracies))
-            rows.append((str(step), f"{values['held_out_loss']:.3f}", mean))
-    return markdown(("step", "held-out loss, nats a token", "mean accuracy, held-in tasks"), rows)
+            of_family: dict[str, list[float]] = {}
+            for name, value in sorted(values.items()):
+                if name.startswith("accuracy/"):
+                    of_family.setdefault(str(family(name.removeprefix("accuracy/"))), []).append(value)
+            means = {name: percent(statistics.mean(of_family[name])) for name in sorted(of_family)}
+            header = ("step", "held-out loss, nats a token", *means)
+            rows.append((str(step), f"{values['held_out_loss']:.3f}", *means.values()))
+    return markdown(header, rows)
+
+
+def accuracies_table(measured: Mapping[str, Mapping[str, Any]]) -> str:
+    """The held-in accuracies. Where the right choice always has the same place, the majority is no baseline."""
+    rows = []
+    for name, entry in sorted(measured.items(), key=lambda item: (str(family(item[0])), item[0])):
+        by_template, majority = entry["hard_prompts"].values(), entry["majority"]
+        numbers = (
+            entry["value"],
+            entry["chance"],
+            majority if majority < 1 else None,
+            min(by_template),
+            max(by_template),
+        )
+        rows.append((name, str(family(name)), *map(percent, numbers)))
+    return markdown(("data set", "family", "mini", "chance", "majority", "lowest template", "highest"), rows)
 
 
 def blocks() -> dict[str, str]:
@@ -88,13 +110,18 @@ def blocks() -> dict[str, str]:
         "overlap": overlap_table(overlap),
         "pretraining": account(pretraining),
         "progress": progress_table(records),
-        "validation": validation_table(validation),
+        "validation": accuracies_table(validation),
     }
+
+
+def card(page: str) -> str:
+    """The model card: the page, with the metadata that the hub reads."""
+    return HEADER + page
 
 
 def main() -> None:
     fill(MINI, blocks())
-    (BACKBONE / "README.md").write_text(HEADER + MINI.read_text(encoding="utf-8"), encoding="utf-8")
+    (BACKBONE / "README.md").write_text(card(MINI.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 if __name__ == "__main__":

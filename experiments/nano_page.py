@@ -82,10 +82,13 @@ def validation_table(measured: Mapping[str, Mapping[str, Any]]) -> str:
 
 def account(pretraining: Mapping[str, Any]) -> str:
     """How the weights were trained, as a table of facts."""
-    losses = pretraining["losses"]
+    losses, steps = pretraining["losses"], str(pretraining["steps"])
+    planned = pretraining.get("planned_steps", pretraining["steps"])
+    if planned != pretraining["steps"]:
+        steps += f" of {planned} planned"
     facts = {
         "seed": pretraining["seed"],
-        "steps": f"{pretraining['steps']}, the first {pretraining['denoising_steps']} with only span corruption",
+        "steps": f"{steps}, the first {pretraining['denoising_steps']} with only span corruption",
         "batch": pretraining["config"]["train"]["batch_size"],
         "examples": " and ".join(
             f"{count:,} of {kind.replace('hard_prompts', 'templates')}"

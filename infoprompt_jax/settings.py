@@ -38,7 +38,9 @@ RUN = Section(
 BACKBONE = Section(
     "backbone",
     "The frozen model.",
-    Field("name", "google/t5-base-lm-adapt", "hub id, directory (Hugging Face or T5X), nano (embedded) or random"),
+    Field(
+        "name", "google/t5-base-lm-adapt", "hub id, directory (Hugging Face or T5X), nano, mini (embedded) or random"
+    ),
     Field("revision", "", 'hub revision; "" = the default branch'),
     Field(
         "dtype",

@@ -48,6 +48,9 @@ REASONS = {
     "python -m experiments.claims report": "writes into docs/; tests/experiments",
     "python -m experiments.rospr report": "writes into docs/; tests/experiments",
     "python -m experiments.nano_page": "writes into docs/",
+    "python -m experiments.mini_page": "writes into docs/",
+    "python -m experiments.mini_corpus": "reads downloaded data sets, for minutes; tests/experiments",
+    "python -m infoprompt_jax.main --config=configs/mini_pretrain.py": "needs that corpus; tests/pretraining",
     "python -m examples.serve": "serves until it is stopped; tests/test_serve.py",
     "curl localhost:8000": "a request to that server; tests/test_serve.py",
     "cp build/device/device.json": "copies what an accelerator measured",
@@ -182,7 +185,11 @@ def start(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     runpy.run_module(words[2], run_name="__main__", alter_sys=True)
 
 
-WITHOUT_OPTIONS = ("python -m experiments.nano_page", "python -m bench.device report")
+WITHOUT_OPTIONS = (
+    "python -m experiments.nano_page",
+    "python -m experiments.mini_page",
+    "python -m bench.device report",
+)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

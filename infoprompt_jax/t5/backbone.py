@@ -254,8 +254,8 @@ def load_backbone(
     """Loads and freezes a T5.
 
     Args:
-      name: hub id; local directory (Hugging Face or T5X); "nano", the small T5 that comes with the package; or
-        "random", a tiny untrained T5 for tests.
+      name: hub id; local directory (Hugging Face or T5X); "nano" or "mini", the T5s that come with the package
+        (docs/nano.md, docs/mini.md); or "random", a tiny untrained T5 for tests.
       dtype: "float32" or "bfloat16", of weights and activations.
       mesh: from `partition.make_mesh`; None = all devices along `data`.
       revision: of a hub id.

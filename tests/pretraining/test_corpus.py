@@ -156,6 +156,7 @@ def test_a_batch_that_is_too_large_is_halved(
     assert planned.train.batch_size == 4
 
 
+@pytest.mark.slow
 def test_a_run_with_a_time_limit_ends_and_can_be_made_again(directory: pathlib.Path, tmp_path: pathlib.Path) -> None:
     summary = pretrain.pretrain(config(directory, pretrain__minutes=0.7, train__log_every=1), tmp_path / "limited")
     steps = json.loads((tmp_path / "limited" / "steps.json").read_text())["steps"]
