@@ -44,7 +44,7 @@ def evaluator(model: tiny.Backbone, scores: list[list[float]], **fields: Any) ->
         assert members == len(scores)
         return np.broadcast_to(np.float32(scores)[:, None], (members, rows, 2))
 
-    return Evaluator(SimpleNamespace(scores=give), model, 4, (16,), 16, **fields)
+    return Evaluator(SimpleNamespace(scores=give, split_axis=1), model, 4, (16,), 16, **fields)
 
 
 NO, YES = [-1.0, -2.0], [-2.0, -1.0]
@@ -137,5 +137,5 @@ def test_free_text_is_generated_and_compared(model: tiny.Backbone, tmp_path: pat
     data = Split([[Task("data", Template("a", "a", "a ||| b"), "exact_match")]], [[rows]])
     says_red = np.zeros((1, 4, 8), np.int32)
     says_red[..., :4] = [*model.tokenizer.encode(["red"])[0], 1]
-    program = SimpleNamespace(generate=lambda trainable, frozen, batch, max_length: says_red)
+    program = SimpleNamespace(generate=lambda trainable, frozen, batch, max_length: says_red, split_axis=1)
     assert Evaluator(program, model, 4, (16,), 16).evaluate(None, data) == [{"exact_match": 0.5}]

@@ -228,7 +228,8 @@ def test_without_a_prompt_the_backbone_answers_alone(tmp_path: pathlib.Path) -> 
     )  # fmt: skip
     model = tiny.backbone()
     expected = ip.predict(model, ["ant bat", "axe"], choices=["animals", "gadgets"], normalize="tokens")
-    assert [line["scores"] for line in lines] == [one["scores"] for one in expected]
+    for line, one in zip(lines, expected, strict=True):
+        assert line["scores"] == pytest.approx(one["scores"], abs=1e-4)  # other batches
     assert [line.get("target") for line in lines] == ["gadgets", None]
     assert [one["labelled"] for one in summary["results"]] == [1]
 

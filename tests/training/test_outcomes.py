@@ -70,7 +70,8 @@ def whole(data: pathlib.Path) -> pathlib.Path:
 def test_the_best_and_the_last_prompt_are_exported(run: str, request: pytest.FixtureRequest) -> None:
     workdir = request.getfixturevalue(run)
     (member,), accuracies = summary(workdir)["members"], evaluations(workdir)
-    assert member["best_step"] == max(accuracies, key=accuracies.get) and 0 < member["best_step"] < STEPS
+    assert member["best_step"] == max(step for step, value in accuracies.items() if value == max(accuracies.values()))
+    assert 0 < member["best_step"] < STEPS
     assert member["best"]["accuracy"] == max(accuracies.values()) > accuracies[STEPS] == member["final"]["accuracy"]
     best, last = (ip.load_prompt(workdir / name / "run") for name in ("prompts", "last_prompts"))
     assert (best.metadata["step"], last.metadata["step"], member["steps"]) == (member["best_step"], STEPS, STEPS)
@@ -220,7 +221,7 @@ def test_a_run_without_a_member_left_ends_with_a_sentence(data: pathlib.Path, tm
         with pytest.raises(UserError, match=r"every member became NaN or infinite: lower train\.learning_rate"):
             jobs.run(config, str(tmp_path))
         (member,) = summary(tmp_path)["members"]
-        assert member["failed_at_step"] == 2 and member["best_step"] == 0
+        assert member["failed_at_step"] == 2 and member["best_step"] < 2
 
 
 def test_patience_ends_a_run_with_its_best(plain: pathlib.Path, data: pathlib.Path, tmp_path: pathlib.Path) -> None:
