@@ -24,9 +24,9 @@ LEAST = {"slices": 1, "batch": 0, "input": 1, "target": 1, "choices": 1, "member
 def main(arguments: list[str]) -> None:
     """Answers the case that the command line asks about; a mistake is one sentence."""
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    describe_only()
     options = _parser()
     known, rest = options.parse_known_args(arguments)
+    describe_only()
     from infoprompt_jax.capacity import case, report  # JAX, after the environment is set
     from infoprompt_jax.reports import measurements
 
