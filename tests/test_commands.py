@@ -53,8 +53,6 @@ REASONS = {
     "python -m experiments.rospr report": "writes into docs/; tests/experiments",
     "python -m experiments.nano_page": "writes into docs/",
     "python -m experiments.mini_page": "writes into docs/",
-    "python -m experiments.mini_corpus": "reads downloaded data sets, for minutes; tests/experiments",
-    "python -m infoprompt_jax.main --config=configs/mini_pretrain.py": "needs that corpus; tests/pretraining",
     "python -m examples.serve": "serves until it is stopped; tests/test_serve.py",
     "curl localhost:8000": "a request to that server; tests/test_serve.py",
     "cp build/device/device.json": "copies what an accelerator measured",
