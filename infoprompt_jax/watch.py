@@ -151,6 +151,14 @@ class Watch(threading.Thread):
         traceback.print_exception(error)
         self.end(LOST, f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
 
+    def noticed(self) -> str:
+        """The sentence about a lost process where JAX aborts first, as on a busy machine; "" where none seems lost."""
+        other = max(self.silent, key=lambda one: self.silent[one])
+        if self.silent[other] > GRACE:
+            return lost(other, self.count)
+        address = hosts.service().coordinator_address
+        return "" if self.index == 0 or reachable(address) else lost(0, self.count)
+
     def _last_or_known(self, sentence: str) -> bool:
         """Whether there is nothing to wait for: the others have ended, or the first one has printed the sentence."""
         if self.index:
@@ -169,8 +177,7 @@ def start() -> None:
     global _watch
     _watch = watch = Watch(hosts.service().client, hosts.index(), hosts.count())
     sys.excepthook = lambda _, error, __: watch.fail(error)
-    address, name = hosts.service().coordinator_address, lost(0, hosts.count())
-    explain_aborts(lambda: "" if hosts.first() or reachable(address) else name)
+    explain_aborts(watch.noticed)
     _watch.start()
 
 
