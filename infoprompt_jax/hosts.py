@@ -73,6 +73,30 @@ def _outcome(decide: Callable[[], Any]) -> dict[str, Any]:
         return {"refused": str(error)}
 
 
+def together(attempt: Callable[[], T]) -> T:
+    """What `attempt` returns in this process. All call it; where any raises UserError in it, all raise that one.
+
+    So processes go on, or leave something out, alike. They come here in the same order among their decisions.
+    """
+    if count() == 1:
+        return attempt()
+    client, place, values = service().client, f"refusals/{next(_numbers)}/", []
+    try:
+        values.append(attempt())
+    except UserError as error:
+        client.key_value_set(f"{place}{index()}", str(error))
+    meet()
+    if refusals := decided(lambda: [sentence for _, sentence in client.key_value_dir_get(place)]):
+        raise UserError(refusals[0])
+    return values[0]
+
+
+def check_same(what: str, value: Any) -> None:
+    """Raises UserError where this process does not have the value, JSON, that the first one has; `what` names it."""
+    if decided(lambda: value) != value:
+        raise UserError(f"{what} of process {index()} differ from those of process 0: give every host the same files.")
+
+
 def meet() -> None:
     """Returns when every process has come here: what the first one wrote before is there for the others."""
     if count() > 1:

@@ -29,7 +29,7 @@ FILES = (
 )
 
 
-ON_SEVERAL_HOSTS = ("train", "evaluate")
+ON_SEVERAL_HOSTS = ("train", "evaluate", "predict", "rospr_sources", "rospr_eval")
 
 
 def train() -> tuple[Job, Table]:
@@ -100,7 +100,7 @@ def run(config: ml_collections.ConfigDict, workdir: str) -> str:
     if hosts.count() > 1 and config.job not in ON_SEVERAL_HOSTS:
         raise UserError(
             f"job={config.job} runs in one process, but {hosts.count()} were started: start one, with mesh.processes=1 "
-            f"where SLURM or Cloud TPU starts it; several processes run job={' and '.join(ON_SEVERAL_HOSTS)}."
+            f"where SLURM or Cloud TPU starts it; several processes run job={', '.join(ON_SEVERAL_HOSTS)}."
         )
     job, table = JOBS[config.job]()
     shown = table(job(config, workdir))

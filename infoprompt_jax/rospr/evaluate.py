@@ -10,6 +10,7 @@ results.json  results.md  results.png  analysis.png  report.html  summary.json
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import logging
 import os
@@ -20,7 +21,7 @@ from typing import Any
 import ml_collections
 import numpy as np
 
-from infoprompt_jax import files
+from infoprompt_jax import files, hosts
 from infoprompt_jax.data import p3
 from infoprompt_jax.data.families import answer_format, family, same_choices
 from infoprompt_jax.data.selection import Skipped
@@ -65,20 +66,21 @@ def evaluate(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str])
     """
     directory = Workdir(workdir, config)
     if (summary := directory.finished()) is not None:
-        check_library_of(summary, directory, config.rospr.library)
+        hosts.decided(lambda: check_library_of(summary, directory, config.rospr.library))
         return summary
     check_methods(config)
-    tasks, skipped = evaluation_tasks.find(config)
+    tasks, skipped = hosts.together(lambda: evaluation_tasks.find(config))
+    hosts.check_same("The evaluation tasks", [task.name for task in tasks])
     for one in skipped:
         log.info("%s is skipped: %s", one.name, one.reason)
     evaluation = Evaluation(config, directory.path / "targets")
     for task in tasks:  # before the directory is claimed, so that a corrected config can use it
         evaluation.excluded(task)
         if task.requested:
-            evaluation.instances(task)
+            hosts.together(functools.partial(evaluation.instances, task))
     with directory.claim():
         done, unfit = evaluate_all(evaluation, tasks)
-        return conclude(directory.path, evaluation, done, [*skipped, *unfit])
+        return hosts.decided(lambda: conclude(directory.path, evaluation, done, [*skipped, *unfit]))
 
 
 def evaluate_all(evaluation: Evaluation, tasks: Sequence[EvaluationTask]) -> tuple[list[TargetRecord], list[Skipped]]:
@@ -91,7 +93,7 @@ def evaluate_all(evaluation: Evaluation, tasks: Sequence[EvaluationTask]) -> tup
     with Interrupt() as evaluation.interrupt:
         for number, task in enumerate(tasks):
             try:
-                evaluated, queries = evaluation.instances(task)
+                evaluated, queries = hosts.together(functools.partial(evaluation.instances, task))
             except UserError as error:
                 if task.requested:
                     raise
@@ -200,19 +202,24 @@ class Evaluation:
             raise Stopped("Stopped; the evaluation tasks that are finished are kept, and the same command resumes.")
 
     def evaluate(self, task: EvaluationTask, evaluated: Instances, queries: Instances) -> TargetRecord:
-        """The task's record, read from its file where an earlier run wrote it."""
+        """The task's record, read from its file where an earlier run wrote it; the first process reads and writes."""
         path = self.directory / f"{task.file}.json"
         made_by = self.made_by | {"rows": evaluated.rows.fingerprint, "queries": queries.rows.fingerprint}
-        if (kept := self.kept(path, made_by)) is not None:
-            return kept
+        hosts.check_same(f"The rows of {task.name}, or the library,", made_by)
+        if (kept := hosts.decided(lambda: self.kept(path, made_by))) is not None:
+            return TargetRecord.from_json(kept)
         metric = metrics.find_metric(task.task.metric)
         outcome = self.zero_shot.evaluate(evaluated, queries, metric, self.excluded(task))
         scores = {m: metric(outcome.predictions[m], evaluated.labels) for m in self.config.rospr.methods}
         record = self.record(task, evaluated, queries, outcome, scores, made_by)
-        if outcome.table_MB is not None:
-            self.save_table(self.directory / f"{task.file}.safetensors", outcome, evaluated, queries)
-        files.write_json(path, record.to_json())  # last: a task is finished when this file is there
-        return records.read_record(path)
+
+        def write() -> dict[str, Any]:
+            if outcome.table_MB is not None:
+                self.save_table(path.with_suffix(".safetensors"), outcome, evaluated, queries)
+            files.write_json(path, record.to_json())  # last: a task is finished when this file is there
+            return records.read_record(path).to_json()
+
+        return TargetRecord.from_json(hosts.decided(write))
 
     def excluded(self, task: EvaluationTask) -> list[int]:
         """The source prompts trained on the task's own data set: a task is unseen only without them.
@@ -228,8 +235,8 @@ class Evaluation:
             )
         return excluded
 
-    def kept(self, path: pathlib.Path, made_by: Mapping[str, str]) -> TargetRecord | None:
-        """The record of an earlier run; None where there is none, or its files cannot be read.
+    def kept(self, path: pathlib.Path, made_by: Mapping[str, str]) -> dict[str, Any] | None:
+        """The record of an earlier run, as JSON; None where there is none, or its files cannot be read.
 
         Raises UserError where it was made from something else.
         """
@@ -238,13 +245,13 @@ class Evaluation:
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
             check_made_by(path, dict(content["made_by"]), made_by)  # first: another version may have other fields
-            record = TargetRecord.from_json(content)
+            TargetRecord.from_json(content)  # whether it is one
             if "oracle" in self.config.rospr.methods:
                 analysis.read_table(path.with_suffix(".safetensors"))
         except (ValueError, KeyError, TypeError, OSError) as error:
             log.warning("%s or its table cannot be read (%s): the task is evaluated again.", path, error)
             return None
-        return record
+        return content
 
     def instances(self, task: EvaluationTask) -> tuple[Instances, Instances]:
         """The rows to evaluate, and the queries, drawn by the run's seed; read and tokenised once.

@@ -57,7 +57,9 @@ class Index:
         `approximate` uses `jax.lax.approx_max_k` within each block.
         """
         parts = [
-            jax.device_get(_search(self.keys_KR, rows, self.count, self.mesh, self.block, top, approximate))
+            partition.on_host(
+                _search(self.keys_KR, rows, self.count, self.mesh, self.block, top, approximate), self.mesh
+            )
             for rows in _query_blocks(queries_QR)
         ]
         scores_QN, numbers_QN = (np.concatenate(part)[: len(queries_QR)] for part in zip(*parts, strict=True))

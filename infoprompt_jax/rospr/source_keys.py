@@ -6,12 +6,14 @@ An instance is a row rendered with the template. The sample follows from the see
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
 from collections.abc import Sequence
 
 import ml_collections
 import numpy as np
 
+from infoprompt_jax import hosts
 from infoprompt_jax.data.batches import bucket_lengths, complete, subset
 from infoprompt_jax.data.families import same_choices
 from infoprompt_jax.data.rows import Rows
@@ -61,12 +63,13 @@ def encode_instances(
     log.info("Encoding %d instances of each of %d source prompts.", config.rospr.instances, len(sources))
     for source in watched(sources, "Keys, source prompts", len(sources)):
         try:
-            rows = tokenize(config, source, retriever)
+            rows = hosts.together(functools.partial(tokenize, config, source, retriever))
         except UserError as error:
             if source.requested:
                 raise
             encoded.refused[source.name] = str(error)
             continue
+        hosts.check_same(f"The rows of {source.name}", rows.fingerprint)
         numbers = draw(rows, config.rospr.instances, config.task.shots, seed)
         encoded.keys_NR[source.name] = encode(retriever, rows, numbers, buckets)
         encoded.choices[source.name] = same_choices(source.choices, rows, retriever.tokenizer)

@@ -17,6 +17,7 @@ import logging
 import pathlib
 import re
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import ml_collections
 
@@ -74,7 +75,11 @@ class Plan:
 
 def read(path: pathlib.Path) -> Plan:
     """The plan that `Plan.write` wrote."""
-    content = json.loads(path.read_text(encoding="utf-8"))
+    return from_json(json.loads(path.read_text(encoding="utf-8")))
+
+
+def from_json(content: dict[str, Any]) -> Plan:
+    """The plan of what `dataclasses.asdict` made of it, in JSON."""
     for source in content["sources"]:
         source["requested"] = source.pop("asked", source.get("requested", True))  # its former name
         source["choices"] = None if source["choices"] is None else tuple(source["choices"])

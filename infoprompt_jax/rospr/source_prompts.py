@@ -12,6 +12,8 @@ config.json  sources.json (the plan)  groups/0000/ ...  library/  report.html  s
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import logging
 import math
 import os
@@ -22,7 +24,7 @@ from typing import Any
 
 import ml_collections
 
-from infoprompt_jax import files, settings
+from infoprompt_jax import files, hosts, settings
 from infoprompt_jax.data.families import answer_format, family
 from infoprompt_jax.errors import Stopped, UserError
 from infoprompt_jax.prompts.saved import load_prompt
@@ -32,7 +34,7 @@ from infoprompt_jax.rospr.library import FIELD, SIMILARITIES, PromptLibrary
 from infoprompt_jax.rospr.library_files import Entry, Model
 from infoprompt_jax.rospr.library_sources import SourcePrompt
 from infoprompt_jax.rospr.source_keys import SourceKeys, encode_instances, is_backbone, load_retriever
-from infoprompt_jax.rospr.source_plan import SourceTask
+from infoprompt_jax.rospr.source_plan import Plan, SourceTask
 from infoprompt_jax.t5.backbone import Backbone
 from infoprompt_jax.training.experiment import check_members, configured_backbone
 from infoprompt_jax.training.interrupt import Interrupt
@@ -64,22 +66,20 @@ def train_sources(config: ml_collections.ConfigDict, workdir: str | os.PathLike[
         return summary
     check(config)
     kept, path = directory.path / "sources.json", directory.path / "library"
-    plan = source_plan.read(kept) if kept.exists() else source_plan.find(config)
-    library = PromptLibrary.load(path, field=FIELD) if path.exists() else None
+    plan, is_kept, held = begun(config, kept, path)
     # Encode before training, so that a bad data set is reported at once, and before the directory is claimed, so that a
     # corrected config can use it. A stop keeps the tokenised rows, which take long, in data.cache_dir, and loses the
     # keys. A resumed job encodes only what the library lacks.
-    held = {entry.name for entry in library.entries} if library else set()
     encoded, model = encode_and_load(config, [source for source in plan.sources if source.name not in held])
     if encoded.refused:
-        if kept.exists():  # its groups are those of the plan
+        if is_kept:  # its groups are those of the plan
             raise UserError(next(iter(encoded.refused.values())))
         plan = plan.without(encoded.refused)
     groups, failed = plan.groups(config.rospr.group), {}
     for members in {len(group) for group in groups}:  # the last group may have fewer
         check_members(config, members, model.mesh)
     with directory.claim():
-        plan.write(kept)
+        hosts.decided(lambda: plan.write(kept))
         with Interrupt() as interrupt:
             for number, group in enumerate(groups):
                 if interrupt.requested():
@@ -88,16 +88,27 @@ def train_sources(config: ml_collections.ConfigDict, workdir: str | os.PathLike[
                 place = directory.path / "groups" / f"{number:04d}"
                 trained = train_members(group_config(config, group), place, model)
                 failed |= failures(group, trained)
-                if made := source_prompts(group, trained, place / "prompts", encoded):
-                    library = add(
-                        library, path, made, encoded.retriever, backbone(trained, made), config.rospr.similarity
-                    )
-        if library is None:
-            raise UserError("The loss of every source prompt became NaN or infinite: lower train.learning_rate.")
-        page.write(directory.path / page.NAME, library)
-        summary = summarize(library, failed, plan.skipped)
-        files.write_json(directory.path / "summary.json", summary)
-    return summary
+                hosts.decided(
+                    functools.partial(add, path, group, trained, place / "prompts", encoded, config.rospr.similarity)
+                )
+        return hosts.decided(lambda: conclude(directory.path, path, failed, plan.skipped))
+
+
+def begun(
+    config: ml_collections.ConfigDict, kept: pathlib.Path, library: pathlib.Path
+) -> tuple[Plan, bool, Sequence[str]]:
+    """The plan, whether it is that of the file `kept`, and the names of the source prompts that the library holds.
+
+    The first process reads them for all.
+    """
+
+    def read() -> tuple[Any, bool, list[str]]:
+        plan = source_plan.read(kept) if kept.exists() else source_plan.find(config)
+        entries = PromptLibrary.load(library, field=FIELD).entries if library.exists() else ()
+        return dataclasses.asdict(plan), kept.exists(), [entry.name for entry in entries]
+
+    plan, is_kept, held = hosts.decided(read)
+    return source_plan.from_json(plan), is_kept, held
 
 
 def check(config: ml_collections.ConfigDict) -> None:
@@ -182,20 +193,36 @@ def backbone(trained: Mapping[str, Any], made: Sequence[SourcePrompt]) -> Model:
 
 
 def add(
-    library: PromptLibrary | None,
     path: pathlib.Path,
-    made: Sequence[SourcePrompt],
-    retriever: Model,
-    model: Model,
+    group: Sequence[SourceTask],
+    trained: Mapping[str, Any],
+    prompts: pathlib.Path,
+    encoded: SourceKeys,
     similarity: str,
-) -> PromptLibrary:
-    """Adds the prompts to the library, or creates it at `path` where there is none yet.
+) -> None:
+    """Adds a group's prompts to the library, or creates it at `path` where there is none yet.
 
     Raises UserError where the prompts, their keys or the retriever do not fit the library.
     """
-    if library is None:
-        return PromptLibrary.create(path, retriever, model, made, similarity or SIMILARITIES[0], field=FIELD)
-    return library.append(retriever, made)
+    made = source_prompts(group, trained, prompts, encoded)
+    if made and path.exists():
+        PromptLibrary.load(path, verify=False, field=FIELD).append(encoded.retriever, made)
+    elif made:
+        chosen = similarity or SIMILARITIES[0]
+        PromptLibrary.create(path, encoded.retriever, backbone(trained, made), made, chosen, field=FIELD)
+
+
+def conclude(
+    directory: pathlib.Path, path: pathlib.Path, failed: Mapping[str, int], skipped: Mapping[str, str]
+) -> dict[str, Any]:
+    """Writes the library's page and, last, the summary, which it returns. Raises UserError if no prompt is left."""
+    if not path.exists():
+        raise UserError("The loss of every source prompt became NaN or infinite: lower train.learning_rate.")
+    library = PromptLibrary.load(path, verify=False, field=FIELD)
+    page.write(directory / page.NAME, library)
+    summary = summarize(library, failed, skipped)
+    files.write_json(directory / "summary.json", summary)
+    return summary
 
 
 def summarize(library: PromptLibrary, failed: Mapping[str, int], skipped: Mapping[str, str]) -> dict[str, Any]:

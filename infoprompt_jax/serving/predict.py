@@ -18,13 +18,12 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, BinaryIO
 
-import jax
 import ml_collections
 
-from infoprompt_jax import files
+from infoprompt_jax import files, hosts
 from infoprompt_jax.data import row_files
 from infoprompt_jax.errors import Stopped, UserError
 from infoprompt_jax.progress import Rhythm
@@ -69,7 +68,11 @@ def predict(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str]) 
     origin = "standard input" if config.data.file == STANDARD_INPUT else FIELD
     with row_file(config.data.file) as path:
         made_by = {"rows": fingerprint(path), "prompts": source.fingerprint}
-        if (directory.path / predictions_file.NAME).exists() and (summary := directory.finished()) is not None:
+        hosts.check_same(f"{FIELD} or the prompts", made_by)
+        if (
+            hosts.decided((directory.path / predictions_file.NAME).exists)
+            and (summary := directory.finished()) is not None
+        ):
             predictions_file.check_made_by(directory.path, summary["fingerprints"], made_by)
             return summary
         render(source, list(itertools.islice(row_files.read(path, origin), 1)))  # refused before anything is written
@@ -80,15 +83,19 @@ def predict(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str]) 
             file = stack.enter_context(contextlib.closing(PredictionsFile(directory.path, made_by)))
             engine = Engine(backbone, config, before_batch=Watch(file, interrupt).batch)
             speed = write(file, engine, source, row_files.read(path, origin))
-            summary = {
-                **results.measure(predictions_file.read(directory.path), source.metrics),
-                "rows_per_second": speed,
-                "peak_memory_bytes": peak_memory(),
-                "backbone": backbone.name,
-                "weights": backbone.config.weights,
-                "fingerprints": made_by,
-            }
-            files.write_json(directory.path / "summary.json", summary)
+            about = {"backbone": backbone.name, "weights": backbone.config.weights, "fingerprints": made_by}
+            return hosts.decided(lambda: conclude(directory.path, source, speed, about))
+
+
+def conclude(directory: pathlib.Path, source: PromptSource, speed: float, about: Mapping[str, Any]) -> dict[str, Any]:
+    """Writes the summary of the complete predictions, and returns it."""
+    summary = {
+        **results.measure(predictions_file.read(directory), source.metrics),
+        "rows_per_second": speed,
+        "peak_memory_bytes": peak_memory(),
+        **about,
+    }
+    files.write_json(directory / "summary.json", summary)
     return summary
 
 
@@ -105,8 +112,8 @@ def check(config: ml_collections.ConfigDict) -> None:
         )
     if not config.rospr.library:
         prompt_config.check_trained(config)
-    if jax.process_count() > 1:
-        raise UserError("job=predict runs on one host: divide the rows into one file for each.")
+    if config.data.file == STANDARD_INPUT and hosts.count() > 1:
+        raise UserError(f"{FIELD}=- reads standard input, which {hosts.count()} processes do not share: name a file.")
 
 
 def write(file: PredictionsFile, engine: Engine, source: PromptSource, rows: Iterator[dict[str, Any]]) -> float:

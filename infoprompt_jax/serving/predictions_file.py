@@ -12,7 +12,7 @@ import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from infoprompt_jax import files
+from infoprompt_jax import files, hosts
 from infoprompt_jax.errors import UserError
 
 NAME, PROGRESS = "predictions.jsonl", "progress.json"
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 class PredictionsFile:
-    """The open file; `rows` counts the rows whose predictions it holds.
+    """The open file; `rows` counts the rows whose predictions it holds. Of several processes the first one has it.
 
     Args:
       directory: of the file; it must be there.
@@ -33,13 +33,18 @@ class PredictionsFile:
 
     def __init__(self, directory: pathlib.Path, made_by: Mapping[str, str]) -> None:
         self.directory, self.made_by = directory, dict(made_by)
-        progress = read_progress(directory)
-        check_made_by(directory, progress.get("made_by", self.made_by), self.made_by)
-        self.rows, self._file = int(progress.get("rows", 0)), None
-        self.complete = (directory / NAME).exists()
-        if not self.complete:
-            self._file = files.Growing(directory / f".{NAME}")
+        self.rows, self.complete, self._file = 0, False, None
+        self.rows, self.complete = hosts.decided(self._begin)
+
+    def _begin(self) -> tuple[int, bool]:
+        """Opens the file; how many rows it holds, and whether it is complete."""
+        progress = read_progress(self.directory)
+        check_made_by(self.directory, progress.get("made_by", self.made_by), self.made_by)
+        self.rows, complete = int(progress.get("rows", 0)), (self.directory / NAME).exists()
+        if not complete:
+            self._file = files.Growing(self.directory / f".{NAME}")
             self._go_on(int(progress.get("bytes", 0)))
+        return self.rows, complete
 
     def _go_on(self, size: int) -> None:
         """Cuts the file back to the bytes that count; where it lacks some, the predictions start again."""
@@ -55,12 +60,13 @@ class PredictionsFile:
 
         In a bucket, where the whole file is uploaded, they may wait until it has grown by a tenth, or is closed.
         """
-        assert self._file is not None, "the file is complete"
-        for line in lines:
-            text = json.dumps(files.strict(line), ensure_ascii=False, allow_nan=False)
-            self._file.write(text.encode("utf-8", "backslashreplace") + b"\n")
+        assert not self.complete, "the file is complete"
+        if self._file is not None:  # None: the first process has it
+            for line in lines:
+                text = json.dumps(files.strict(line), ensure_ascii=False, allow_nan=False)
+                self._file.write(text.encode("utf-8", "backslashreplace") + b"\n")
         self.rows += len(lines)
-        if self._file.is_due():
+        if self._file and self._file.is_due():
             self._record()
 
     def finish(self) -> None:
@@ -68,7 +74,8 @@ class PredictionsFile:
         if self._file:
             self.close()
             (self.directory / f".{NAME}").rename(self.directory / NAME)
-            self._file, self.complete = None, True
+            self._file = None
+        self.complete = True
 
     def close(self) -> None:
         """Records what was written; a job that was stopped goes on from there."""
