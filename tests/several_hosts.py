@@ -45,6 +45,7 @@ def start(
     devices: int = 4,
     signals: Mapping[int, tuple[str, str]] = types.MappingProxyType({}),
     environment: Mapping[str, str] | None = None,
+    place: str = "",
     **fields: object,
 ) -> list[subprocess.Popen[str]]:
     """The processes of one run, started.
@@ -54,6 +55,7 @@ def start(
       devices: of each process.
       signals: by process, the signal that reaches it, and when.
       environment: added to this process's.
+      place: the workdir where it is no local path; `workdir` then only names the configs.
       fields: of each process's config; a__b stands for a.b, and a dict has a value for each process that differs.
     """
     address, folder = f"localhost:{free_port()}", workdir.parent / f"{workdir.name}-configs"
@@ -69,7 +71,7 @@ def start(
         file = folder / f"{index}.json"
         file.write_text(json.dumps(json.loads(made.to_json())))
         command = ["tests/several_hosts.py", *signals[index]] if index in signals else ["-m", "infoprompt_jax.main"]
-        started.append(program(*command, f"--config={file}", f"--workdir={workdir}", environment=variables))
+        started.append(program(*command, f"--config={file}", f"--workdir={place or workdir}", environment=variables))
     return started
 
 

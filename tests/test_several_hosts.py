@@ -11,10 +11,15 @@ import ml_collections
 import numpy as np
 import pytest
 import several_hosts
+import tiny
+import tiny_library
 import tiny_runs
+import tiny_sources
 
 from infoprompt_jax import cluster, jobs, settings, watch
 from infoprompt_jax.errors import UserError
+from infoprompt_jax.rospr.library import PromptLibrary
+from infoprompt_jax.serving import predictions_file
 
 pytestmark = pytest.mark.usefixtures("programs")
 
@@ -43,24 +48,59 @@ def assert_same(found: pathlib.Path, expected: pathlib.Path, tolerance: float = 
     np.testing.assert_allclose(*values, rtol=tolerance, atol=tolerance)
 
 
-def test_two_processes_train_as_one(
+def test_two_processes_train_as_one(config: ml_collections.ConfigDict, tmp_path: pathlib.Path) -> None:
+    """Only a prompt, for two steps; the tests below take all terms."""
+    config = config.copy_and_resolve_references()
+    config.infoprompt.update(gamma=0.0, beta=0.0, variational=False)
+    config.train.update(steps=2, eval_every=0, save_every=0)
+    first, second = several_hosts.run(config, tmp_path / "two", devices=1)
+    assert (first.status, second.status) == (0, 0), first.said + second.said
+    jobs.run(config, str(tmp_path / "one"))
+    assert_same(tmp_path / "two", tmp_path / "one")
+    assert "best accuracy" in first.printed and "best accuracy" not in second.printed
+    assert "step 2: accuracy" in first.said and "accuracy" not in second.said  # the first reports for both
+
+
+@pytest.mark.slow
+def test_two_processes_train_all_terms_as_one(
     config: ml_collections.ConfigDict, on_one_host: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
-    first, second = several_hosts.run(config, tmp_path / "run")
-    assert (first.status, second.status) == (0, 0), first.said + second.said
+    assert [one.status for one in several_hosts.run(config, tmp_path / "run")] == [0, 0]
     assert_same(tmp_path / "run", on_one_host)
-    assert "best accuracy" in first.printed and "best accuracy" not in second.printed
-    assert "step 4: accuracy" in first.said and "accuracy" not in second.said  # the first reports for both
 
 
 @pytest.mark.slow
 def test_two_processes_train_members_of_their_own(config: ml_collections.ConfigDict, tmp_path: pathlib.Path) -> None:
+    """Also killed, and resumed on one process that splits each member's rows instead."""
     config = config.copy_and_resolve_references()
     config.fleet.update(seeds=tuple(range(8)), over="members")
     first, second = several_hosts.run(config, tmp_path / "two")
     assert (first.status, second.status) == (0, 0), first.said + second.said
     jobs.run(config, str(tmp_path / "one"))
     assert_same(tmp_path / "two", tmp_path / "one")
+    both = several_hosts.run(config, tmp_path / "killed", signals={1: ("step", "3")})
+    assert [one.status for one in both] == [watch.LOST, -9], both
+    config.fleet.over = "rows"
+    jobs.run(config, str(tmp_path / "killed"))
+    assert_same(tmp_path / "killed", tmp_path / "one")
+
+
+@pytest.mark.slow
+def test_two_processes_train_in_a_bucket(
+    config: ml_collections.ConfigDict, on_one_host: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    """One is killed; started again, they wait for the lock that the killed run held."""
+    loopback_bucket = pytest.importorskip("loopback_bucket")
+    address = loopback_bucket.new("hosts") + "/run"
+    both = several_hosts.run(config, tmp_path / "run", place=address, signals={0: ("step", "3")})
+    assert [one.status for one in both] == [-9, watch.LOST], both
+    both = several_hosts.run(config, tmp_path / "run", place=address)
+    assert [one.status for one in both] == [0, 0], both
+    written = loopback_bucket.objects(address)
+    assert {"summary.json", "report.html", "metrics.jsonl"} <= written.keys()
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "metrics.jsonl").write_bytes(written["metrics.jsonl"])
+    assert_same(tmp_path / "run", on_one_host)
 
 
 @pytest.mark.parametrize(
@@ -109,6 +149,18 @@ def test_processes_agree_on_the_point_at_which_they_stop(seed: int) -> None:
     assert len(stopped) == 3 and len(set(stopped.values())) == 1
 
 
+def test_a_process_that_jax_ends_names_the_silent_one() -> None:
+    service = Service()
+    first, second = (watch.Watch(service, index, 2) for index in range(2))
+    for _ in range(watch.GRACE + 1):
+        second.beat()
+        first.beat()
+    assert first.noticed() == ""
+    for _ in range(watch.GRACE + 1):
+        first.beat()
+    assert first.noticed() == watch.lost(1, 2)
+
+
 @pytest.mark.slow
 def test_four_processes_that_split_the_weights_train_as_one(
     config: ml_collections.ConfigDict, on_one_host: pathlib.Path, tmp_path: pathlib.Path
@@ -131,11 +183,59 @@ def test_two_processes_evaluate_as_one(
 
 
 @pytest.mark.slow
+def test_two_processes_make_the_library_of_one(tmp_path: pathlib.Path) -> None:
+    """Also where one of them is killed in the first group, and both are started again."""
+    config = tiny_sources.configure(tiny_sources.write(tmp_path / "sources"), train__save_every=1)
+    both = several_hosts.run(config, tmp_path / "two", signals={1: ("step", "2")})
+    assert [one.status for one in both] == [watch.LOST, -9], both
+    both = several_hosts.run(config, tmp_path / "two")
+    assert [one.status for one in both] == [0, 0], both
+    assert "library:" in both[0].printed and "library:" not in both[1].printed
+    jobs.run(config, str(tmp_path / "one"))
+    measured, expected = (PromptLibrary.load(tmp_path / name / "library") for name in ("two", "one"))
+    assert [entry.name for entry in measured.entries] == [entry.name for entry in expected.entries]
+    assert [entry.metrics for entry in measured.entries] == [entry.metrics for entry in expected.entries]
+    np.testing.assert_allclose(measured.keys_KR, expected.keys_KR, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(measured.prompts_MPD, expected.prompts_MPD, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_two_processes_evaluate_tasks_with_a_library_as_one(tmp_path: pathlib.Path) -> None:
+    library = tiny_library.random_library(tmp_path / "library", tiny.backbone(), 6)
+    config = tiny_library.configure(tmp_path, library)
+    both = several_hosts.run(config, tmp_path / "two")
+    assert [one.status for one in both] == [0, 0], both
+    jobs.run(config, str(tmp_path / "one"))
+    made = [sorted((tmp_path / name / "targets").glob("*.json")) for name in ("two", "one")]
+    assert [file.name for file in made[0]] == [file.name for file in made[1]] != []
+    for measured, expected in zip(*([json.loads(file.read_text()) for file in of_run] for of_run in made), strict=True):
+        assert measured["scores"] == expected["scores"] and measured["made_by"] == expected["made_by"]
+        assert [one["name"] for one in measured["candidates"]] == [one["name"] for one in expected["candidates"]]
+
+
+@pytest.mark.slow
+def test_two_processes_predict_as_one(
+    config: ml_collections.ConfigDict, on_one_host: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    file = pathlib.Path(config.data.dir) / config.task.name / "validation.jsonl"
+    (prompt,) = (on_one_host / "prompts").iterdir()
+    fields = {"job": "predict", "data__file": str(file), "prompt__init": str(prompt)}
+    both = several_hosts.run(config, tmp_path / "two", **fields)
+    assert [one.status for one in both] == [0, 0], both
+    (alone,) = several_hosts.run(config, tmp_path / "one", 1, devices=8, **fields)
+    assert alone.status == 0, alone
+    measured, expected = (list(predictions_file.read(tmp_path / name)) for name in ("two", "one"))
+    assert [line["row"] for line in measured] == [line["row"] for line in expected] != []
+    for line, other in zip(measured, expected, strict=True):
+        assert line["scores"] == pytest.approx(other["scores"], rel=1e-4)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("stopped", [0, 1])
 def test_a_stop_of_one_process_stops_both_and_one_resumes(
     config: ml_collections.ConfigDict, tmp_path: pathlib.Path, stopped: int
 ) -> None:
-    longer = {"train__steps": 400, "train__eval_every": 0, "train__log_every": 10}
+    longer = {"train__steps": 400, "train__eval_every": 0, "train__save_every": 100, "train__log_every": 10}
     both = several_hosts.run(config, tmp_path / "run", signals={stopped: ("stop", "20")}, **longer)
     assert [one.status for one in both] == [143, 143], both
     assert "Stopped at step" in both[0].said and "Stopped" not in both[1].said
