@@ -247,6 +247,25 @@ def test_a_stop_of_one_process_stops_both_and_one_resumes(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("fsdp", [1, 8])
+def test_a_run_on_one_host_goes_on_with_two_processes(
+    config: ml_collections.ConfigDict, tmp_path: pathlib.Path, fsdp: int
+) -> None:
+    """With the features that it has computed, and its weights on one host or split over both."""
+    longer = config.copy_and_resolve_references()
+    longer.train.update(steps=8, schedule="constant", warmup=0.0)
+    longer.infoprompt.decay = 0.0
+    shorter = longer.copy_and_resolve_references()
+    shorter.train.steps = 4
+    jobs.run(shorter, str(tmp_path / "run"))
+    both = several_hosts.run(longer, tmp_path / "run", mesh__fsdp=fsdp)
+    assert [one.status for one in both] == [0, 0], both
+    assert "Resuming from step 4" in both[0].said
+    jobs.run(longer, str(tmp_path / "alone"))
+    assert_same(tmp_path / "run", tmp_path / "alone")
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("killed", [0, 1])
 def test_a_killed_process_ends_the_other_with_a_sentence(
     config: ml_collections.ConfigDict, tmp_path: pathlib.Path, killed: int
