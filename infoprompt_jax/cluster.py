@@ -66,7 +66,7 @@ def initialize(wait: int, **arguments: Any) -> None:
 
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     jax.config.update("jax_enable_preemption_service", False)  # `watch` does more: it also reacts to Ctrl-C
-    watch.explain_aborts(lambda: f"error: {absent(wait)}")
+    watch.explain_aborts(lambda: (watch.LOST, f"error: {absent(wait)}"))
     jax.distributed.initialize(
         **arguments,
         local_device_ids=devices_of_slurm(),

@@ -135,6 +135,8 @@ class Watch(threading.Thread):
             while time.monotonic() < until and not self._last_or_known(sentence):
                 time.sleep(BEAT / 10)
                 self.read()
+            if shown:
+                time.sleep(BEAT)  # the others, which ended alike, read that it is printed
         if not shown and self._sentence_of(0) != sentence:
             print(sentence, file=sys.stderr)
         sys.stdout.flush()
@@ -151,13 +153,15 @@ class Watch(threading.Thread):
         traceback.print_exception(error)
         self.end(LOST, f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
 
-    def noticed(self) -> str:
-        """The sentence about a lost process where JAX aborts first, as on a busy machine; "" where none seems lost."""
+    def noticed(self) -> tuple[int, str] | None:
+        """Status and sentence where JAX aborts: this process's own end, or a process that seems lost; None without."""
+        if ended := self.state.get("ended"):  # the first process was faster
+            return ended["status"], ended["sentence"]
         other = max(self.silent, key=lambda one: self.silent[one])
         if self.silent[other] > GRACE:
-            return lost(other, self.count)
-        address = hosts.service().coordinator_address
-        return "" if self.index == 0 or reachable(address) else lost(0, self.count)
+            return LOST, lost(other, self.count)
+        here = self.index == 0 or reachable(hosts.service().coordinator_address)
+        return None if here else (LOST, lost(0, self.count))
 
     def _last_or_known(self, sentence: str) -> bool:
         """Whether there is nothing to wait for: the others have ended, or the first one has printed the sentence."""
@@ -227,16 +231,16 @@ def reachable(address: str) -> bool:
     return False
 
 
-def explain_aborts(reason: Callable[[], str]) -> None:
-    """From now on `abort` ends the process with the sentence of `reason`, where that gives one, and a plain status.
+def explain_aborts(reason: Callable[[], tuple[int, str] | None]) -> None:
+    """From now on `abort` ends the process with the status and the sentence of `reason`, where that gives them.
 
     JAX's C++ threads abort, where no Python code of this process can catch it.
     """
 
     def aborted(_: int) -> None:
-        if sentence := reason():
-            os.write(2, f"{sentence}\n".encode())
-            os._exit(LOST)
+        if explained := reason():
+            os.write(2, f"{explained[1]}\n".encode())
+            os._exit(explained[0])
 
     global _handler
     _handler = ctypes.CFUNCTYPE(None, ctypes.c_int)(aborted)

@@ -155,10 +155,12 @@ def test_a_process_that_jax_ends_names_the_silent_one() -> None:
     for _ in range(watch.GRACE + 1):
         second.beat()
         first.beat()
-    assert first.noticed() == ""
+    assert first.noticed() is None
     for _ in range(watch.GRACE + 1):
         first.beat()
-    assert first.noticed() == watch.lost(1, 2)
+    assert first.noticed() == (watch.LOST, watch.lost(1, 2))
+    first.state["ended"] = {"status": 2, "sentence": "error: a mistake"}
+    assert first.noticed() == (2, "error: a mistake")  # its own end comes first
 
 
 @pytest.mark.slow
