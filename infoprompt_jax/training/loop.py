@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from infoprompt_jax import files
+from infoprompt_jax import hosts
 from infoprompt_jax.batch import Batch
 from infoprompt_jax.data.batches import complete, train_batches
 from infoprompt_jax.data.rows import data_fingerprint
@@ -61,6 +62,7 @@ class Run:
             "data": data_fingerprint([rows for stream in experiment.streams for rows in stream.rows]),
             **experiment.evaluation_fingerprints(),
         }
+        hosts.check_same("The backbone or the rows", self.fingerprints)
         self.checkpoints = Checkpoints(path / "checkpoints")
         restored = self.checkpoints.restore(self.state, self.fingerprints)
         start = -1
