@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pathlib
 import random
+import shutil
 from typing import Any
 
 import ml_collections
@@ -289,6 +290,17 @@ def test_a_mistake_of_all_is_printed_once(config: ml_collections.ConfigDict, tmp
     both = several_hosts.run(config, tmp_path / "run", data__dir=str(tmp_path / "missing"))
     assert [one.status for one in both] == [2, 2]
     assert [one.said.count("error:") for one in both] == [1, 0]
+
+
+@pytest.mark.slow
+def test_hosts_with_different_rows_are_refused(config: ml_collections.ConfigDict, tmp_path: pathlib.Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(config.data.dir, other)
+    for file in other.rglob("train.jsonl"):
+        file.write_text("".join(file.read_text().splitlines(keepends=True)[::-1]))
+    both = several_hosts.run(config, tmp_path / "run", data__dir={1: str(other)})
+    assert [one.status for one in both] == [2, 2], both
+    assert "The backbone or the rows of process 1 differ" in both[1].said + both[0].said
 
 
 LIBRARY = """

@@ -15,8 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from infoprompt_jax import files
-from infoprompt_jax import hosts
+from infoprompt_jax import files, hosts
 from infoprompt_jax.batch import Batch
 from infoprompt_jax.data.batches import complete, train_batches
 from infoprompt_jax.data.rows import data_fingerprint
