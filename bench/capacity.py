@@ -44,6 +44,7 @@ PLAN: dict[str, Case] = dict(
         case("xl", "v5e:1x1", 24, "full"),
         case("xl", "v5e:1x1", 48, "full"),
         case("xl", "v5e:1x1", 56, "full"),
+        case("xl", "v5e:1x1", 64, "full"),
         case("xl", "v5e:1x1", 8),
         case("xxl", "v5e:16x16", 1024, "full", mesh=(16, 16, 1)),
         case("xxl", "v5e:4x4", 64, mesh=(1, 16, 1)),
