@@ -31,7 +31,7 @@ HELP = f"""\
   --config        a file in configs/, or your own; its docstring is its manual. Or RUN/config.json: the fields of a run
   --workdir       directory of the run's files; without it runs/FILE[-VARIANT], or RUN. The same command again resumes.
                   Another job than the config's own gets a directory of its own: runs/FILE-JOB, or RUN/JOB
-  --config.FIELD  overrides one field; infoprompt_jax/settings.py lists all fields. Examples:
+  --config.FIELD  overrides one field; docs/configuration.md lists all fields. Examples:
                   --config.train.steps=100 --config.backbone.name=DIR "--config.fleet.seeds=(0,1,2)"
 """
 

@@ -56,7 +56,7 @@ def test_fields_are_overridden_with_values_of_their_type() -> None:
     [
         ("--config.train.stepz=3", r"--config\.train\.stepz does not exist: did you mean train\.steps\?"),
         ("--config.fleet.variants=('plain',)", r"variants does not exist: it is called fleet\.presets now\."),
-        ("--config.zzz=3", r"--config\.zzz does not exist; infoprompt_jax/settings\.py lists all fields\."),
+        ("--config.zzz=3", r"--config\.zzz does not exist; docs/configuration\.md lists all fields\."),
         ("--config.train.steps=abc", "steps=abc: invalid literal for int"),
         ("--config.train.steps=1.5", r"steps=1\.5: invalid literal for int"),
         ("--config.train.learning_rate=fast", "learning_rate=fast: could not convert string to float"),
@@ -159,7 +159,7 @@ except SystemExit as end:
     simulated = "--xla_force_host_platform_device_count=2"
     environment = os.environ | {"XLA_FLAGS": simulated}
     ran = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
-    assert ran.stderr.splitlines()[-1] == "error: train.batch_size=0 is out of range: it must be at least 1."
+    assert ran.stderr.splitlines()[-1] == "error: train.batch_size=0 is out of range: it must be 1 to 65,536."
     assert ran.stdout.split() == ["2", "False", simulated, "--xla_cpu_enable_concurrency_optimized_scheduler=false"]
 
 

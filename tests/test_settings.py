@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import math
 import pathlib
+import re
 import subprocess
 import sys
 from collections.abc import Iterable
 from typing import Any
 
 import ml_collections
+import numpy as np
 import pytest
 
 from infoprompt_jax import settings, variants
 from infoprompt_jax.data import counterparts
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.evaluation.metrics import METRICS
+from infoprompt_jax.fields import Field
 from infoprompt_jax.fleet.members import PRESETS
 from infoprompt_jax.fleet.optimizers import OPTIMIZERS, SCHEDULES
 from infoprompt_jax.infoprompt.estimators import ESTIMATORS
@@ -26,6 +29,7 @@ from infoprompt_jax.rospr.zero_shot import METHODS
 from infoprompt_jax.t5.backbone import DTYPES
 from infoprompt_jax.t5.model import REMAT_POLICIES
 from infoprompt_jax.t5.scoring import NORMALIZATIONS
+from infoprompt_jax.training.train import train
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -42,6 +46,12 @@ def refused(field: str, value: Any) -> str:
     with pytest.raises(UserError) as error:
         settings.check(with_field(field, value))
     assert str(error.value).startswith(field) and "\n" not in str(error.value)
+    return str(error.value)
+
+
+def refused_member(fields: dict[Any, Any]) -> str:
+    with pytest.raises(UserError) as error:
+        settings.check(with_field("fleet.members", (fields,)))
     return str(error.value)
 
 
@@ -104,27 +114,77 @@ def test_choices(name: str) -> None:
     assert ", ".join(filter(None, field.choices)) in refused(name, ("nope",) if several else "nope")
 
 
-@pytest.mark.parametrize("name", [name for name, field in settings.FIELDS.items() if field.least is not None])
-def test_ranges(name: str) -> None:
-    field = settings.FIELDS[name]
-    assert field.least is not None
-    less = field.least - 1
-    assert f"at least {field.least}" in refused(name, (64, less) if isinstance(field.default, tuple) else less)
-    if field.most is not None:
-        assert f"at most {field.most}" in refused(name, field.most + 1)
+def outside(field: Field) -> list[Any]:
+    """Values that a field refuses: of other types, and beyond its range. A list is no case: the config makes tuples."""
+    values: list[Any] = [None, object(), b"bytes"]
+    if field.between:
+        least, most = field.between
+        values += [*({least - 1} - {*field.also}), 2 * most + 1, 10**300, math.inf, -math.inf, math.nan, 1e300, "1"]
+    if isinstance(field.default, str):
+        values += ["a\0b", "half \ud800", "x" * (field.longest + 1), "nope" if field.choices else 3]
+    if isinstance(field.default, tuple):
+        values = [None, 3, "1", *((element,) for element in values)]
+    return values
 
 
-def test_every_number_has_a_least_value() -> None:
-    numbers = {name: field for name, field in settings.FIELDS.items() if type(field.default) in (int, float)}
-    open_ended = {name for name, field in numbers.items() if field.least is None}
-    assert open_ended == {"mesh.data", "mesh.fsdp", "mesh.model", "mesh.slices"}, "what make_mesh checks"
-    assert settings.FIELDS["data.buckets"].least == 1
+@pytest.mark.parametrize("name", settings.FIELDS)
+def test_every_field_refuses_what_is_outside(name: str) -> None:
+    for value in outside(settings.FIELDS[name]):
+        assert len(refused(name, value)) < 600
 
 
-@pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_numbers_are_finite(value: float) -> None:
-    for field in ("train.learning_rate", "infoprompt.beta", "task.temperature"):
-        assert "choose a finite one" in refused(field, value)
+def test_every_number_has_both_ends_and_they_are_finite_in_float32() -> None:
+    for name, field in settings.FIELDS.items():
+        kind = field.of or type(field.default)
+        if kind in (int, float):
+            assert field.between, name
+            least, most = field.between
+            assert least < most and np.isfinite(np.float32(most)), name
+            assert name in settings.page() and field.values() in settings.page()
+            if not isinstance(field.default, tuple):
+                for value in (least, most, *field.also):
+                    field.check(name, kind(value))
+
+
+def test_what_is_refused_claims_no_workdir(tmp_path: pathlib.Path) -> None:
+    for name, field in settings.FIELDS.items():
+        if name != "job":
+            with pytest.raises(UserError):
+                train(with_field(name, outside(field)[0]), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "sentence"),
+    [
+        ("data.buckets", (64, 32), "is not in ascending order"),
+        ("data.buckets", (32, 32), "is not in ascending order"),
+        ("fleet.seeds", (1, 2, 1), "has 1 more than once"),
+        ("fleet.seeds", tuple(range(2**16 + 1)), "has 65,537 elements: give it at most 65,536"),
+        ("rospr.methods", ("none", "none"), "has 'none' more than once"),
+        ("mesh.data", 0, "it must be -1 or 1 to 65,536"),
+        ("mesh.data", -2, "it must be -1 or 1 to 65,536"),
+        ("mesh.model", 0, "it must be 1 to 65,536"),
+        ("train.patience", 3_000_000_000, "it must be 0 to 1,000,000,000"),
+        ("train.learning_rate", 1e300, "it must be 0 to 1e+30"),
+        ("infoprompt.beta", 1e300, "it must be 0 to 1,000,000"),
+        ("fleet.members", ({"seed": -1},), "fleet.members: seed=-1 is out of range"),
+        ("fleet.members", ({}, {"infoprompt.decay": 1.5}), "infoprompt.decay=1.5 is out of range: it must be 0 to 1"),
+        ("fleet.members", ({"train.learning_rate": "1"},), "train.learning_rate='1' is of type str"),
+        ("fleet.members", ({"nope": 1},), "sets 'nope', which does not exist"),
+        ("fleet.members", ({3: 1},), "sets 3, which does not exist"),
+        ("fleet.members", ({"name": 3},), "sets name=3: a text"),
+        ("fleet.members", ({"name": ""},), "sets name='': a text"),
+        ("fleet.members", ({"name": ".hidden"},), "holds the name '.hidden'"),
+        ("fleet.members", ({"name": "two\nlines"},), r"holds the name 'two\nlines'"),
+        ("fleet.members", ({"name": "half \ud800"},), "holds the name"),
+        ("fleet.members", ({"name": "é" * 150},), "has 300 bytes: choose one of at most 200"),
+    ],
+)
+def test_sentences_of_ranges(field: str, value: Any, sentence: str) -> None:
+    with pytest.raises(UserError, match=re.escape(sentence)) as error:
+        settings.check(with_field(field, value))
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -155,7 +215,7 @@ def test_whole_numbers_are_numbers() -> None:
 def test_unknown_and_missing_fields() -> None:
     with pytest.raises(UserError, match=r"sets train\.stepz, which does not exist: did you mean train\.steps\?"):
         settings.check(with_field("train.stepz", 3))
-    with pytest.raises(UserError, match=r"sets qqq, which does not exist; infoprompt_jax/settings\.py lists"):
+    with pytest.raises(UserError, match=r"sets qqq, which does not exist; docs/configuration\.md lists"):
         settings.check(with_field("qqq", 3))
     with pytest.raises(
         UserError, match=r"sets fleet\.variants, which does not exist: it is called fleet\.presets now\.$"
@@ -177,6 +237,22 @@ def test_prompts_fit_into_the_input() -> None:
     settings.check(config)
     config.data.max_input_length -= 1
     with pytest.raises(UserError, match=r"prompt\.length=100 is longer than .* data\.max_input_length=99"):
+        settings.check(config)
+
+
+def test_a_number_too_long_for_python_to_print_is_out_of_range() -> None:
+    assert "a number that is too long to show is out of range" in refused("train.steps", 10**5000)
+    assert "out of range" in refused_member({"train.learning_rate": 10**5000})
+
+
+def test_fields_that_do_not_fit_each_other() -> None:
+    config = settings.defaults()
+    config.train.accumulate = 5
+    with pytest.raises(UserError, match=r"train\.batch_size=32 does not divide into train\.accumulate=5"):
+        settings.check(config)
+    config.train.accumulate, config.infoprompt.variational = 4, True
+    config.infoprompt.representation = "mean_encoder"
+    with pytest.raises(UserError, match=r"infoprompt\.variational reads the decoder's state"):
         settings.check(config)
 
 

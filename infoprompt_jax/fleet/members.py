@@ -1,7 +1,7 @@
 """From a config to the members of its fleet.
 
-A member is a name and the run's config with the fields that the member sets for itself: those that `settings.py`
-declares with `member=True`. Members are the product of `fleet.members` (explicit fields), `fleet.presets` (which of
+A member is a name and the run's config with the fields that the member sets for itself: those that are
+declared with `member=True`. Members are the product of `fleet.members` (explicit fields), `fleet.presets` (which of
 InfoPrompt's terms are on) and `fleet.seeds`. Members that differ only in their preset share initialisation, data order
 and noise, so that they can be compared in pairs.
 """
@@ -47,7 +47,7 @@ def expand(config: ml_collections.ConfigDict) -> list[Member]:
     fleet = settings.check(config).fleet
     product = itertools.product(fleet.members or ({},), fleet.presets or (AS_IT_IS,), fleet.seeds or (None,))
     members = [_member(config, dict(fields), preset, seed) for fields, preset, seed in product]
-    _check_names([member.name for member in members])
+    _check_distinct([member.name for member in members])
     return members
 
 
@@ -57,29 +57,24 @@ def _member(config: ml_collections.ConfigDict, fields: dict[str, Any], preset: s
     return Member(name, _override(config, fields))
 
 
-def _check_names(names: list[str]) -> None:
+def _check_distinct(names: list[str]) -> None:
+    taken: dict[str, str] = {}
     for name in names:
-        if name.startswith(".") or not set(name).isdisjoint("/\\\0"):
-            raise UserError(f"fleet.members holds the name {name!r}: choose one that can be a directory's name.")
-    if len(set(names)) < len(names):
-        raise UserError(
-            f"Two members are both named {max(names, key=names.count)!r}: give each its name in fleet.members."
-        )
+        member_names.check(name)
+        # A file system that does not tell case apart has one directory for both.
+        if other := taken.get(name.casefold()):
+            same = "" if other == name else f" and {name!r}, which some file systems do not tell apart"
+            raise UserError(f"Two members are both named {other!r}{same}: give each its name in fleet.members.")
+        taken[name.casefold()] = name
 
 
 def _override(config: ml_collections.ConfigDict, fields: dict[str, Any]) -> ml_collections.ConfigDict:
     config = config.copy_and_resolve_references()
-    for field, value in fields.items():
-        if not (field in settings.FIELDS and settings.FIELDS[field].member):
-            allowed = ", ".join(name for name, known in settings.FIELDS.items() if known.member)
-            raise UserError(f"fleet.members sets {field!r}, which all members share: a member may set {allowed}.")
-        try:
-            config.update_from_flattened_dict({field: value})
-        except TypeError as error:
-            raise UserError(f"fleet.members sets {field}={value!r}, which is of the wrong type: {error}.") from error
+    config.update_from_flattened_dict(fields)
     if fields.keys() & {"task.input", "task.target"} and (config.task.input or config.task.target):
         config.task.templates_dir = ""  # it is for the members without a template of their own
-    return settings.check(config)
+    settings.check_fit(config)
+    return config
 
 
 def data_seed(config: ml_collections.ConfigDict, seed: int) -> int:

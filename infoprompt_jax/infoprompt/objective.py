@@ -38,7 +38,7 @@ from infoprompt_jax.t5.model import T5
 
 @dataclasses.dataclass(frozen=True)
 class Objective:
-    """The static half of a member's loss; `settings.py` explains the fields."""
+    """The static half of a member's loss; docs/configuration.md explains the fields."""
 
     graph: nnx.GraphDef
     task_loss: str = "lm"

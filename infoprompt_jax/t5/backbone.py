@@ -262,7 +262,7 @@ def load_backbone(
       weights: "full", or "int8": kernels and tables are quantised while they are loaded.
       tokenizer: file or directory of the vocabulary; None = beside the weights. T5X checkpoints may have none.
       takes_eos: "auto" (from the checkpoint), "yes" or "no".
-      dropout, remat, unroll: of the training forward pass; see `settings.py`.
+      dropout, remat, unroll: of the training forward pass; see docs/configuration.md.
 
     Raises:
       UserError: the name, a file, the vocabulary or a keyword is wrong; the message says which.

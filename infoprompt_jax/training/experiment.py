@@ -208,11 +208,6 @@ def check_task_loss(objective: Objective, all_tasks: Sequence[Task]) -> None:
                 f"train.task_loss='verbalizer' needs the same answer choices in every row, but {task.id} has none: "
                 "set train.task_loss to lm or choices."
             )
-        if objective.variational and objective.representation == "mean_encoder" and objective.task_loss != "verbalizer":
-            raise UserError(
-                "infoprompt.variational reads the decoder's state unless train.task_loss='verbalizer': set "
-                "infoprompt.representation='decoder'."
-            )
         free = task.metric == "exact_match"
         if free and (objective.task_loss == "choices" or objective.variational):
             raise UserError(

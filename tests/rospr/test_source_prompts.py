@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import json
 import os
@@ -20,7 +21,7 @@ import tiny_runs
 import tiny_sources
 from tiny_sources import NAMES, OTHER, STEPS, TEMPLATES, WORDS, N, configure, write_templates
 
-from infoprompt_jax import jobs
+from infoprompt_jax import jobs, settings
 from infoprompt_jax.command_line import read_config
 from infoprompt_jax.data import p3
 from infoprompt_jax.data.families import answer_format
@@ -195,6 +196,14 @@ def test_a_second_call_says_done(
                              f"{measured[2]['exact_match']:.4f}", "3", str(3 * N)]  # fmt: skip
 
 
+@pytest.fixture
+def any_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets a learning rate be infinite, which makes a loss NaN in the first step."""
+    field = dataclasses.replace(settings.FIELDS["train.learning_rate"], between=(0, INFINITE))
+    monkeypatch.setitem(settings.FIELDS, "train.learning_rate", field)
+
+
+@pytest.mark.usefixtures("any_rate")
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_members_whose_loss_became_nan_are_left_out(
     folder: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
@@ -218,6 +227,7 @@ def test_members_whose_loss_became_nan_are_left_out(
     assert f"{NAMES[0]} is left out: its loss was not finite at step 2" in shown
 
 
+@pytest.mark.usefixtures("any_rate")
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_a_job_without_a_prompt_left_ends_with_a_sentence(folder: pathlib.Path, tmp_path: pathlib.Path) -> None:
     config = configure(folder, task__template="bare", train__learning_rate=INFINITE)
