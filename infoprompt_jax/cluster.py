@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import urllib.request
 from typing import Any
 
@@ -17,6 +18,7 @@ from infoprompt_jax import hosts, watch
 from infoprompt_jax.errors import UserError
 
 HEARTBEAT = 45  # seconds of JAX's own watch, which ends a process that cannot reach the first one any more
+MOST_PORT = 2**16 - 1
 LONGEST = 24 * 3600  # seconds to wait for the others at the end of a run
 METADATA = "http://{}/computeMetadata/v1/instance/attributes/{}"  # what a Cloud TPU VM knows about itself
 
@@ -50,9 +52,10 @@ def check(mesh: ml_collections.ConfigDict, missing: list[str]) -> None:
             "mesh.process, one needs none of them."
         )
     host, _, port = mesh.coordinator.rpartition(":")
-    if not host or not port.isdecimal():
+    if not host or not re.fullmatch("[0-9]{1,5}", port) or not 0 < int(port) <= MOST_PORT:
         raise UserError(
-            f"mesh.coordinator={mesh.coordinator!r} is not the address of process 0: host:port is expected."
+            f"mesh.coordinator={mesh.coordinator!r} is not the address of process 0: host:port is expected, with a "
+            f"port from 1 to {MOST_PORT}."
         )
     if mesh.process >= mesh.processes:
         raise UserError(

@@ -6,6 +6,7 @@ A mistake on the line or inside the user's config file becomes one sentence.
 
 from __future__ import annotations
 
+import difflib
 import pathlib
 import re
 import runpy
@@ -24,6 +25,7 @@ from infoprompt_jax.errors import UserError
 from infoprompt_jax.t5 import hub
 
 USAGE = "python -m infoprompt_jax.main --config=FILE.py[:VARIANT,...] [--workdir=DIR] [--config.FIELD=VALUE ...]"
+OPTIONS = ("config", "workdir", "help")
 OFFLINE = "nano"  # the variant of the tasks' configs that needs no network
 HELP = f"""\
 {USAGE}
@@ -43,6 +45,8 @@ def parse(arguments: Sequence[str]) -> tuple[ml_collections.ConfigDict, str]:
       UserError: an unknown option or field, a value of the wrong type, or a config file that cannot be run.
     """
     options, program, *rest = _options(arguments)
+    rest = _last_tuples(rest)
+    _check_options(rest)
     named = options["config"].value
     if not named:
         raise UserError(f"--config is missing: {USAGE}.")
@@ -166,6 +170,8 @@ def _parsed(values: flags.FlagValues, arguments: Sequence[str], known_only: bool
         return values(arguments, known_only=known_only)
     except flags.Error as error:
         raise UserError(f"The command line cannot be read: {_line(error)}.") from error
+    except (RecursionError, MemoryError) as error:  # of Python's parser, which reads tuples
+        raise UserError("The command line cannot be read: a value is nested too deeply.") from error
 
 
 def _check_fields(arguments: Sequence[str]) -> None:
@@ -174,6 +180,38 @@ def _check_fields(arguments: Sequence[str]) -> None:
         field = _field(argument)
         if field and field not in known:
             raise UserError(f"--config.{field} does not exist{settings.nearest(field, known)}")
+
+
+def _check_options(arguments: Sequence[str]) -> None:
+    """Raises UserError for an option that does not exist, with the one that is meant."""
+    known = [*OPTIONS, *(f"config.{field}" for field in settings.FIELDS)]
+    for before, argument in zip(["", *arguments], arguments, strict=False):
+        is_value = bool(_field(before)) and "=" not in before  # as in `--config.prompt.text --dashes`
+        option = re.match(r"--([A-Za-z_][^=]*)", argument)
+        if option and not is_value and not _field(argument):
+            close = difflib.get_close_matches(option[1], known, n=1)
+            hint = f"did you mean --{close[0]}?" if close else f"{USAGE}."
+            raise UserError(f"--{option[1]} is no option: {hint}")
+
+
+def _last_tuples(arguments: Sequence[str]) -> list[str]:
+    """The arguments without the earlier ones of a tuple: the last one counts, as with other fields.
+
+    ml_collections would put the elements of all of them into one tuple.
+    """
+    kept: list[str] = []
+    later: set[str] = set()
+    for argument in reversed(arguments):
+        field = _field(argument) or ""
+        declared = settings.FIELDS.get(field)
+        if declared and isinstance(declared.default, tuple):
+            if field in later:
+                if "=" not in argument:
+                    kept.pop()  # its value
+                continue
+            later.add(field)
+        kept.append(argument)
+    return kept[::-1]
 
 
 def _field(argument: str) -> str | None:

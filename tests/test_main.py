@@ -51,6 +51,14 @@ def test_fields_are_overridden_with_values_of_their_type() -> None:
     assert members == ({"name": "a", "train.learning_rate": 0.1},)
 
 
+def test_the_last_of_several_tuples_counts() -> None:
+    """As for fields of other types; ml_collections alone would join them."""
+    seeds = ("--config.fleet.seeds=(0,1)", "--config.train.steps=3", "--config.fleet.seeds", "(2,)")
+    assert command(*seeds, "--config.data.buckets=(16,)")[0].fleet.seeds == (2,)
+    assert command(*seeds, "--config.fleet.seeds=(5,)")[0].fleet.seeds == (5,)
+    assert command("--config.prompt.text", "--dashes")[0].prompt.text == "--dashes"
+
+
 @pytest.mark.parametrize(
     ("argument", "sentence"),
     [
@@ -63,7 +71,10 @@ def test_fields_are_overridden_with_values_of_their_type() -> None:
         ("--config.infoprompt.variational=maybe", "variational=maybe"),
         ("--config.train.steps", r"Missing value for flag --config\.train\.steps"),
         ("--config.fleet.seeds=(0,1", r"seeds=\(0,1: Error while parsing"),
-        ("--epochs=3", "Unknown command line flag 'epochs'"),
+        ("--epochs=3", "--epochs is no option: python -m infoprompt_jax.main --config=FILE"),
+        ("--workdr=runs/a", r"--workdr is no option: did you mean --workdir\?"),
+        ("--confg.train.steps=3", r"--confg\.train\.steps is no option: did you mean --config\.train\.steps\?"),
+        ("--config.fleet.seeds=" + 20_000 * "-" + "1", "a value is nested too deeply"),
         ("stray", "The argument 'stray' was not expected"),
     ],
 )
@@ -73,6 +84,8 @@ def test_wrong_arguments(argument: str, sentence: str) -> None:
 
 
 def test_missing_options() -> None:
+    with pytest.raises(UserError, match=r"--confg is no option: did you mean --config\?"):
+        parse(["main", "--confg=configs/rte.py"])
     with pytest.raises(UserError, match="--config is missing: python -m"):
         parse(["main", "--workdir=w"])
 

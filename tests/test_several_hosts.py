@@ -110,6 +110,7 @@ def test_two_processes_train_in_a_bucket(
         ({"coordinator": "host:1"}, "mesh.processes and mesh.process must be set too"),
         ({"processes": 2, "process": 0}, "mesh.coordinator must be set too"),
         ({"coordinator": "host", "processes": 2, "process": 0}, "mesh.coordinator='host' is not the address"),
+        ({"coordinator": "host:65536", "processes": 2, "process": 0}, "with a port from 1 to 65535"),
         ({"coordinator": "host:1", "processes": 2, "process": 2}, "mesh.process=2 is out of range: choose 0 to 1"),
     ],
 )
