@@ -34,6 +34,7 @@ class Source(Protocol):
     def count(self, split: str) -> int: ...
     def rows(self, split: str, kept: np.ndarray) -> Iterator[tuple[int, dict[str, Any]]]: ...
     def fingerprint(self, split: str) -> str: ...
+    def size(self, split: str) -> int | None: ...  # bytes of the split; None if it is not known
 
 
 def open_source(task: Task, split: str) -> Source:
@@ -112,6 +113,11 @@ def examples(task: Task, split: str, limit: int = 0) -> Iterator[Example]:
         log.warning("%s lists %r for more than one label: it counts as one answer.", task.template, repeated[0])
     if skipped:
         log.info("%s, %s: %d rows, %d more that the template does not apply to", task.id, split, count, skipped)
+
+
+def source_size(task: Task, split: str) -> int | None:
+    """The bytes of a split before it is rendered; None if they are not known. Raises as `open_source` does."""
+    return open_source(task, split).size(split)
 
 
 def source_fingerprint(task: Task, split: str, limit: int = 0) -> str:

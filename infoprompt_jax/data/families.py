@@ -14,6 +14,8 @@ from __future__ import annotations
 import pathlib
 import string
 
+import numpy as np
+
 from infoprompt_jax.data.rows import Rows
 from infoprompt_jax.nano import world
 from infoprompt_jax.t5.tokenizer import Tokenizer
@@ -53,7 +55,7 @@ def same_choices(fixed: tuple[str, ...] | None, rows: Rows, tokenizer: Tokenizer
     """
     if fixed is not None:
         return fixed
-    every = {frozenset(rows.choice_list(number)) for number in range(len(rows.arrays["choice_starts"]) - 1)}
+    every = {frozenset(rows.choice_list(number)) for number in np.unique(rows.arrays["choice_index"]).tolist()}
     return tuple(sorted(map(tokenizer.decode, every.pop()))) if len(every) == 1 else None
 
 

@@ -74,12 +74,12 @@ class LocalSource(MemorySource):
 
     def fingerprint(self, split: str) -> str:
         """SHA-256 of the bytes of the split's file, or of a BIG-bench task's files."""
-        digest = hashlib.sha256()
-        for part in _parts(files.local(self.files[split_name(split)])):
-            with part.open("rb") as file:
-                while block := file.read(HASHED_AT_ONCE):
-                    digest.update(block)
-        return digest.hexdigest()
+        path = files.local(self.files[split_name(split)])
+        return _hashed(path, _state(path))
+
+    def size(self, split: str) -> int:
+        """The bytes of the file that holds the split, or of a BIG-bench task's files."""
+        return sum(part.stat().st_size for part in _parts(files.local(self.files[split_name(split)])))
 
 
 def not_found(dataset: str, sentence: str, kind: type[UserError] = UserError) -> UserError:
@@ -148,10 +148,26 @@ def read_rows(path: pathlib.Path) -> list[str]:
       UserError: as `row_files.read` and `bigbench.read_task`.
     """
     path = files.local(path)
-    return _read(path, tuple(part.stat().st_mtime_ns for part in _parts(path)))
+    return _read(path, _state(path))
+
+
+def _state(path: pathlib.Path) -> tuple[tuple[int, ...], ...]:
+    """What changes when a file of the split does: a file in one state is read and hashed once."""
+    facts = [part.stat() for part in _parts(path)]
+    return tuple((one.st_mtime_ns, one.st_ctime_ns, one.st_size, one.st_ino) for one in facts)
 
 
 @functools.lru_cache(maxsize=4)
-def _read(path: pathlib.Path, changed: tuple[int, ...]) -> list[str]:
+def _read(path: pathlib.Path, state: tuple[tuple[int, ...], ...]) -> list[str]:
     rows = bigbench.read_task(path) if path.is_dir() else row_files.read(path, "in data.dir")
     return [json.dumps(row) for row in rows]
+
+
+@functools.lru_cache(maxsize=1024)
+def _hashed(path: pathlib.Path, state: tuple[tuple[int, ...], ...]) -> str:
+    digest = hashlib.sha256()
+    for part in _parts(path):
+        with part.open("rb") as file:
+            while block := file.read(HASHED_AT_ONCE):
+                digest.update(block)
+    return digest.hexdigest()

@@ -119,6 +119,10 @@ class TfdsSource(seqio.TfdsDataSource):
             if kept[number]:
                 yield number, plain(row)
 
+    def size(self, split: str) -> int | None:
+        """Not known: TFDS knows the bytes of its files, not of a slice's rows."""
+        return None
+
     def fingerprint(self, split: str) -> str:
         """Of the rows of a split, without reading them: TFDS data sets of one version and size are the same."""
         info = self.tfds_dataset.info

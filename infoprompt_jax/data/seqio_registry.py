@@ -52,6 +52,10 @@ class RegisteredSource(MemorySource):
         """Every row of a split, as a JSON object."""
         return _lines(self.task, name)
 
+    def size(self, split: str) -> int | None:
+        """Not known before the rows are read."""
+        return None
+
     def fingerprint(self, split: str) -> str:
         """SHA-256 of the rows: what a task reads and does cannot be seen from outside."""
         return hashlib.sha256("\n".join(self.read(split_name(split))).encode()).hexdigest()

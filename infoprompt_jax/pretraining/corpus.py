@@ -22,7 +22,7 @@ from collections.abc import Iterator
 import ml_collections
 
 from infoprompt_jax import files
-from infoprompt_jax.data import rows
+from infoprompt_jax.data import tokenization
 from infoprompt_jax.data.rows import Rows
 from infoprompt_jax.data.templates import Example
 from infoprompt_jax.errors import UserError
@@ -74,7 +74,7 @@ class Corpus:
 
     def _text(self, read: list[pathlib.Path], tokenizer: Tokenizer, name: str) -> Rows:
         examples = (Example(line, "") for file in read for line in lines(file))
-        return rows.tokenize(examples, tokenizer, self.cache, fingerprint(*read), False, WHOLE, 1, name=name)
+        return tokenization.tokenize(examples, tokenizer, self.cache, fingerprint(*read), False, WHOLE, 1, name=name)
 
     def rows(self, tokenizer: Tokenizer) -> dict[str, Rows]:
         """The prompted rows, by data set."""
@@ -98,7 +98,7 @@ class Corpus:
 
     def _rows(self, examples: Iterator[Example], tokenizer: Tokenizer, content: str, name: str) -> Rows:
         lengths = self.data.max_input_length, self.data.max_target_length
-        return rows.tokenize(examples, tokenizer, self.cache, content, True, *lengths, name=name)
+        return tokenization.tokenize(examples, tokenizer, self.cache, content, True, *lengths, name=name)
 
 
 def lines(file: pathlib.Path) -> Iterator[str]:

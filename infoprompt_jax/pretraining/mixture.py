@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 import ml_collections
 import numpy as np
 
-from infoprompt_jax.data import rows
+from infoprompt_jax.data import tokenization
 from infoprompt_jax.data.batches import Fields, Stream, bucket_lengths, complete, generator
 from infoprompt_jax.data.examples import examples, source_fingerprint
 from infoprompt_jax.data.rows import Rows
@@ -43,7 +43,9 @@ def tokenize(
     fingerprint = source_fingerprint(task, split)
     lengths = data.max_input_length, data.max_target_length
     name = f"{task.id}, {split}"
-    tokenized = rows.tokenize(examples(task, split), tokenizer, directory, fingerprint, True, *lengths, name=name)
+    tokenized = tokenization.tokenize(
+        examples(task, split), tokenizer, directory, fingerprint, True, *lengths, name=name
+    )
     if cut := tokenized.truncated_inputs + tokenized.truncated_targets:
         log.warning("%s: %d inputs or targets of %d were cut.", name, cut, len(tokenized))
     return tokenized

@@ -13,8 +13,9 @@ import jax
 import ml_collections
 import numpy as np
 
-from infoprompt_jax.data.rows import Rows, tokenized
+from infoprompt_jax.data.rows import Rows
 from infoprompt_jax.data.templates import Example
+from infoprompt_jax.data.tokenization import Part, tokenized
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.evaluation import metrics
 from infoprompt_jax.evaluation.predictions import Members, Models, Predictor, Prompted
@@ -143,15 +144,9 @@ class Engine:
 
 def in_memory(examples: Sequence[Example], model: Backbone, data: ml_collections.ConfigDict) -> Rows:
     """The examples in the model's tokens, cut to the lengths of `config.data`; raises UserError as `tokenized` does."""
-    return tokenized(
-        examples,
-        model.tokenizer,
-        "",
-        model.config.takes_eos,
-        data.max_input_length,
-        data.max_target_length,
-        name="the rows to predict",
-    )
+    part = Part(examples, "", "the rows to predict")
+    lengths = data.max_input_length, data.max_target_length
+    return tokenized([part], model.tokenizer, part.fingerprint, model.config.takes_eos, *lengths)
 
 
 def ranked(choices: Sequence[str], scores_C: np.ndarray) -> Answer:

@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 PAD, EOS = 0, 1
 VOCABULARIES = ("spiece.model", "tokenizer.json")  # the first that a directory has is read
 FILES = (*VOCABULARIES, *added_tokens.FILES)
+SHARED = 256  # texts that are worth starting threads for
 FIRST_BYTE = 3  # of the "bytes" vocabulary, after PAD, EOS and the unknown token
 
 
@@ -151,7 +152,7 @@ def sentencepiece_model(file: Path) -> tuple[Tokenizer, tuple[int, int]]:
         sentinels=sentinels,
         fingerprint=digest(file.read_bytes() + beside),
         files=(file,),
-        encode_plain=functools.partial(model.encode, num_threads=-1),
+        encode_plain=lambda texts: model.encode(texts, num_threads=-1 if len(texts) >= SHARED else 1),
         decode_plain=model.decode,
         added=added,
     )

@@ -141,7 +141,7 @@ def evaluation_splits(
     """The evaluation split and, if the config names one, the test split, of all members' tasks."""
     names = {"eval": config.task.eval_split, "test": config.task.test_split}
     return {
-        name: Split(member_tasks, [[tokenized.rows(task, split) for task in of_member] for of_member in member_tasks])
+        name: Split(member_tasks, [tokenized.rows_of(of_member, split) for of_member in member_tasks])
         for name, split in names.items()
         if split or name == "eval"
     }

@@ -1,4 +1,8 @@
-"""The tokenised rows of a job: each split is read once, and members with the same data share one stream of batches."""
+"""The tokenised rows of a job: each split is read once, and members with the same data share one stream of batches.
+
+The tasks of one member are tokenised together and kept as one, up to TOGETHER bytes of their files: thousands of
+templates on a small data set cost one read of the cache.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +13,16 @@ from typing import Any
 import ml_collections
 
 from infoprompt_jax.data.batches import Stream, mixing_rates, subset
-from infoprompt_jax.data.examples import examples, source_fingerprint
-from infoprompt_jax.data.rows import Rows, tokenize
+from infoprompt_jax.data.examples import examples, source_fingerprint, source_size
+from infoprompt_jax.data.rows import Rows
 from infoprompt_jax.data.tasks import Task
+from infoprompt_jax.data.tokenization import Part, tokenize_parts
 from infoprompt_jax.files import cache_directory
 from infoprompt_jax.fleet.members import Member, data_seed
 from infoprompt_jax.progress import Rhythm
 from infoprompt_jax.t5.backbone import Backbone
+
+TOGETHER = 2**26  # bytes, counted anew for each template
 
 log = logging.getLogger(__name__)
 
@@ -36,38 +43,54 @@ class TokenizedSplits:
         Raises:
           UserError: the split cannot be read, rendered or tokenised.
         """
-        key = (task.id, split, limit)
-        if key not in self.tokenized:
-            self.tokenized[key] = self._tokenize(task, split, limit)
-        return self.tokenized[key]
+        return self.rows_of([task], split, limit)[0]
+
+    def rows_of(self, tasks: Sequence[Task], split: str, limit: int = 0) -> list[Rows]:
+        """`rows` of each task: those that fit into TOGETHER are tokenised and kept as one. Raises as `rows` does."""
+        unread = {task.id: task for task in tasks if (task.id, split, limit) not in self.tokenized}
+        for group in self._groups(list(unread.values()), split):
+            for task, rows in zip(group, self._tokenize(group, split, limit), strict=True):
+                self.tokenized[task.id, split, limit] = rows
+        return [self.tokenized[task.id, split, limit] for task in tasks]
 
     def training_rows(self, task: Task) -> Rows:
         """The rows that members train on, before `task.shots` of them are drawn. Raises as `rows` does."""
         return self.rows(task, self.config.task.train_split, self.config.task.train_limit)
 
-    def _tokenize(self, task: Task, split: str, limit: int) -> Rows:
+    def _groups(self, tasks: Sequence[Task], split: str) -> list[list[Task]]:
+        """The tasks, in order, in as few groups as hold up to TOGETHER bytes; one of unknown size is alone."""
+        groups: list[list[Task]] = []
+        room = 0
+        for task in tasks:
+            size = source_size(task, split) if len(tasks) > 1 else None
+            if size is None or size > room:
+                groups.append([])
+                room = 0 if size is None else TOGETHER
+            groups[-1].append(task)
+            room -= size or 0
+        return groups
+
+    def _tokenize(self, tasks: Sequence[Task], split: str, limit: int) -> list[Rows]:
         data, tokenizer = self.config.data, self.backbone.tokenizer
         if self.rhythm.due():
-            log.info("Reading %s, %s; %d splits are read.", task.id, split, len(self.tokenized))
-        rows = tokenize(
-            examples(task, split, limit),
-            tokenizer,
-            self.directory,
-            source_fingerprint(task, split, limit),
-            self.backbone.config.takes_eos,
-            data.max_input_length,
-            data.max_target_length,
-            name=f"{task.id}, {split}",
-        )
-        if rows.truncated_inputs or rows.truncated_targets:
-            log.warning(
-                "%s: %d inputs and %d targets of %d were cut; see data.max_input_length and data.max_target_length.",
-                rows.name,
-                rows.truncated_inputs,
-                rows.truncated_targets,
-                len(rows),
-            )
-        return rows
+            log.info("Reading %s, %s; %d splits are read.", tasks[0].id, split, len(self.tokenized))
+        parts = [
+            Part(examples(task, split, limit), source_fingerprint(task, split, limit), f"{task.id}, {split}")
+            for task in tasks
+        ]
+        lengths = data.max_input_length, data.max_target_length
+        made = tokenize_parts(parts, tokenizer, self.directory, self.backbone.config.takes_eos, *lengths)
+        for rows in made:
+            if rows.truncated_inputs or rows.truncated_targets:
+                log.warning(
+                    "%s: %d inputs and %d targets of %d were cut; see data.max_input_length and "
+                    "data.max_target_length.",
+                    rows.name,
+                    rows.truncated_inputs,
+                    rows.truncated_targets,
+                    len(rows),
+                )
+        return made
 
     def stream(self, member: Member, member_tasks: Sequence[Task]) -> Stream:
         """The member's training batches: a mixture of its tasks, or of `task.shots` rows of each.
@@ -78,7 +101,7 @@ class TokenizedSplits:
         key = (tuple(t.id for t in member_tasks), task.shots, seed)
         if key in self.streams:
             return self.streams[key]
-        rows = [self.training_rows(t) for t in member_tasks]
+        rows = self.rows_of(member_tasks, self.config.task.train_split, self.config.task.train_limit)
         shots = [subset(len(r), task.shots, seed, r.labels) for r in rows] if task.shots else None
         sizes = [len(r) for r in rows] if shots is None else [len(s) for s in shots]
         rates = [t.rate for t in member_tasks if t.rate is not None] or mixing_rates(sizes, task.temperature, task.cap)

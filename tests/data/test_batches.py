@@ -24,8 +24,9 @@ from infoprompt_jax.data.batches import (
     subset,
     train_batches,
 )
-from infoprompt_jax.data.rows import Rows, tokenize
+from infoprompt_jax.data.rows import Rows
 from infoprompt_jax.data.templates import Example
+from infoprompt_jax.data.tokenization import tokenize
 from infoprompt_jax.t5.tokenizer import load_tokenizer
 
 BUCKETS = (8, 16, 32)

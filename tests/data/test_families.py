@@ -9,8 +9,8 @@ import tiny
 
 from infoprompt_jax.data import p3
 from infoprompt_jax.data.families import answer_format, family, same_choices
-from infoprompt_jax.data.rows import tokenize
 from infoprompt_jax.data.templates import Example
+from infoprompt_jax.data.tokenization import tokenize
 from infoprompt_jax.nano import world
 
 

@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 
 from infoprompt_jax.data import rows as rows_module
-from infoprompt_jax.data.rows import Rows, combined_fingerprint, data_fingerprint, tokenize
+from infoprompt_jax.data import tokenization
+from infoprompt_jax.data.rows import Rows, combined_fingerprint, data_fingerprint
 from infoprompt_jax.data.templates import Example
+from infoprompt_jax.data.tokenization import tokenize
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.t5.tokenizer import Tokenizer, load_tokenizer
 
@@ -87,7 +89,7 @@ def test_inputs_without_eos_but_targets_with(tmp_path: pathlib.Path) -> None:
 
 
 def test_gather_equals_a_loop_over_rows(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rows_module, "CHUNK", 7)
+    monkeypatch.setattr(tokenization, "CHUNK", 7)
     examples = random_examples(50)
     rows = make(tmp_path, examples, max_input_length=10, max_target_length=9)
     chosen = np.random.default_rng(1).integers(0, 50, 40)

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import tiny
 
-from infoprompt_jax.data.rows import tokenize
 from infoprompt_jax.data.tasks import Task
 from infoprompt_jax.data.templates import Example, Template
+from infoprompt_jax.data.tokenization import tokenize
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.evaluation.evaluator import Evaluator, Split
 

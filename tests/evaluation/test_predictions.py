@@ -10,9 +10,10 @@ import tiny
 
 from infoprompt_jax.command_line import read_config
 from infoprompt_jax.data.examples import examples
-from infoprompt_jax.data.rows import Rows, tokenize
+from infoprompt_jax.data.rows import Rows
 from infoprompt_jax.data.selection import find_tasks
 from infoprompt_jax.data.templates import Example
+from infoprompt_jax.data.tokenization import tokenize
 from infoprompt_jax.evaluation import metrics
 from infoprompt_jax.evaluation.predictions import Predictor, Prompted, majority
 from infoprompt_jax.t5.backbone import load_backbone

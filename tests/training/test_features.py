@@ -11,8 +11,9 @@ import pytest
 import tiny
 
 from infoprompt_jax.data.batches import Stream, train_batches
-from infoprompt_jax.data.rows import Rows, tokenize
+from infoprompt_jax.data.rows import Rows
 from infoprompt_jax.data.templates import Example
+from infoprompt_jax.data.tokenization import tokenize
 from infoprompt_jax.training.features import Features
 
 
