@@ -68,7 +68,7 @@ def read_config(path: pathlib.Path, takes_eos: str = "auto", checkpoint: Checkpo
         raise UserError(f"backbone.takes_eos={takes_eos!r} is not one of auto, yes, no.")
     checkpoint = checkpoint or open_checkpoint(path)
     sizes = checkpoint.sizes()
-    ends = _takes_eos(path, checkpoint.metadata) if takes_eos == "auto" else takes_eos == "yes"
+    ends = _takes_eos(path, checkpoint) if takes_eos == "auto" else takes_eos == "yes"
     return T5Config(**sizes, takes_eos=ends)
 
 
@@ -133,15 +133,16 @@ def is_t5x(path: pathlib.Path) -> bool:
     return t5x.find(path) is not None
 
 
-def _takes_eos(path: pathlib.Path, metadata: dict[str, Any]) -> bool:
+def _takes_eos(path: pathlib.Path, checkpoint: Checkpoint) -> bool:
     """Whether inputs end in </s>: yes for a T5, no for T0 and models trained like it.
 
     The first evidence decides: what `export` wrote into config.json; a name of T0's kind (T0, T0pp, T0_3B,
     my-t0-base), which may be the directory's, the hub's, or what either settings file records as the model's origin; a
     tokenizer that adds no </s>. One that adds it is no evidence: T0's does, and T0 was trained without.
     """
-    if "takes_eos" in metadata:
-        return bool(metadata["takes_eos"])
+    metadata = checkpoint.metadata
+    if isinstance(checkpoint, hugging_face.Checkpoint) and metadata.get("takes_eos") is not None:
+        return checkpoint.switch("takes_eos", True)
     tokenizer = _settings(path / "tokenizer_config.json")
     names = {
         "config.json's _name_or_path": metadata.get("_name_or_path"),

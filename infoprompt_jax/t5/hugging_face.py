@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from infoprompt_jax.errors import UserError
+from infoprompt_jax.fields import shortened
 from infoprompt_jax.t5 import weight_files
 from infoprompt_jax.t5.leaf import blocks
 from infoprompt_jax.t5.mapped import Index
@@ -39,6 +40,8 @@ SIZES = {
 }
 EMBEDDINGS = ("shared.weight", "encoder.embed_tokens.weight", "decoder.embed_tokens.weight")  # one matrix
 DEFAULTS = {"relative_attention_num_buckets": 32, "relative_attention_max_distance": 128}
+SMALLEST = float(np.finfo(np.float32).tiny)  # what is less becomes zero
+LARGEST = 2**24  # of sizes: those of published models are far below
 LAYERS = {"encoder": ("attention", "mlp"), "decoder": ("attention", "cross", "mlp")}
 BLOCKS = {"attention": "SelfAttention", "cross": "EncDecAttention", "mlp": "DenseReluDense"}
 HEAD = "lm_head.weight"
@@ -96,7 +99,7 @@ class Checkpoint:
           UserError: a field is missing, or `t5.model.T5` does not support the model.
         """
         kind = self.metadata.get("model_type")
-        if kind not in FEED_FORWARD:
+        if not isinstance(kind, str) or kind not in FEED_FORWARD:
             why = ", and umt5 has relative positions in every layer" if kind == "umt5" else ""
             raise self.refusal(f"has model_type {kind!r} in its config.json, but only t5 and mt5 are supported{why}")
         if self.feed_forward not in FEED_FORWARD.values():
@@ -104,14 +107,45 @@ class Checkpoint:
         for token, expected in SPECIAL_TOKENS.items():
             if self.metadata.get(token) not in (None, expected):
                 raise self.refusal(f"has {token} {self.metadata[token]}, but only T5's {expected} is supported")
-        written_tied = self.metadata.get("tie_word_embeddings", True)
+        if self.metadata.get("quantization_config") is not None:
+            raise self.refusal(
+                "has a quantization_config in its config.json, but only weights that are not quantised can be read: "
+                "give the model that it was made from, and set backbone.weights=int8 for less memory"
+            )
+        self._number("dropout_rate", 0.1, 0, 1)  # checked only: backbone.dropout is what counts
+        written_tied = self.switch("tie_word_embeddings", True)
+        sizes = {ours: self._size(theirs) for ours, theirs in SIZES.items()}
+        self._check_positions(sizes["relative_buckets"], sizes["relative_max_distance"])
         return {
-            **{ours: self._size(theirs) for ours, theirs in SIZES.items()},
-            "layer_norm_epsilon": float(self.metadata.get("layer_norm_epsilon", 1e-6)),
+            **sizes,
+            "layer_norm_epsilon": self._number("layer_norm_epsilon", 1e-6, SMALLEST, 1),
             "feed_forward": self.feed_forward,
             "tied": self._is_tied(written_tied),
-            "scale_decoder_outputs": self.metadata.get("scale_decoder_outputs", written_tied and kind == "t5"),
+            "scale_decoder_outputs": self.switch("scale_decoder_outputs", written_tied and kind == "t5"),
         }
+
+    def switch(self, field: str, default: bool) -> bool:
+        """A true or false of config.json; `default` where it has none. Raises UserError for other values."""
+        value = self.metadata.get(field)
+        if value is not None and not isinstance(value, bool):
+            raise self.refusal(f"has {field} {shortened(value)} in its config.json, but true or false was expected")
+        return default if value is None else value
+
+    def _number(self, field: str, default: float, least: float, most: float) -> float:
+        value = default if self.metadata.get(field) is None else self.metadata[field]
+        # NaN, which Python's JSON has, is in no range.
+        if not isinstance(value, int | float) or isinstance(value, bool) or not least <= value <= most:
+            expected = f"a number from {least:g} to {most:g} was expected"
+            raise self.refusal(f"has {field} {shortened(value)} in its config.json, but {expected}")
+        return float(value)
+
+    def _check_positions(self, buckets: int, max_distance: int) -> None:
+        """Raises UserError where T5's logarithmic buckets of distances are none."""
+        if buckets < 4 or max_distance <= buckets // 2:
+            raise self.refusal(
+                f"has relative_attention_num_buckets {buckets} and relative_attention_max_distance {max_distance} in "
+                "its config.json, but at least 4 buckets and a distance beyond half their number were expected"
+            )
 
     @property
     def feed_forward(self) -> str:
@@ -121,8 +155,9 @@ class Checkpoint:
     def _size(self, field: str) -> int:
         default = self.metadata.get("num_layers") if field == "num_decoder_layers" else DEFAULTS.get(field)
         size = default if self.metadata.get(field) is None else self.metadata[field]
-        if not isinstance(size, int) or size < 1:
-            raise self.refusal(f"has {field} {size!r} in its config.json, but a positive whole number was expected")
+        if not isinstance(size, int) or isinstance(size, bool) or not 1 <= size <= LARGEST:
+            expected = f"a whole number from 1 to {LARGEST:,} was expected"
+            raise self.refusal(f"has {field} {shortened(size)} in its config.json, but {expected}")
         return size
 
     def _is_tied(self, written_tied: bool) -> bool:

@@ -297,6 +297,54 @@ def cut(path: pathlib.Path, size: int) -> None:
     path.write_bytes(path.read_bytes()[:size])
 
 
+def float8(path: pathlib.Path) -> None:
+    from safetensors.torch import save_file
+
+    tensors = {name: torch.from_numpy(array) for name, array in load_file(path / WEIGHTS).items()}
+    name = WO.replace("__", ".")
+    tensors[name] = tensors[name].to(torch.float8_e4m3fn)
+    save_file(tensors, path / WEIGHTS)
+
+
+# Values of config.json that are of another type or that no T5 can have.
+VALUES: list[tuple[str, Any, str]] = [
+    ("layer_norm_epsilon", 0, "layer_norm_epsilon 0 in its config.json, but a number from 1.17549e-38 to 1"),
+    ("layer_norm_epsilon", 1e-50, "layer_norm_epsilon 1e-50"),
+    ("layer_norm_epsilon", float("nan"), "layer_norm_epsilon nan"),
+    ("layer_norm_epsilon", float("inf"), "layer_norm_epsilon inf"),
+    ("layer_norm_epsilon", "1e-6", "layer_norm_epsilon '1e-6'"),
+    ("layer_norm_epsilon", True, "layer_norm_epsilon True"),
+    ("dropout_rate", 1.5, "dropout_rate 1.5 in its config.json, but a number from 0 to 1"),
+    ("tie_word_embeddings", "false", "tie_word_embeddings 'false' in its config.json, but true or false was expected"),
+    ("scale_decoder_outputs", 0, "scale_decoder_outputs 0"),
+    ("takes_eos", "no", "takes_eos 'no'"),
+    ("d_kv", True, "d_kv True in its config.json, but a whole number from 1 to 16,777,216 was expected"),
+    ("d_kv", 4.0, "d_kv 4.0"),
+    ("d_ff", -16, "d_ff -16"),
+    ("vocab_size", 10**12, "vocab_size 1000000000000"),
+    ("num_layers", [2], r"num_layers \[2\]"),
+    ("relative_attention_num_buckets", 3, "relative_attention_num_buckets 3 and .* at least 4 buckets"),
+    (
+        "relative_attention_max_distance",
+        16,
+        "relative_attention_num_buckets 32 and relative_attention_max_distance 16 .* a distance beyond half",
+    ),
+    ("model_type", ["t5"], r"model_type \['t5'\]"),
+    ("feed_forward_proj", {"relu": 1}, "feed_forward_proj {'relu': 1}"),
+    ("quantization_config", {"quant_method": "bitsandbytes"}, "has a quantization_config .* backbone.weights=int8"),
+]
+
+
+@pytest.mark.parametrize("field,value,message", VALUES)
+def test_values_that_no_t5_has_are_refused_by_name(
+    checkpoint: pathlib.Path, field: str, value: Any, message: str
+) -> None:
+    edit_json(checkpoint / "config.json", **{field: value})
+    with pytest.raises(UserError, match=f"^backbone.name: .* has (a )?{message.removeprefix('has a ')}") as caught:
+        convert.read_config(checkpoint)
+    assert "\n" not in str(caught.value)
+
+
 DAMAGES: dict[str, tuple[Callable[[pathlib.Path], Any], str]] = {
     "no config": (lambda path: (path / "config.json").unlink(), "no config.json"),
     "no JSON": (lambda path: cut(path / "config.json", 20), "config.json that is not JSON"),
@@ -311,6 +359,7 @@ DAMAGES: dict[str, tuple[Callable[[pathlib.Path], Any], str]] = {
     "missing": (lambda path: edit_tensors(path / WEIGHTS, **{WO: None}), f"lacks the tensor {WO.replace('__', '.')}"),
     "shape": (lambda path: edit_tensors(path / WEIGHTS, **{WO: np.zeros((8, 15), "f")}), r"\[8, 15\].*\[8, 16\]"),
     "integers": (lambda path: edit_tensors(path / WEIGHTS, **{WO: np.zeros((8, 16), "i1")}), "as int8"),
+    "float8": (float8, r"wo\.weight in a type that cannot be read \(F8_E4M3\)"),
     "NaN": (
         lambda path: edit_tensors(path / WEIGHTS, **{WO: np.full((8, 16), np.nan, "f")}),
         "NaN or inf.*block.1.*wo",
