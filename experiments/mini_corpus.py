@@ -20,11 +20,12 @@ from typing import Any
 
 from experiments.mini_sources import EVALUATED_TRAIN, OPENSTAX, P3_NAMES, SETS, TEXT, Rows
 from experiments.overlap import Overlap
+from infoprompt_jax.checksums import write_json
 from infoprompt_jax.data import p3
 from infoprompt_jax.data.tasks import Task
 from infoprompt_jax.data.templates import Example, Template, load_templates
 from infoprompt_jax.errors import UserError
-from infoprompt_jax.files import whole, write_json
+from infoprompt_jax.files import whole
 from infoprompt_jax.pretraining import corpus
 
 HERE = "held out here"  # rows of training splits that are kept for validation

@@ -1,4 +1,4 @@
-"""Files: the cache's folder; files written whole or not at all, appended to, locked, and as strict JSON.
+"""Files: the cache's folder; files written whole or not at all, appended to and locked; strict JSON values.
 
 Paths may lie in a bucket (`gs://...`): what a local disk promises holds there, too (`bucket`). What needs a local file,
 as memory maps do, reads a copy (`local`). On a disk, a lock is `flock`'s on the file `.lock` in the directory (a file,
@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
-import json
 import logging
 import math
 import os
@@ -27,6 +26,7 @@ from infoprompt_jax.errors import UserError
 
 UMASK = os.umask(0)
 os.umask(UMASK)
+BLOCK = 2**20  # bytes that are read at once
 LOCK = ".lock"
 CACHE = "~/.cache/infoprompt_jax"
 WITHOUT_LOCKS = {errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK}  # the file system has no locks
@@ -189,6 +189,15 @@ class Growing:
         """The number of bytes, those included that are not on disk yet."""
         return self._file.seek(0, os.SEEK_END)
 
+    def digest(self, size: int) -> hashlib._Hash | None:
+        """SHA-256 over the first `size` bytes, to be updated with what is written; None where there are fewer."""
+        digest = hashlib.sha256()
+        with open(self._file.name, "rb") as file:
+            while size and (block := file.read(min(size, BLOCK))):
+                digest.update(block)
+                size -= len(block)
+        return None if size else digest
+
     def truncate(self, size: int) -> None:
         """Cuts the file."""
         self._file.truncate(size)
@@ -264,11 +273,3 @@ def strict(value: Any) -> Any:
     if hasattr(value, "tolist"):
         return strict(value.tolist())
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def write_json(path: str | pathlib.Path, value: Any) -> None:
-    """Writes strict, indented JSON; a reader, or a crash, finds the old file or the new one, never a part."""
-    text = json.dumps(strict(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    # Half a surrogate pair, which text from JSON may hold, becomes the escape that it came from.
-    with whole(path) as partial, partial.open("w", encoding="utf-8", errors="backslashreplace") as file:
-        file.write(text)

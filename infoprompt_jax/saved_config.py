@@ -12,7 +12,7 @@ from typing import Any
 
 import ml_collections
 
-from infoprompt_jax import files
+from infoprompt_jax import checksums
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.settings import FIELDS, RENAMED, defaults, flatten
 
@@ -21,6 +21,7 @@ NAME = "config.json"
 # What former versions wrote: fields without effect now, and defaults that are "" now.
 RETIRED = ("backbone.allow_pickle",)
 FORMER_DEFAULTS = {"rospr.similarity": "inner_product"}
+CHANGED = f', or remove its line "{checksums.KEY}" if you have changed it'
 PROCESSES = ("mesh.coordinator", "mesh.processes", "mesh.process")
 
 
@@ -37,13 +38,8 @@ def read(path: str | pathlib.Path) -> ml_collections.ConfigDict:
     Raises:
       UserError: the file cannot be read, is no config, or was written by a version with other fields.
     """
-    try:
-        saved = json.loads(files.path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"--config={path} cannot be read: {error.strerror or error}.") from error
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"--config={path} is not valid JSON ({error}): give the config of another run.") from error
-    if not isinstance(saved, dict) or "job" not in saved:
+    saved = checksums.read_json(path, f"give the config of another run{CHANGED}", f"--config={path}")
+    if "job" not in saved:
         raise UserError(f"--config={path} is not the config of a run: give the {NAME} in a workdir.")
     fields = current(saved)
     for name, value in fields.items():

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
 import pathlib
 
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
 from infoprompt_jax.errors import UserError
-from infoprompt_jax.files import cache_directory, whole, write_json
+from infoprompt_jax.files import cache_directory, whole
 
 
 def test_the_cache_is_in_the_home_directory_unless_configured(
@@ -68,19 +66,3 @@ def test_files_are_as_readable_as_any_other(tmp_path: pathlib.Path) -> None:
         partial.mkdir()
         save_file({"a": np.zeros(1)}, partial / "private.safetensors")
     assert (tmp_path / "x" / "private.safetensors").stat().st_mode == (tmp_path / "usual").stat().st_mode
-
-
-def test_write_json_is_strict_and_replaces_whole(tmp_path: pathlib.Path) -> None:
-    path = tmp_path / "deep" / "summary.json"
-    value = {"a": np.float32(0.5), "b": [jnp.arange(2), float("inf")], 3: (np.int64(4), None, "é"), "n": np.nan}
-    write_json(path, value)
-    assert json.loads(path.read_text()) == {"a": 0.5, "b": [[0, 1], None], "3": [4, None, "é"], "n": None}
-    with pytest.raises(TypeError):
-        write_json(path, {"a": object()})
-    assert json.loads(path.read_text())["a"] == 0.5
-    assert [p.name for p in path.parent.iterdir()] == ["summary.json"]
-
-
-def test_half_a_surrogate_pair_is_kept(tmp_path: pathlib.Path) -> None:
-    write_json(tmp_path / "x.json", {"text": "a\ud800\u00e9"})
-    assert json.loads((tmp_path / "x.json").read_text(encoding="utf-8")) == {"text": "a\ud800\u00e9"}

@@ -7,7 +7,6 @@ made again with `train.steps` set to it, has the same steps. If the batch does n
 
 from __future__ import annotations
 
-import json
 import logging
 import pathlib
 import time
@@ -17,7 +16,7 @@ import jax
 import ml_collections
 import numpy as np
 
-from infoprompt_jax import files
+from infoprompt_jax import checksums
 from infoprompt_jax.data.batches import WINDOW, prefetched
 from infoprompt_jax.pretraining.mixture import Mixture
 from infoprompt_jax.pretraining.step import State, initial, make_optimizer, step, t5_config
@@ -49,7 +48,7 @@ def planned(
         return config
     config, plan = config.copy_and_resolve_references(), path / "steps.json"
     if plan.exists():
-        config.train.update(json.loads(plan.read_text()))
+        config.train.update(checksums.read_json(plan, "delete it to have the steps planned again"))
         return config
     config.train.steps = TRIAL
     seconds = _fitting(config, mixture)
@@ -57,7 +56,7 @@ def planned(
     left = 60 * config.pretrain.minutes - (time.monotonic() - started) - apart
     config.train.steps = max(1, int(SAFETY * left / seconds))
     log.info("%d steps of %.1f ms fit into the %.0f seconds that are left.", config.train.steps, 1e3 * seconds, left)
-    files.write_json(plan, {"steps": config.train.steps, "batch_size": config.train.batch_size})
+    checksums.write_json(plan, {"steps": config.train.steps, "batch_size": config.train.batch_size})
     return config
 
 

@@ -18,7 +18,7 @@ import ml_collections
 import numpy as np
 from flax import nnx
 
-from infoprompt_jax import files
+from infoprompt_jax import checksums, files
 from infoprompt_jax.data.batches import prefetched
 from infoprompt_jax.errors import Stopped, UserError
 from infoprompt_jax.pretraining import mixture
@@ -159,7 +159,7 @@ class Run:
         flat, dtype = nnx.to_flat_state(self.state["params"]), jnp.dtype(self.model.dtype)
         leaves = (("/".join(map(str, path)), np.asarray(variable[...]).astype(dtype)) for path, variable in flat)
         convert.export(directory, self.model, leaves, self.tokenizer.files)
-        files.write_json(directory / "pretraining.json", self.account())
+        checksums.write_json(directory / "pretraining.json", self.account())
 
     def account(self) -> dict[str, Any]:
         """The record of the run that `pretraining.json` holds."""

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable
 
 import ml_collections
 
-from infoprompt_jax import bucket, files
+from infoprompt_jax import bucket, checksums, files
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.nano import world
 from infoprompt_jax.pretraining import budget, vocabulary
@@ -66,9 +66,9 @@ def pretrain(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str],
             run.train(interrupt)
         run.export()
         measured = source.validation(run)
-        files.write_json(directory.path / "backbone" / "validation.json", measured)
+        checksums.write_json(directory.path / "backbone" / "validation.json", measured)
         summary = {"pretraining": run.account(), "validation": measured}
-        files.write_json(directory.path / "summary.json", summary)
+        checksums.write_json(directory.path / "summary.json", summary)
     return summary
 
 

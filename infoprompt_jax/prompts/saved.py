@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from infoprompt_jax import files
+from infoprompt_jax import checksums, files
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.prompts import hub, prompts
 from infoprompt_jax.t5 import t5x
@@ -31,6 +31,7 @@ from infoprompt_jax.t5.torch_pickle import TorchPickle, TorchPickleError
 
 log = logging.getLogger(__name__)
 
+TENSORS = "sha256"  # in prompt.json, the SHA-256 sum of prompt.safetensors
 VALUE, GENERATOR = "prompt/value", "generator/"  # a name, and the prefix of an instance prompt's tensors
 ANSWERING = {"verbalizer/": "verbalizer", "posterior/": "variational bottleneck"}  # of tensors that score answers
 PEFT_TYPES = ("PROMPT_TUNING", "P_TUNING", "MULTITASK_PROMPT_TUNING")  # whose prompt is a matrix
@@ -218,7 +219,8 @@ def _write_infoprompt(path: pathlib.Path, prompt: Prompt) -> None:
     path.mkdir()
     tensors = {**prompt.tensors, VALUE: np.asarray(prompt.value_PD, np.float32)}
     save_file({name: np.ascontiguousarray(t) for name, t in tensors.items()}, path / "prompt.safetensors")
-    (path / "prompt.json").write_text(json.dumps({"kind": prompt.kind, **prompt.metadata}, indent=2))
+    metadata = {"kind": prompt.kind, **prompt.metadata, TENSORS: checksums.of_file(path / "prompt.safetensors")}
+    checksums.write_json(path / "prompt.json", metadata)
 
 
 def _write_peft(path: pathlib.Path, prompt: Prompt) -> None:
@@ -317,7 +319,12 @@ def _tensors(path: pathlib.Path, name: str, field: str) -> dict[str, np.ndarray]
 
 def _read_infoprompt(path: pathlib.Path, field: str) -> Prompt:
     tensors = _tensors(path, "prompt.safetensors", field)
-    metadata = _json(path, "prompt.json", field)
+    place = f"{field}: the prompt.json of {str(path)!r}"
+    changed = f'save the prompt again, or remove the line "{checksums.KEY}" if you have changed the file'
+    metadata = checksums.opened(_json(path, "prompt.json", field), place, changed)
+    digest = metadata.pop(TENSORS, None)
+    if digest not in (None, checksums.of_file(path / "prompt.safetensors")):
+        raise _refusal(path, field, "holds a prompt.safetensors that is not what was written: its checksum differs")
     if VALUE not in tensors:
         raise _refusal(path, field, f"holds no {VALUE} in prompt.safetensors")
     value = tensors.pop(VALUE)

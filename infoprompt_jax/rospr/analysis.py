@@ -18,7 +18,7 @@ from typing import Any
 import ml_collections
 import numpy as np
 
-from infoprompt_jax import files
+from infoprompt_jax import files, foreign
 from infoprompt_jax.evaluation import metrics
 from infoprompt_jax.progress import watched
 from infoprompt_jax.rospr import retrieval, search
@@ -89,15 +89,12 @@ def read_table(path: pathlib.Path) -> dict[str, np.ndarray]:
     """A task's table: answers [M, B] of every source prompt, labels, query rows and query keys.
 
     Raises:
-      ValueError, OSError: it is damaged, or not there.
+      UserError: it is damaged, or not there.
     """
-    from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
-    try:
+    with foreign.reading(str(path), "evaluate the task again"):
         return load_file(files.local(path))
-    except SafetensorError as error:
-        raise ValueError(f"{path} is not a safetensors file: {error}") from error
 
 
 def _searched(record: TargetRecord, path: pathlib.Path, keys_KR: np.ndarray, similarity: str) -> Searched:

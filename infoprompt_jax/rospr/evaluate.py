@@ -11,17 +11,16 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 import logging
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import ml_collections
 import numpy as np
 
-from infoprompt_jax import files, hosts
+from infoprompt_jax import checksums, files, foreign, hosts
 from infoprompt_jax.data import p3
 from infoprompt_jax.data.families import answer_format, family, same_choices
 from infoprompt_jax.data.selection import Skipped
@@ -52,6 +51,7 @@ from infoprompt_jax.training.interrupt import Interrupt
 from infoprompt_jax.training.tokenized_splits import TokenizedSplits
 from infoprompt_jax.training.workdir import Workdir
 
+AGAIN = "the task is evaluated again"
 NEAREST = 3  # instances of the winner that a record shows
 
 log = logging.getLogger(__name__)
@@ -118,10 +118,10 @@ def conclude(
     missing = [SkippedTask(one.name, one.reason) for one in skipped]
     of_run = Results.of(done, missing, size, {"retrieval": analysis.vote_shares(done)})
     # Before the analysis, which takes time and memory of its own: the scores are there even if it fails.
-    files.write_json(directory / results.NAME, of_run.to_json())
+    checksums.write_json(directory / results.NAME, of_run.to_json())
     analysed = analysis.analyse(done, evaluation.directory, library, config.rospr, config.seed)
     of_run = dataclasses.replace(of_run, analysis=analysed)
-    files.write_json(directory / results.NAME, of_run.to_json())
+    checksums.write_json(directory / results.NAME, of_run.to_json())
     with whole(directory / "results.md") as partial:
         partial.write_text(tables.page(of_run), encoding="utf-8")
     metric = ", ".join(sorted({dataset.metric.replace("_", " ") for dataset in of_run.datasets.values()}))
@@ -132,13 +132,13 @@ def conclude(
     model = evaluation.backbone
     about = {"backbone": model.name, "weights": model.config.weights, "fingerprints": evaluation.made_by}
     summary = of_run.summary() | about
-    files.write_json(directory / "summary.json", summary)
+    checksums.write_json(directory / "summary.json", summary)
     return summary
 
 
 def check_library_of(summary: Mapping[str, Any], directory: Workdir, path: str) -> None:
     """Raises UserError where a finished run used another library than the path holds; the same one may have moved."""
-    before = json.loads((directory.path / "config.json").read_text(encoding="utf-8"))
+    before = checksums.read_json(directory.path / "config.json", "choose another --workdir")
     if path == before["rospr"]["library"]:
         return
     _, digest = read_manifest(files.path(path), FIELD)
@@ -165,6 +165,26 @@ def check_made_by(path: pathlib.Path, before: Mapping[str, str], now: Mapping[st
                 f"{path} was made when the fingerprint of the {what} was {before.get(what)}, but it is {fingerprint} "
                 "now: choose another --workdir."
             )
+
+
+def readable(path: pathlib.Path, read: Callable[[], dict[str, Any]]) -> dict[str, Any] | None:
+    """What `read` returns; None, with a warning, where it cannot read the file."""
+    try:
+        with foreign.reading(str(path), AGAIN):
+            return read()
+    except UserError as error:
+        log.warning("%s", error)
+        return None
+
+
+def check_table(path: pathlib.Path, digest: str) -> None:
+    """Raises UserError unless the file with all source prompts' answers is the one that a record names.
+
+    Records of former versions name none.
+    """
+    analysis.read_table(path)
+    if digest and checksums.of_file(path) != digest:
+        raise checksums.DamagedError(f"{path} is not what was written, as its checksum differs: {AGAIN}.")
 
 
 class Evaluation:
@@ -214,9 +234,12 @@ class Evaluation:
         record = self.record(task, evaluated, queries, outcome, scores, made_by)
 
         def write() -> dict[str, Any]:
+            table = ""
             if outcome.table_MB is not None:
                 self.save_table(path.with_suffix(".safetensors"), outcome, evaluated, queries)
-            files.write_json(path, record.to_json())  # last: a task is finished when this file is there
+                table = checksums.of_file(path.with_suffix(".safetensors"))
+            # Last: a task is finished when this file is there.
+            checksums.write_json(path, dataclasses.replace(record, table=table).to_json())
             return records.read_record(path).to_json()
 
         return TargetRecord.from_json(hosts.decided(write))
@@ -242,16 +265,19 @@ class Evaluation:
         """
         if not path.exists():
             return None
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            check_made_by(path, dict(content["made_by"]), made_by)  # first: another version may have other fields
-            TargetRecord.from_json(content)  # whether it is one
-            if "oracle" in self.config.rospr.methods:
-                analysis.read_table(path.with_suffix(".safetensors"))
-        except (ValueError, KeyError, TypeError, OSError) as error:
-            log.warning("%s or its table cannot be read (%s): the task is evaluated again.", path, error)
+        content = readable(path, lambda: checksums.read_json(path, AGAIN))
+        if content is None:
             return None
-        return content
+        # First: another version may have other fields.
+        check_made_by(path, dict(content.get("made_by", {})), made_by)
+
+        def record() -> dict[str, Any]:
+            table = TargetRecord.from_json(content).table
+            if "oracle" in self.config.rospr.methods:
+                check_table(path.with_suffix(".safetensors"), table)
+            return content
+
+        return readable(path, record)
 
     def instances(self, task: EvaluationTask) -> tuple[Instances, Instances]:
         """The rows to evaluate, and the queries, drawn by the run's seed; read and tokenised once.

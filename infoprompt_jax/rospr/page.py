@@ -8,7 +8,6 @@ The jobs write it at their end. For a library that was merged, or after more pro
 from __future__ import annotations
 
 import argparse
-import json
 import pathlib
 import sys
 from collections.abc import Mapping, Sequence
@@ -16,7 +15,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from infoprompt_jax import files
+from infoprompt_jax import checksums, files
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.reports import pages
 from infoprompt_jax.reports.pages import fold, join, table, tag
@@ -257,7 +256,7 @@ def read(workdir: str | pathlib.Path, library: PromptLibrary) -> tuple[Results, 
     workdir = files.path(workdir)
     if not (workdir / RESULTS).exists():
         raise UserError(f"{workdir} holds no {RESULTS}: give the workdir of a job=rospr_eval that is finished.")
-    of_run = Results.from_json(json.loads((workdir / RESULTS).read_text(encoding="utf-8")))
+    of_run = Results.from_json(checksums.read_json(workdir / RESULTS, "evaluate again"))
     by_name = {record.target: record for record in map(read_record, sorted((workdir / "targets").glob("*.json")))}
     records = [by_name[task.target] for task in of_run.targets]
     if other := {record.made_by["library"] for record in records} - {library.fingerprint}:

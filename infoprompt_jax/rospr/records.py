@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import json
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from infoprompt_jax import checksums
 from infoprompt_jax.evaluation import metrics
 from infoprompt_jax.rospr.library_files import Entry
 from infoprompt_jax.rospr.zero_shot import Mixture, Outcome
@@ -87,6 +87,7 @@ class TargetRecord:
     chosen: dict[str, list[Part]]  # by method
     candidates: list[Candidate]  # the most voted for first
     nearest: list[Nearest]  # of the first candidate
+    table: str = ""  # SHA-256 of the file with every source prompt's answers, with the oracle
 
     def to_json(self) -> dict[str, Any]:
         """The content of the record's file; `from_json` reads it."""
@@ -113,9 +114,10 @@ def read_record(path: pathlib.Path) -> TargetRecord:
     """The record in a file.
 
     Raises:
-      OSError, ValueError, KeyError, TypeError: the file is not a whole record.
+      UserError: the file is not what was written.
+      ValueError, KeyError, TypeError: it is no record of this version.
     """
-    return TargetRecord.from_json(json.loads(path.read_text(encoding="utf-8")))
+    return TargetRecord.from_json(checksums.read_json(path, "evaluate the task again"))
 
 
 def chosen(outcome: Outcome, entries: Sequence[Entry]) -> dict[str, list[Part]]:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import json
 import logging
 import pathlib
 import re
@@ -21,7 +20,7 @@ from typing import Any
 
 import ml_collections
 
-from infoprompt_jax import files
+from infoprompt_jax import checksums
 from infoprompt_jax.data import p3
 from infoprompt_jax.data.selection import Selection, select
 from infoprompt_jax.errors import UserError
@@ -70,12 +69,12 @@ class Plan:
 
     def write(self, path: pathlib.Path) -> None:
         """Writes the plan as JSON; `read` reads it."""
-        files.write_json(path, dataclasses.asdict(self))
+        checksums.write_json(path, dataclasses.asdict(self))
 
 
 def read(path: pathlib.Path) -> Plan:
     """The plan that `Plan.write` wrote."""
-    return from_json(json.loads(path.read_text(encoding="utf-8")))
+    return from_json(checksums.read_json(path, "choose another --workdir"))
 
 
 def from_json(content: dict[str, Any]) -> Plan:

@@ -24,7 +24,7 @@ from typing import Any
 
 import ml_collections
 
-from infoprompt_jax import files, hosts, settings
+from infoprompt_jax import checksums, hosts, settings
 from infoprompt_jax.data.families import answer_format, family
 from infoprompt_jax.errors import Stopped, UserError
 from infoprompt_jax.prompts.saved import load_prompt
@@ -221,7 +221,7 @@ def conclude(
     library = PromptLibrary.load(path, verify=False, field=FIELD)
     page.write(directory / page.NAME, library)
     summary = summarize(library, failed, skipped)
-    files.write_json(directory / "summary.json", summary)
+    checksums.write_json(directory / "summary.json", summary)
     return summary
 
 

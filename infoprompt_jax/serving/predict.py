@@ -23,7 +23,7 @@ from typing import Any, BinaryIO
 
 import ml_collections
 
-from infoprompt_jax import files, hosts
+from infoprompt_jax import checksums, files, hosts
 from infoprompt_jax.data import row_files
 from infoprompt_jax.errors import Stopped, UserError
 from infoprompt_jax.progress import Rhythm
@@ -70,7 +70,7 @@ def predict(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str]) 
         made_by = {"rows": fingerprint(path), "prompts": source.fingerprint}
         hosts.check_same(f"{FIELD} or the prompts", made_by)
         if (
-            hosts.decided((directory.path / predictions_file.NAME).exists)
+            hosts.decided(lambda: predictions_file.is_complete(directory.path))
             and (summary := directory.finished()) is not None
         ):
             predictions_file.check_made_by(directory.path, summary["fingerprints"], made_by)
@@ -95,7 +95,7 @@ def conclude(directory: pathlib.Path, source: PromptSource, speed: float, about:
         "peak_memory_bytes": peak_memory(),
         **about,
     }
-    files.write_json(directory / "summary.json", summary)
+    checksums.write_json(directory / "summary.json", summary)
     return summary
 
 

@@ -1,18 +1,20 @@
 """`predictions.jsonl` while it is written: chunk by chunk, so that a stopped job goes on where it was.
 
-Lines go to `.predictions.jsonl`. After each chunk `progress.json` records how many rows and bytes count, and what the
-predictions are made from. The file gets its name when it is complete.
+Lines go to `.predictions.jsonl`. After each chunk `progress.json` records how many rows and bytes count, the bytes'
+checksum, and what the predictions are made from. The file gets its name when it is complete. Where the bytes are not
+those that were written, the predictions start again.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from infoprompt_jax import files, hosts
+from infoprompt_jax import checksums, files, hosts
 from infoprompt_jax.errors import UserError
 
 NAME, PROGRESS = "predictions.jsonl", "progress.json"
@@ -33,25 +35,29 @@ class PredictionsFile:
 
     def __init__(self, directory: pathlib.Path, made_by: Mapping[str, str]) -> None:
         self.directory, self.made_by = directory, dict(made_by)
-        self.rows, self.complete, self._file = 0, False, None
+        self.rows, self.complete, self._file, self._digest = 0, False, None, hashlib.sha256()
         self.rows, self.complete = hosts.decided(self._begin)
 
     def _begin(self) -> tuple[int, bool]:
         """Opens the file; how many rows it holds, and whether it is complete."""
         progress = read_progress(self.directory)
         check_made_by(self.directory, progress.get("made_by", self.made_by), self.made_by)
-        self.rows, complete = int(progress.get("rows", 0)), (self.directory / NAME).exists()
-        if not complete:
-            self._file = files.Growing(self.directory / f".{NAME}")
-            self._go_on(int(progress.get("bytes", 0)))
-        return self.rows, complete
+        self.rows = int(progress.get("rows", 0))
+        if is_complete(self.directory):
+            return self.rows, True
+        (self.directory / NAME).unlink(missing_ok=True)
+        self._file = files.Growing(self.directory / f".{NAME}")
+        self._go_on(int(progress.get("bytes", 0)), progress.get("sha256"))
+        return self.rows, False
 
-    def _go_on(self, size: int) -> None:
-        """Cuts the file back to the bytes that count; where it lacks some, the predictions start again."""
+    def _go_on(self, size: int, digest: str | None) -> None:
+        """Cuts the file back to the bytes that count; where they are not as written, the predictions start again."""
         assert self._file is not None, "the file is complete"
-        if self._file.size() < size:
-            log.warning("%s was cut or lost: the predictions start again.", self.directory / f".{NAME}")
-            self.rows = size = 0
+        there = self._file.digest(size)
+        if there is None or digest not in (None, there.hexdigest()):
+            log.warning("%s was cut, lost or changed: the predictions start again.", self.directory / f".{NAME}")
+            self.rows, size, there = 0, 0, hashlib.sha256()
+        self._digest = there
         self._file.truncate(size)  # a later line belongs to a chunk that was cut off
         self._record()
 
@@ -64,7 +70,9 @@ class PredictionsFile:
         if self._file is not None:  # None: the first process has it
             for line in lines:
                 text = json.dumps(files.strict(line), ensure_ascii=False, allow_nan=False)
-                self._file.write(text.encode("utf-8", "backslashreplace") + b"\n")
+                encoded = text.encode("utf-8", "backslashreplace") + b"\n"
+                self._file.write(encoded)
+                self._digest.update(encoded)
         self.rows += len(lines)
         if self._file and self._file.is_due():
             self._record()
@@ -86,18 +94,26 @@ class PredictionsFile:
     def _record(self) -> None:
         assert self._file is not None
         self._file.sync()
-        progress = {"rows": self.rows, "bytes": self._file.size(), "made_by": self.made_by}
-        files.write_json(self.directory / PROGRESS, progress)
+        counted = {"rows": self.rows, "bytes": self._file.size(), "sha256": self._digest.hexdigest()}
+        progress = counted | {"made_by": self.made_by}
+        checksums.write_json(self.directory / PROGRESS, progress)
 
 
 def read_progress(directory: pathlib.Path) -> dict[str, Any]:
     """The content of `progress.json`; {} where there is none."""
-    try:
-        return dict(json.loads((directory / PROGRESS).read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        return {}
-    except (ValueError, TypeError) as error:
-        raise UserError(f"{directory / PROGRESS} is not valid JSON ({error}): choose another --workdir.") from error
+    path = directory / PROGRESS
+    return checksums.read_json(path, "choose another --workdir") if path.exists() else {}
+
+
+def is_complete(directory: pathlib.Path) -> bool:
+    """Whether the complete file is there, as it was written."""
+    path = directory / NAME
+    if not path.exists():
+        return False
+    if (digest := read_progress(directory).get("sha256")) in (None, checksums.of_file(path)):
+        return True
+    log.warning("%s is not what was written (its checksum is not %.8s...): the predictions start again.", path, digest)
+    return False
 
 
 def check_made_by(directory: pathlib.Path, before: Mapping[str, str], now: Mapping[str, str]) -> None:

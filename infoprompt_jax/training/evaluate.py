@@ -8,7 +8,7 @@ from typing import Any
 
 import ml_collections
 
-from infoprompt_jax import files, hosts, settings
+from infoprompt_jax import checksums, files, hosts, settings
 from infoprompt_jax.data import counterparts
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.fleet.members import expand
@@ -71,7 +71,7 @@ def evaluate(
         )
         if hosts.first():
             page.write(directory.path, files.strict(results.to_json()), warnings.messages)
-            files.write_json(directory.path / "summary.json", results.to_json())
+            checksums.write_json(directory.path / "summary.json", results.to_json())
     return results.to_json()
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from infoprompt_jax import checksums
 from infoprompt_jax.member_names import by_seed, group_title
 from infoprompt_jax.reports import final_table, pages
 from infoprompt_jax.reports.pages import bullets, join, table, tag
@@ -32,6 +33,7 @@ SPEED = {
     "compilations": ("compiled programs", "{}"),
 }
 
+REMEDY = "run the job again to have it written again"
 Section = tuple[str, Sequence[object]]  # heading, content
 Members = Sequence[Mapping[str, Any]]
 
@@ -44,7 +46,7 @@ def write(workdir: pathlib.Path, summary: Mapping[str, Any], warnings: Sequence[
       summary: the content of its summary.json.
       warnings: what was logged.
     """
-    config = json.loads((workdir / "config.json").read_text(encoding="utf-8"))
+    config = checksums.read_json(workdir / "config.json", REMEDY)
     members = summary["members"]
     sections: list[Section] = [("Results", results(summary))]
     if (picture := workdir / "curves.png").exists():
@@ -106,7 +108,7 @@ def prompts(directory: pathlib.Path, members: Members) -> list[Markup]:
     rows = []
     for member in members[:MOST]:
         # Not as a prompt: that of a member whose loss became infinite may hold infinite values, and is refused.
-        metadata = json.loads((directory / member["name"] / "prompt.json").read_text(encoding="utf-8"))
+        metadata = checksums.read_json(directory / member["name"] / "prompt.json", REMEDY)
         nearest = join((tag("b", piece) for piece in metadata["nearest_tokens"]), " · ")
         rows.append([member["name"], nearest, member.get("best_step", "-"), metadata["init"]])
     note = (

@@ -14,7 +14,7 @@ from typing import Any
 
 import ml_collections
 
-from infoprompt_jax import files, hosts, settings
+from infoprompt_jax import checksums, files, hosts, settings
 from infoprompt_jax.data import counterparts
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.fleet.members import expand
@@ -123,4 +123,4 @@ def write(run: Run, results: Results, warnings: Sequence[str]) -> None:
         return
     curves.draw(run.path / "curves.png", run.log.records, [member.name for member in members])
     page.write(run.path, files.strict(results.to_json()), warnings)
-    files.write_json(run.path / SUMMARY, results.to_json())
+    checksums.write_json(run.path / SUMMARY, results.to_json())

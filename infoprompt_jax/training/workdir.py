@@ -12,7 +12,6 @@ config.json names what is new.
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
 import secrets
@@ -21,7 +20,7 @@ from typing import Any
 
 import ml_collections
 
-from infoprompt_jax import bucket, files, hosts, saved_config
+from infoprompt_jax import bucket, checksums, files, hosts, saved_config
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.settings import FIELDS
 
@@ -61,9 +60,9 @@ class Workdir:
                 raise UserError(f"The workdir {self.path} holds files but no config.json: choose an empty --workdir.")
             return {}
         try:
-            before = saved_config.current(json.loads(saved.read_text(encoding="utf-8")))
+            before = saved_config.current(checksums.read_json(saved, f"choose another --workdir{saved_config.CHANGED}"))
             now = saved_config.current(self.config)
-        except (ValueError, AttributeError, RecursionError) as error:  # AttributeError: JSON, but no object
+        except (ValueError, AttributeError) as error:  # JSON, but no config
             raise UserError(f"{saved} is not the config of a run ({error}): choose another --workdir.") from error
         changed = {field for field in before.keys() | now.keys() if before.get(field) != now.get(field)}
         changed -= {name for name, field in FIELDS.items() if field.resume}
@@ -87,12 +86,10 @@ class Workdir:
         if self.grown or not summary.exists():
             return None
         try:
-            content = json.loads(summary.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise UserError(
-                f"{summary} is not valid JSON ({error}): delete it to have the run finished again, or choose another "
-                "--workdir."
-            ) from error
+            content = checksums.read_json(summary, "the run is finished again from its checkpoint")
+        except checksums.DamagedError as error:
+            log.warning("%s", error)
+            return None
         log.info("This run is done; its results stand in %s.", self.path)
         return content
 
@@ -118,7 +115,7 @@ class Workdir:
             if self.grown and (self.path / SUMMARY).exists():
                 (self.path / SUMMARY).replace(self.path / FORMER_SUMMARY)
             if self.grown or not (self.path / "config.json").exists():
-                files.write_json(self.path / "config.json", self.config)
+                checksums.write_json(self.path / "config.json", self.config)
             return self._mark()
         except BlockingIOError as error:
             raise UserError(
@@ -135,13 +132,13 @@ class Workdir:
         if hosts.count() == 1:
             return ""
         value = secrets.token_hex(8)
-        files.write_json(self.path / MARK, value)
+        checksums.write_json(self.path / MARK, {"mark": value})
         return value
 
     def check_shared(self, mark: str) -> None:
         """Raises UserError unless this process sees the file that the first one has written into the directory."""
         file = self.path / MARK
-        if mark and (not file.exists() or json.loads(file.read_text(encoding="utf-8")) != mark):
+        if mark and (not file.exists() or checksums.read_json(file, "start again").get("mark") != mark):
             raise UserError(
                 f"The workdir {self.path} of process {hosts.index()} is not that of process 0, but a run on several "
                 "hosts needs one that they share: choose a --workdir on a shared file system, or in a bucket (gs://)."

@@ -8,7 +8,7 @@ import pathlib
 
 import pytest
 
-from infoprompt_jax.files import write_json
+from infoprompt_jax.checksums import write_json
 from infoprompt_jax.rospr import records, tables
 from infoprompt_jax.rospr.records import Candidate, Nearest, Part, TargetRecord
 from infoprompt_jax.rospr.results import LibrarySize, Results, SkippedTask

@@ -13,7 +13,7 @@ import tiny_runs
 from tiny_runs import before_step
 
 import infoprompt_jax as ip
-from infoprompt_jax import files, jobs
+from infoprompt_jax import checksums, jobs
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.fleet.fleet import Fleet
 from infoprompt_jax.training.train import of_all_steps
@@ -98,11 +98,13 @@ def test_a_longer_run_that_is_killed_loses_nothing(
     moment: str, run: pathlib.Path, long: pathlib.Path, data: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Before config.json, features, a step or the new summary; there is no summary until it is the new one."""
-    write = files.write_json
+    write = checksums.write_json
     with monkeypatch.context() as patch, pytest.raises(Killed):
         if moment in ("config", "summary"):
             named = f"{moment}.json"
-            patch.setattr(files, "write_json", lambda path, value: die() if path.name == named else write(path, value))
+            patch.setattr(
+                checksums, "write_json", lambda path, value: die() if path.name == named else write(path, value)
+            )
         else:
             patch.setattr(Fleet, moment, before_step(SHORT + 2, die) if moment == "step" else property(die))
         jobs.run(config(data, LONG), str(run))
@@ -176,8 +178,8 @@ def test_a_run_whose_steps_depend_on_their_number_is_refused(
     fields: dict[str, Any], named: str, data: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
     planned = config(data, SHORT, **fields)
-    files.write_json(tmp_path / "config.json", json.loads(planned.to_json()))
-    files.write_json(tmp_path / "summary.json", {"members": []})
+    checksums.write_json(tmp_path / "config.json", json.loads(planned.to_json()))
+    checksums.write_json(tmp_path / "summary.json", {"members": []})
     before = contents(tmp_path)
     sentence = f"planned for {SHORT} steps, and its {named} depends on their number, so it cannot go on to {LONG}"
     with pytest.raises(UserError, match=sentence + ": choose a new --workdir, with prompt.init="):

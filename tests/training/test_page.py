@@ -11,7 +11,7 @@ import pytest
 from html_elements import HOSTILE, Elements, assert_fetches_nothing
 
 import infoprompt_jax as ip
-from infoprompt_jax import files, settings
+from infoprompt_jax import checksums, settings
 from infoprompt_jax.reports import curves
 from infoprompt_jax.training import page
 from infoprompt_jax.training.warning_log import WarningLog
@@ -34,7 +34,7 @@ def summary(trained: bool) -> dict[str, Any]:
 def write(workdir: pathlib.Path, trained: bool, warnings: list[str]) -> str:
     config = settings.defaults()
     config.update_from_flattened_dict({"job": "train" if trained else "evaluate", "task.input": HOSTILE})
-    files.write_json(workdir / "config.json", config.to_dict())
+    checksums.write_json(workdir / "config.json", config.to_dict())
     if trained:
         curves.draw(workdir / "curves.png", {"plain-seed0": {"task_loss": {1: 0.5, 2: 0.25}}}, NAMES)
         for name in NAMES:
