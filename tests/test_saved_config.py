@@ -97,10 +97,11 @@ def test_a_file_of_a_former_version(tmp_path: pathlib.Path) -> None:
         ('{"job": "train", "train": {"learning_rate": true}}', r"train\.learning_rate=True is of type bool: float was"),
         ('{"job": "train", "fleet": {"seeds": ["a"]}}', r"fleet\.seeds=\('a',\) .* a tuple of int was expected"),
         ('{"job": "dance"}', "job='dance' is not supported: choose one of train"),
-        ('{"job": "train", ', r"is not valid JSON \(.*\): give the config of another run"),
-        ("[]", r"is not the config of a run: give the config\.json in a workdir"),
+        ('{"job": "train", ', r"cannot be read: .*: give the config of another run"),
+        ("[]", "holds list, but an object was expected: give the config of another run"),
         ('{"members": []}', r"is not the config of a run: give the config\.json in a workdir"),
         (None, "cannot be read: No such file or directory"),
+        ('{"job": "train", "checksum": "a"}', 'is not what was written, .*, or remove its line "checksum"'),
     ],
 )
 def test_a_file_that_is_no_config(text: str | None, sentence: str, tmp_path: pathlib.Path) -> None:

@@ -12,15 +12,18 @@ import dataclasses
 import functools
 import hashlib
 import json
+import logging
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
+from infoprompt_jax import checksums, foreign
+from infoprompt_jax.errors import UserError
 from infoprompt_jax.t5.tokenizer import PAD
 
 FORMAT = 1  # of the files; part of the fingerprint
-RULES = 3  # of what rows may hold; files written under other rules are written again, and are the same data
+RULES = 4  # of what rows may hold; files written under other rules are written again, and are the same data
 MAPPED_BYTES = 2**26  # larger arrays are memory-mapped; smaller ones are read, as a map holds a file open
 ARRAYS = {
     "input_tokens": np.int32,
@@ -39,6 +42,8 @@ ARRAYS = {
     "target_cut": np.bool_,  # of distinct targets
     "part_starts": np.int64,  # part i is rows part_starts[i] ... part_starts[i + 1] - 1
 }
+
+log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -181,20 +186,25 @@ def write(rows: Rows, path: Path) -> None:
         np.save(path / f"{key}.npy", array)
     manifest = {field.name: getattr(rows, field.name) for field in dataclasses.fields(rows)[1:]}
     manifest["rules"] = RULES
-    manifest["shapes"] = {key: array.shape for key, array in rows.arrays.items()}
-    (path / "manifest.json").write_text(json.dumps(manifest | {"rows": len(rows)}, indent=1))
+    manifest["sha256"] = {key: checksums.of_file(path / f"{key}.npy") for key in rows.arrays}
+    checksums.write_json(path / "manifest.json", manifest | {"rows": len(rows)})
 
 
 def opened(path: Path) -> Rows | None:
     """The rows that `write` saved at `path`; None if they are absent or damaged, or of other rules."""
+    if not path.exists():
+        return None
     try:
-        manifest = json.loads((path / "manifest.json").read_text())
-        arrays = {key: read_array(path / f"{key}.npy") for key in ARRAYS}
-        shaped = all(list(array.shape) == manifest["shapes"][key] for key, array in arrays.items())
-        if not shaped or manifest["rules"] != RULES:
-            return None
-        return Rows(arrays, **{field.name: manifest[field.name] for field in dataclasses.fields(Rows)[1:]})
-    except (OSError, ValueError, EOFError, KeyError, TypeError):
+        with foreign.reading(str(path), "the rows are tokenised again"):
+            manifest = checksums.read_json(path / "manifest.json", "the rows are tokenised again")
+            if manifest["rules"] != RULES or manifest["fingerprint"] != path.name:
+                return None
+            if damaged := [key for key in ARRAYS if checksums.of_file(path / f"{key}.npy") != manifest["sha256"][key]]:
+                raise ValueError(f"{damaged[0]}.npy is not what was written")
+            arrays = {key: read_array(path / f"{key}.npy") for key in ARRAYS}
+            return Rows(arrays, **{field.name: manifest[field.name] for field in dataclasses.fields(Rows)[1:]})
+    except UserError as error:
+        log.warning("%s", error)
         return None
 
 

@@ -2,12 +2,11 @@
 
 The frozen backbone is deterministic, so these features never change. They are computed once for each example; the
 released code computes them in every step, which costs a second forward pass. Only rows that the run will visit are
-computed, in batches of one length bucket. The workdir keeps them, so a resumed run reads the same bits.
+computed, in batches of one length bucket. The workdir keeps them (`stored_rows`), so a resumed run reads the same bits.
 """
 
 from __future__ import annotations
 
-import os
 import pathlib
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -21,6 +20,7 @@ from infoprompt_jax.fleet.fleet import Fleet
 from infoprompt_jax.progress import watched
 from infoprompt_jax.t5 import partition
 from infoprompt_jax.t5.backbone import Backbone
+from infoprompt_jax.training.stored_rows import StoredRows
 
 
 class Features:
@@ -38,7 +38,7 @@ class Features:
         self.width = width
         distinct = {id(rows): rows for stream in streams for rows in stream.rows}
         self.values = {
-            key: open_values(directory / f"{source}{rows.fingerprint}.npy", len(rows), width)
+            key: StoredRows(directory / f"{source}{rows.fingerprint}.npy", len(rows), width)
             for key, rows in distinct.items()
         }
         self.rows = distinct
@@ -59,13 +59,13 @@ class Features:
                 inputs = partition.place(self.rows[key].inputs(rows, length), partition.split(backbone.mesh))
                 values = np.asarray(fleet.features(backbone.frozen, inputs))
             else:  # the first process has them, as it computed them earlier
-                values = multihost_utils.broadcast_one_to_all(np.asarray(self.values[key][rows]))
-            self.values[key][block] = values[: len(block)]
+                values = multihost_utils.broadcast_one_to_all(np.asarray(self.values[key].values[rows]))
+            self.values[key].write(block, values[: len(block)])
         for values in self.values.values():
             values.flush()
 
     def _lacks(self, key: int, block: np.ndarray) -> bool:
-        return bool(np.isnan(self.values[key][block]).any())
+        return bool(self.values[key].lacks(block).any())
 
     def _blocks(self, steps: int, buckets: Sequence[int], batch_size: int) -> Iterator[tuple[int, np.ndarray, int]]:
         """The blocks of all visited rows: the identity of their `Rows`, the rows' numbers and their bucket."""
@@ -97,17 +97,5 @@ class Features:
             task_B, inner_B = stream.pool.split(row_B)
             for task in np.unique(task_B):
                 here = task_B == task
-                gathered[m, here] = self.values[id(stream.rows[task])][inner_B[here]]
+                gathered[m, here] = self.values[id(stream.rows[task])].values[inner_B[here]]
         return gathered
-
-
-def open_values(path: pathlib.Path, count: int, width: int) -> np.memmap:
-    """A memory-mapped [count, width] file, NaN where nothing is computed yet; a new one appears whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if not path.exists():
-        partial = path.with_suffix(".partial")
-        empty = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float32, shape=(count, width))
-        empty[:] = np.nan
-        empty.flush()
-        os.replace(partial, path)
-    return np.load(path, mmap_mode="r+")

@@ -29,7 +29,7 @@ from infoprompt_jax.training.checkpoints import Checkpoints
 from infoprompt_jax.training.experiment import Experiment
 from infoprompt_jax.training.features import Features
 from infoprompt_jax.training.interrupt import Interrupt
-from infoprompt_jax.training.metrics_log import MetricsLog
+from infoprompt_jax.training.metrics_log import MetricsLog, check_log
 from infoprompt_jax.training.speed import Compilations, Speedometer
 
 LOGGED = ("loss", "task_loss", "head_mi", "representation_mi", "kl", "gradient_norm", "learning_rate")
@@ -63,12 +63,15 @@ class Run:
         }
         hosts.check_same("The backbone or the rows", self.fingerprints)
         self.checkpoints = Checkpoints(path / "checkpoints")
-        restored = self.checkpoints.restore(self.state, self.fingerprints)
-        start = -1
+        metrics = path / "metrics.jsonl"
+        restored = self.checkpoints.restore(
+            self.state, self.fingerprints, lambda position: check_log(metrics, position.get("log"))
+        )
+        start, logged = -1, None
         if restored is not None:
-            self.state, start = restored[0], restored[1]["step"]
+            self.state, start, logged = restored[0], restored[1]["step"], restored[1].get("log")
             log.info("Resuming from step %d.", start)
-        self.log = MetricsLog.resume(path / "metrics.jsonl", start, trackers.sinks(path, experiment.config))
+        self.log = MetricsLog.resume(metrics, start, trackers.sinks(path, experiment.config), logged)
         self.pending: tuple[int, Metrics] | None = None  # a step that is not logged yet
         self.evaluated = start  # evaluations up to and including this step are in the log
         self.active = self.on_host(self.state.active)
@@ -204,7 +207,8 @@ class Run:
         """Saves the state, and first the log up to it."""
         self.log_pending()
         self.log.flush()
-        self.checkpoints.save(step, self.state, {"step": step, **self.fingerprints})
+        position = {"step": step, **self.fingerprints, "log": hosts.decided(self.log.content)}
+        self.checkpoints.save(step, self.state, position)
 
 
 def prompt_norms(value_MPD: np.ndarray) -> list[float]:

@@ -8,6 +8,7 @@ the records.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import pathlib
@@ -17,7 +18,10 @@ from typing import Any, Protocol
 import numpy as np
 
 from infoprompt_jax import files, hosts
+from infoprompt_jax.errors import UserError
 from infoprompt_jax.reports.records import Record, Records, insert, read_records, series
+
+Content = dict[str, Any]  # bytes: how many there are; sha256: their checksum
 
 
 class Sink(Protocol):
@@ -42,19 +46,31 @@ class MetricsLog:
     def __init__(self, path: pathlib.Path, records: Records, sinks: Sequence[Sink]) -> None:
         self.records, self._sinks = records, sinks
         self._file = files.Growing(path) if hosts.first() else None
+        self._digest = hashlib.sha256(path.read_bytes() if self._file and path.exists() else b"")
 
     @classmethod
-    def resume(cls, path: str | pathlib.Path, step: int, sinks: Sequence[Sink] = ()) -> MetricsLog:
+    def resume(
+        cls, path: str | pathlib.Path, step: int, sinks: Sequence[Sink] = (), logged: Content | None = None
+    ) -> MetricsLog:
         """Opens the log after `step` (-1: from the start); later records and a torn last line are dropped.
 
-        The `sinks` get what is written from here on.
+        Args:
+          sinks: get what is written from here on.
+          logged: of the checkpoint that is resumed, what `content` gave: the log is cut back to that. None: the
+            checkpoint is a former version's, which did not know.
 
         Raises:
             UserError: a line before the last is not a record.
         """
         path = files.path(path)
-        hosts.decided(lambda: _cut(path, step))
+        hosts.decided(lambda: _cut(path, step, logged))
         return cls(path, series(_kept(path, step)), sinks)
+
+    def content(self) -> Content | None:
+        """The size and the checksum of what is written; None in other processes than the first."""
+        if self._file is None:
+            return None
+        return {"bytes": self._file.size(), "sha256": self._digest.hexdigest()}
 
     def write(self, step: int, member: str, values: Mapping[str, Any]) -> None:
         """Appends one record for each value (a Python, NumPy or JAX number); `flush` writes them to disk."""
@@ -63,7 +79,9 @@ class MetricsLog:
             number = value if math.isfinite(value) else None
             record = {"step": int(step), "member": member, "name": name, "value": number}
             if self._file:
-                self._file.write(_line(record).encode("utf-8"))
+                line = _line(record).encode("utf-8")
+                self._file.write(line)
+                self._digest.update(line)
             insert(self.records, record)
         for sink in self._sinks:
             sink.write(int(step), member, numbers)
@@ -99,11 +117,24 @@ def _kept(path: pathlib.Path, step: int) -> list[Record]:
     return [record for record in read_records(path) if record["step"] <= step]
 
 
-def _cut(path: pathlib.Path, step: int) -> None:
-    """Drops the records after `step`."""
-    kept = _kept(path, step)
-    with files.whole(path) as partial, partial.open("w", encoding="utf-8") as file:
-        file.writelines(map(_line, kept))
+def check_log(path: pathlib.Path, logged: Content | None) -> None:
+    """Raises UserError unless the log begins with the content that a checkpoint counts on; None: it does not know."""
+    if logged is None or not hosts.first():
+        return
+    read = _begin(path, logged)
+    if len(read) < logged["bytes"] or hashlib.sha256(read).hexdigest() != logged["sha256"]:
+        raise UserError(f"{path} does not begin with what was logged up to its step: lines were changed or lost.")
+
+
+def _begin(path: pathlib.Path, logged: Content) -> bytes:
+    return path.read_bytes()[: logged["bytes"]] if path.exists() else b""
+
+
+def _cut(path: pathlib.Path, step: int, logged: Content | None) -> None:
+    """Drops what was written after `logged`, or the records after `step`."""
+    kept = _begin(path, logged) if logged else "".join(map(_line, _kept(path, step))).encode()
+    with files.whole(path) as partial:
+        partial.write_bytes(kept)
 
 
 def _line(record: Record) -> str:

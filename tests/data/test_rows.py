@@ -211,8 +211,12 @@ def another_shape(path: pathlib.Path) -> None:
     np.save(path, np.zeros(2, np.int32))
 
 
+def another_label(path: pathlib.Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1] + b"\x4d")
+
+
 @pytest.mark.parametrize("file", ["input_tokens.npy", "labels.npy", "manifest.json"])
-@pytest.mark.parametrize("damage", [pathlib.Path.unlink, cut_short, emptied, another_shape])
+@pytest.mark.parametrize("damage", [pathlib.Path.unlink, cut_short, emptied, another_shape, another_label])
 @pytest.mark.parametrize("mapped_bytes", [0, 2**20])
 def test_damaged_rows_are_made_again(
     tmp_path: pathlib.Path,

@@ -289,8 +289,24 @@ def test_not_finite_generators_are_refused(tmp_path: pathlib.Path) -> None:
     save_prompt(tmp_path / "prompt", instance_prompt())
     file = tmp_path / "prompt" / "prompt.safetensors"
     save_file(load_file(file) | {"prompt/up": np.full((4, 6, 32), np.inf)}, file)
+    with pytest.raises(UserError, match=r"prompt\.safetensors that is not what was written"):
+        load_prompt(tmp_path / "prompt")
+    (tmp_path / "prompt" / "prompt.json").write_text('{"kind": "instance"}')  # as a former version wrote it
     with pytest.raises(UserError, match="NaN or infinity in prompt/up"):
         load_prompt(tmp_path / "prompt")
+
+
+def test_what_was_changed_after_it_was_saved_is_refused(tmp_path: pathlib.Path) -> None:
+    """Until the person who changed the metadata removes their checksum."""
+    save_prompt(tmp_path / "prompt", instance_prompt())
+    file = tmp_path / "prompt" / "prompt.json"
+    content = json.loads(file.read_text()) | {"representation": "mean_encoder"}
+    file.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r'prompt\.json .* not what was written.*remove the line "checksum"'):
+        load_prompt(tmp_path / "prompt")
+    del content["checksum"]
+    file.write_text(json.dumps(content))
+    assert load_prompt(tmp_path / "prompt").metadata["representation"] == "mean_encoder"
 
 
 def test_saving_replaces_its_own_kind_and_nothing_else(tmp_path: pathlib.Path) -> None:

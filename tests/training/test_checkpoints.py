@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pathlib
 import shutil
+from typing import Any
 
 import jax
 import numpy as np
@@ -28,7 +29,7 @@ def test_saved_on_some_devices_restored_on_others(tmp_path: pathlib.Path, saved:
     meshes = {1: tiny.one_device(), 8: partition.make_mesh()}
     Checkpoints(tmp_path).save(3, state_on(meshes[saved], 7.0), POSITION)
     found = Checkpoints(tmp_path).restore(state_on(meshes[restored], 0.0), POSITION)
-    assert found is not None and found[1] == POSITION
+    assert found is not None and found[1].items() >= POSITION.items()
     for leaf in jax.tree.leaves(found[0]):
         assert len(leaf.sharding.device_set) == restored
         np.testing.assert_array_equal(np.asarray(leaf), np.asarray(7.0).astype(leaf.dtype))
@@ -72,3 +73,49 @@ def test_the_last_two_are_kept(tmp_path: pathlib.Path) -> None:
     for step in (1, 2, 2, 3):
         checkpoints.save(step, state, {**POSITION, "step": step})
     assert sorted(checkpoints.manager.all_steps()) == [2, 3]
+
+
+def damage(tmp_path: pathlib.Path, step: int, how: str) -> None:
+    """Of a checkpoint: a byte of a value or of the position, an empty file, or the state that another step saved."""
+    place = tmp_path / str(step)
+    if how == "other":
+        shutil.rmtree(place / "state")
+        shutil.copytree(tmp_path / "2" / "state", place / "state")
+        return
+    part = place / ("position" if how == "position" else "state")
+    for file in (file for file in part.rglob("*") if file.is_file()):
+        content = bytearray(file.read_bytes())
+        content[len(content) // 2] ^= 16
+        file.write_bytes(b"" if how == "empty" else content)
+
+
+@pytest.mark.parametrize("how", ["state", "position", "empty", "other"])
+def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one(
+    tmp_path: pathlib.Path, how: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    state = state_on(tiny.one_device(), 1.0)
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(2, state, POSITION | {"step": 2})
+    checkpoints.save(3, state_on(tiny.one_device(), 2.0), POSITION)
+    damage(tmp_path, 3, how)
+    restored = Checkpoints(tmp_path).restore(state, POSITION)
+    assert restored is not None and restored[1]["step"] == 2
+    assert "The run goes on from the checkpoint of step 2." in caplog.text
+    assert checkpoints.directory.joinpath("2").is_dir() and not checkpoints.directory.joinpath("3").exists()
+    damage(tmp_path, 2, "state")
+    with pytest.raises(UserError, match=r"step 2 in .*, and no earlier one can: choose .* or delete ") as caught:
+        Checkpoints(tmp_path).restore(state, POSITION)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_checkpoint_whose_log_is_lost_is_not_resumed(tmp_path: pathlib.Path) -> None:
+    state = state_on(tiny.one_device(), 1.0)
+    Checkpoints(tmp_path).save(3, state, POSITION | {"log": {"bytes": 3}})
+
+    def check(position: dict[str, Any]) -> None:
+        raise UserError(f"metrics.jsonl lacks some of its {position['log']['bytes']} bytes.")
+
+    with pytest.raises(
+        UserError, match=r"cannot be restored into this run \(metrics.jsonl lacks some of its 3 bytes\)"
+    ):
+        Checkpoints(tmp_path).restore(state, POSITION, check)

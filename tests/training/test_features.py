@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
+from collections.abc import Callable
 from types import SimpleNamespace
 
 import jax
@@ -52,7 +54,7 @@ def test_every_visited_row_gets_its_own_features(
         for m in range(2):
             expected = program.features(model.frozen, batch["inputs"][m])
             np.testing.assert_allclose(found[m], expected, rtol=1e-4, atol=1e-5)
-    filled = [int((~np.isnan(values[:, 0])).sum()) for values in features.values.values()]
+    filled = [int((~np.isnan(stored.values[:, 0])).sum()) for stored in features.values.values()]
     assert 0 < filled[0] < 40, "rows that no step reads are left alone"
 
 
@@ -73,11 +75,11 @@ def test_an_interrupted_fill_ends_in_the_same_bits(
     with pytest.raises(KeyboardInterrupt):
         Features(tmp_path / "killed", streams, 64).fill(SimpleNamespace(features=until_killed), model, 8, (16, 32), 8)
     resumed = Features(tmp_path / "killed", streams, 64)
-    left = [np.isnan(values[:, 0]).sum() for values in resumed.values.values()]
+    left = [np.isnan(stored.values[:, 0]).sum() for stored in resumed.values.values()]
     resumed.fill(program, model, 8, (16, 32), 8)
     for a, b in zip(whole.values.values(), resumed.values.values(), strict=True):
-        np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
-    assert left[0] > np.isnan(next(iter(whole.values.values()))[:, 0]).sum(), "the first attempt left rows to do"
+        np.testing.assert_array_equal(a.values, b.values)
+    assert left[0] > np.isnan(next(iter(whole.values.values())).values[:, 0]).sum(), "the first attempt left rows to do"
 
 
 def test_what_is_computed_is_kept_and_a_block_written_in_part_is_not(
@@ -86,7 +88,8 @@ def test_what_is_computed_is_kept_and_a_block_written_in_part_is_not(
     program, streams = tiny.fleet(model), [Stream(rows[:1], [1.0], 0, 4)]
     Features(tmp_path / "features", streams, 64).fill(program, model, 8, (16, 32), 8)
     features = Features(tmp_path / "features", streams, 64)
-    (values,) = features.values.values()
+    (stored,) = features.values.values()
+    values = stored.values
     filled = np.flatnonzero(~np.isnan(values).any(axis=1))
     kept = np.array(values[filled])
     assert len(kept) > 16
@@ -94,3 +97,38 @@ def test_what_is_computed_is_kept_and_a_block_written_in_part_is_not(
     values[filled[::2], 1:] = np.nan
     features.fill(program, model, 8, (16, 32), 8)
     np.testing.assert_array_equal(values[filled], kept)
+
+
+def flip(file: pathlib.Path) -> None:
+    content = bytearray(file.read_bytes())
+    for place in range(len(content) // 2, len(content), 7):
+        content[place] ^= 1
+    file.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    "damage", [flip, lambda file: os.truncate(file, file.stat().st_size // 2), lambda file: file.write_bytes(b"")]
+)
+@pytest.mark.parametrize("which", ["values", "sums"])
+def test_damaged_rows_are_computed_again(
+    damage: Callable[[pathlib.Path], object],
+    which: str,
+    model: tiny.Backbone,
+    rows: list[Rows],
+    tmp_path: pathlib.Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Flipped bits, a file that was cut, an empty file: of the features or of their checksums."""
+    program, streams = tiny.fleet(model), [Stream(rows[:1], [1.0], 0, 40)]
+    features = Features(tmp_path, streams, 64)
+    features.fill(program, model, 8, (16, 32), 8)
+    (stored,) = features.values.values()
+    visited = np.flatnonzero(~stored.lacks(np.arange(40)))
+    kept = np.array(stored.values[visited])
+    (sums,) = tmp_path.glob("*.crc32.npy")
+    damage(sums if which == "sums" else sums.with_name(sums.name.replace(".crc32", "")))
+    features = Features(tmp_path, streams, 64)
+    assert "again" in caplog.text
+    features.fill(program, model, 8, (16, 32), 8)
+    (stored,) = features.values.values()
+    np.testing.assert_array_equal(stored.values[visited], kept)

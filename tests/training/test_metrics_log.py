@@ -12,7 +12,7 @@ import pytest
 
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.reports.records import read_records, series
-from infoprompt_jax.training.metrics_log import EventFiles, MetricsLog
+from infoprompt_jax.training.metrics_log import EventFiles, MetricsLog, check_log
 
 
 def write_steps(path: pathlib.Path, *steps: int) -> MetricsLog:
@@ -119,3 +119,32 @@ def test_tensorboard_gets_the_same_values(tmp_path: pathlib.Path) -> None:
         for value in event.summary.value
     ]
     assert found == [(7, "task_loss", "scalars", 0.25)]
+
+
+@pytest.mark.parametrize("damage", ["changed", "lost", "no file"])
+def test_a_log_that_a_checkpoint_counts_on_is_checked(tmp_path: pathlib.Path, damage: str) -> None:
+    """What was logged after it may be anything."""
+    path = tmp_path / "metrics.jsonl"
+    log = write_steps(path, 10, 20)
+    content = log.content()
+    log.close()
+    counted = path.read_bytes()
+    path.write_bytes(counted + b"junk")
+    check_log(path, content)
+    lines = counted.splitlines(keepends=True)
+    wrong = {"changed": counted.replace(b"task_loss", b"task_lost", 1), "lost": b"".join(lines[1:])}
+    path.write_bytes(wrong.get(damage, b""))
+    if damage == "no file":
+        path.unlink()
+    with pytest.raises(UserError, match="does not begin with what was logged"):
+        check_log(path, content)
+
+
+def test_resume_cuts_the_log_back_to_what_the_checkpoint_counts_on(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    log = write_steps(path, 10, 20)
+    content, counted = log.content(), path.read_bytes()
+    log.write(20, "both-seed0", {"late": 1})
+    log.close()
+    resumed = MetricsLog.resume(path, 20, logged=content)
+    assert path.read_bytes() == counted and resumed.content() == content

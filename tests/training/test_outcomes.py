@@ -12,7 +12,7 @@ import tiny_runs
 from tiny_runs import STEPS
 
 import infoprompt_jax as ip
-from infoprompt_jax import jobs
+from infoprompt_jax import checksums, jobs
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.training.experiment import build
 
@@ -37,7 +37,7 @@ pytestmark = pytest.mark.usefixtures("programs")
 
 
 def summary(workdir: pathlib.Path) -> dict[str, Any]:
-    return json.loads((workdir / "summary.json").read_text())
+    return checksums.read_json(workdir / "summary.json", "")
 
 
 def records(workdir: pathlib.Path, member: str = "run") -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from infoprompt_jax import settings
+from infoprompt_jax import checksums, settings
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.training.workdir import Workdir
 
@@ -25,7 +25,8 @@ def test_nothing_is_written_before_the_claim(tmp_path: pathlib.Path) -> None:
     assert directory.finished() is None and list(tmp_path.iterdir()) == []
     with directory.claim():
         pass
-    assert json.loads((tmp_path / "new" / "run" / "config.json").read_text()) == json.loads(config().to_json())
+    kept = checksums.read_json(tmp_path / "new" / "run" / "config.json", "")
+    assert kept == json.loads(config().to_json())
 
 
 def test_the_same_config_goes_on(tmp_path: pathlib.Path) -> None:
@@ -95,6 +96,7 @@ def test_a_run_with_a_field_that_is_gone_goes_on(tmp_path: pathlib.Path) -> None
         pass
     saved = json.loads((tmp_path / "config.json").read_text())
     saved["backbone"]["allow_pickle"] = True
+    del saved["checksum"]
     (tmp_path / "config.json").write_text(json.dumps(saved))
     assert Workdir(tmp_path, config()).finished() is None
 
@@ -115,9 +117,9 @@ def test_what_is_no_run_is_left_alone(tmp_path: pathlib.Path) -> None:
         Workdir(tmp_path / "thesis.tex", config())
     with pytest.raises(UserError, match=r"thesis\.tex/run cannot be written: choose another --workdir"):
         Workdir(tmp_path / "thesis.tex" / "run", config())
-    for text in ("{", "[]", "null"):
+    for text in ("{", "[]", "null", '{"checksum": ""}', '{"job": 1'):
         (tmp_path / "config.json").write_text(text)
-        with pytest.raises(UserError, match=r"config\.json is not the config of a run"):
+        with pytest.raises(UserError, match=r"config\.json (cannot be read|holds|is not what was written).*: choose"):
             Workdir(tmp_path, config())
 
 
@@ -149,6 +151,9 @@ def test_a_finished_run_gives_its_summary(tmp_path: pathlib.Path, caplog: pytest
     with caplog.at_level("INFO"):
         assert directory.finished() == {"members": []}
     assert f"This run is done; its results stand in {tmp_path}." in caplog.text
-    (tmp_path / "summary.json").write_bytes(b"")
-    with pytest.raises(UserError, match=r"summary\.json is not valid JSON .* delete it to have the run finished again"):
-        directory.finished()
+    checksums.write_json(tmp_path / "summary.json", {"members": [1]})
+    for damaged in (b"", (tmp_path / "summary.json").read_bytes().replace(b"1", b"2", 1)):
+        (tmp_path / "summary.json").write_bytes(damaged)
+        caplog.clear()
+        assert directory.finished() is None
+        assert "the run is finished again from its checkpoint" in caplog.text
