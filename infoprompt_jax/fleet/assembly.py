@@ -93,8 +93,18 @@ def make_objective(
     estimators: tuple[str, ...],
     hyper: Hyper[np.ndarray],
 ) -> Objective:
-    """The static half of the loss; a term whose weight is zero for every member is left out of the program."""
-    info = config.infoprompt
+    """The static half of the loss; a term whose weight is zero for every member is left out of the program.
+
+    Raises:
+      UserError: the representation loss has no negatives.
+    """
+    info, train = config.infoprompt, config.train
+    if np.any(hyper.beta) and info.negatives == "in_batch" and train.batch_size // train.accumulate < 2:
+        raise UserError(
+            f"train.batch_size={train.batch_size} with train.accumulate={train.accumulate} leaves one row each, "
+            "but infoprompt.negatives='in_batch' needs others in it: choose a larger batch, negatives='posterior' or "
+            "infoprompt.beta=0."
+        )
     critic = info.critic
     if critic == "auto":
         critic = "dot" if backbone.config.tied else "bilinear"

@@ -58,6 +58,13 @@ def test_defaults_that_depend_on_other_fields(model: tiny.Backbone) -> None:
     assert (objective.critic, objective.negatives_per_example) == ("dot", 5)
 
 
+def test_a_batch_without_other_rows_has_no_negatives_of_its_own(model: tiny.Backbone) -> None:
+    alone = {"train__batch_size": 4, "train__accumulate": 4, "infoprompt__negatives": "in_batch"}
+    with pytest.raises(UserError, match=r"train\.batch_size=4 with train\.accumulate=4 leaves one row each"):
+        assembled(model, **alone)
+    assembled(model, **alone | {"infoprompt__beta": 0.0})
+
+
 def test_fleets_of_equal_configs_share_their_compiled_programs(model: tiny.Backbone) -> None:
     """Seeds and learning rates are data of a program; the number of steps is a part of it."""
     first, same = assembled(model), assembled(tiny.backbone(), seed=5, train__learning_rate=0.1)
