@@ -15,13 +15,12 @@ import logging
 import math
 import os
 import pathlib
-import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from typing import IO, Any
 
-from infoprompt_jax import bucket
+from infoprompt_jax import bucket, leftovers
 from infoprompt_jax.errors import UserError
 
 UMASK = os.umask(0)
@@ -33,6 +32,7 @@ WITHOUT_LOCKS = {errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK}  # the file syste
 
 log = logging.getLogger(__name__)
 
+_locked: list[tuple[pathlib.Path, IO[bytes]]] = []  # the directories that this process has locked, and their locks
 _copies = ""  # the `cache_directory` of copies from buckets
 
 
@@ -68,10 +68,11 @@ def whole(path: str | pathlib.Path) -> Iterator[pathlib.Path]:
             bucket.upload(partial, path)
         return
     path = pathlib.Path(path).absolute()
+    check_locked(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial, old = (path.with_name(f".{path.name}.{os.getpid()}.{state}") for state in ("partial", "old"))
+    partial, old = leftovers.names(path)
     for leftover in (partial, old):  # of a killed process whose number this one has got
-        _remove(leftover)
+        leftovers.remove(leftover)
     try:
         yield partial
         _complete(partial)
@@ -80,7 +81,7 @@ def whole(path: str | pathlib.Path) -> Iterator[pathlib.Path]:
         partial.replace(path)
     finally:
         for leftover in (partial, old):
-            _remove(leftover)
+            leftovers.remove(leftover)
 
 
 def _complete(path: pathlib.Path) -> None:
@@ -90,13 +91,6 @@ def _complete(path: pathlib.Path) -> None:
             with file.open("r+b") as stream:
                 os.fsync(stream.fileno())
             file.chmod(0o666 & ~UMASK)
-
-
-def _remove(path: pathlib.Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
 
 
 def keep_copies_in(cache: str) -> None:
@@ -213,6 +207,7 @@ class Growing:
             bucket.upload(pathlib.Path(self._file.name), self.path)
             self._synced = self.size()
         else:
+            check_locked(self.path)
             os.fsync(self._file.fileno())
 
     def close(self) -> None:
@@ -261,7 +256,31 @@ def lock(directory: pathlib.Path, wait: bool) -> IO[bytes] | bucket.Lease:
         if error.errno not in WITHOUT_LOCKS:
             file.close()
             raise
+    leftovers.sweep(directory)
+    _locked.append((directory.absolute(), file))
     return file
+
+
+def check_locked(path: pathlib.Path) -> None:
+    """Raises UserError where `path` is in a directory that this process has locked, and that is not there any more.
+
+    Whatever is written would make it again, without the rest of its content.
+    """
+    _locked[:] = [(directory, file) for directory, file in _locked if not file.closed]
+    for directory, file in _locked:
+        if path.absolute().is_relative_to(directory) and not _is(directory / LOCK, file):
+            raise UserError(
+                f"The directory {directory} was removed or replaced while this process wrote into it: start the "
+                "command again, and leave the directory to it until it ends."
+            )
+
+
+def _is(path: pathlib.Path, file: IO[bytes]) -> bool:
+    """Whether the open file is the one at the path."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(file.fileno()))
+    except OSError:
+        return False
 
 
 def strict(value: Any) -> Any:

@@ -5,6 +5,7 @@ Jobs return or raise; only this module ends the process.
 
 from __future__ import annotations
 
+import io
 import logging
 import sys
 from typing import NoReturn
@@ -25,6 +26,8 @@ def main() -> None:
     """Runs the config's job and prints its table; an error or a stop is one sentence and an exit status."""
     logging.basicConfig(format="%(message)s")
     log.setLevel(logging.INFO)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names may hold what no terminal has
     absl.logging.set_verbosity(absl.logging.WARNING)  # Orbax reports every step of a save
     order_collectives()
     quiet_tensorflow()
@@ -38,6 +41,8 @@ def main() -> None:
         refuse(f"{str(error).rstrip('.')}; without a network, this runs: {command}" if command else str(error))
     except UserError as error:
         refuse(str(error))
+    except KeyboardInterrupt:  # before or after the steps, where nothing has to be saved first
+        watch.end(STOPPED, "Stopped; the same command goes on from what is saved.")
     except Stopped as stop:
         watch.end(STOPPED, str(stop))
 

@@ -6,23 +6,22 @@ are repetitions of one run: figures draw them in one colour, and tables give the
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.fields import shortened
+from infoprompt_jax.plain_text import is_seen
 
 SEED = "-seed"
 LONGEST = 200  # bytes; file systems take 255, and a file that is being written has a longer name than its own
-UNSEEN = ("Cc", "Cs", "Zl", "Zp")  # Unicode's categories of control characters, half surrogates and line ends
 
 
 def check(name: Any) -> None:
     """Raises UserError unless the name of a member can be that of a directory and stand in one line of a table."""
     if not isinstance(name, str) or not name:
         raise UserError(f"fleet.members sets name={shortened(name)}: a text with at least one character was expected.")
-    if name[0] == "." or name[-1] in ". " or any(c in "/\\" or unicodedata.category(c) in UNSEEN for c in name):
+    if name[0] == "." or name[-1] in ". " or any(c in "/\\" or not is_seen(c) for c in name):
         raise UserError(
             f"fleet.members holds the name {shortened(name)}: choose one that can be a directory's name, without "
             "slashes, line ends, control characters and a dot at either end."

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 import pathlib
+import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from infoprompt_jax import checksums
 from infoprompt_jax.errors import UserError
-from infoprompt_jax.files import cache_directory, whole
+from infoprompt_jax.files import LOCK, Growing, cache_directory, lock, whole
 
 
 def test_the_cache_is_in_the_home_directory_unless_configured(
@@ -32,6 +36,50 @@ def test_what_a_killed_process_of_this_number_left_is_no_obstacle(tmp_path: path
         (partial / "all").touch()
     assert [path.name for path in tmp_path.iterdir()] == ["x"]
     assert [path.name for path in (tmp_path / "x").iterdir()] == ["all"]
+
+
+def ended() -> int:
+    """The number of a process that has ended."""
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+def test_who_locks_a_directory_sweeps_what_killed_processes_left(tmp_path: pathlib.Path) -> None:
+    """A directory that was being replaced gets its new content, or the old one where there is no new one."""
+    dead, alive = ended(), os.getppid()
+    (tmp_path / "deep").mkdir()
+    for name in (f".summary.json.{dead}.partial", f".summary.json.{alive}.partial", ".keep.partial", ".x.1x.old"):
+        (tmp_path / "deep" / name).write_text("half")
+    for name, content in {f".a.{dead}.old": "old", f".a.{dead}.partial": "new", f".b.{dead}.old": "old"}.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "content").write_text(content)
+    (tmp_path / f".deep.{dead}.old").mkdir()
+    with lock(tmp_path, wait=False):
+        left = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file())
+    assert left == [".lock", "a/content", "b/content", "deep/.keep.partial", f"deep/.summary.json.{alive}.partial",
+                    "deep/.x.1x.old"]  # fmt: skip
+    assert (tmp_path / "a" / "content").read_text() == "new" and (tmp_path / "b" / "content").read_text() == "old"
+    assert not (tmp_path / f".deep.{dead}.old").exists()
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_a_locked_directory_that_is_gone_is_not_made_again(tmp_path: pathlib.Path, again: bool) -> None:
+    made = tmp_path / "run"
+    made.mkdir()
+    with lock(made, wait=False):
+        checksums.write_json(made / "a.json", {})
+        log = Growing(made / "log")
+        log.write(b"line")
+        shutil.rmtree(made)
+        if again:  # by another process
+            made.mkdir()
+            (made / LOCK).touch()
+        for write in (lambda: checksums.write_json(made / "prompts" / "b.json", {}), log.sync):
+            with pytest.raises(UserError, match=r"run was removed or replaced while this process wrote into it"):
+                write()
+        assert not (made / "prompts").exists()
+    checksums.write_json(made / "b.json", {})  # nobody's
 
 
 def test_all_is_on_disk_before_it_appears(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:

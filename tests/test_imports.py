@@ -14,8 +14,18 @@ import pytest
 
 PACKAGE = pathlib.Path(__file__).parents[1] / "infoprompt_jax"
 # Single modules that every room may import.
-BASE = {"batch", "bucket", "checksums", "errors", "fields", "files", "hosts", "member_names", "network", "progress"}
-BASE |= {"devices", "foreign", "recipe_fields", "run_fields", "saved_config", "settings", "watch"}
+BASE = {"batch", "bucket", "checksums", "errors", "fields", "files", "hosts", "leftovers", "member_names", "network"}
+BASE |= {
+    "devices",
+    "foreign",
+    "plain_text",
+    "progress",
+    "recipe_fields",
+    "run_fields",
+    "saved_config",
+    "settings",
+    "watch",
+}
 ENTRY = "main"  # the other single modules: what a command line or `import infoprompt_jax` needs
 ARROWS = {
     "main": {

@@ -188,6 +188,20 @@ def test_a_stopped_job_ends_with_the_status_of_sigterm(
     assert shown.err.splitlines()[-1] == f"Stopped at step 1 of {tiny_runs.STEPS}; the same command resumes."
 
 
+def test_ctrl_c_beside_the_steps_ends_with_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    def interrupted(_: list[str]) -> str:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys.modules["infoprompt_jax.main"], "run", interrupted)
+    monkeypatch.setattr(sys, "argv", ["main", "--config=configs/rte.py"])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 143
+    assert capsys.readouterr().err.splitlines()[-1] == "Stopped; the same command goes on from what is saved."
+
+
 def line(text: str) -> Callable[[pathlib.Path], None]:
     """Puts `text` in the place of the third training row."""
 

@@ -9,6 +9,7 @@ import json
 import re
 from typing import Any
 
+from infoprompt_jax.plain_text import in_markdown
 from infoprompt_jax.prompts.hub import is_identifier
 from infoprompt_jax.prompts.saved import Prompt
 
@@ -20,7 +21,6 @@ DATASETS = {
 }
 METRICS = {"macro_f1": "f1", "matthews": "matthews_correlation"}
 ELSEWHERE = ("metrics", "templates", "fields")  # shown in a section of their own, or in prompt.json alone
-MARKUP = re.compile(r"[&<\\`*\[\]|]")  # what Markdown could read as more than text
 EMBEDDED = "nano"
 NANO = 'pathlib.Path(ip.__file__).parent / "nano" / "backbone"'
 
@@ -149,7 +149,7 @@ def _cell(value: Any) -> str:
     if isinstance(value, dict):
         value = [f"{key}: {item}" for key, item in value.items()]
     text = "; ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-    return MARKUP.sub(lambda match: f"&#{ord(match[0])};", " ".join(text.split()))
+    return in_markdown(text)
 
 
 def _number(value: Any) -> str:

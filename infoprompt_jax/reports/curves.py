@@ -131,11 +131,16 @@ def _band(curves: Sequence[Curve]) -> tuple[np.ndarray, np.ndarray, np.ndarray, 
     return np.array(steps), low, mean, high
 
 
+def _shown(title: str) -> str:
+    """A title as matplotlib shows it: it leaves out of legends what begins with an underscore."""
+    return f" {title}" if title.startswith("_") else title
+
+
 def _legend(figure: Figure, groups: Mapping[str, Sequence[str]]) -> None:
     from matplotlib.lines import Line2D
 
     handles = [
-        Line2D([], [], color=colour, linewidth=2.5, label=group_title(group, members))
+        Line2D([], [], color=colour, linewidth=2.5, label=_shown(group_title(group, members)))
         for colour, (group, members) in zip(figures.COLOURS, groups.items(), strict=False)
     ]
     figure.legend(handles=handles, loc="outside upper left", ncols=min(len(handles), 4), frameon=False, fontsize=9.5)

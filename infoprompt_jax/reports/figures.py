@@ -40,9 +40,13 @@ def style(axes: Axes, grid: Literal["x", "y"]) -> None:
 
 def save(path: str | pathlib.Path, figure: Figure) -> None:
     """Writes a PNG, whole or not at all; a dollar sign in a name is no formula."""
+    from matplotlib import rc_context
     from matplotlib.text import Text
 
     for text in figure.findobj(Text):
         text.set_parse_math(False)  # pyright: ignore[reportAttributeAccessIssue]  (all are of class Text)
-    with whole(path) as partial:
+    with (
+        rc_context({"text.parse_math": False}),
+        whole(path) as partial,
+    ):  # also of texts that are made while it is drawn
         figure.savefig(partial, format="png")

@@ -1,12 +1,15 @@
 """Tables as text: `aligned` for a terminal, `markdown` for a document.
 
-Cells may be of any type; they are shown as `str` shows them. Numbers are formatted by the caller, who knows how many
+Cells may be of any type; they are shown as `str` shows them, on one line. A cell of `markdown` may hold markup: names
+and texts of other people go through `plain_text.in_markdown`. Numbers are formatted by the caller, who knows how many
 digits they have.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+
+from infoprompt_jax.plain_text import one_line
 
 
 def aligned(header: Sequence[object], rows: Iterable[Sequence[object]], text_columns: int = 1) -> str:
@@ -20,7 +23,7 @@ def aligned(header: Sequence[object], rows: Iterable[Sequence[object]], text_col
     Raises:
       ValueError: a row has more or fewer cells than the header.
     """
-    lines = [[str(cell) for cell in line] for line in (header, *rows)]
+    lines = [[one_line(cell) for cell in line] for line in (header, *rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     sides = [str.ljust if column < text_columns else str.rjust for column in range(len(widths))]
     title, *body = (
@@ -32,4 +35,4 @@ def aligned(header: Sequence[object], rows: Iterable[Sequence[object]], text_col
 def markdown(header: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
     """A Markdown table; a `|` in a cell is escaped."""
     lines = (header, ["---"] * len(header), *rows)
-    return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)
+    return "\n".join("| " + " | ".join(one_line(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)

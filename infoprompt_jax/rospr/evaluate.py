@@ -28,6 +28,7 @@ from infoprompt_jax.errors import Stopped, UserError
 from infoprompt_jax.evaluation import metrics
 from infoprompt_jax.evaluation.predictions import Predictor
 from infoprompt_jax.files import whole
+from infoprompt_jax.reports.illustrations import beside_results
 from infoprompt_jax.rospr import (
     analysis,
     evaluation_tasks,
@@ -126,9 +127,12 @@ def conclude(
         partial.write_text(tables.page(of_run), encoding="utf-8")
     metric = ", ".join(sorted({dataset.metric.replace("_", " ") for dataset in of_run.datasets.values()}))
     scores = {name: dataset.scores for name, dataset in of_run.datasets.items()}
-    plots.plot_methods(directory / "results.png", scores, metric)
-    plots.heat_map(directory / "analysis.png", of_run.analysis["retrieval"])
-    page.write(directory / page.NAME, library, of_run, done)
+    with beside_results(directory / "results.png"):
+        plots.plot_methods(directory / "results.png", scores, metric)
+    with beside_results(directory / "analysis.png"):
+        plots.heat_map(directory / "analysis.png", of_run.analysis["retrieval"])
+    with beside_results(directory / page.NAME):
+        page.write(directory / page.NAME, library, of_run, done)
     model = evaluation.backbone
     about = {"backbone": model.name, "weights": model.config.weights, "fingerprints": evaluation.made_by}
     summary = of_run.summary() | about

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from infoprompt_jax.plain_text import one_line
 from infoprompt_jax.reports import figures
 from infoprompt_jax.rospr.results import TITLES
 
@@ -41,7 +42,7 @@ def plot_methods(
         face = "none" if method == "oracle" else colour
         dots = axes.scatter(spread["mean"], y, s=26, zorder=3, marker=MARKERS[index], label=TITLES[method])
         dots.set(facecolor=face, edgecolor=colour)
-    axes.set_yticks(range(len(scores)), list(scores))
+    axes.set_yticks(range(len(scores)), [one_line(name) for name in scores])
     axes.set_ylim(len(scores) - 0.5, -0.5)
     axes.set_xlabel(f"{metric}: mean over {over}; lines: quartiles", fontsize=9, color="#444444")
     figures.style(axes, grid="x")
@@ -61,8 +62,8 @@ def heat_map(path: pathlib.Path, votes: Mapping[str, Any]) -> None:
         if value >= 0.005:
             colour = "white" if value > 0.6 * share.max() else "#222222"
             axes.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=7, color=colour)
-    axes.set_xticks(range(columns), votes["targets"], rotation=40, ha="right", fontsize=8)
-    axes.set_yticks(range(rows), votes["sources"], fontsize=8)
+    axes.set_xticks(range(columns), [one_line(name) for name in votes["targets"]], rotation=40, ha="right", fontsize=8)
+    axes.set_yticks(range(rows), [one_line(name) for name in votes["sources"]], fontsize=8)
     axes.set_title("Share of a data set's votes, by source data set", loc="left", fontsize=10)
     axes.spines[:].set_visible(False)
     figure.colorbar(image, ax=axes, shrink=0.6, pad=0.02).ax.tick_params(labelsize=7.5)

@@ -28,6 +28,7 @@ from infoprompt_jax import checksums, hosts, settings
 from infoprompt_jax.data.families import answer_format, family
 from infoprompt_jax.errors import Stopped, UserError
 from infoprompt_jax.prompts.saved import load_prompt
+from infoprompt_jax.reports.illustrations import beside_results
 from infoprompt_jax.reports.tables import aligned
 from infoprompt_jax.rospr import page, source_plan
 from infoprompt_jax.rospr.library import FIELD, SIMILARITIES, PromptLibrary
@@ -219,7 +220,8 @@ def conclude(
     if not path.exists():
         raise UserError("The loss of every source prompt became NaN or infinite: lower train.learning_rate.")
     library = PromptLibrary.load(path, verify=False, field=FIELD)
-    page.write(directory / page.NAME, library)
+    with beside_results(directory / page.NAME):
+        page.write(directory / page.NAME, library)
     summary = summarize(library, failed, skipped)
     checksums.write_json(directory / "summary.json", summary)
     return summary

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from infoprompt_jax.plain_text import in_markdown
 from infoprompt_jax.reports.tables import aligned, markdown
 from infoprompt_jax.rospr.records import Part
 from infoprompt_jax.rospr.results import ORACLE, TITLES, VARIED, DatasetScores, LibrarySize, Results
@@ -51,7 +52,7 @@ def page(results: Results) -> str:
     """results.md: all tables."""
     parts = [
         "# Zero-shot evaluation",
-        library_text(results.library),
+        in_markdown(library_text(results.library)),
         *_scores(results),
         *_analysis(results.analysis),
         *_choices(results),
@@ -59,7 +60,10 @@ def page(results: Results) -> str:
     if results.skipped:
         parts += [
             "## Skipped",
-            markdown(["evaluation task", "reason"], ([one.name, one.reason] for one in results.skipped)),
+            markdown(
+                ["evaluation task", "reason"],
+                ([in_markdown(one.name), in_markdown(one.reason)] for one in results.skipped),
+            ),
         ]
     return "\n\n".join(parts) + "\n"
 
@@ -92,7 +96,13 @@ def _scores(results: Results) -> list[str]:
 
 
 def _row(name: str, dataset: DatasetScores, figures: Sequence[str]) -> list[object]:
-    return [name, dataset.metric, dataset.hard_prompts, rows_text(dataset.rows, dataset.fewest_rows), *figures]
+    return [
+        in_markdown(name),
+        dataset.metric,
+        dataset.hard_prompts,
+        rows_text(dataset.rows, dataset.fewest_rows),
+        *figures,
+    ]
 
 
 def _spread(values: Mapping[str, float]) -> str:
@@ -101,7 +111,10 @@ def _spread(values: Mapping[str, float]) -> str:
 
 def _choices(results: Results) -> list[str]:
     shown = [m for m in results.mean if m not in ("none", "per_query")]
-    rows = [[task.target, *("; ".join(map(_part, task.chosen[m])) for m in shown)] for task in results.targets]
+    rows = [
+        [in_markdown(task.target), *(in_markdown("; ".join(map(_part, task.chosen[m]))) for m in shown)]
+        for task in results.targets
+    ]
     header = ["evaluation task", *(TITLES[m] for m in shown)]
     return ["## Source prompts of each method, with their weights", markdown(header, rows)]
 
@@ -123,9 +136,14 @@ def _analysis(analysis: Mapping[str, Any]) -> list[str]:
         parts += [f"## Against {VARIED[name]}", markdown(header, figures)]
     votes = analysis["retrieval"]
     rows = [
-        [source, *(f"{x:.3f}" for x in share)] for source, share in zip(votes["sources"], votes["share"], strict=True)
+        [in_markdown(source), *(f"{x:.3f}" for x in share)]
+        for source, share in zip(votes["sources"], votes["share"], strict=True)
     ]
-    return [*parts, "## Share of votes by source data set", markdown(["source", *votes["targets"]], rows)]
+    return [
+        *parts,
+        "## Share of votes by source data set",
+        markdown(["source", *map(in_markdown, votes["targets"])], rows),
+    ]
 
 
 def unknown_family(analysis: Mapping[str, Any], which: str) -> list[str]:

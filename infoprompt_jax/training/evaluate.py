@@ -13,6 +13,7 @@ from infoprompt_jax.data import counterparts
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.fleet.members import expand
 from infoprompt_jax.infoprompt.trainable import inference
+from infoprompt_jax.reports.illustrations import beside_results
 from infoprompt_jax.t5.backbone import Backbone
 from infoprompt_jax.training import page, prompt_config, recorded, trackers
 from infoprompt_jax.training.experiment import build
@@ -70,7 +71,8 @@ def evaluate(
             },
         )
         if hosts.first():
-            page.write(directory.path, files.strict(results.to_json()), warnings.messages)
+            with beside_results(directory.path / page.NAME):
+                page.write(directory.path, files.strict(results.to_json()), warnings.messages)
             checksums.write_json(directory.path / "summary.json", results.to_json())
     return results.to_json()
 

@@ -20,6 +20,7 @@ from infoprompt_jax.errors import UserError
 from infoprompt_jax.fleet.members import expand
 from infoprompt_jax.infoprompt.trainable import inference
 from infoprompt_jax.reports import curves
+from infoprompt_jax.reports.illustrations import beside_results
 from infoprompt_jax.t5.backbone import Backbone
 from infoprompt_jax.training import page, trackers
 from infoprompt_jax.training.experiment import build
@@ -121,6 +122,9 @@ def write(run: Run, results: Results, warnings: Sequence[str]) -> None:
     )
     if not hosts.first():
         return
-    curves.draw(run.path / "curves.png", run.log.records, [member.name for member in members])
-    page.write(run.path, files.strict(results.to_json()), warnings)
+    picture = run.path / "curves.png"
+    with beside_results(picture):
+        curves.draw(picture, run.log.records, [member.name for member in members])
+    with beside_results(run.path / page.NAME):
+        page.write(run.path, files.strict(results.to_json()), warnings)
     checksums.write_json(run.path / SUMMARY, results.to_json())

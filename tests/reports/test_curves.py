@@ -55,7 +55,7 @@ def lines(axes: Axes) -> list[tuple[list[float], list[float]]]:
         ["plain-seed0", "both-seed0"],
         [f"{v}-seed{s}" for v in ("a", "b") for s in range(5)],
         list("abcdefghij"),
-        ["$$", "a$_$b"],  # no formulas
+        ["$$", "a$_$b", "^{$", "_hidden", "a|<b>`"],  # no formulas, and all are in the legend
     ],
 )
 def test_curves_of_any_fleet(tmp_path: pathlib.Path, members: list[str]) -> None:
@@ -63,6 +63,12 @@ def test_curves_of_any_fleet(tmp_path: pathlib.Path, members: list[str]) -> None
     width, height = png_size(tmp_path / "curves.png")
     assert 1000 < width < 3000 and 500 < height < 2000
     assert [path.name for path in tmp_path.iterdir()] == ["curves.png"]
+
+
+def test_every_member_is_in_the_legend() -> None:
+    """Matplotlib leaves out what begins with an underscore."""
+    figure = curves.figure(fleet_records(["_hidden", "b$"]), ["_hidden", "b$"])
+    assert figure and [text.get_text().strip() for text in figure.legends[0].get_texts()] == ["_hidden", "b$"]
 
 
 def test_curves_show_what_was_logged(tmp_path: pathlib.Path) -> None:

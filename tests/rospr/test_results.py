@@ -65,6 +65,16 @@ def test_results_are_read_back_from_their_file(tmp_path: pathlib.Path) -> None:
     assert Results.from_json(content) == results
 
 
+def test_names_in_results_md_are_text() -> None:
+    votes = {"sources": ["s|\n<b>"], "targets": ["<i>"], "share": [[1.0]]}
+    hostile = dataclasses.replace(record("<script>", "`t`", {"none": 0.5, "inter": 0.5}), target="<script>:`t`\n|")
+    skipped = [SkippedTask("[a](b)", "why\n# not")]
+    shown = tables.page(Results.of([hostile], skipped, LIBRARY, {"retrieval": votes}))
+    assert not set("<`[") & set(shown) and "&#60;script&#62;" not in shown
+    assert "| &#60;script>:&#96;t&#96; &#124; |" in shown and "| s&#124; &#60;b> |" in shown
+    assert "| &#91;a&#93;(b) | why # not |" in shown
+
+
 def test_without_no_prompt_nothing_is_better() -> None:
     assert "better" not in made(record("rte", "t", {"rospr": 0.5})).to_json()
 

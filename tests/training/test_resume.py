@@ -23,6 +23,8 @@ from tiny_runs import STEPS, acting, before_step
 from infoprompt_jax import jobs
 from infoprompt_jax.errors import Stopped, UserError
 from infoprompt_jax.fleet.fleet import Fleet
+from infoprompt_jax.reports import curves
+from infoprompt_jax.training import page, train
 from infoprompt_jax.training.checkpoints import Checkpoints
 from infoprompt_jax.training.experiment import build
 
@@ -108,6 +110,44 @@ def test_a_killed_run_resumes_to_the_same_log(
     assert not (tmp_path / "summary.json").exists()
     jobs.run(config, str(tmp_path))
     assert_same_run(tmp_path, uninterrupted)
+
+
+def test_neither_ctrl_c_in_the_export_nor_a_failing_picture_costs_results(
+    config: ml_collections.ConfigDict,
+    uninterrupted: pathlib.Path,
+    tmp_path: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    def failing(*_: Any) -> None:
+        raise RuntimeError("no such font\nin $HOME")
+
+    for module, name in ((train, "collect"), (train, "last_evaluations"), (curves, "draw"), (page, "write")):
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(module, name, interrupted)
+            jobs.run(config, str(tmp_path))
+        assert not (tmp_path / "summary.json").exists()
+    monkeypatch.setattr(curves, "draw", failing)
+    monkeypatch.setattr(page, "results", failing)
+    jobs.run(config, str(tmp_path))
+    assert_same_run(tmp_path, uninterrupted)
+    assert "curves.png could not be made (no such font): the results are complete without it." in caplog.text
+    assert "report.html could not be made" in caplog.text
+
+
+@pytest.mark.slow
+def test_names_that_are_markup_elsewhere_pass_through(data: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    names = ("_a$x^{$", "<script>alert(1)</script>", "a|b `c` *d*", "ä " * 40)
+    fields = {"fleet__members": tuple({"name": name.strip().replace("/", "")} for name in names)}
+    jobs.run(tiny_runs.config(data, train__steps=1, **fields), str(tmp_path))
+    exported = {one["name"] for one in members(tmp_path)}
+    assert exported == {path.name for path in (tmp_path / "prompts").iterdir()} and len(exported) == 4
+    shown = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "<script>" not in shown and "&lt;script&gt;alert(1)&lt;script&gt;" in shown
+    assert (tmp_path / "curves.png").stat().st_size > 10_000
 
 
 def test_what_is_saved_has_been_evaluated(
