@@ -190,7 +190,7 @@ def check_prompt(prompt: Prompt, width: int, fingerprint: str, field: str) -> No
         name = prompt.metadata.get("backbone", "another backbone")
         raise UserError(
             f"{field}: the prompt was trained on {name} with fingerprint {trained_on}, but this backbone's is "
-            f"{fingerprint}: use the former with it."
+            f"{fingerprint}: use the former with it, with the same backbone.takes_eos."
         )
 
 

@@ -78,7 +78,7 @@ def predict(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str]) 
         render(source, list(itertools.islice(row_files.read(path, origin), 1)))  # refused before anything is written
         backbone = configured_backbone(config, mesh)
         source.prepare(backbone)
-        made_by["backbone"] = backbone.fingerprint
+        made_by |= {"backbone": backbone.fingerprint, "vocabulary": backbone.tokenizer.fingerprint}
         with directory.claim(), Interrupt() as interrupt, contextlib.ExitStack() as stack:
             file = stack.enter_context(contextlib.closing(PredictionsFile(directory.path, made_by)))
             engine = Engine(backbone, config, before_batch=Watch(file, interrupt).batch)

@@ -119,7 +119,7 @@ def is_complete(directory: pathlib.Path) -> bool:
 def check_made_by(directory: pathlib.Path, before: Mapping[str, str], now: Mapping[str, str]) -> None:
     """Raises UserError if the fingerprints that predictions were made from are not today's."""
     for what, fingerprint in now.items():
-        if before.get(what) != fingerprint:
+        if before.get(what, fingerprint) != fingerprint:  # former versions lack some
             raise UserError(
                 f"The workdir {directory} holds predictions made from other {what} (fingerprint {before.get(what)}, "
                 f"now {fingerprint}): choose another --workdir."

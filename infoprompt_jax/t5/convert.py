@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 T0 = re.compile(r"(?<![a-z0-9])t0(p|pp)?(?![a-z0-9])", re.IGNORECASE)
 MAPPED, SAMPLED = 2048, 512  # rows of a tensor that are mapped at a time; single values, with the pages around them
 ROWS, CACHED = 16, 2**15  # rows that are cast at a time, or values if rows are short: the processor's cache holds them
+USUAL = {"layer_norm_epsilon": 1e-6, "takes_eos": True}  # T5's; a fingerprint names what differs
 Checkpoint = hugging_face.Checkpoint | t5x.Checkpoint
 
 
@@ -89,12 +90,14 @@ def read_leaves(path: pathlib.Path, config: T5Config, checkpoint: Checkpoint | N
 class Fingerprint:
     """A hash that identifies a backbone, the same for all dtypes, meshes and file formats of its weights.
 
-    It is over the sizes and a sample of every leaf, rounded to bfloat16. Leaves may be added in any order.
+    It is over the sizes, the switches that change what the weights compute or are given, and a sample of every leaf,
+    rounded to bfloat16. Leaves may be added in any order.
     """
 
     def __init__(self, config: T5Config) -> None:
         sizes = (config.num_heads, config.relative_max_distance, config.feed_forward, config.scale_decoder_outputs)
-        self.digests = {"": hashlib.sha256(repr(sizes).encode()).digest()}
+        unusual = tuple((name, value) for name, usual in USUAL.items() if (value := getattr(config, name)) != usual)
+        self.digests = {"": hashlib.sha256(repr(sizes + unusual).encode()).digest()}
 
     def add(self, leaf: StoredLeaf) -> None:
         """Adds a leaf, by its sample."""

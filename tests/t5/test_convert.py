@@ -272,6 +272,14 @@ def test_fingerprint_tells_weights_not_formats(saved: pathlib.Path, checkpoint: 
     assert backwards.hexdigest() == expected
 
 
+@pytest.mark.parametrize("field", ["layer_norm_epsilon", "scale_decoder_outputs", "relative_max_distance", "takes_eos"])
+def test_fingerprint_tells_what_the_weights_compute(field: str) -> None:
+    config = T5Config(17, 8, 4, 16, 1, 1, 2)
+    value = getattr(config, field)
+    other = dataclasses.replace(config, **{field: not value if isinstance(value, bool) else 2 * value})
+    assert convert.Fingerprint(config).hexdigest() != convert.Fingerprint(other).hexdigest()
+
+
 def test_fingerprint_samples_every_column() -> None:
     config = T5Config(17, 8, 4, 16, 1, 1, 2)
     array = np.zeros((8192, 8), np.float32)
