@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import itertools
+import logging
 import os
 import shutil
 import tempfile
@@ -22,6 +23,8 @@ from infoprompt_jax.data.templates import Example
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.progress import watched
 from infoprompt_jax.t5.tokenizer import EOS, Tokenizer
+
+log = logging.getLogger(__name__)
 
 SHOWN = 200  # characters of an answer choice in a message
 CHUNK = 8192  # examples per call of the tokenizer, which spreads them over its threads
@@ -80,11 +83,7 @@ def tokenize_parts(
     if rows is None:
         with partial_folder(Path(directory)) as partial:
             made = tokenized(parts, tokenizer, together, takes_eos, max_input_length, max_target_length)
-            write(made, partial / together)
-            if opened(path) is None:  # absent or damaged, unless another process was faster
-                shutil.rmtree(path, ignore_errors=True)
-                with contextlib.suppress(OSError):  # it was, just now
-                    os.rename(partial / together, path)
+            keep(made, partial / together, path)
         rows = opened(path) or made
     if len(parts) == 1:
         return [rows]
@@ -191,6 +190,22 @@ def cut(items: Sequence[np.ndarray], length: int, ends_in_eos: bool) -> tuple[li
 def ragged(items: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """The items end to end, and their offsets [items + 1]."""
     return np.concatenate([*items, np.empty(0, np.uint8)]), np.cumsum([0, *map(len, items)])
+
+
+def keep(rows: Rows, partial: Path, path: Path) -> None:
+    """Writes rows to `path` by way of `partial`; where there is no room, the rows stay in memory and a warning says so.
+
+    Rows at `path` that are damaged are replaced, whole ones, of another process that was faster, are left.
+    """
+    try:
+        write(rows, partial)
+    except OSError as error:
+        log.warning("The tokens of %s cannot be kept in %s (%s): see data.cache_dir.", rows.name, path.parent, error)
+        return
+    if opened(path) is None:
+        shutil.rmtree(path, ignore_errors=True)
+        with contextlib.suppress(OSError):  # another process was faster, just now
+            os.rename(partial, path)
 
 
 @contextlib.contextmanager

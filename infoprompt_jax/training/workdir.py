@@ -20,7 +20,7 @@ from typing import Any
 
 import ml_collections
 
-from infoprompt_jax import bucket, checksums, files, hosts, saved_config
+from infoprompt_jax import bucket, checksums, disk, files, hosts, saved_config
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.settings import FIELDS
 
@@ -41,10 +41,12 @@ class Workdir:
         self.path = files.path(path) if bucket.is_in(path) else files.path(path).absolute()
         self.config, self.may_grow = saved_config.content(config), may_grow
         self.grown: dict[str, Any] = {}
-        hosts.decided(self._check_writable)
         self.grown = hosts.decided(self._check_same_run)
+        hosts.decided(self._check_writable)
 
     def _check_writable(self) -> None:
+        if (self.path / SUMMARY).exists() and not self.grown:  # of a finished run, which is read
+            return
         if bucket.is_in(self.path):  # which has answered, and refuses to be written when the lock is taken
             return
         existing = next(p for p in (self.path, *self.path.parents) if p.exists())
@@ -98,11 +100,12 @@ class Workdir:
         """Makes the directory this run's and locks it against other processes for the length of the block.
 
         Raises:
-          UserError: another process is running in it, or it cannot be written.
+          UserError: another process is running in it, or it cannot be written, be it later, when the disk is full.
         """
         with contextlib.ExitStack() as stack:
             self.check_shared(hosts.decided(lambda: self._claim(stack)))
-            yield
+            with disk.watched(self.path):
+                yield
             hosts.meet()  # the first process lets go when all are done
 
     def _claim(self, stack: contextlib.ExitStack) -> str:
