@@ -21,7 +21,18 @@ from experiments.fuzz import cases, report
 from experiments.fuzz.cases import Outcome
 from experiments.fuzz.runner import Worker
 
-SHARES = {"rows": 6, "row_files": 4, "tables": 4, "settings": 8}  # of the cases
+SHARES = {  # of the cases
+    "rows": 6,
+    "row_files": 4,
+    "tables": 4,
+    "settings": 8,
+    "templates": 8,
+    "bigbench": 3,
+    "prompts": 6,
+    "libraries": 6,
+    "checkpoints": 6,
+    "workdirs": 3,
+}
 WRITE_EVERY = 20.0  # seconds between reports
 
 
@@ -80,7 +91,9 @@ def main(arguments: Sequence[str]) -> int:
     if options.case:
         kind, _, number = options.case.partition("/")
         logging.basicConfig(level=logging.INFO, format="%(message)s")
-        outcome = cases.run(kind, options.seed, int(number))
+        with cases.temporary_folder() as scratch:
+            cases.prepare(kind, scratch)
+            outcome = cases.run(kind, options.seed, int(number))
         print(f"{outcome.outcome}: {outcome.what}\n{outcome.detail}")
         return int(outcome.is_bad)
     outcomes = run(options)

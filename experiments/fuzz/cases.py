@@ -74,11 +74,19 @@ class Outcome:
         return f"python -m experiments.fuzz --seed {self.seed} --case {self.kind}/{self.number}"
 
 
+def prepare(kind: str, scratch: pathlib.Path) -> None:
+    """What the kind's cases share, in `scratch`: nothing, or what the kind's module makes, once."""
+    getattr(_module(kind), "prepare", lambda _: None)(scratch)
+
+
+def _module(kind: str) -> Any:
+    return importlib.import_module(kind if "." in kind else f"experiments.fuzz.{kind}")
+
+
 def make(kind: str, seed: int, number: int, folder: pathlib.Path) -> Case:
     """The case, with its files in `folder`. `kind` is a module of this package, or another one by its dotted name."""
-    module = importlib.import_module(kind if "." in kind else f"experiments.fuzz.{kind}")
     folder.mkdir(parents=True, exist_ok=True)
-    return module.case(random.Random(f"{seed} {kind} {number}"), folder)
+    return _module(kind).case(random.Random(f"{seed} {kind} {number}"), folder)
 
 
 def run(kind: str, seed: int, number: int, announce: Callable[[str], None] = lambda what: None) -> Outcome:

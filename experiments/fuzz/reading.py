@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from infoprompt_jax import settings
-from infoprompt_jax.data import examples, rows, selection
+from infoprompt_jax.data import examples, selection, tokenization
 from infoprompt_jax.t5 import tokenizer
 
 Row = dict[str, Any]
@@ -94,7 +94,7 @@ def texts(folder: pathlib.Path, fields: Mapping[str, Any]) -> list[Text]:
     config.update_from_flattened_dict({"data.dir": str(folder / "data"), "task.name": NAME, **fields})
     (task,) = selection.find_tasks(settings.check(config))
     split, vocabulary = config.task.train_split, tokenizer.load_tokenizer("bytes")
-    made = rows.tokenize(
+    made = tokenization.tokenize(
         examples.examples(task, split),
         vocabulary,
         folder / "cache",

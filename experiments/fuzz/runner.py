@@ -12,6 +12,7 @@ import os
 import pathlib
 import resource
 import signal
+import tempfile
 import time
 from typing import Any
 
@@ -23,12 +24,14 @@ MEMORY = 4e9  # bytes of resident memory
 ADDRESS_SPACE = 12e9  # bytes
 READ_EVERY = 0.05  # seconds between readings of the memory
 CASES_EACH = 400  # of a worker: compiled programs stay in its memory
+PREPARED = "prepared"  # a message: the case's time starts
 
 
 class Worker:
     """One process that runs cases, restarted as needed."""
 
     def __init__(self) -> None:
+        self.scratch = tempfile.TemporaryDirectory(prefix="fuzz-shared-")
         self.process: Any = None
         self.connection: Any = None
         self.left = 0
@@ -50,10 +53,15 @@ class Worker:
                 else:
                     if isinstance(received, Outcome):
                         return received
-                    what = received
+                    if received == PREPARED:
+                        start = time.perf_counter()
+                    else:
+                        what = received
                     continue
-            else:
+            elif what:
                 outcome, detail = self._stop_reason(time.perf_counter() - start)
+            else:
+                outcome, detail = "", ""
             if outcome:
                 self.stop()
                 return Outcome(kind, seed, number, outcome, what, detail, round(time.perf_counter() - start, 1))
@@ -71,7 +79,7 @@ class Worker:
         self.stop()
         spawn = multiprocessing.get_context("spawn")
         self.connection, theirs = spawn.Pipe()
-        self.process = spawn.Process(target=serve, args=(theirs,), daemon=True)
+        self.process = spawn.Process(target=serve, args=(theirs, self.scratch.name), daemon=True)
         self.process.start()
         theirs.close()
         self.connection.recv()
@@ -86,16 +94,15 @@ class Worker:
         self.process, self.left = None, 0
 
 
-def serve(connection: multiprocessing.connection.Connection) -> None:
-    """The worker's loop."""
+def serve(connection: multiprocessing.connection.Connection, scratch: str) -> None:
+    """The worker's loop; `scratch` outlives it."""
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
     quiet = os.open(os.devnull, os.O_WRONLY)
     os.dup2(quiet, 1)
     os.dup2(quiet, 2)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the parent, which ends this one
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    import jax  # noqa: F401 (seconds, which are no case's)
-
+    keep_programs(pathlib.Path(scratch, "programs"))
     resource.setrlimit(resource.RLIMIT_AS, (int(ADDRESS_SPACE), int(ADDRESS_SPACE)))
     connection.send("ready")
     while True:
@@ -103,7 +110,18 @@ def serve(connection: multiprocessing.connection.Connection) -> None:
             named = connection.recv()
         except EOFError:
             return
+        cases.prepare(named[0], pathlib.Path(scratch))
+        connection.send(PREPARED)
         connection.send(cases.run(*named, announce=connection.send))
+
+
+def keep_programs(folder: pathlib.Path) -> None:
+    """Lets JAX keep what it compiles in a folder, so that the next process does not compile it again."""
+    import jax
+
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
 def resident_memory(process: int) -> int:
