@@ -164,7 +164,7 @@ def upload(source: pathlib.Path, target: str | os.PathLike[str]) -> None:
     names = [file.relative_to(source).as_posix() for file in source.rglob("*") if file.is_file()]
     there = listed(target)
     described = [name for name in there if name.endswith(".json")]
-    for name in [*described, *(name for name in there if name not in (*names, *described))]:
+    for name in [*described, *(name for name in there if name not in (*names, *described, LOCK))]:
         client().rm_file(f"{target}/{name}")
     for name in sorted(names, key=lambda name: (name.endswith(".json"), name == "config.json", name)):
         client().put_file(str(source / name), f"{target}/{name}")

@@ -28,6 +28,7 @@ os.umask(UMASK)
 BLOCK = 2**20  # bytes that are read at once
 LOCK = ".lock"
 CACHE = "~/.cache/infoprompt_jax"
+TAKEN = {errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR}  # of renaming a directory onto what is there
 WITHOUT_LOCKS = {errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK}  # the file system has no locks
 
 log = logging.getLogger(__name__)
@@ -55,17 +56,26 @@ def cache_directory(configured: str) -> pathlib.Path:
 
 
 @contextlib.contextmanager
-def whole(path: str | pathlib.Path) -> Iterator[pathlib.Path]:
+def whole(path: str | pathlib.Path, fresh: bool = False) -> Iterator[pathlib.Path]:
     """Yields a path beside `path` to write a file or a directory at; it takes `path`'s place when the block succeeds.
 
     What stood at `path` is replaced: whether it may be is the caller's to check. All that was written is on disk before
     it appears there, and so before whatever is written next. In a bucket, it is uploaded when the block succeeds.
+
+    Args:
+      fresh: what is written is a directory, and none with files may stand at `path` when it is there.
+
+    Raises:
+      FileExistsError: one does, and `fresh` is set. Of several processes that write the same path, one succeeds.
     """
     if bucket.is_in(path):
         with tempfile.TemporaryDirectory() as scratch:
             partial = pathlib.Path(scratch, bucket.path(path).name)
             yield partial
-            bucket.upload(partial, path)
+            with bucket.Lease(path, wait=True) if fresh else contextlib.nullcontext():
+                if fresh and bucket.listed(path).keys() - {LOCK}:
+                    raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
+                bucket.upload(partial, path)
         return
     path = pathlib.Path(path).absolute()
     check_locked(path)
@@ -76,12 +86,21 @@ def whole(path: str | pathlib.Path) -> Iterator[pathlib.Path]:
     try:
         yield partial
         _complete(partial)
-        if path.is_dir():  # a directory cannot be renamed onto another that holds files
+        if path.is_dir() and not fresh:  # a directory cannot be renamed onto another that holds files
             path.rename(old)
-        partial.replace(path)
+        _place(partial, path)
     finally:
         for leftover in (partial, old):
             leftovers.remove(leftover)
+
+
+def _place(partial: pathlib.Path, path: pathlib.Path) -> None:
+    try:
+        partial.replace(path)
+    except OSError as error:
+        if error.errno in TAKEN:
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from error
+        raise
 
 
 def _complete(path: pathlib.Path) -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import pathlib
 from typing import Any
 
 import numpy as np
 import tiny
 
+from infoprompt_jax import checksums
 from infoprompt_jax.prompts.saved import Prompt
+from infoprompt_jax.rospr import library_manifest
 from infoprompt_jax.rospr.library import PromptLibrary
 from infoprompt_jax.rospr.library_files import Entry, Model
 from infoprompt_jax.rospr.library_sources import SourcePrompt
@@ -37,6 +40,16 @@ OWNERS = np.repeat(range(5), [len(s.keys_NR) for s in SOURCES])
 
 def make(path: pathlib.Path, sources: list[SourcePrompt] = SOURCES, **fields: Any) -> PromptLibrary:
     return PromptLibrary.create(path, RETRIEVER, BACKBONE, sources, mesh=tiny.one_device(), **fields)
+
+
+def as_format_1(path: pathlib.Path) -> None:
+    """Writes a library's manifest as version 1 of the format has it: everything in one file."""
+    manifest, _ = library_manifest.read(path, "path")
+    library = dataclasses.asdict(manifest)
+    del library["journal"]
+    content = {"format": 1, "library": json.loads(json.dumps(library))}
+    checksums.write_json(path / library_manifest.MANIFEST, content)
+    (path / library_manifest.JOURNAL).unlink()
 
 
 def same(actual: PromptLibrary, expected: PromptLibrary) -> None:

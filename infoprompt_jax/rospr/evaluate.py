@@ -32,6 +32,7 @@ from infoprompt_jax.reports.illustrations import beside_results
 from infoprompt_jax.rospr import (
     analysis,
     evaluation_tasks,
+    library_manifest,
     opened,
     page,
     plots,
@@ -43,7 +44,6 @@ from infoprompt_jax.rospr import (
 )
 from infoprompt_jax.rospr.evaluation_tasks import EvaluationTask
 from infoprompt_jax.rospr.library import FIELD
-from infoprompt_jax.rospr.library_files import read_manifest
 from infoprompt_jax.rospr.records import Nearest, TargetRecord
 from infoprompt_jax.rospr.results import LibrarySize, Results, SkippedTask
 from infoprompt_jax.rospr.zero_shot import METHODS, Instances, Outcome, ZeroShot
@@ -145,7 +145,7 @@ def check_library_of(summary: Mapping[str, Any], directory: Workdir, path: str) 
     before = checksums.read_json(directory.path / "config.json", "choose another --workdir")
     if path == before["rospr"]["library"]:
         return
-    _, digest = read_manifest(files.path(path), FIELD)
+    _, digest = library_manifest.read(files.path(path), FIELD)
     if digest[:16] != (used := summary["fingerprints"]["library"]):
         raise UserError(
             f"The workdir {directory.path} holds a run with the library of fingerprint {used}, but that of "

@@ -5,16 +5,17 @@ them; `retrieval` makes one prompt of these. Keys are stored without normalisati
 the cosine, as the library records.
 
 A library is opened as memory maps (`library_files`) and searched exactly (`search`). The first search copies the keys
-to the devices.
+to the devices. Processes may make, extend and read one library at the same time: each sees it whole.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import pathlib
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,28 +24,32 @@ from numpy.typing import ArrayLike
 
 from infoprompt_jax import files
 from infoprompt_jax.errors import UserError
-from infoprompt_jax.rospr import library_files, retrieval
-from infoprompt_jax.rospr.library_files import Entry, Manifest, Model, refusal
-from infoprompt_jax.rospr.library_sources import SourcePrompt, add_segment, check_names, check_sources
+from infoprompt_jax.rospr import library_files, library_manifest, retrieval
+from infoprompt_jax.rospr.library_files import SIMILARITIES, Entry, Manifest, Model, refusal
+from infoprompt_jax.rospr.library_sources import SourcePrompt, check_names, check_sources, write_sources
 from infoprompt_jax.rospr.retrieval import Choice, Hits
 from infoprompt_jax.rospr.search import Index, comparable
 from infoprompt_jax.t5 import partition
 
-SIMILARITIES = ("inner_product", "cosine")  # the first is the default
 FIELD = "rospr.library"  # of the command; from Python it is an argument
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class PromptLibrary:
-    """An opened library, from `load`, `create` or `merge`. Its arrays are memory maps of its files."""
+    """An opened library, from `load`, `create` or `merge`. The arrays of its large files are memory maps."""
 
     path: pathlib.Path
     copy: pathlib.Path  # where its files are read from: `path`, or a copy of what is there in a bucket
     manifest: Manifest
-    fingerprint: str  # of the manifest, which has the checksums of all other files
+    digest: str  # SHA-256 of the manifest, which has the checksums of all other files
     segments: list[dict[str, np.ndarray]]
     mesh: Mesh
     field: str = "path"
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits over everything in the library."""
+        return self.digest[:16]
 
     @classmethod
     def load(
@@ -64,9 +69,9 @@ class PromptLibrary:
           UserError: the library does not exist, is incomplete or is damaged.
         """
         path, copy = files.path(path), files.local(path)
-        manifest, digest = library_files.read_manifest(copy, field)
+        manifest, digest = library_manifest.read(copy, field)
         segments = library_files.open_segments(copy, manifest, field)
-        library = cls(path, copy, manifest, digest[:16], segments, mesh or partition.make_mesh(), field)
+        library = cls(path, copy, manifest, digest, segments, mesh or partition.make_mesh(), field)
         if verify:
             library.verify()
         return library
@@ -92,17 +97,19 @@ class PromptLibrary:
           similarity: "inner_product" (the paper's) or "cosine".
 
         Raises:
-          UserError: the path exists, or a source does not fit (see `append`).
+          UserError: the path exists, be it that another process has just made it; or a source does not fit (see
+            `append`).
         """
         path = files.path(path)
         if similarity not in SIMILARITIES:
             raise UserError(f"similarity={similarity!r} is unknown: choose one of {', '.join(SIMILARITIES)}.")
         _check_absent(path, field)
         manifest = Manifest(retriever, backbone, len(sources[0].prompt.value_PD) if sources else 0, similarity)
-        check_sources(path, manifest, sources, field)
-        with files.whole(path) as partial:
-            partial.mkdir()
-            library_files.write_manifest(partial, add_segment(partial, manifest, sources))
+        sources = check_sources(path, manifest, sources, field)
+        with _new(path, field) as partial:
+            segment = write_sources(partial, 0, sources)
+            entries = tuple(source.entry for source in sources)
+            library_manifest.write(partial, dataclasses.replace(manifest, segments=(segment,), entries=entries))
         return cls.load(path, mesh, verify=False, field=field)
 
     @classmethod
@@ -112,8 +119,9 @@ class PromptLibrary:
         """Writes a new library with all the prompts of other libraries, in their order.
 
         Raises:
-          UserError: the path exists, a library is damaged, or they differ in retriever, backbone, prompt length or
-            similarity, or share a prompt's name.
+          UserError: the path exists, be it that another process has just made it; a library is damaged or has changed
+            on disk since it was opened; or they differ in retriever, backbone, prompt length or similarity, or share a
+            prompt's name.
         """
         path, first = files.path(path), libraries[0]
         _check_absent(path, first.field)
@@ -124,28 +132,30 @@ class PromptLibrary:
         for library in libraries:
             library.verify()
         segments = []
-        with files.whole(path) as partial:
-            partial.mkdir()
+        with _new(path, first.field) as partial:
             for library in libraries:
                 for segment in library.manifest.segments:
                     name = library_files.segment_name(len(segments))
                     shutil.copyfile(library.copy / segment.file, partial / name)
                     segments.append(dataclasses.replace(segment, file=name))
-            manifest = dataclasses.replace(first.manifest, segments=tuple(segments), entries=entries)
-            library_files.write_manifest(partial, manifest)
+                library._check_unchanged()
+            library_manifest.write(
+                partial, dataclasses.replace(first.manifest, segments=tuple(segments), entries=entries)
+            )
         return cls.load(path, mesh, verify=False, field=first.field)
 
     def append(self, retriever: Model, sources: Sequence[SourcePrompt]) -> PromptLibrary:
-        """Adds source prompts as one more segment; returns the longer library.
+        """Adds source prompts as one more segment; returns the longer library, which shares what this one has opened.
 
-        Only the manifest is rewritten, as the last step. Appends take turns: each holds the library's lock while it
-        writes (`files.lock`; none on Windows). If two processes have opened the same library, the later append is
-        refused, because its view of the library is out of date.
+        The segment, a line in the list of segments and a short manifest are written: no more for a long library.
+        Appends take turns: each holds the library's lock while it writes (`files.lock`; none on Windows). If two
+        processes have opened the same library, the later append is refused, because its view is out of date.
 
         Raises:
           UserError: the keys come from another retriever or have another width, a prompt is for another backbone or has
-            another length, a name is there already, something is not finite, or the library has changed on disk since
-            it was opened.
+            another length, a name is there already, something is not finite in float32, a key has no similarity
+            (zeros with the cosine, or an inner product beyond float32), or the library has changed on disk since it
+            was opened.
         """
         self._check_unchanged()
         if retriever.fingerprint != self.manifest.retriever.fingerprint:
@@ -154,14 +164,18 @@ class PromptLibrary:
                 self.field,
                 f"has keys of the retriever {self.manifest.retriever}, not of {retriever}",
             )
-        check_sources(self.path, self.manifest, sources, self.field)
+        sources = check_sources(self.path, self.manifest, sources, self.field)
         with files.lock(self.path, wait=True):
             self._check_unchanged()  # again: another process may just have released the lock
-            library_files.write_manifest(self.path, add_segment(self.path, self.manifest, sources))
-        return self.load(self.path, self.mesh, verify=False, field=self.field)
+            segment = write_sources(self.path, len(self.manifest.segments), sources)
+            entries = [source.entry for source in sources]
+            manifest, digest = library_manifest.append(self.path, self.manifest, segment, entries, self.field)
+        copy = files.local(self.path)
+        segments = [*self.segments, library_files.open_segment(copy, manifest, segment, self.field)]
+        return dataclasses.replace(self, copy=copy, manifest=manifest, digest=digest, segments=segments)
 
     def _check_unchanged(self) -> None:
-        if library_files.read_manifest(self.path, self.field)[0] != self.manifest:
+        if library_manifest.digest(self.path) != self.digest:
             raise refusal(self.path, self.field, "has been changed since it was opened: open it again")
 
     def verify(self) -> None:
@@ -194,12 +208,12 @@ class PromptLibrary:
 
     @property
     def keys_KR(self) -> np.ndarray:  # noqa: N802
-        """All keys, float32 [K, R]: a memory map of a single segment, otherwise a copy."""
+        """All keys, float32 [K, R]; a copy unless there is one segment."""
         return self._joined("keys")
 
     @property
     def prompts_MPD(self) -> np.ndarray:  # noqa: N802
-        """All prompts, float32 [M, P, D]: a memory map of a single segment, otherwise a copy."""
+        """All prompts, float32 [M, P, D]; a copy unless there is one segment."""
         return self._joined("prompts")
 
     def _joined(self, name: str) -> np.ndarray:
@@ -222,12 +236,17 @@ class PromptLibrary:
         Raises:
           IndexError: there is no key with this number.
         """
-        for segment in self.segments:
-            offsets = segment["text_offsets"]
-            if key < len(offsets) - 1:
-                return segment["text_bytes"][offsets[key] : offsets[key + 1]].tobytes().decode("utf-8", "surrogatepass")
-            key -= len(offsets) - 1
-        raise IndexError(f"the library has no key {key + len(self.owners_K)}")
+        if not 0 <= key < self._starts[-1]:
+            raise IndexError(f"the library has no key {key}")
+        part = int(np.searchsorted(self._starts, key, side="right")) - 1
+        segment = self.segments[part]
+        first, last = segment["text_offsets"][key - int(self._starts[part]) :][:2]
+        return segment["text_bytes"][first:last].tobytes().decode("utf-8", "surrogatepass")
+
+    @functools.cached_property
+    def _starts(self) -> np.ndarray:
+        """The number of each segment's first key, and at the end the number of all keys."""
+        return np.cumsum([0, *(len(segment["keys"]) for segment in self.segments)])
 
     def search(self, queries_QR: ArrayLike, top: int = 10, approximate: bool = False) -> Hits:
         """The `top` most similar keys of each query, best first; equal scores are ordered by key number.
@@ -290,15 +309,31 @@ def _take(parts: Sequence[np.ndarray], rows: np.ndarray) -> np.ndarray:
         raise IndexError(f"rows {rows.min()} to {rows.max()} were requested, but there are {starts[-1]} rows")
     part_of = np.searchsorted(starts, rows, side="right") - 1
     taken = np.empty((len(rows), *parts[0].shape[1:]), parts[0].dtype)
-    for part in np.unique(part_of):
-        here = part_of == part
+    order = np.argsort(part_of, kind="stable")  # the rows of one part next to one another
+    for here in np.split(order, np.flatnonzero(np.diff(part_of[order])) + 1) if len(rows) else ():
+        part = int(part_of[here[0]])
         taken[here] = parts[part][rows[here] - starts[part]]
     return taken
 
 
+@contextlib.contextmanager
+def _new(path: pathlib.Path, field: str) -> Iterator[pathlib.Path]:
+    """Yields an empty directory that becomes the library at `path`, unless another process has made that meanwhile."""
+    try:
+        with files.whole(path, fresh=True) as partial:
+            partial.mkdir()
+            yield partial
+    except FileExistsError as error:
+        raise _exists(path, field) from error
+
+
 def _check_absent(path: pathlib.Path, field: str) -> None:
     if path.exists():
-        raise refusal(path, field, "exists: append to it, or choose another path")
+        raise _exists(path, field)
+
+
+def _exists(path: pathlib.Path, field: str) -> UserError:
+    return refusal(path, field, "exists: append to it, or choose another path")
 
 
 def _check_same(first: PromptLibrary, other: PromptLibrary) -> None:

@@ -1,10 +1,9 @@
 """The files of a Source Prompt Library.
 
-A directory holds `manifest.json` and one segment for each time that prompts were added. A segment is a safetensors file
-with `keys` [K, R], `owners` [K] (numbered within the segment), `prompts` [M, P, D] and the instances' texts, joined as
-UTF-8, with their offsets. A segment never changes. The manifest lists the segments with their sizes and SHA-256 sums,
-describes every prompt, and holds a checksum of itself. It is replaced last, and segments that it does not list are
-ignored: an interrupted write leaves the library as it was.
+A directory holds one segment for each time that prompts were added, and the manifest, which lists them
+(`library_manifest`). A segment is a safetensors file with `keys` [K, R], `owners` [K] (numbered within the segment),
+`prompts` [M, P, D] and the instances' texts, joined as UTF-8, with their offsets. A segment never changes. Segments
+that the manifest does not list are ignored: an interrupted write leaves the library as it was.
 """
 
 from __future__ import annotations
@@ -15,15 +14,17 @@ import json
 import pathlib
 import re
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import numpy as np
 
+from infoprompt_jax import foreign
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.files import whole
 
-FORMAT = 1
-MANIFEST = "manifest.json"
+SIMILARITIES = ("inner_product", "cosine")  # the first is the default
+SEGMENT = re.compile(r"segment-\d{5,9}\.safetensors", re.ASCII)
+MAPPED_BYTES = 2**20  # larger segments are memory-mapped; smaller ones are read, as a map holds a file open
+REMEDY = "make the library again, or use another copy of it"
 DTYPES = {"keys": "F32", "owners": "I32", "prompts": "F32", "text_bytes": "U8", "text_offsets": "I64"}
 NUMPY_DTYPES = {"F32": "<f4", "I32": "<i4", "U8": "u1", "I64": "<i8"}
 
@@ -65,6 +66,14 @@ class Segment:
 
 
 @dataclasses.dataclass(frozen=True)
+class Journal:
+    """What of the list of segments counts: its first bytes, and a checksum over their lines."""
+
+    size: int = 0
+    checksum: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
 class Manifest:
     """Everything in a library except its arrays. Entries are in the order of the segments' prompts."""
 
@@ -74,6 +83,7 @@ class Manifest:
     similarity: str
     segments: tuple[Segment, ...] = ()
     entries: tuple[Entry, ...] = ()
+    journal: Journal | None = None  # None: of format 1, or not written yet
 
 
 def refusal(path: pathlib.Path, field: str, why: str) -> UserError:
@@ -110,63 +120,20 @@ def sha256(path: pathlib.Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def write_manifest(directory: pathlib.Path, manifest: Manifest) -> None:
-    """Replaces the manifest as a whole. Its segments must be on disk before."""
-    content = {"format": FORMAT, "library": dataclasses.asdict(manifest)}
-    with whole(directory / MANIFEST) as partial:
-        partial.write_text(json.dumps({"checksum": checksum(content), **content}, indent=1))
-
-
-def checksum(content: dict[str, Any]) -> str:
-    """The SHA-256 sum of the manifest without its own checksum; the order of the keys does not matter."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def read_manifest(directory: pathlib.Path, field: str) -> tuple[Manifest, str]:
-    """The manifest and its file's SHA-256 sum. Raises UserError unless the file is as it was written."""
-    if not directory.exists():
-        raise refusal(directory, field, "does not exist")
-    try:
-        read = (directory / MANIFEST).read_bytes()
-        content = json.loads(read)
-        stated = content.pop("checksum")
-    except (OSError, ValueError, AttributeError, KeyError, TypeError) as error:
-        raise refusal(directory, field, f"lacks a readable {MANIFEST}, as one has that was written whole") from error
-    if stated != checksum(content):
-        raise refusal(directory, field, f"holds a {MANIFEST} that is not what was written: its checksum differs")
-    if content.get("format") != FORMAT:
-        raise refusal(directory, field, f"has format {content.get('format')!r}, but {FORMAT} was expected")
-    try:
-        return _manifest(content["library"]), hashlib.sha256(read).hexdigest()
-    except (KeyError, TypeError, AttributeError) as error:
-        raise refusal(directory, field, f"holds a {MANIFEST} without what format {FORMAT} has ({error})") from error
-
-
-def _manifest(library: dict[str, Any]) -> Manifest:
-    parts = {
-        "retriever": Model(**library["retriever"]),
-        "backbone": Model(**library["backbone"]),
-        "segments": tuple(Segment(**segment) for segment in library["segments"]),
-        "entries": tuple(Entry(**entry | {"choices": tuple(entry["choices"])}) for entry in library["entries"]),
-    }
-    return Manifest(**library | parts)
-
-
 def open_segments(directory: pathlib.Path, manifest: Manifest, field: str) -> list[dict[str, np.ndarray]]:
-    """Memory maps of each segment's tensors. Raises UserError unless sizes, types and shapes match the manifest."""
-    return [_open_segment(directory, manifest, segment, field) for segment in manifest.segments]
+    """Each segment's tensors. Raises UserError unless sizes, types and shapes match the manifest."""
+    return [open_segment(directory, manifest, segment, field) for segment in manifest.segments]
 
 
-def _open_segment(directory: pathlib.Path, manifest: Manifest, segment: Segment, field: str) -> dict[str, np.ndarray]:
+def open_segment(directory: pathlib.Path, manifest: Manifest, segment: Segment, field: str) -> dict[str, np.ndarray]:
+    """One of the manifest's segments, as `open_segments` has it."""
     path = directory / segment.file
-    if not re.fullmatch(r"segment-\d+\.safetensors", segment.file) or not path.is_file():
+    if not path.is_file():
         raise refusal(directory, field, f"lacks the file {segment.file}")
     if path.stat().st_size != segment.size:
         raise refusal(directory, field, f"has {path.stat().st_size} bytes in {segment.file}, not {segment.size}")
-    try:
+    with foreign.reading(f"{field}: {segment.file} of the source prompt library {str(directory)!r}", REMEDY):
         tensors = map_tensors(path)
-    except (ValueError, KeyError, TypeError, OSError) as error:
-        raise refusal(directory, field, f"holds a {segment.file} that cannot be read as safetensors") from error
     shapes = {
         "keys": (segment.keys, manifest.retriever.width),
         "owners": (segment.keys,),
@@ -180,14 +147,17 @@ def _open_segment(directory: pathlib.Path, manifest: Manifest, segment: Segment,
 
 
 def map_tensors(path: pathlib.Path) -> dict[str, np.ndarray]:
-    """A safetensors file's arrays as memory maps; the package safetensors only reads copies.
+    """A safetensors file's arrays, as memory maps where it is large; the package safetensors only reads copies.
 
-    Raises:
-      ValueError, KeyError, TypeError, OSError: the file is not what `write_segment` writes.
+    Raises whatever a file leads to that is not what `write_segment` writes.
     """
-    file = np.memmap(path, np.uint8, "r")
+    is_large = path.stat().st_size > MAPPED_BYTES
+    file = np.memmap(path, np.uint8, "r") if is_large else np.frombuffer(path.read_bytes(), np.uint8)
     start = 8 + int.from_bytes(file[:8].tobytes(), "little")
     header = json.loads(file[8:start].tobytes())
+    places = sorted(tuple(header[name]["data_offsets"]) for name in DTYPES)
+    if [place for ends in places for place in ends][1:-1] != [e for _, end in places[:-1] for e in (end, end)]:
+        raise ValueError("tensors overlap or leave gaps")
     tensors = {}
     for name, dtype in DTYPES.items():
         if header[name]["dtype"] != dtype:
@@ -210,3 +180,6 @@ def check_contents(
         owners = tensors["owners"]
         if not np.array_equal(np.unique(owners), np.arange(segment.prompts)):
             raise refusal(directory, field, f"holds keys in {segment.file} whose owners are not its prompts")
+        offsets = tensors["text_offsets"]
+        if offsets[0] or offsets[-1] != len(tensors["text_bytes"]) or (np.diff(offsets) < 0).any():
+            raise refusal(directory, field, f"holds texts in {segment.file} that do not follow one another")

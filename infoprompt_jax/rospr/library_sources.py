@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
+import json
 import pathlib
 from collections.abc import Sequence
 
 import numpy as np
 
+from infoprompt_jax import files
 from infoprompt_jax.prompts.saved import Prompt, check_prompt
-from infoprompt_jax.rospr.library_files import Entry, Manifest, refusal, write_segment
+from infoprompt_jax.rospr.library_files import Entry, Manifest, Segment, refusal, write_segment
+from infoprompt_jax.rospr.library_manifest import read_entry
+
+LARGEST = float(np.finfo(np.float32).max)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -22,51 +28,76 @@ class SourcePrompt:
     texts: Sequence[str] = ()
 
 
-def add_segment(directory: pathlib.Path, manifest: Manifest, sources: Sequence[SourcePrompt]) -> Manifest:
-    """Writes the sources as one more segment; returns the manifest that lists it."""
-    owners = np.repeat(np.arange(len(sources)), [len(source.keys_NR) for source in sources])
+def write_sources(directory: pathlib.Path, number: int, sources: Sequence[SourcePrompt]) -> Segment:
+    """Writes the sources, as `check_sources` returns them, as segment `number`."""
     tensors = {
         "keys": np.concatenate([source.keys_NR for source in sources]),
-        "owners": owners,
+        "owners": np.repeat(np.arange(len(sources)), [len(source.keys_NR) for source in sources]),
         "prompts": np.stack([source.prompt.value_PD for source in sources]),
     }
     texts = [text for source in sources for text in source.texts or [""] * len(source.keys_NR)]
-    segment = write_segment(directory, len(manifest.segments), tensors, texts)
-    entries = (*manifest.entries, *(source.entry for source in sources))
-    return dataclasses.replace(manifest, segments=(*manifest.segments, segment), entries=entries)
+    return write_segment(directory, number, tensors, texts)
 
 
-def check_sources(path: pathlib.Path, manifest: Manifest, sources: Sequence[SourcePrompt], field: str) -> None:
-    """Raises UserError unless all sources fit the library's manifest."""
+def check_sources(
+    path: pathlib.Path, manifest: Manifest, sources: Sequence[SourcePrompt], field: str
+) -> list[SourcePrompt]:
+    """The sources as a library stores them: in float32, with entries that are read back as they are.
+
+    Raises UserError unless all fit the library's manifest: what passes here can be read again.
+    """
     if not sources:
         raise refusal(path, field, "was given 0 source prompts to hold: at least one was expected")
     check_names(path, [entry.name for entry in manifest.entries] + [s.entry.name for s in sources], field)
+    stored = []
     for source in sources:
         check_prompt(source.prompt, manifest.backbone.width, manifest.backbone.fingerprint, field)
-        wrong = _misfit(manifest, source)
-        if wrong:
-            raise refusal(path, field, f"cannot take the source prompt {source.entry.name!r}: {wrong}")
+        try:
+            stored.append(_stored(manifest, source))
+        except ValueError as error:
+            raise refusal(path, field, f"cannot take the source prompt {source.entry.name!r}: {error}") from error
+    return stored
 
 
-def _misfit(manifest: Manifest, source: SourcePrompt) -> str:
-    """Why a source does not fit a library; "" if it does."""
-    width, count = manifest.retriever.width, len(source.keys_NR)
+def _stored(manifest: Manifest, source: SourcePrompt) -> SourcePrompt:
+    """The source as it is stored. Raises ValueError where it does not fit a library."""
     if source.prompt.kind != "static":
-        return "it is instance-conditioned, but a library holds one matrix for each prompt"
-    if len(source.prompt.value_PD) != manifest.prompt_length:
-        return f"its length is {len(source.prompt.value_PD)}, the library's prompts have {manifest.prompt_length}"
-    if source.keys_NR.ndim != 2 or not count or source.keys_NR.shape[1] != width:
-        return f"its keys have the shape {list(source.keys_NR.shape)}, but [n, {width}] was expected"
-    if source.texts and len(source.texts) != count:
-        return f"it comes with {len(source.texts)} texts for {count} keys"
-    numbers = source.keys_NR, source.prompt.value_PD, list(source.entry.metrics.values())
-    if not all(np.isfinite(values).all() for values in numbers):
-        return "it holds NaN or infinity"
-    return ""
+        raise ValueError("it is instance-conditioned, but a library holds one matrix for each prompt")
+    keys_NR, value_PD = _float32(source.keys_NR, "keys"), _float32(source.prompt.value_PD, "prompt")
+    width, length = manifest.retriever.width, manifest.prompt_length
+    if len(value_PD) != length:
+        raise ValueError(f"its length is {len(value_PD)}, the library's prompts have {length}")
+    if keys_NR.ndim != 2 or not len(keys_NR) or keys_NR.shape[1] != width:
+        raise ValueError(f"its keys have the shape {list(keys_NR.shape)}, but [n, {width}] was expected")
+    if source.texts and len(source.texts) != len(keys_NR):
+        raise ValueError(f"it comes with {len(source.texts)} texts for {len(keys_NR)} keys")
+    norms = np.linalg.norm(keys_NR.astype(np.float64), axis=1)
+    if manifest.similarity == "cosine" and not norms.all():
+        raise ValueError(f"its key {int(norms.argmin())} is zero in float32, and zero has no cosine")
+    if manifest.similarity != "cosine" and norms.max() ** 2 > LARGEST:
+        raise ValueError(f"its key {int(norms.argmax())} is so long that inner products overflow float32: scale down")
+    return dataclasses.replace(
+        source,
+        entry=read_entry(json.loads(json.dumps(dataclasses.asdict(source.entry), default=files.strict))),
+        prompt=dataclasses.replace(source.prompt, value_PD=value_PD),
+        keys_NR=keys_NR,
+    )
+
+
+def _float32(values: np.ndarray, what: str) -> np.ndarray:
+    """The values in the type they are stored in. Raises ValueError where they are not finite in it."""
+    values = np.asarray(values)
+    if np.issubdtype(values.dtype, np.complexfloating) or values.dtype.kind in "OSUMm":
+        raise ValueError(f"its {what} holds {values.dtype}, but real numbers were expected")
+    with np.errstate(over="ignore"):
+        stored = values.astype(np.float32)
+    if not np.isfinite(stored).all():
+        raise ValueError(f"its {what} holds NaN or infinity, or numbers beyond float32, in which it is stored")
+    return stored
 
 
 def check_names(path: pathlib.Path, names: Sequence[str], field: str) -> None:
     """Raises UserError where two source prompts have the same name."""
-    twice = [name for name in names if names.count(name) > 1]
-    if twice:
-        raise refusal(path, field, f"would hold two source prompts named {twice[0]!r}: give them different names")
+    if len(set(names)) < len(names):
+        twice = next(name for name, count in collections.Counter(names).items() if count > 1)
+        raise refusal(path, field, f"would hold two source prompts named {twice!r}: give them different names")

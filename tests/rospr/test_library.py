@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,12 +16,12 @@ from typing import Any
 import numpy as np
 import pytest
 import tiny
-from made_library import KEYS, OWNERS, RETRIEVER, SOURCES, D, P, R, make, same, source, stable
+from made_library import KEYS, OWNERS, RETRIEVER, SOURCES, D, P, R, as_format_1, make, same, source, stable
 from safetensors.numpy import load_file
 
 import infoprompt_jax as ip
 from infoprompt_jax.errors import UserError
-from infoprompt_jax.rospr import library_files
+from infoprompt_jax.rospr import library_files, library_manifest
 from infoprompt_jax.rospr.library import PromptLibrary
 
 
@@ -95,7 +97,11 @@ def test_unfit_queries_are_refused(use: Callable, message: str, library: PromptL
         use(library)
 
 
-def test_what_is_written_is_read_as_memory_maps(path: pathlib.Path) -> None:
+def test_what_is_written_is_read_as_memory_maps_where_it_is_large(
+    path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not isinstance(ip.PromptLibrary.load(path).keys_KR, np.memmap)  # a map would hold a file open
+    monkeypatch.setattr(library_files, "MAPPED_BYTES", 0)
     library = ip.PromptLibrary.load(str(path))
     np.testing.assert_array_equal(library.keys_KR, KEYS)
     np.testing.assert_array_equal(library.owners_K, OWNERS)
@@ -105,8 +111,9 @@ def test_what_is_written_is_read_as_memory_maps(path: pathlib.Path) -> None:
     assert library.text(3) == "instance 1.0 ø\ud800" and library.text(24) == "instance 4.6 ø\ud800"
     assert library.entries == tuple(s.entry for s in SOURCES)
     assert [row["keys"] for row in library.listing()] == [3, 4, 5, 6, 7]
-    with pytest.raises(IndexError, match="no key 25"):
-        library.text(25)
+    for key in (25, -1):
+        with pytest.raises(IndexError, match=f"no key {key}"):
+            library.text(key)
     stored = load_file(path / "segment-00000.safetensors")  # by the safetensors library
     np.testing.assert_array_equal(stored["keys"], KEYS)
 
@@ -118,8 +125,15 @@ def test_texts_may_be_left_out(tmp_path: pathlib.Path) -> None:
     assert make(tmp_path / "none", mixed[:1]).text(2) == ""
 
 
-def test_appending_equals_making_it_anew_and_writes_no_old_file(tmp_path: pathlib.Path, library: PromptLibrary) -> None:
+@pytest.mark.parametrize("version", [1, 2])
+def test_appending_equals_making_it_anew_and_writes_no_old_file(
+    tmp_path: pathlib.Path, library: PromptLibrary, version: int
+) -> None:
     grown = make(tmp_path / "grown", SOURCES[:2])
+    if version == 1:
+        as_format_1(tmp_path / "grown")
+        grown = PromptLibrary.load(tmp_path / "grown", tiny.one_device())
+        assert not (tmp_path / "grown" / "segments.jsonl").exists() and len(grown) == 2
     before = (tmp_path / "grown" / "segment-00000.safetensors").stat()
     for sources in (SOURCES[2:3], SOURCES[3:]):
         grown = grown.append(RETRIEVER, sources)
@@ -171,8 +185,10 @@ KILLED = """
 import os, signal, sys
 sys.path[:0] = sys.argv[2:]
 import made_library as here
-from infoprompt_jax.rospr import library_files
-library_files.write_manifest = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+def die(event, arguments):
+    if event == "os.rename" and str(arguments[1]).endswith("manifest.json"):
+        os.kill(os.getpid(), signal.SIGKILL)
+sys.addaudithook(die)
 here.PromptLibrary.load(sys.argv[1], here.tiny.one_device()).append(here.RETRIEVER, [here.source(9)])
 """
 
@@ -184,6 +200,7 @@ def test_an_append_killed_before_the_manifest_leaves_the_old_library(
     killed = subprocess.run([sys.executable, "-c", KILLED, str(path), *folders], capture_output=True, text=True)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert (path / "segment-00001.safetensors").exists()
+    assert (path / "segments.jsonl").read_bytes().count(b"\n") == 2
     left = PromptLibrary.load(path)
     same(left, library)
     longer = left.append(RETRIEVER, [source(10, 2)])
@@ -195,7 +212,112 @@ def test_a_failed_making_leaves_nothing(tmp_path: pathlib.Path, monkeypatch: pyt
     def interrupted(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(library_files, "write_manifest", interrupted)
+    monkeypatch.setattr(library_manifest, "write", interrupted)
     with pytest.raises(KeyboardInterrupt):
         make(tmp_path / "library")
     assert not list(tmp_path.iterdir())
+
+
+def test_an_append_costs_the_same_however_long_the_library_is(tmp_path: pathlib.Path) -> None:
+    """A segment, a line at the end of a list and a short manifest; what was opened is not opened again."""
+    library = make(tmp_path / "library", SOURCES[:1])
+    listing = tmp_path / "library" / "segments.jsonl"
+    costs: list[tuple[int, int, int]] = []
+    for number in range(10, 50):
+        before = {file.name: file.stat() for file in (tmp_path / "library").iterdir()}
+        listed = listing.read_bytes()
+        longer = library.append(RETRIEVER, [source(number, 3)])
+        after = {file.name: file.stat() for file in (tmp_path / "library").iterdir()}
+        assert all(a is b for a, b in zip(longer.segments, library.segments, strict=False))
+        assert after["segments.jsonl"].st_ino == before["segments.jsonl"].st_ino
+        assert listing.read_bytes().startswith(listed)
+        untouched = after.keys() - {"segments.jsonl", "manifest.json", ".lock"}
+        (added,) = (name for name in untouched if before.get(name) != after[name])
+        costs.append((after[added].st_size, listing.stat().st_size - len(listed), after["manifest.json"].st_size))
+        library = longer
+    assert all(abs(late - early) <= 8 for early, late in zip(costs[0], costs[-1], strict=True))  # digits of numbers
+    assert len(library) == 41
+    same(library, PromptLibrary.load(tmp_path / "library", tiny.one_device()))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts the open files in /proc")
+def test_a_library_may_have_more_segments_than_a_process_may_open_files(tmp_path: pathlib.Path) -> None:
+    library = make(tmp_path / "library", SOURCES[:1])
+    for number in range(10, 20):
+        library = library.append(RETRIEVER, [source(number)])
+    before = len(os.listdir("/proc/self/fd"))
+    again = PromptLibrary.load(tmp_path / "library", tiny.one_device())
+    assert len(again.segments) == 11 and len(os.listdir("/proc/self/fd")) <= before
+
+
+UNSTORABLE: dict[str, tuple[dict[str, Any], str, str]] = {
+    "keys beyond float32": ({"keys_NR": np.full((2, R), 1e300)}, "", "keys holds .* beyond float32"),
+    "keys just beyond": ({"keys_NR": np.full((2, R), 3.5e38)}, "", "keys holds .* beyond float32"),
+    "a prompt beyond float32": ({"prompt": np.full((P, D), -1e39)}, "", "prompt holds .* beyond float32"),
+    "keys whose products overflow": ({"keys_NR": np.full((2, R), 1e19)}, "", "key 0 is so long"),
+    "a zero with the cosine": ({"keys_NR": np.eye(2, R, 1) * [[1], [0]]}, "cosine", "key 1 is zero in float32"),
+    "a zero in float32": ({"keys_NR": np.full((1, R), 1e-60)}, "cosine", "key 0 is zero in float32"),
+    "complex keys": ({"keys_NR": np.ones((2, R), complex)}, "", "keys holds complex128, but real numbers"),
+    "text": ({"keys_NR": np.full((2, R), "1")}, "", "keys holds <U1, but real numbers"),
+    "NaN": ({"keys_NR": np.full((2, R), np.nan)}, "", "keys holds NaN"),
+    "a metric": ({"entry": {"metrics": {"accuracy": float("inf")}}}, "", "the metric 'accuracy' is inf, but a finite"),
+    "a metric's kind": ({"entry": {"metrics": {"accuracy": "0.5"}}}, "", "the metric 'accuracy' is '0.5', but a fini"),
+    "a template's kind": ({"entry": {"template": 3}}, "", "an entry's template is 3, but a text was expected"),
+    "a choice's kind": ({"entry": {"choices": ("a", 1)}}, "", "a choice is 1, but a text was expected"),
+    "texts": ({"texts": ["one"]}, "", "1 texts for 5 keys"),
+}
+
+
+@pytest.mark.parametrize("changes,similarity,message", UNSTORABLE.values(), ids=UNSTORABLE)
+def test_what_could_not_be_read_again_is_refused_before_anything_is_written(
+    changes: dict[str, Any], similarity: str, message: str, tmp_path: pathlib.Path
+) -> None:
+    right = source(9)
+    if "entry" in changes:
+        changes = {"entry": dataclasses.replace(right.entry, **changes["entry"])}
+    if "prompt" in changes:
+        changes = {"prompt": dataclasses.replace(right.prompt, value_PD=changes["prompt"])}
+    if "keys_NR" in changes:
+        changes = changes | {"texts": ()}
+    wrong = dataclasses.replace(right, **changes)
+    fields = {"similarity": similarity or "inner_product"}
+    with pytest.raises(UserError, match=message):
+        make(tmp_path / "new", [wrong], **fields)
+    assert not (tmp_path / "new").exists()
+    right = dataclasses.replace(source(8), keys_NR=np.ones((5, R)))  # float64, which float32 holds
+    library = make(tmp_path / "library", [dataclasses.replace(SOURCES[0], keys_NR=np.ones((3, R)))], **fields)
+    before = sorted(os.listdir(tmp_path / "library"))
+    with pytest.raises(UserError, match=message):
+        library.append(RETRIEVER, [right, wrong])
+    assert sorted(os.listdir(tmp_path / "library")) == before
+    library.append(RETRIEVER, [right])
+    assert len(PromptLibrary.load(tmp_path / "library", tiny.one_device())) == 2
+
+
+def test_of_two_that_make_a_library_one_is_refused(tmp_path: pathlib.Path, library: PromptLibrary) -> None:
+    """Another process makes it between the check and the end."""
+    target, other = tmp_path / "library", make(tmp_path / "other", [source(30)])
+    pending: list[str] = []
+
+    def intrude(event: str, arguments: tuple) -> None:
+        if pending and event == "os.rename" and str(arguments[1]) == pending[0]:
+            pending.clear()
+            shutil.copytree(library.path, target)
+
+    sys.addaudithook(intrude)
+    for write in (lambda: make(target, [source(31)]), lambda: PromptLibrary.merge(target, [other])):
+        pending.append(str(target))
+        with pytest.raises(UserError, match="exists: append to it"):
+            write()
+        same(PromptLibrary.load(target, tiny.one_device()), library)
+        shutil.rmtree(target)
+    assert sorted(os.listdir(tmp_path)) == ["other"]
+
+
+def test_a_library_that_has_grown_is_opened_again_before_it_is_merged(tmp_path: pathlib.Path) -> None:
+    first, second = make(tmp_path / "a", SOURCES[:1]), make(tmp_path / "b", SOURCES[1:2])
+    longer = first.append(RETRIEVER, SOURCES[2:3])
+    with pytest.raises(UserError, match=r"/a' has been changed since it was opened"):
+        PromptLibrary.merge(tmp_path / "merged", [first, second])
+    assert not (tmp_path / "merged").exists()
+    assert len(PromptLibrary.merge(tmp_path / "merged", [longer, second])) == 3

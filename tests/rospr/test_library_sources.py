@@ -38,7 +38,7 @@ UNFIT: dict[str, tuple[SourcePrompt, str]] = {
     "key width": (altered("", keys_NR=np.zeros((5, 7))), r"shape \[5, 7\], but \[n, 6\] was expected"),
     "no keys": (altered("", keys_NR=np.zeros((0, R)), texts=()), r"shape \[0, 6\]"),
     "keys": (altered("", keys_NR=np.full((5, R), np.nan)), "NaN or infinity"),
-    "metrics": (altered("", entry=Entry("a", metrics={"accuracy": float("nan")})), "NaN or infinity"),
+    "metrics": (altered("", entry=Entry("a", metrics={"accuracy": float("nan")})), "is nan, but a finite number"),
     "texts": (altered("", texts=["one"]), "1 texts for 5 keys"),
     "name": (altered("", entry=Entry("prompt 3")), "two source prompts named 'prompt 3'"),
 }
