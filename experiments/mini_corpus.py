@@ -23,7 +23,8 @@ from experiments.overlap import Overlap
 from infoprompt_jax.checksums import write_json
 from infoprompt_jax.data import p3
 from infoprompt_jax.data.tasks import Task
-from infoprompt_jax.data.templates import Example, Template, load_templates
+from infoprompt_jax.data.template_yaml import load_templates
+from infoprompt_jax.data.templates import Example, Template
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.files import whole
 from infoprompt_jax.pretraining import corpus

@@ -21,7 +21,7 @@ from importlib import metadata
 from typing import Any
 
 from infoprompt_jax import settings
-from infoprompt_jax.data.templates import load_templates
+from infoprompt_jax.data.template_yaml import load_templates
 from infoprompt_jax.nano import world
 from infoprompt_jax.reports import measurements
 from infoprompt_jax.reports.tables import aligned

@@ -1,29 +1,37 @@
-"""What jinja may do inside a template: its sandbox, and what promptsource adds to it.
+"""The environment of all templates: what names, columns and operators mean in them.
 
-Templates come from files of other people, so they run in jinja's sandbox, without the operators that exhaust memory.
-promptsource's `choice`, `most_frequent` and `zip` are there; a random choice is the same for the same row every time.
+Templates come from files of other people, so they run in jinja's sandbox, and each part of them pays for its work:
+`template_syntax.py` has what they may write, `template_filters.py` what they may call, `template_work.py` the limit.
 """
 
 from __future__ import annotations
 
-import collections
-import functools
-import json
-import random
 import re
-from collections.abc import Iterable, Mapping, Sequence
+import types
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jinja2
 import jinja2.runtime
 import jinja2.sandbox
+import jinja2.utils
+from jinja2 import nodes
 from jinja2.exceptions import SecurityError, TemplateRuntimeError
 from jinja2.utils import missing
 
-LONGEST_REPEAT = 10_000  # items that `*` may produce from a string or list
-WHOLE = re.compile(r"\d+(\.0+)?", re.ASCII)
+from infoprompt_jax.data import template_filters, template_syntax
+from infoprompt_jax.data.template_filters import Draws, Rendering, whole
+from infoprompt_jax.data.template_text import text
+from infoprompt_jax.data.template_work import STEP, Budget
+
+WHOLE = re.compile(r"\d{1,18}(\.0+)?", re.ASCII)
 TRUTHS = {"false": 0, "true": 1}
-DRAWS = " draws"  # a name that no template can spell
+OF_JINJA = (jinja2.runtime.LoopContext, jinja2.utils.Cycler, jinja2.utils.Joiner, jinja2.utils.Namespace)
+METHODS: tuple[tuple[Any, frozenset[str]], ...] = (
+    (str, template_filters.TEXT_METHODS),
+    (list | tuple, template_filters.LIST_METHODS),
+    (Mapping, template_filters.DICTIONARY_METHODS),
+)
 
 
 class Choices(list):
@@ -42,21 +50,6 @@ class Row(dict):
     """The whole row, for columns whose names are not jinja's: row["Tweet text"]."""
 
 
-class Null(str):
-    """A null of a row: empty text that equals none."""
-
-    def __eq__(self, other: object) -> bool:
-        return other is None or super().__eq__(other)
-
-    def __ne__(self, other: object) -> bool:
-        return not self == other
-
-    __hash__ = str.__hash__
-
-
-NULL = Null()
-
-
 class Missing(jinja2.Undefined):
     """A missing part of a column is empty, as in promptsource; a missing column or choice is an error."""
 
@@ -68,6 +61,7 @@ class Missing(jinja2.Undefined):
         exc: type[TemplateRuntimeError] = jinja2.UndefinedError,
     ) -> jinja2.Undefined:
         is_column = obj is missing and name is not None
+        name = "self" if name == template_syntax.SELF else name
         if isinstance(obj, Choices):
             hint = f"answer choice {name} (from 0) does not exist; there are {len(obj)}"
         if isinstance(obj, Row):
@@ -78,22 +72,91 @@ class Missing(jinja2.Undefined):
 
 
 class Sandbox(jinja2.sandbox.ImmutableSandboxedEnvironment):
-    """jinja's sandbox, without operators that exhaust memory in one step."""
+    """jinja's sandbox, in which operators and calls are paid for."""
 
-    intercepted_binops = frozenset({"*", "**"})
+    intercepted_binops = frozenset(jinja2.sandbox.SandboxedEnvironment.default_binop_table)
+    context_class = Rendering
+    # A name is a function only where it is called.
+    functions = types.SimpleNamespace(
+        range=jinja2.sandbox.safe_range,
+        zip=template_filters.zipped,
+        dict=dict,
+        cycler=jinja2.utils.Cycler,
+        joiner=jinja2.utils.Joiner,
+        namespace=jinja2.utils.Namespace,
+    )
 
-    def call_binop(self, context: jinja2.runtime.Context, operator: str, left: Any, right: Any) -> Any:
-        """Raises SecurityError for `**`, and for `*` that repeats a sequence beyond LONGEST_REPEAT items."""
-        length = max((len(x) for x in (left, right) if isinstance(x, Sequence)), default=0)
-        times = min((x for x in (left, right) if isinstance(x, int)), default=0)
-        if operator == "**" or length * times > LONGEST_REPEAT:
-            raise SecurityError(f"`{operator}` of that size is not available in templates")
-        return super().call_binop(context, operator, left, right)
+    def __init__(self) -> None:
+        super().__init__(undefined=Missing, finalize=printed)
+        self.globals.clear()
+        self.filters = template_filters.filters() | template_syntax.FILTERS
+        self.tests = template_filters.tests()
+
+    def tree(self, source: str) -> nodes.Template:
+        """A template's syntax tree, bounded. Raises jinja2.TemplateSyntaxError."""
+        return template_syntax.bounded(source, self, tuple(vars(self.functions)))
+
+    def compiled(self, tree: nodes.Template) -> jinja2.Template:
+        """The template of a tree."""
+        return self.template_class.from_code(self, self.compile(tree), {}, None)
+
+    def rendering(self, template: jinja2.Template, names: Mapping[str, Any], budget: Budget, draws: Draws) -> Rendering:
+        """A context, in which a template is rendered once: `template.root_render_func` takes it."""
+        context = template.new_context(dict(names))
+        assert isinstance(context, Rendering)
+        context.budget, context.draws = budget, draws
+        return context
+
+    def call_binop(self, context: Rendering, operator: str, left: Any, right: Any) -> Any:
+        """Raises SecurityError for `**`, and for what is too large."""
+        budget = context.budget
+        if operator == "**":
+            raise SecurityError("`**` is not available in templates")
+        if operator == "%" and isinstance(left, str):
+            return budget.made(template_filters.percent(budget, left, right))
+        if operator == "*":
+            for value, times in ((left, right), (right, left)):
+                if isinstance(value, Sequence) and isinstance(times, int):
+                    budget.count(value)
+                    budget.spend(len(value) * max(times, 0))
+        return budget.made(super().call_binop(context, operator, left, right))
+
+    def call(self, context: Rendering, function: Any, /, *args: Any, **named: Any) -> Any:
+        """Raises SecurityError for a function that templates may not call, and for what is too large."""
+        budget = context.budget
+        named.pop("_loop_vars", None)
+        budget.spend(STEP)
+        budget.count(args, named)
+        if isinstance(function, types.BuiltinMethodType):
+            template_filters.pay_method(budget, function, *args, **named)
+        return budget.made(whole(super().call(context, function, *args, **named)))
+
+    def wrap_str_format(self, value: Any) -> Any:
+        """Raises SecurityError for the method `format` of a text, whose values may decide the widths."""
+        if super().wrap_str_format(value) is not None:
+            raise SecurityError("the method `format` is not available in templates: write '%s, %s' % (first, second)")
+
+    def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
+        """Whether jinja's sandbox has no objection, and a method is one that templates may call."""
+        if not super().is_safe_attribute(obj, attr, value):
+            return False
+        methods = next((names for kind, names in METHODS if isinstance(obj, kind)), frozenset[str]())
+        return not callable(value) or attr in methods or isinstance(obj, OF_JINJA)
+
+    def method(self, obj: Any, name: str) -> Any:
+        """`obj.name`, called."""
+        return super().getattr(obj, name)
+
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        """`obj.attribute`; a dictionary has its keys only, so that one called `items` is not the method."""
+        return self.getitem(obj, attribute) if isinstance(obj, Mapping) else super().getattr(obj, attribute)
 
     def getitem(self, obj: Any, argument: Any) -> Any:
         """`obj[argument]`; a list's index may be a label of any spelling. What lacks an index is what the index is."""
         if isinstance(argument, jinja2.Undefined):
             return argument
+        if isinstance(obj, Mapping):
+            return obj[argument] if argument in obj else self.undefined(obj=obj, name=argument)
         return super().getitem(obj, position(argument) if isinstance(obj, list | tuple) else argument)
 
 
@@ -108,43 +171,12 @@ def position(label: Any) -> Any:
     return label
 
 
-def is_null(value: Any) -> bool:
-    """jinja's test `none`, for the nulls of a row."""
-    return value is None or isinstance(value, Null)
-
-
-class Draws:
-    """Random draws for one template and row, seeded by both, once something is drawn."""
-
-    def __init__(self, template: str, row: Mapping[str, Any]) -> None:
-        self.template, self.row = template, row
-
-    @functools.cached_property
-    def generator(self) -> random.Random:
-        """Seeded by the template and the row, so that a row has the same text in every run."""
-        return random.Random(self.template + json.dumps(self.row, sort_keys=True, default=str))
-
-
 @jinja2.pass_context
-def choice(context: jinja2.runtime.Context, options: Iterable[Any]) -> Any:
-    """The filter `choice` (also `random`): one of the options, drawn by the generator of the row."""
-    return context[DRAWS].generator.choice(list(options))
+def printed(context: Rendering, value: Any) -> str:
+    """What a template prints for a value, once it is paid for."""
+    shown = text(value)
+    context.budget.spend(len(shown))
+    return shown
 
 
-def most_frequent(items: Sequence[Any]) -> list[Any]:
-    """The items that occur most often, in order of first occurrence."""
-    counts = collections.Counter(items)
-    return [item for item, count in counts.items() if count == max(counts.values())]
-
-
-def sandbox() -> Sandbox:
-    """The environment of all templates: the sandbox with the functions and filters of promptsource."""
-    environment = Sandbox(undefined=Missing)
-    del environment.globals["lipsum"]
-    environment.globals["zip"] = zip
-    environment.tests["none"] = is_null
-    environment.filters |= {"choice": choice, "random": choice, "most_frequent": most_frequent}
-    return environment
-
-
-ENVIRONMENT = sandbox()
+ENVIRONMENT = Sandbox()

@@ -19,7 +19,8 @@ from infoprompt_jax.data.local_files import check_folder, find_files, not_found
 from infoprompt_jax.data.registered_tasks import is_registered, registered_tasks
 from infoprompt_jax.data.splits import split_name
 from infoprompt_jax.data.tasks import Task
-from infoprompt_jax.data.templates import SEPARATOR, Template, choose, load_templates
+from infoprompt_jax.data.template_yaml import choose, load_templates
+from infoprompt_jax.data.templates import SEPARATOR, Template
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.nano import world
 

@@ -12,26 +12,24 @@ score distinguishes them; public data has such rows.
 
 from __future__ import annotations
 
+import collections
 import dataclasses
-import difflib
 import functools
-import importlib.resources
-import pathlib
+import math
 import re
 from collections.abc import Iterable, Mapping
-from importlib.resources.abc import Traversable
 from typing import Any
 
 import jinja2
 import jinja2.meta
-import jinja2.nodes
-import yaml
+from jinja2 import nodes
 from jinja2.exceptions import SecurityError
-from jinja2.nodes import Call, Const, Getitem, Name
 
-from infoprompt_jax import files
-from infoprompt_jax.data import bigbench
-from infoprompt_jax.data.sandbox import DRAWS, ENVIRONMENT, NULL, Choices, Draws, Row
+from infoprompt_jax.data.sandbox import ENVIRONMENT, Choices, Row
+from infoprompt_jax.data.template_filters import RANDOM, Draws
+from infoprompt_jax.data.template_syntax import SELF
+from infoprompt_jax.data.template_text import NULL
+from infoprompt_jax.data.template_work import Budget
 from infoprompt_jax.errors import UserError
 
 SEPARATOR = "|||"
@@ -40,6 +38,7 @@ ROW = "row"  # the name of the whole row, unless it has a column of that name
 SPACED = re.compile(r"\{\{-?\s*([^\W\d]\w*(?: +\w+)+)")
 JINJA_WORDS = {"if", "else", "is", "in", "not", "and", "or"}
 LONGEST_SOURCE = 50_000  # characters of one template's jinja
+LONGEST_REASON = 500  # characters of what an error inside a template says
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,47 +80,68 @@ class Template:
             raise UserError(f"{self} is longer than the {LONGEST_SOURCE} characters that a template may have.")
         if SEPARATOR not in self.jinja:
             raise UserError(f"{self} has no `{SEPARATOR}` between input and target.")
-        self._check_choices()
+        self._check_written_choices()
         try:
-            self._syntax()
+            self._undeclared  # noqa: B018
         except jinja2.TemplateSyntaxError as error:
             raise UserError(f"{self} is not valid jinja (line {error.lineno}): {self._reason(error)}.") from error
+        self._check_fixed_choices()
 
     def __str__(self) -> str:
         return f"template {self.name!r} of {self.origin}"
-
-    def _syntax(self) -> list[jinja2.nodes.Template]:
-        return [ENVIRONMENT.parse(source) for source in (self.jinja, self.answer_choices)]
 
     def _reason(self, error: jinja2.TemplateSyntaxError) -> str:
         for name in SPACED.findall(self.jinja + self.answer_choices):
             if not JINJA_WORDS & set(name.split()):
                 return f'{error.message}; a column with a space in its name is row["{name}"], or rename it'
-        return str(error.message)
+        return str(error.message).rstrip(".")
+
+    @functools.cached_property
+    def _trees(self) -> list[nodes.Template]:
+        return [ENVIRONMENT.tree(source) for source in (self.jinja, self.answer_choices)]
+
+    @functools.cached_property
+    def _undeclared(self) -> list[set[str]]:
+        """The names that the two trees read and do not define."""
+        return [jinja2.meta.find_undeclared_variables(tree) for tree in self._trees]
 
     @functools.cached_property
     def _names(self) -> frozenset[str]:
-        """What the template does not define itself; a function of jinja only where it is not called."""
-        trees = self._syntax()
-        called = {call.node.name for tree in trees for call in tree.find_all(Call) if isinstance(call.node, Name)}
-        names = {name.name for tree in trees for name in tree.find_all(Name)} & ENVIRONMENT.globals.keys()
-        return frozenset(names - called).union(*map(jinja2.meta.find_undeclared_variables, trees)) - {"answer_choices"}
+        """The names that stand for columns."""
+        return frozenset[str]().union(*self._undeclared) - self._given
+
+    @property
+    def _given(self) -> frozenset[str]:
+        """The names that stand for no column: those of a template without answer choices may be columns too."""
+        return frozenset(("answer_choices",) if self.answer_choices.strip() else ())
 
     @functools.cached_property
     def columns(self) -> frozenset[str]:
         """The columns of a row that the template reads, as far as they can be told from its text."""
-        trees = self._syntax()
-        assigned = {name.name for tree in trees for name in tree.find_all(Name) if name.ctx == "store"}
-        items = [item for tree in trees for item in tree.find_all(Getitem) if isinstance(item.arg, Const)]
-        by_row = {item.arg.as_const() for item in items if isinstance(item.node, Name) and item.node.name == ROW}
-        return (self._names - assigned - ENVIRONMENT.globals.keys() - {ROW}) | by_row
+        assigned = {name.name for tree in self._trees for name in tree.find_all(nodes.Name) if name.ctx == "store"}
+        items = [item for tree in self._trees for item in tree.find_all(nodes.Getitem)]
+        by_row = {
+            item.arg.as_const()
+            for item in items
+            if isinstance(item.arg, nodes.Const) and isinstance(item.node, nodes.Name) and item.node.name == ROW
+        }
+        named = {"self" if name == SELF else name for name in self._names}
+        return (frozenset(named) - assigned - {ROW}) | by_row
 
     @functools.cached_property
     def fixed_choices(self) -> tuple[str, ...] | None:
-        """The answer choices if they are the same for every row, () for free text, None if they depend on the row."""
-        if any(jinja2.meta.find_undeclared_variables(tree) for tree in self._syntax()[1:]):
+        """The answer choices if they are the same for every row, () for free text, None if they depend on the row.
+
+        Raises:
+          UserError: they cannot be rendered.
+        """
+        draws = any(part.name in RANDOM for part in self._trees[1].find_all(nodes.Filter))
+        if draws or self._undeclared[1]:
             return None
-        return distinct(self.render_choices({}))
+        try:
+            return distinct(self._render_choices({}, Budget({}), Draws(self.id, {})))
+        except Exception as error:  # templates are data, so any exception is their fault
+            raise UserError(self._complaint(error, {})) from error
 
     @functools.cached_property
     def written_choices(self) -> tuple[str, ...]:
@@ -132,18 +152,20 @@ class Template:
     @property
     def repeated(self) -> tuple[str, ...]:
         """The written choices that are listed more than once."""
-        return distinct(choice for choice in self.written_choices if self.written_choices.count(choice) > 1)
+        return tuple(choice for choice, times in collections.Counter(self.written_choices).items() if times > 1)
 
     @functools.cached_property
-    def _compiled(self) -> tuple[jinja2.Template, jinja2.Template]:
-        return ENVIRONMENT.from_string(self.jinja), ENVIRONMENT.from_string(self.answer_choices)
+    def _compiled(self) -> list[jinja2.Template]:
+        return [ENVIRONMENT.compiled(tree) for tree in self._trees]
 
-    def render_choices(self, row: Mapping[str, Any]) -> tuple[str, ...]:
+    def _render_choices(self, names: Mapping[str, Any], budget: Budget, draws: Draws) -> tuple[str, ...]:
         """The answer choices of a row, as listed. The row's text is `protect`ed, and so are the choices."""
-        text = self._compiled[1].render(row).strip()
+        template = self._compiled[1]
+        rendering = ENVIRONMENT.rendering(template, names, budget, draws)
+        text = "".join(template.root_render_func(rendering)).strip()
         return tuple(choice.strip() for choice in text.split(SEPARATOR)) if text else ()
 
-    def _check_choices(self) -> None:
+    def _check_written_choices(self) -> None:
         """Raises UserError for written choices if one is empty or all are equal; a row's text may be either."""
         choices, written = self.written_choices, self.answer_choices.strip()
         if not all(choices):
@@ -152,6 +174,15 @@ class Template:
             raise UserError(
                 f"{self} has no two answer choices that differ in {written!r}: write at least two, separated by "
                 f"`{SEPARATOR}`."
+            )
+
+    def _check_fixed_choices(self) -> None:
+        """Raises UserError if the choices are the same for every row, and no two of them differ."""
+        choices = self.fixed_choices if "{" in self.answer_choices else None
+        if choices and len(choices) == 1:
+            raise UserError(
+                f"{self} has the one answer choice {choices[0]!r} for every row, in {self.answer_choices.strip()!r}: "
+                f"write at least two that differ, separated by `{SEPARATOR}`, or none for free text."
             )
 
     def render(self, row: Mapping[str, Any]) -> Example | None:
@@ -173,10 +204,15 @@ class Template:
         return self._example(row, is_question=True)
 
     def _example(self, row: Mapping[str, Any], is_question: bool) -> Example | None:
-        context, choices, pieces = self._context(row), (), []
+        choices: tuple[str, ...] = ()
+        pieces: list[str] = []
         try:
-            choices = self.render_choices(context)
-            for piece in self._compiled[0].generate(context, answer_choices=Choices(choices)):
+            names, used = self._names_of(row)
+            budget, draws = Budget(used), Draws(self.id, used)
+            choices = self._render_choices(names, budget, draws)
+            names |= {name: Choices(choices) for name in self._given}
+            rendering = ENVIRONMENT.rendering(self._compiled[0], names, budget, draws)
+            for piece in self._compiled[0].root_render_func(rendering):
                 pieces.append(piece)  # the input is complete before the target is evaluated
         except Exception as error:  # templates are data, so any exception is their fault
             question, separator, _ = "".join(pieces).partition(SEPARATOR)
@@ -189,16 +225,18 @@ class Template:
             return None
         return Example(parts[0], parts[1], differing)
 
-    def _context(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        """What the names in the template stand for."""
-        named = {name.replace("-", "_"): value for name, value in row.items()}
+    def _names_of(self, row: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """What the names in the template stand for, and the same with the nulls of the row."""
+        named = {name.replace("-", "_"): value for name, value in row.items()} | dict(row)
         if ROW in self._names and ROW not in named:
             named[ROW] = row
+        if SELF in self._names and "self" in named:
+            named[SELF] = named["self"]
         used = {name: protect(named[name]) for name in self._names & named.keys()}
-        context = {name: without_nulls(value) for name, value in used.items()}
+        names = {name: without_nulls(value) for name, value in used.items()}
         if named.get(ROW) is row:
-            context[ROW] = Row(context[ROW])
-        return context | {DRAWS: Draws(self.id, used)}
+            names[ROW] = Row(names[ROW])
+        return names, used
 
     def _lacking(self, error: Exception, row: Mapping[str, Any]) -> str:
         """The column without which the row could not be rendered; "" if that was not the reason."""
@@ -207,7 +245,9 @@ class Template:
         return next((name for name in lacking if is_undefined and str(error) == f"{name!r} is undefined"), "")
 
     def _complaint(self, error: Exception, row: Mapping[str, Any]) -> str:
-        reason = str(error).rstrip(".")
+        if isinstance(error, RecursionError):
+            return f"{self} cannot be rendered: its macros call themselves, or the row is nested, too deep."
+        reason = " ".join(str(error).split())[:LONGEST_REASON].rstrip(".")
         if isinstance(error, SecurityError):
             return f"{self} does what templates may not: {reason}."
         if lacking := self._lacking(error, row):
@@ -234,107 +274,14 @@ def protect(value: Any) -> Any:
 
 
 def without_nulls(value: Any) -> Any:
-    """A row's value in which nulls are empty text."""
+    """A row's value in which nulls are empty text; so is NaN, which is a null to the program that wrote the row."""
     if isinstance(value, Mapping):
         return {name: without_nulls(part) for name, part in value.items()}
-    return [without_nulls(part) for part in value] if isinstance(value, list) else NULL if value is None else value
+    if isinstance(value, list):
+        return [without_nulls(part) for part in value]
+    return NULL if value is None or (isinstance(value, float) and math.isnan(value)) else value
 
 
 def restore(text: str) -> str:
     """The text that `protect` changed, in valid Unicode: JSON can carry half a surrogate pair, which becomes a `?`."""
     return text.replace(PROTECTED, SEPARATOR).encode(errors="replace").decode()
-
-
-class Loader(yaml.SafeLoader):
-    """Safe YAML plus promptsource's two tags, read as plain mappings."""
-
-
-def _mapping(loader: Loader, node: Any) -> dict[Any, Any]:
-    """A mapping; equal keys are an error, where YAML's loader silently keeps the last."""
-    if isinstance(node, yaml.MappingNode):
-        names = [(key.tag, str(key.value)) for key, _ in node.value]
-        if twice := [name for name in names if names.count(name) > 1]:
-            raise yaml.constructor.ConstructorError(None, None, f"key {twice[0][1]!r} is there twice", node.start_mark)
-    return loader.construct_mapping(node, deep=True)
-
-
-Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
-Loader.add_constructor("!Template", _mapping)
-Loader.add_constructor("!TemplateMetadata", _mapping)
-
-
-def _root(directory: str | None) -> Traversable:
-    return files.local(directory) if directory else importlib.resources.files("infoprompt_jax.data") / "template_files"
-
-
-def _file(directory: str | None, dataset: str) -> Traversable:
-    """The data set's file, or the nearest one above it: anli/r1 uses anli/templates.yaml."""
-    parts = pathlib.PurePosixPath(dataset).parts
-    for depth in range(len(parts), 0, -1):
-        file = _root(directory).joinpath(*parts[:depth], "templates.yaml")
-        if file.is_file():
-            return file
-    if directory and bigbench.is_task(dataset):
-        return _file(None, dataset)  # promptsource has none for them
-    raise UserError(
-        f"There are no templates for {dataset} in {_root(directory)}: give task.templates_dir a folder that holds "
-        f"{dataset}/templates.yaml, or write a template in task.input and task.target."
-    )
-
-
-def _template(entry: Any, origin: str) -> Template:
-    if not isinstance(entry, Mapping) or not {"name", "jinja"} <= entry.keys():
-        raise UserError(f"A template of {origin} lacks `name` or `jinja`.")
-    metadata, choices = entry.get("metadata") or {}, entry.get("answer_choices") or ""
-    if not isinstance(metadata, Mapping):
-        raise UserError(
-            f"Template {entry['name']!r} of {origin} has metadata={metadata!r}, but a mapping was expected."
-        )
-    if not isinstance(choices, str):
-        raise UserError(
-            f"Template {entry['name']!r} of {origin} has answer_choices={choices!r}, but one text was expected: write "
-            f"'first {SEPARATOR} second'."
-        )
-    return Template(
-        name=str(entry["name"]),
-        id=str(entry.get("id") or entry["name"]),
-        jinja=str(entry["jinja"]),
-        answer_choices=choices,
-        metadata=Metadata(
-            metadata.get("original_task"), metadata.get("choices_in_prompt"), tuple(metadata.get("metrics") or ())
-        ),
-        origin=origin,
-    )
-
-
-def load_templates(directory: str | None, dataset: str) -> dict[str, Template]:
-    """The templates of a data set by name, in file order, from `directory`, or from this package if that is empty.
-
-    Raises:
-      UserError: there is no file, it is not YAML, or one of its templates is not valid jinja.
-    """
-    file = _file(directory, dataset)
-    try:
-        content = yaml.load(file.read_text(encoding="utf-8"), Loader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{file} is not YAML in promptsource's format: {' '.join(str(error).split())}.") from error
-    entries = content.get("templates") if isinstance(content, Mapping) else None
-    if not isinstance(entries, Mapping) or not entries:
-        raise UserError(f"{file} has no templates under the key `templates`.")
-    templates: dict[str, Template] = {}
-    for template in (_template(entry, str(file)) for entry in entries.values()):
-        if template.name in templates:
-            raise UserError(f"{file} has two templates of the name {template.name!r}: rename one of them.")
-        templates[template.name] = template
-    return templates
-
-
-def choose(templates: Mapping[str, Template], name: str) -> list[Template]:
-    """The template of that name; for `all`, those of the data set's original task, or every one if none is marked."""
-    if name == "all":
-        return [t for t in templates.values() if t.metadata.original_task] or list(templates.values())
-    if name in templates:
-        return [templates[name]]
-    near = difflib.get_close_matches(name, templates, n=3, cutoff=0.0)
-    origin = next(iter(templates.values())).origin
-    raise UserError(f"{name!r} is not a template of {origin}: the nearest are {near}; set task.template.")

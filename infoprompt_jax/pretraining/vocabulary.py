@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from infoprompt_jax.data.templates import load_templates
+from infoprompt_jax.data.template_yaml import load_templates
 from infoprompt_jax.files import whole
 from infoprompt_jax.t5.tokenizer import EOS, PAD, SENTINELS
 

@@ -16,7 +16,7 @@ from infoprompt_jax.data import local_files, p3, row_files
 from infoprompt_jax.data.datasets import Dataset
 from infoprompt_jax.data.selection import available
 from infoprompt_jax.data.tasks import Task
-from infoprompt_jax.data.templates import load_templates
+from infoprompt_jax.data.template_yaml import load_templates
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.settings import defaults
 

@@ -13,7 +13,8 @@ from tiny_data import INLINE, configure, one_task
 
 from infoprompt_jax.data.derived_columns import complete
 from infoprompt_jax.data.tasks import Task
-from infoprompt_jax.data.templates import Example, Template, load_templates
+from infoprompt_jax.data.template_yaml import load_templates
+from infoprompt_jax.data.templates import Example, Template
 from infoprompt_jax.errors import UserError
 
 CHOICES = ("bad", "good")

@@ -166,3 +166,120 @@ def test_lists_cannot_be_changed() -> None:
 def test_markup_and_other_scripts_stay_as_they_are() -> None:
     text = "<b>&amp; “é” \u200b日本 🙂\u2028\r\n"
     assert render("{{ a }}. ||| b", {"a": text}) == Example(f"{text}.", "b")
+
+
+FUNCTIONS = ["range", "zip", "dict", "cycler", "joiner", "namespace"]
+
+
+@pytest.mark.parametrize(
+    "name", [*FUNCTIONS, "self", "super", "lipsum", "varargs", "kwargs", "caller", "loop", "context"]
+)
+def test_a_column_of_a_name_of_jinjas_is_listed_and_required(name: str) -> None:
+    made = Template("test", "id", f"{{{{ {name} }}}}. {{{{ a }}}} ||| {{{{ {name} | upper }}}}")
+    assert made.columns == {"a", name}
+    assert made.render({name: "mine", "a": "x"}) == Example("mine. x", "MINE")
+    assert made.render({name: None, "a": "x"}) is None
+    with pytest.raises(UserError, match=f"uses the column '{name}', but the columns are a: rename"):
+        made.render({"a": "x"})
+
+
+def test_functions_of_jinjas_are_called_beside_columns_of_their_names() -> None:
+    row = dict.fromkeys(FUNCTIONS, "mine")
+    called = "{{ range(2) | join }}{{ zip('a', 'b')[0] | join }}{{ dict(a=1).a }}{{ cycler(3).next() }}{{ joiner()() }}"
+    made = Template("test", "id", called + "{{ namespace(b=2).b }}{{ range }}{{ zip }} ||| {{ dict }}{{ namespace }}")
+    assert made.columns == {"range", "zip", "dict", "namespace"}
+    assert made.render(row) == Example("01ab132minemine", "minemine")
+
+
+@pytest.mark.parametrize(
+    "name", ["items", "keys", "values", "get", "copy", "title", "count", "index", "upper", "update"]
+)
+def test_a_part_of_a_column_of_a_methods_name(name: str) -> None:
+    row = {"d": {name: "part"}, "e": {"other": 1}}
+    assert render(f"{{{{ d.{name} }}}} {{{{ d['{name}'] }}}}[{{{{ e.{name} }}}}] ||| b", row) == Example(
+        "part part[]", "b"
+    )
+    jinja = "{% for k, v in d.items() %}{{ k }}={{ v }} {{ d.get(k) }} {{ d.values() | join }}{% endfor %} ||| b"
+    assert render(jinja, row) == Example(f"{name}=part part part", "b")
+
+
+def test_words_of_jinjas_loops_and_macros_are_theirs_inside_them() -> None:
+    row = {"loop": "mine", "l": ["a", "b"], "caller": "c"}
+    jinja = "{{ loop }}{% for x in l %}{{ loop.index }}{{ x }}{% endfor %}{{ caller }} ||| b"
+    assert render(jinja, row) == Example("mine1a2bc", "b")
+    with pytest.raises(UserError, match="cannot be rendered: it prints jinja's LoopContext, which has no text"):
+        render("{% for x in l %}{{ loop }}{% endfor %} ||| b", row)
+    jinja = "{% macro range(n) %}<{{ n }}>{% endmacro %}{{ range(3) }} ||| b"
+    assert render(jinja, row) == Example("<3>", "b")
+
+
+def test_a_name_with_an_underscore_is_the_column_that_is_spelled_so() -> None:
+    for row in ({"of-text": "hyphen", "of_text": "underscore"}, {"of_text": "underscore", "of-text": "hyphen"}):
+        assert render("{{ of_text }} {{ row['of-text'] }} ||| b", row) == Example("underscore hyphen", "b")
+
+
+def test_answer_choices_is_a_column_of_a_template_without_them() -> None:
+    assert render("{{ answer_choices }} ||| b", {"answer_choices": "mine"}) == Example("mine", "b")
+    row = {"answer_choices": "mine"}
+    assert render("{{ answer_choices[0] }} ||| b", row, "b ||| c") == Example("b", "b", ("b", "c"))
+
+
+@pytest.mark.parametrize(
+    ("jinja", "sentence"),
+    [
+        ("{{ a }}", "it prints a list, which has no text: write `| join(', ')`, or one of its items"),
+        ("{{ d }}", "it prints a dictionary, which has no text: write the name of one of its keys, or `| tojson`"),
+        ("{{ by }}", "it prints bytes, which have no text: decode the column first"),
+        ("{{ d.get('x') }}", "it prints `none`, which has no text"),
+        ("{{ 'a' ~ d.get('x') }}", "it prints `none`, which has no text"),
+        ("{{ [d.get('x')] | join }}", "it prints `none`, which has no text"),
+        ("{{ '%s' % d.get('x') }}", "it prints `none`, which has no text"),
+        ("{{ '%s' | format(a) }}", "it prints a list"),
+        ("{{ d.get('x') | upper }}", "it prints `none`, which has no text"),
+        ("{{ by | trim }}", "it prints bytes"),
+        ("{{ a | string }}", "it prints a list"),
+        ("{{ [a] | join }}", "it prints a list"),
+        ("{{ 'x' | replace('x', d.get('x')) }}", "it prints `none`"),
+        ("{{ inf }}", "it prints inf, which is no number"),
+        ("{{ t.upper }}", "it prints the function 'upper', which has no text: call it, upper()"),
+        ("{{ range(3) }}", "it prints a list"),
+        ("{{ a | map('string') }}", "it prints a list"),
+        ("{% macro m() %}{% endmacro %}{{ m }}", "it prints jinja's Macro"),
+        ("{{ '%r' % t }}", "formats take neither `%r`"),
+        ("{{ '%s' % d }}", "it prints a dictionary"),
+        ("{{ '%(k)s %(x)s' % {'k': 1, 'x': a} }}", "it prints a list"),
+    ],
+)
+def test_nothing_is_printed_in_pythons_spelling(jinja: str, sentence: str) -> None:
+    row = {"a": [1, "x"], "d": {"k": 1}, "by": b"x", "inf": float("inf"), "t": "x"}
+    with pytest.raises(UserError, match=re.escape(sentence)):
+        render(jinja + " ||| b", row)
+
+
+def test_what_has_a_text_is_printed() -> None:
+    row = {"i": 3, "f": 1.5, "t": True, "n": float("nan"), "l": ["a", None, float("nan")], "d": {"x": float("nan")}}
+    assert render("{{ i }} {{ f }} {{ t }} [{{ n }}{{ d.x }}] {{ l | join('-') }} ||| b", row) == Example(
+        "3 1.5 True [] a--", "b"
+    )
+    assert render("{{ l | tojson }} {{ n is none }} {{ '%s %.1f' % (i, f) }} ||| b", row) == Example(
+        '["a", "", ""] True 3 1.5', "b"
+    )
+
+
+def test_choices_that_draw_depend_on_the_row() -> None:
+    made = Template("test", "id", "{{ a }} ||| {{ answer_choices[0] }}", "{{ ['p', 'q', 'r', 's'] | choice }} ||| x")
+    assert made.fixed_choices is None
+    assert len({made.render({"a": a}) for a in range(20)}) > 2
+
+
+@pytest.mark.parametrize("choices", ["{{ 'Yes' }}", "{{ 'a' }} ||| a", "{{ ['a', 'a'] | join('|||') }}"])
+def test_one_choice_for_every_row_is_refused(choices: str) -> None:
+    with pytest.raises(
+        UserError, match=r"has the one answer choice '\w+' for every row, in .*: write at least two that"
+    ):
+        Template("test", "id", "{{ a }} ||| {{ answer_choices[0] }}", choices)
+
+
+def test_fixed_choices_that_fail_are_a_sentence() -> None:
+    with pytest.raises(UserError, match=r"^template 'test' of task.input does what templates may not: it takes more"):
+        Template("test", "id", "{{ a }} ||| b", "{{ 'a' * 1000000000 }} ||| b")

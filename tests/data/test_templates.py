@@ -8,14 +8,17 @@ import json
 import pathlib
 import random
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 import invented_rows
 import jinja2
 import pytest
 
 from infoprompt_jax.data.derived_columns import complete
-from infoprompt_jax.data.templates import Example, Template, choose, load_templates
+from infoprompt_jax.data.tasks import with_whole_label
+from infoprompt_jax.data.template_yaml import choose, load_templates
+from infoprompt_jax.data.templates import Example, Template
 from infoprompt_jax.errors import UserError
 
 cached_templates = functools.cache(load_templates)
@@ -55,7 +58,7 @@ def own_data_sets() -> list[str]:
         ("{% if z is defined %}z{% else %}no z{% endif %} ||| b", "", {}, Example("no z", "b", ())),
         ("{% for p, q in zip(a, b) %}{{ p }}{{ q }}{% endfor %} ||| b", "", {"a": [1, 2], "b": [3, 4]},
          Example("1324", "b", ())),
-        ("{{ [3, 1, 3, 1, 2] | most_frequent }} ||| b", "", {}, Example("[3, 1]", "b", ())),
+        ("{{ [3, 1, 3, 1, 2] | most_frequent | join }} ||| b", "", {}, Example("31", "b", ())),
         ("q ||| {{ answer_choices[y] }}", "No ||| Yes", {"y": "1"}, Example("q", "Yes", ("No", "Yes"))),
         ("q ||| {{ answer_choices[y] }}", "No ||| Yes", {"y": 1.0}, Example("q", "Yes", ("No", "Yes"))),
         ("q ||| {{ answer_choices[0] }}", "{{ a }} ||| {{ b }}", {"a": "x", "b": ""}, Example("q", "x", ("x", ""))),
@@ -77,14 +80,15 @@ def test_rendering_means_what_it_means_in_promptsource(
     [
         ("{{ ''.__class__ }} ||| b", "'__class__' of 'str' object is unsafe"),
         ("{{ ''.__class__.__mro__ }} ||| b", "is unsafe"),
-        ("{{ 'x' | attr('__class__') }} ||| b", "is unsafe"),
-        ("{{ '{0.__class__}'.format(a) }} ||| b", "is unsafe"),
+        ("{{ ''['__class__'] }} ||| b", "is unsafe"),
+        ("{{ [''] | map(attribute='__class__') | join }} ||| b", "is unsafe"),
+        ("{{ '{0.__class__}'.format(a) }} ||| b", "the method `format` is not available"),
+        ("{{ cycler('').__init__.__globals__ }} ||| b", "is unsafe"),
         ("{{ cycler.__init__.__globals__ }} ||| b", "is unsafe"),
         ("{{ l.append(1) }} ||| b", "is unsafe"),
-        ("{{ 'a' * 10000000000 }} ||| b", "`*` of that size"),
-        ("{{ 10 ** 10 }} ||| b", "`**` of that size"),
+        ("{{ 'a' * 10000000000 }} ||| b", "more than the 5,000,000 steps and characters"),
+        ("{{ 10 ** 10 }} ||| b", "`**` is not available"),
         ("{% for i in range(100000000) %}a{% endfor %} ||| b", "Range too big"),
-        ("{% include '/etc/passwd' %} ||| b", "no loader"),
         ("{{ nothing }} ||| b", "the column 'nothing', but the columns are a, l: rename the column"),
         ("a ||| {{ answer_choices[2] }}", "answer choice 2 (from 0) does not exist; there are 2"),
         ("a ||| {{ answer_choices[0.5] }}", "answer choice 0.5 (from 0) does not exist; there are 2"),
@@ -104,6 +108,17 @@ def test_what_templates_may_not_do_is_refused_in_a_sentence(jinja: str, sentence
     [
         ("{{ a ||| b", "is not valid jinja (line 1)"),
         ("no separator", "has no `|||`"),
+        ("{% include '/etc/passwd' %} ||| b", "(line 1): `include` is not available in templates."),
+        ("{% extends '/etc/passwd' %} ||| b", "(line 1): `extends` is not available in templates."),
+        ("{% import '/etc/passwd' as p %} ||| b", "(line 1): `import` is not available in templates."),
+        ("{% block a %}{{ self.a() }}{{ self.a() }}{% endblock %} ||| b", "`block` is not available in templates."),
+        ("\n{{ 'x' | attr('__class__') }} ||| b", "(line 2): there is no filter 'attr' in templates."),
+        ("{% if a is odder %}{% endif %} ||| b", "there is no test 'odder' in templates."),
+        ("{% for i in a recursive %}{{ loop(i) }}{% endfor %} ||| b", "`recursive` is not available in templates."),
+        ("{{ " + "(" * 5000 + "a" + ")" * 5000 + " }} ||| b", "it is nested deeper than 50 levels."),
+        ("{{ a" + "+1" * 5000 + " }} ||| b", "it is nested deeper than 50 levels."),
+        ("{{ true }} ||| b", "`{{ true }}` is a constant of jinja's: write the text, or row['true'] for the column."),
+        ("a ||| {{ none }}", "`{{ none }}` is a constant of jinja's: write the text, or row['none'] for the column."),
         ("x" * 60_000 + " ||| b", "is longer than the 50000 characters"),
     ],
 )
@@ -202,7 +217,7 @@ PLAIN.filters["choice"] = lambda options: options[0]
 compiled = functools.cache(PLAIN.from_string)
 
 
-def reference(jinja: str, row: dict) -> list[str]:
+def reference(jinja: str, row: Mapping[str, Any]) -> list[str]:
     """promptsource's rendering, written down a second time over plain jinja."""
     return [part.strip() for part in compiled(jinja).render(**row).split("|||")]
 
@@ -252,21 +267,24 @@ def test_published_evaluation_prompts_render_on_all_real_rows(shared: pathlib.Pa
     check_evaluation_prompts(shared, None)
 
 
-def compare_with_plain_jinja(folder: pathlib.Path, templates: str | None, datasets: Iterable[str]) -> int:
-    """The number of renderings that were compared, of twenty rows with each template of each data set."""
+def compare_with_plain_jinja(folder: pathlib.Path, templates: str | None, datasets: Iterable[str], number: int) -> int:
+    """The number of renderings that were compared, of the first rows of a split with each template of each data set."""
     compared = 0
     for dataset in datasets:
         file = sorted((folder / dataset).glob("*.jsonl"))[-1]
         for prompt in load_templates(templates, dataset).values():
             if prompt.name in NO_CTX_A or re.search(r"\| *choice", prompt.jinja):
                 continue
-            for row in rows(file, 20):
+            for row in map(with_whole_label, rows(file, number)):
                 choices = reference(prompt.answer_choices, row)
-                parts = reference(prompt.jinja, row | {"answer_choices": choices})
+                parts = reference(prompt.jinja, {**row, "answer_choices": choices})
                 text = prompt.render(row)
-                if len(parts) == 2 and all(parts):
+                if "|||" in str(row):
+                    continue  # which separates the parts in the reference
+                differing = list(dict.fromkeys(choices)) if prompt.answer_choices else []
+                if len(parts) == 2 and all(parts) and len(differing) != 1:
                     assert text is not None and [text.input, text.target] == parts, prompt
-                    assert list(text.choices) == (choices if prompt.answer_choices else []), prompt
+                    assert list(text.choices) == differing, prompt
                 else:
                     assert text is None, prompt
                 compared += 1
@@ -274,13 +292,16 @@ def compare_with_plain_jinja(folder: pathlib.Path, templates: str | None, datase
 
 
 def test_every_shipped_template_renders_as_plain_jinja_does(invented: pathlib.Path) -> None:
-    assert compare_with_plain_jinja(invented, None, invented_rows.DATASETS) >= 900
+    assert compare_with_plain_jinja(invented, None, invented_rows.DATASETS, 20) >= 900
 
 
 def test_every_public_template_renders_as_plain_jinja_does(shared: pathlib.Path) -> None:
-    public = str(shared / "data" / "promptsource")
-    datasets = ("super_glue/wsc.fixed", "glue/mrpc", "ag_news", "commonsense_qa", "sciq", "social_i_qa", "hellaswag")
-    assert compare_with_plain_jinja(shared / "data", public, datasets) > 700
+    """Of all 55 files where rows of the data set are at hand; the others are read."""
+    data, public = shared / "data", shared / "data" / "promptsource"
+    names = [str(file.parent.relative_to(public)) for file in sorted(public.rglob("templates.yaml"))]
+    assert len(names) == 55 and all(load_templates(str(public), name) for name in names)
+    with_rows = {str(file.parent.relative_to(data)) for file in data.rglob("*.jsonl")}
+    assert compare_with_plain_jinja(data, str(public), sorted(with_rows & set(names)), 6) > 1300
 
 
 def test_own_prompts_are_complete() -> None:

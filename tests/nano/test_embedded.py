@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import infoprompt_jax as ip
-from infoprompt_jax.data.templates import load_templates
+from infoprompt_jax.data.template_yaml import load_templates
 from infoprompt_jax.nano import world
 from infoprompt_jax.t5 import hub
 from infoprompt_jax.t5.backbone import Backbone

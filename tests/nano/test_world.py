@@ -18,7 +18,8 @@ from world_rules import RULES, Row, content
 
 from infoprompt_jax.data.examples import examples
 from infoprompt_jax.data.selection import find_tasks
-from infoprompt_jax.data.templates import Template, load_templates
+from infoprompt_jax.data.template_yaml import load_templates
+from infoprompt_jax.data.templates import Template
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.nano import lexicon, world
 from infoprompt_jax.settings import defaults
