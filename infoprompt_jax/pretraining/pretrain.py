@@ -31,7 +31,7 @@ from infoprompt_jax.pretraining.step import initial, t5_config
 from infoprompt_jax.t5.tokenizer import Tokenizer, load_tokenizer
 from infoprompt_jax.training import trackers
 from infoprompt_jax.training.interrupt import Interrupt
-from infoprompt_jax.training.workdir import Workdir
+from infoprompt_jax.training.workdir import Workdir, finish
 
 EXPORTING, EXPORT = 10.0, 1.0  # seconds that the last files of a run take, and the weights alone
 
@@ -68,7 +68,7 @@ def pretrain(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str],
         measured = source.validation(run)
         checksums.write_json(directory.path / "backbone" / "validation.json", measured)
         summary = {"pretraining": run.account(), "validation": measured}
-        checksums.write_json(directory.path / "summary.json", summary)
+        finish(directory.path, summary)
     return summary
 
 

@@ -50,7 +50,7 @@ from infoprompt_jax.rospr.zero_shot import METHODS, Instances, Outcome, ZeroShot
 from infoprompt_jax.training.experiment import configured_backbone, configured_mesh
 from infoprompt_jax.training.interrupt import Interrupt
 from infoprompt_jax.training.tokenized_splits import TokenizedSplits
-from infoprompt_jax.training.workdir import Workdir
+from infoprompt_jax.training.workdir import Workdir, finish
 
 AGAIN = "the task is evaluated again"
 NEAREST = 3  # instances of the winner that a record shows
@@ -136,7 +136,7 @@ def conclude(
     model = evaluation.backbone
     about = {"backbone": model.name, "weights": model.config.weights, "fingerprints": evaluation.made_by}
     summary = of_run.summary() | about
-    checksums.write_json(directory / "summary.json", summary)
+    finish(directory, summary)
     return summary
 
 

@@ -24,7 +24,7 @@ from typing import Any
 
 import ml_collections
 
-from infoprompt_jax import checksums, hosts, settings
+from infoprompt_jax import hosts, settings
 from infoprompt_jax.data.families import answer_format, family
 from infoprompt_jax.errors import Stopped, UserError
 from infoprompt_jax.prompts.saved import load_prompt
@@ -40,7 +40,7 @@ from infoprompt_jax.t5.backbone import Backbone
 from infoprompt_jax.training.experiment import check_members, configured_backbone
 from infoprompt_jax.training.interrupt import Interrupt
 from infoprompt_jax.training.train import train_members
-from infoprompt_jax.training.workdir import Workdir
+from infoprompt_jax.training.workdir import Workdir, finish
 
 MOST = {"members": 0, "seeds": 1, "presets": 1}  # entries of `fleet`: members are made of source tasks
 ALONE = {  # so that only a prompt is trained
@@ -223,7 +223,7 @@ def conclude(
     with beside_results(directory / page.NAME):
         page.write(directory / page.NAME, library)
     summary = summarize(library, failed, skipped)
-    checksums.write_json(directory / "summary.json", summary)
+    finish(directory, summary)
     return summary
 
 

@@ -23,7 +23,7 @@ from typing import Any, BinaryIO
 
 import ml_collections
 
-from infoprompt_jax import checksums, files, hosts
+from infoprompt_jax import files, hosts
 from infoprompt_jax.data import row_files
 from infoprompt_jax.errors import Stopped, UserError
 from infoprompt_jax.progress import Rhythm
@@ -37,7 +37,7 @@ from infoprompt_jax.t5 import partition
 from infoprompt_jax.training import prompt_config
 from infoprompt_jax.training.experiment import check_divisible, configured_backbone, configured_mesh
 from infoprompt_jax.training.interrupt import Interrupt
-from infoprompt_jax.training.workdir import Workdir
+from infoprompt_jax.training.workdir import Workdir, finish
 
 CHUNK = 2048  # rows that are rendered, sorted by length and written together
 FIELD, STANDARD_INPUT = "data.file", "-"
@@ -95,7 +95,7 @@ def conclude(directory: pathlib.Path, source: PromptSource, speed: float, about:
         "peak_memory_bytes": peak_memory(),
         **about,
     }
-    checksums.write_json(directory / "summary.json", summary)
+    finish(directory, summary)
     return summary
 
 

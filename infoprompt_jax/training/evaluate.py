@@ -8,7 +8,7 @@ from typing import Any
 
 import ml_collections
 
-from infoprompt_jax import checksums, files, hosts, settings
+from infoprompt_jax import files, hosts, settings
 from infoprompt_jax.data import counterparts
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.fleet.members import expand
@@ -20,7 +20,7 @@ from infoprompt_jax.training.experiment import build
 from infoprompt_jax.training.metrics_log import MetricsLog
 from infoprompt_jax.training.results import MemberResult, Results
 from infoprompt_jax.training.warning_log import WarningLog
-from infoprompt_jax.training.workdir import Workdir
+from infoprompt_jax.training.workdir import Workdir, finish
 
 
 def evaluate(
@@ -73,7 +73,7 @@ def evaluate(
         if hosts.first():
             with beside_results(directory.path / page.NAME):
                 page.write(directory.path, files.strict(results.to_json()), warnings.messages)
-            checksums.write_json(directory.path / "summary.json", results.to_json())
+            finish(directory.path, results.to_json())
     return results.to_json()
 
 

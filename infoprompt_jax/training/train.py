@@ -14,7 +14,7 @@ from typing import Any
 
 import ml_collections
 
-from infoprompt_jax import checksums, files, hosts, settings
+from infoprompt_jax import files, hosts, settings
 from infoprompt_jax.data import counterparts
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.fleet.members import expand
@@ -30,7 +30,7 @@ from infoprompt_jax.training.loop import Run
 from infoprompt_jax.training.results import Results, collect, last_evaluations
 from infoprompt_jax.training.speed import Compilations
 from infoprompt_jax.training.warning_log import WarningLog
-from infoprompt_jax.training.workdir import SUMMARY, Workdir
+from infoprompt_jax.training.workdir import SUMMARY, Workdir, finish
 
 
 def train(
@@ -127,4 +127,4 @@ def write(run: Run, results: Results, warnings: Sequence[str]) -> None:
         curves.draw(picture, run.log.records, [member.name for member in members])
     with beside_results(run.path / page.NAME):
         page.write(run.path, files.strict(results.to_json()), warnings)
-    checksums.write_json(run.path / SUMMARY, results.to_json())
+    finish(run.path, results.to_json())

@@ -14,8 +14,9 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import pathlib
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import ml_collections
@@ -25,6 +26,22 @@ from infoprompt_jax.errors import UserError
 from infoprompt_jax.settings import FIELDS
 
 SUMMARY, FORMER_SUMMARY = "summary.json", "former_summary.json"
+FILES = "files"  # in summary.json, the checksums of OUTPUTS by name; Python callers do not see it
+# What jobs make for a reader, files and directories. A library has checksums of its own.
+OUTPUTS = (
+    "metrics.jsonl",
+    "prompts",
+    "last_prompts",
+    "predictions.jsonl",
+    "targets",
+    "results.json",
+    "results.md",
+    "results.png",
+    "analysis.png",
+    "curves.png",
+    "report.html",
+    "backbone",
+)
 MARK = ".hosts.json"  # of a run on several hosts
 
 log = logging.getLogger(__name__)
@@ -92,6 +109,8 @@ class Workdir:
         except checksums.DamagedError as error:
             log.warning("%s", error)
             return None
+        for name in not_as_written(self.path, content.pop(FILES, {})):
+            log.warning("%s is not what the run wrote: delete %s to have it written again.", self.path / name, summary)
         log.info("This run is done; its results stand in %s.", self.path)
         return content
 
@@ -146,3 +165,23 @@ class Workdir:
                 f"The workdir {self.path} of process {hosts.index()} is not that of process 0, but a run on several "
                 "hosts needs one that they share: choose a --workdir on a shared file system, or in a bucket (gs://)."
             )
+
+
+def finish(path: pathlib.Path, summary: Mapping[str, Any]) -> None:
+    """Writes the summary into a workdir, with the checksums of what the job made; with that, the run is finished."""
+    checksums.write_json(path / SUMMARY, {**summary, FILES: made(path)})
+
+
+def made(path: pathlib.Path) -> dict[str, str]:
+    """The checksums of a workdir's OUTPUTS, by name; a bucket has its own, which each download is checked against."""
+    if bucket.is_in(path):
+        return {}
+    outputs = [path / name for name in OUTPUTS]
+    files_of = [file for output in outputs for file in (output, *sorted(output.rglob("*"))) if file.is_file()]
+    return {file.relative_to(path).as_posix(): checksums.of_file(file) for file in files_of}
+
+
+def not_as_written(path: pathlib.Path, written: Mapping[str, str]) -> list[str]:
+    """The files that are missing or are not what was written."""
+    now = made(path) if written else {}
+    return [name for name, digest in written.items() if now.get(name) != digest]

@@ -37,7 +37,9 @@ pytestmark = pytest.mark.usefixtures("programs")
 
 
 def summary(workdir: pathlib.Path) -> dict[str, Any]:
-    return checksums.read_json(workdir / "summary.json", "")
+    content = checksums.read_json(workdir / "summary.json", "")
+    assert content.pop("files").keys() >= {"metrics.jsonl", "report.html"}
+    return content
 
 
 def records(workdir: pathlib.Path, member: str = "run") -> list[dict[str, Any]]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from infoprompt_jax import checksums, settings
 from infoprompt_jax.errors import UserError
-from infoprompt_jax.training.workdir import Workdir
+from infoprompt_jax.training.workdir import Workdir, finish
 
 
 def config(**fields: Any) -> Any:
@@ -157,3 +158,22 @@ def test_a_finished_run_gives_its_summary(tmp_path: pathlib.Path, caplog: pytest
         caplog.clear()
         assert directory.finished() is None
         assert "the run is finished again from its checkpoint" in caplog.text
+
+
+@pytest.mark.parametrize("file", ["metrics.jsonl", "prompts/run/prompt.json", "results.md"])
+@pytest.mark.parametrize("damage", [pathlib.Path.unlink, lambda path: path.write_text("flipped")])
+def test_what_a_finished_run_has_made_is_checked(
+    tmp_path: pathlib.Path, file: str, damage: Callable[[pathlib.Path], object], caplog: pytest.LogCaptureFixture
+) -> None:
+    directory = Workdir(tmp_path, config())
+    with directory.claim():
+        for name in ("metrics.jsonl", "prompts/run/prompt.json", "results.md"):
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).write_text("written")
+        finish(tmp_path, {"members": []})
+    assert directory.finished() == {"members": []} and not caplog.records
+    damage(tmp_path / file)
+    assert directory.finished() == {"members": []}
+    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [
+        f"{tmp_path / file} is not what the run wrote: delete {tmp_path / 'summary.json'} to have it written again."
+    ]
