@@ -108,7 +108,10 @@ def columns(choose: random.Random, folder: pathlib.Path) -> Case:
         "struct": (pyarrow.array([{"a": 1}] * len(rows)), ['{"a": 1}'] * len(rows)),
         "duration": (pyarrow.array([datetime.timedelta(1)] * len(rows)), ["1 day, 0:00:00"] * len(rows)),
         "time": (pyarrow.array([datetime.time(1, 2, 3)] * len(rows)), ["01:02:03"] * len(rows)),
-        "map": (pyarrow.array([[("k", 1)]] * len(rows), pyarrow.map_(pyarrow.string(), pyarrow.int64())), None),
+        "map": (
+            pyarrow.array([[("k", 1)]] * len(rows), pyarrow.map_(pyarrow.string(), pyarrow.int64())),
+            ['{"k": 1}'] * len(rows),
+        ),
     }
     as_label: dict[str, tuple[Any, list[int] | None]] = {
         "int8": (pyarrow.array(labels, pyarrow.int8()), labels),

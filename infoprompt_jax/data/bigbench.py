@@ -4,7 +4,8 @@ A row has the columns `idx` (position in its file), `subtask` ("" without sub-ta
 `inputs` (the question as BIG-bench shows it: prefixes, options, and where the answer goes), `choices`, `targets` (the
 right answer) and `label` (its index). The order of the choices, here and in `inputs`, depends only on the row,
 because many tasks list the right answer first. Where several answers share the best score, the first one listed is the
-right one and the others are left out, so that no right answer counts as wrong.
+right one and the others are left out, so that no right answer counts as wrong. Scores are finite numbers; a row whose
+answers all have the same score, and one with an answer twice, is refused.
 
 The files carry a canary, a string that marks them as evaluation data. Their one split is called `validation`, the
 default of `task.eval_split`; training on it is refused.
@@ -19,8 +20,10 @@ import pathlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from infoprompt_jax import foreign
 from infoprompt_jax.data.datasets import Dataset
 from infoprompt_jax.errors import UserError
+from infoprompt_jax.fields import shortened
 
 TASKS = (  # of RoSPr's evaluation
     "known_unknowns",
@@ -85,16 +88,13 @@ def read_task(folder: pathlib.Path) -> Iterator[dict[str, Any]]:
 
 
 def _content(file: pathlib.Path) -> dict[str, Any]:
-    try:
-        content = json.loads(file.read_text(encoding="utf-8-sig"))
-    except json.JSONDecodeError as error:
-        raise UserError(f"{file} (in data.dir) is not JSON: {error.msg} in line {error.lineno}.") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"{file} (in data.dir) is not UTF-8 text: {error.reason} at byte {error.start}.") from error
-    if not isinstance(content, dict) or not isinstance(content.get("examples"), list):
-        raise UserError(f"{file} (in data.dir) is not a BIG-bench task: it has no list of `examples`.")
+    place = f"{file} (in data.dir)"
+    with foreign.reading(place, "a whole task.json of BIG-bench was expected"):
+        content = foreign.table(file)
+    if not isinstance(content.get("examples"), list):
+        raise UserError(f"{place} is not a BIG-bench task: it has no list of `examples`.")
     if not content["examples"]:
-        raise UserError(f"{file} (in data.dir) holds no rows.")
+        raise UserError(f"{place} holds no rows.")
     return content
 
 
@@ -120,7 +120,7 @@ def _layout(content: Mapping[str, Any], file: pathlib.Path) -> Layout:
     given["append_choices_to_input"] = bool(given.get("append_choices_to_input", True))
     for name, value in given.items():
         if not isinstance(value, str) and name != "append_choices_to_input":
-            raise UserError(f"{file} (in data.dir) holds {name}={value!r}, but a text was expected.")
+            raise UserError(f"{file} (in data.dir) holds {name}={shortened(value)}, but a text was expected.")
     return Layout(**given)
 
 
@@ -130,7 +130,9 @@ def _row(example: Any, layout: Layout, place: str) -> dict[str, Any]:
     answer = next(choice for choice, score in scores.items() if score == best)
     choices = shuffled(question, [choice for choice, score in scores.items() if score < best or choice == answer])
     if len(choices) < 2:
-        raise UserError(f"{place} has no wrong answer: the score of every choice is {best}; leave it out of the file.")
+        raise UserError(
+            f"{place} has no wrong answer: the score of every choice is {shortened(best)}; leave it out of the file."
+        )
     text = layout.text(question, choices)
     return {"input": question, "inputs": text, "choices": choices, "targets": answer, "label": choices.index(answer)}
 
@@ -141,9 +143,12 @@ def _question(example: Any, place: str) -> tuple[str, dict[str, float]]:
     scores = example.get("target_scores")
     if not isinstance(scores, dict) or not scores:
         raise UserError(f"{place} has no `target_scores`: only multiple choice is read, not free text; see task.name.")
-    wrong = next((score for score in scores.values() if not isinstance(score, int | float)), None)
-    if wrong is not None:
-        raise UserError(f"{place} has the score {wrong!r} in `target_scores`, but numbers were expected.")
+    for score in scores.values():
+        if not isinstance(score, int | float) or isinstance(score, bool):
+            raise UserError(
+                f"{place} has the score {shortened(score)} in `target_scores`, but numbers were expected; leave the "
+                "example out of the file."
+            )
     if len({choice.strip() for choice in scores} - {""}) < len(scores):
         raise UserError(f"{place} has a choice that is empty, or two that are the same; leave it out of the file.")
     return example["input"], scores

@@ -16,10 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from infoprompt_jax import files
+from infoprompt_jax import files, foreign
 from infoprompt_jax.data import bigbench, row_files
 from infoprompt_jax.data.splits import split_bounds, split_name
 from infoprompt_jax.errors import UserError
+from infoprompt_jax.fields import shortened
 
 GATED = {
     "story_cloze": "story_cloze is given out by its authors, on request at https://cs.rochester.edu/nlp/rocstories: "
@@ -79,7 +80,7 @@ class LocalSource(MemorySource):
 
     def size(self, split: str) -> int:
         """The bytes of the file that holds the split, or of a BIG-bench task's files."""
-        return sum(part.stat().st_size for part in _parts(files.local(self.files[split_name(split)])))
+        return sum(size for _, _, size, _ in _state(files.local(self.files[split_name(split)])))
 
 
 def not_found(dataset: str, sentence: str, kind: type[UserError] = UserError) -> UserError:
@@ -90,16 +91,18 @@ def not_found(dataset: str, sentence: str, kind: type[UserError] = UserError) ->
 
 def check_folder(folder: str) -> None:
     """Raises UserError where `data.dir` is not a folder."""
-    if not files.path(folder).is_dir():
+    with foreign.reading(f"data.dir={shortened(folder)}", "set it to a folder"):
+        is_folder = files.path(folder).is_dir()
+    if not is_folder:
         raise UserError(
-            f"data.dir is {folder!r}, which is not a folder: set it to the folder that holds <data set>/<split>.jsonl "
-            "or another format, or leave it empty to use TFDS."
+            f"data.dir is {shortened(folder)}, which is not a folder: set it to the folder that holds "
+            "<data set>/<split>.jsonl or another format, or leave it empty to use TFDS."
         )
 
 
 def holds(folder: str, dataset: str) -> bool:
     """Whether the folder has files of the data set; no folder ("") has none."""
-    return bool(folder and _splits(files.path(folder) / dataset, bigbench.is_task(dataset)))
+    return bool(folder and _splits(folder, dataset))
 
 
 def find_files(folder: str, dataset: str) -> dict[str, pathlib.Path]:
@@ -108,7 +111,7 @@ def find_files(folder: str, dataset: str) -> dict[str, pathlib.Path]:
     Raises:
       UserError: there are none, and the sentence names the data sets that are there; or a split has two files.
     """
-    splits = _splits(files.path(folder) / dataset, bigbench.is_task(dataset))
+    splits = _splits(folder, dataset)
     if splits:
         return splits
     check_folder(folder)
@@ -121,13 +124,13 @@ def find_files(folder: str, dataset: str) -> dict[str, pathlib.Path]:
     )
 
 
-def _splits(folder: pathlib.Path, is_bigbench: bool) -> dict[str, pathlib.Path]:
-    if is_bigbench and bigbench.task_files(folder):
-        return {bigbench.SPLIT: folder}
-    splits: dict[str, pathlib.Path] = {}
-    for path in sorted(folder.glob("*")):
-        if path.suffix not in row_files.READERS:
-            continue
+def _splits(root: str, dataset: str) -> dict[str, pathlib.Path]:
+    folder, splits = files.path(root) / dataset, {}
+    with foreign.reading(f"The folder of task.name={shortened(dataset)} in data.dir", "correct its name"):
+        if bigbench.is_task(dataset) and bigbench.task_files(folder):
+            return {bigbench.SPLIT: folder}
+        paths = sorted(path for path in folder.glob("*") if path.suffix in row_files.READERS)
+    for path in paths:
         if path.stem in splits:
             raise UserError(
                 f"{folder} (in data.dir) holds the split {path.stem!r} twice, {splits[path.stem].name} and "
@@ -151,23 +154,27 @@ def read_rows(path: pathlib.Path) -> list[str]:
     return _read(path, _state(path))
 
 
-def _state(path: pathlib.Path) -> tuple[tuple[int, ...], ...]:
-    """What changes when a file of the split does: a file in one state is read and hashed once."""
-    facts = [part.stat() for part in _parts(path)]
+def _state(path: pathlib.Path) -> tuple[tuple[int, int, int, int], ...]:
+    """What changes when a file of the split does, its bytes third: a file in one state is read and hashed once.
+
+    Raises UserError where a part is no file: a link to nothing, a pipe, a device.
+    """
+    with foreign.reading(f"{path} (in data.dir)", "give a file of rows, or a link to one"):
+        facts = [foreign.regular(part).stat() for part in _parts(path)]
     return tuple((one.st_mtime_ns, one.st_ctime_ns, one.st_size, one.st_ino) for one in facts)
 
 
 @functools.lru_cache(maxsize=4)
-def _read(path: pathlib.Path, state: tuple[tuple[int, ...], ...]) -> list[str]:
+def _read(path: pathlib.Path, state: tuple[tuple[int, int, int, int], ...]) -> list[str]:
     rows = bigbench.read_task(path) if path.is_dir() else row_files.read(path, "in data.dir")
     return [json.dumps(row) for row in rows]
 
 
 @functools.lru_cache(maxsize=1024)
-def _hashed(path: pathlib.Path, state: tuple[tuple[int, ...], ...]) -> str:
+def _hashed(path: pathlib.Path, state: tuple[tuple[int, int, int, int], ...]) -> str:
     digest = hashlib.sha256()
     for part in _parts(path):
-        with part.open("rb") as file:
+        with foreign.reading(f"{part} (in data.dir)"), part.open("rb") as file:
             while block := file.read(HASHED_AT_ONCE):
                 digest.update(block)
     return digest.hexdigest()

@@ -6,25 +6,29 @@
 | .json | an object of the one array that the file holds |
 | .csv | a line under the header; cells are separated by `,`, `;` or a tab, whichever gives the header most cells |
 | .tsv | the same with tabs; if the file does not quote as CSV does, quotes are text |
-| .parquet | a row; what JSON cannot hold, such as a date, becomes text |
+| .parquet | a row; what JSON cannot hold, such as a date, becomes text, and NaN becomes null |
 | .txt | a line, in the column `text`; blank lines are skipped |
 
 Text is UTF-8, with or without a byte order mark. A CSV column holds integers if all of its cells are integers; other
 cells stay text. The column `label` also may have empty cells, which become null, and whole numbers with a decimal
-point: pandas writes integers so where some are missing. Every format but .json is read in constant memory.
+point: pandas writes integers so where some are missing. A value that could be read in two ways, such as a key that is
+twice in an object, is refused: docs/data.md lists all. Every format but .json is read in constant memory.
 """
 
 from __future__ import annotations
 
+import collections
 import csv
 import functools
 import json
+import math
 import pathlib
 import re
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any, TextIO
 
+from infoprompt_jax import foreign
 from infoprompt_jax.errors import UserError
 
 Row = dict[str, Any]
@@ -32,13 +36,14 @@ Reader = Callable[[pathlib.Path, str], Iterator[Row]]
 Split = Callable[[TextIO], Any]  # a file to the cells of its records, as csv.reader does it
 Parse = Callable[[str], Any]  # a cell to a value
 
-INTEGER = re.compile(r"-?(0|[1-9]\d{0,4000})")  # Python reads no longer ones; they stay text
+INTEGER = re.compile(r"0|-?[1-9]\d{0,4000}", re.ASCII)  # Python reads no longer ones; they stay text
 QUOTED = re.compile(r'"[^"]*"')
-WHOLE_OR_EMPTY = re.compile(r"(-?(0|[1-9]\d*)(\.0+)?)?")
+WHOLE_OR_EMPTY = re.compile(r"((0|-?[1-9]\d{0,4000})(\.0+)?)?", re.ASCII)
 LABEL = "label"
 LONGEST_CELL = 2**31 - 1  # characters; Python's csv module stops at 131,072 unless another limit is set
 CELL_LIMIT = threading.Lock()  # held while that limit, which is the whole process's, differs from its former value
 BATCH_ROWS = 1024  # of a Parquet file, in memory at once
+DENSEST = {"rows": 100, "bytes": 1100}  # for each byte of a Parquet file
 
 
 def read(path: str | pathlib.Path, origin: str = "") -> Iterator[Row]:
@@ -56,16 +61,31 @@ def read(path: str | pathlib.Path, origin: str = "") -> Iterator[Row]:
     if path.suffix not in READERS:
         raise UserError(f"{place} is not a file of rows: its name was expected to end in {FORMATS}.")
     rows = 0
-    try:
-        for row in READERS[path.suffix](path, place):
-            rows += 1
-            yield row
-    except UnicodeDecodeError as error:
-        raise UserError(f"{place} is not UTF-8 text ({error.reason}): save it as UTF-8.") from error
-    except OSError as error:
-        raise UserError(f"{place} cannot be read: {error.strerror or error}.") from error
+    with foreign.reading(place, f"a whole {path.suffix} file was expected"):
+        foreign.regular(path)
+        try:
+            for row in READERS[path.suffix](path, place):
+                rows += 1
+                yield row
+        except UnicodeDecodeError as error:
+            line = _undecodable(path)
+            raise UserError(f"{place}, line {line}, is not UTF-8 text ({error.reason}): save it as UTF-8.") from error
     if not rows:
         raise UserError(f"{place} holds no rows.")
+
+
+def _undecodable(path: pathlib.Path) -> int:
+    """The number of the first line that is not UTF-8: a decoder counts from the beginning of its buffer."""
+    with path.open("rb") as lines:
+        return next((number for number, line in enumerate(lines, 1) if not _is_text(line)), 1)
+
+
+def _is_text(content: bytes) -> bool:
+    try:
+        content.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _read_jsonl(path: pathlib.Path, place: str) -> Iterator[Row]:
@@ -78,11 +98,11 @@ def _read_jsonl(path: pathlib.Path, place: str) -> Iterator[Row]:
 def parse_line(line: str, place: str) -> Row:
     """A line of JSONL as a row. Raises UserError if it is not a JSON object; the sentence begins with `place`."""
     try:
-        row = json.loads(line)
+        row = foreign.parsed(line)
     except json.JSONDecodeError as error:
         raise UserError(f"{place} is not JSON: {error.msg} at column {error.colno}.") from error
     except (ValueError, RecursionError) as error:  # of too many digits, or brackets
-        raise UserError(f"{place} cannot be read: {error}.") from error
+        raise foreign.refusal(f"{place} cannot be read", error, "correct the line") from error
     return _object(row, place)
 
 
@@ -96,12 +116,11 @@ def _read_json(path: pathlib.Path, place: str) -> Iterator[Row]:
     """The file is parsed whole, so that it takes a multiple of its size in memory."""
     text = path.read_text(encoding="utf-8-sig")
     try:
-        rows = json.loads(text)
+        rows = foreign.parsed(text)
     except json.JSONDecodeError as error:
         lines = "; a file with one object a line is called .jsonl" if error.msg == "Extra data" else ""
-        raise UserError(f"{place} is not JSON: {error.msg} in line {error.lineno}{lines}.") from error
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{place} cannot be read: {error}.") from error
+        where = f"in line {error.lineno}, column {error.colno}"
+        raise UserError(f"{place} is not JSON: {error.msg} {where}{lines}.") from error
     if not isinstance(rows, list):
         raise UserError(f"{place} holds {type(rows).__name__}, but an array of rows was expected: [{{column: value}}].")
     for number, row in enumerate(rows):
@@ -116,17 +135,56 @@ def _read_txt(path: pathlib.Path, place: str) -> Iterator[Row]:
 
 
 def _read_parquet(path: pathlib.Path, place: str) -> Iterator[Row]:
-    import pyarrow
     import pyarrow.parquet
 
+    with pyarrow.parquet.ParquetFile(path) as file:
+        _check_names(file.schema_arrow.names, place)
+        _check_size(file.metadata, path.stat().st_size)
+        maps = "strict" if "map<" in str(file.schema_arrow) else None  # to look for maps takes time
+        for batch in file.iter_batches(BATCH_ROWS):
+            for row in batch.to_pylist(maps_as_pydicts=maps):
+                yield _plain(row, place)
+
+
+def _check_size(metadata: Any, size: int) -> None:
+    """Raises ValueError where the file claims to hold much more than its `size` in bytes can."""
+    groups = (metadata.row_group(number) for number in range(metadata.num_row_groups))
+    claims = {"rows": metadata.num_rows, "bytes": sum(group.total_byte_size for group in groups)}
+    for what, claimed in claims.items():
+        if not 0 <= claimed <= DENSEST[what] * size:
+            raise ValueError(f"it claims {claimed:,} {what}, which its {size:,} bytes cannot hold")
+
+
+def _plain(row: Row, place: str) -> Row:
+    """A row of Parquet in JSON's values."""
     try:
-        with pyarrow.parquet.ParquetFile(path) as file:
-            _check_names(file.schema_arrow.names, place)
-            for batch in file.iter_batches(BATCH_ROWS):
-                for row in batch.to_pylist():
-                    yield json.loads(json.dumps(row, default=str))
-    except pyarrow.ArrowException as error:
-        raise UserError(f"{place} is not a Parquet file: {error}.") from error
+        return json.loads(STRICT.encode(row))
+    except ValueError:  # NaN, infinity, or bytes that are not text
+        return {name: _column(value, f"{place}, column {name!r},") for name, value in row.items()}
+
+
+def _column(value: Any, place: str) -> Any:
+    with foreign.reading(place, "correct its values or remove the column"):
+        return json.loads(STRICT.encode(_without_nan(value)))
+
+
+def _text(value: Any) -> str:
+    """What JSON cannot hold: bytes are UTF-8 text, dates, times and decimals are written as Python writes them."""
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+STRICT = json.JSONEncoder(default=_text, allow_nan=False)
+
+
+def _without_nan(value: Any) -> Any:
+    """The value with null for each NaN, which is how data frames write a missing number; ValueError for infinity."""
+    if isinstance(value, dict):
+        return {name: _without_nan(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [_without_nan(part) for part in value]
+    if isinstance(value, float) and math.isinf(value):
+        raise ValueError(f"it holds {value}, which is no number that JSON has")
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def _read_csv(path: pathlib.Path, place: str) -> Iterator[Row]:
@@ -150,13 +208,14 @@ def _separator(path: pathlib.Path, place: str) -> str:
 
 def _header(path: pathlib.Path) -> str:
     """The first line that is not blank, and those that a quoted name of it goes on to."""
-    header = ""
+    header, quotes, is_blank = [], 0, True
     with path.open(encoding="utf-8-sig", newline="") as file:
         for line in file:
-            header += line
-            if header.strip() and header.count('"') % 2 == 0:
+            header.append(line)
+            quotes, is_blank = quotes + line.count('"'), is_blank and not line.strip()
+            if not is_blank and quotes % 2 == 0:
                 break
-    return header
+    return "".join(header)
 
 
 def _read_tsv(path: pathlib.Path, place: str) -> Iterator[Row]:
@@ -198,8 +257,9 @@ def _parsers(path: pathlib.Path, place: str, split: Split) -> dict[str, Parse]:
 
 
 def _check_names(columns: list[str], place: str) -> None:
-    if repeated := [name for name in columns if columns.count(name) > 1]:
-        raise UserError(f"{place} has two columns of the name {repeated[0]!r}: rename one of them.")
+    repeated = next((name for name, count in collections.Counter(columns).items() if count > 1), None)
+    if repeated is not None:
+        raise UserError(f"{place} has two columns of the name {repeated!r}: rename one of them.")
 
 
 def _whole(cell: str) -> int | None:

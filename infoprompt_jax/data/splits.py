@@ -7,8 +7,9 @@ import re
 import numpy as np
 
 from infoprompt_jax.errors import UserError
+from infoprompt_jax.fields import shortened
 
-SLICE = re.compile(r"(?P<name>[\w.\-]+)(\[(?P<start>-?\d+%?)?:(?P<stop>-?\d+%?)?\])?")
+SLICE = re.compile(r"(?P<name>[\w.\-]+)(\[(?P<start>-?[0-9]{1,18}%?)?:(?P<stop>-?[0-9]{1,18}%?)?\])?")
 DRAW = 0  # the seed of `drawn`
 
 
@@ -26,7 +27,9 @@ def split_bounds(split: str, rows: int) -> tuple[int, int]:
     match = _slice(split)
     start, stop = (_position(match[end], rows, default) for end, default in (("start", 0), ("stop", rows)))
     if not 0 <= start < stop <= rows:
-        raise UserError(f"The split {split!r} selects no rows, or more than the {rows} there are; change its slice.")
+        raise UserError(
+            f"The split {shortened(split)} selects no rows, or more than the {rows} there are; change its slice."
+        )
     return start, stop
 
 
@@ -42,7 +45,7 @@ def drawn(rows: int, limit: int) -> np.ndarray:
 def _slice(split: str) -> re.Match[str]:
     match = SLICE.fullmatch(split)
     if not match:
-        raise UserError(f"The split {split!r} is malformed: write train, train[:90%] or train[100:200].")
+        raise UserError(f"The split {shortened(split)} is malformed: write train, train[:90%] or train[100:200].")
     return match
 
 

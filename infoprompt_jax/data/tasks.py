@@ -12,7 +12,7 @@ from infoprompt_jax.data.templates import Example, Template
 from infoprompt_jax.errors import UserError
 
 LABEL = "label"
-WHOLE = re.compile(r"-?(0|[1-9]\d{0,8})(\.0+)?", re.ASCII)
+WHOLE = re.compile(r"(0|-?[1-9]\d{0,8})(\.0+)?", re.ASCII)
 NO_LABEL = (-1, "-1", "-1.0", "", "nan")  # in test splits whose answers are kept secret, and where pandas lacks one
 
 

@@ -107,6 +107,12 @@ REFUSED: dict[str, tuple[Any, dict[str, Any], str]] = {
     "no question": ([QUESTION, {"target_scores": {"a": 1}}], {}, r"example 1 \(from 0\), has no `input` text"),
     "no wrong answer": ([{"input": "?", "target_scores": {"a": 1, "b": 1}}], {}, "the score of every choice is 1"),
     "score": ([{"input": "?", "target_scores": {"a": "1", "b": 0}}], {}, "has the score '1' in `target_scores`"),
+    "no score": ([{"input": "?", "target_scores": {"a": None, "b": 0}}], {}, "has the score None in `target_scores`"),
+    "true for a score": ([{"input": "?", "target_scores": {"a": True, "b": 0}}], {}, "has the score True in"),
+    "no right answer": ([{"input": "?", "target_scores": {"a": 0, "b": 0}}], {}, "the score of every choice is 0"),
+    "one choice": ([{"input": "?", "target_scores": {"a": 1}}], {}, "has no wrong answer"),
+    "NaN": ([{"input": "?", "target_scores": {"a": float("nan"), "b": 0}}], {}, "NaN is not a finite number, line 1"),
+    "infinity": ([{"input": "?", "target_scores": {"a": float("inf")}}], {}, "Infinity is not a finite number, line 1"),
     "same choices": ([{"input": "?", "target_scores": {"a": 1, "a ": 0}}], {}, "or two that are the same"),
     "empty choice": ([{"input": "?", "target_scores": {"a": 1, " ": 0}}], {}, "has a choice that is empty"),
     "prefix": ([QUESTION], {"choice_prefix": True}, "holds choice_prefix=True, but a text was expected"),
@@ -127,7 +133,15 @@ def test_damaged_json_is_refused(tmp_path: pathlib.Path) -> None:
     write(tmp_path, [QUESTION])
     path = tmp_path / "bigbench" / "metals" / "task.json"
     path.write_text(path.read_text()[:30])
-    with pytest.raises(UserError, match=r"task.json \(in data.dir\) is not JSON"):
+    with pytest.raises(UserError, match=r"task.json \(in data.dir\) cannot be read: it is not JSON"):
+        rows(tmp_path)
+
+
+def test_an_answer_that_is_there_twice_is_refused(tmp_path: pathlib.Path) -> None:
+    write(tmp_path, [QUESTION])
+    path = tmp_path / "bigbench" / "metals" / "task.json"
+    path.write_text(path.read_text().replace('"oak"', '"iron"'))
+    with pytest.raises(UserError, match=r"task.json \(in data.dir\) .*an object has the key 'iron' twice, line 1"):
         rows(tmp_path)
 
 

@@ -54,7 +54,7 @@ def test_own_data_with_an_inline_template(
 def test_free_text_has_no_choices_and_unlabelled_rows_are_left_out(
     tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    unlabelled = [{"text": "a", "label": label} for label in (-1, None, float("nan"), -1.0)]
+    unlabelled = [{"text": "a", "label": label} for label in (-1, None, "nan", -1.0)]
     write_jsonl(tmp_path / "mine" / "test.jsonl", [*unlabelled, {"text": "b", "label": 0.0}])
     free = one_task(configure(tmp_path, "mine", input="{{ text }}", target="{{ text | upper }}"))
     assert (free.choices, free.metric) == ((), "exact_match")

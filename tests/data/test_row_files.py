@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import datetime
+import decimal
 import json
 import pathlib
 import re
@@ -105,6 +106,12 @@ def test_tabs_with_and_without_quotes(tmp_path: pathlib.Path) -> None:
         (["1", "x"], ["1", "x"]),
         (["1.0", "2.5"], ["1.0", "2.5"]),
         (["007", "1"], ["007", "1"]),
+        (["-0", "1"], ["-0", "1"]),
+        (["+1", "1"], ["+1", "1"]),
+        ([" 1", "1"], [" 1", "1"]),
+        (["1\u0663", "1"], ["1\u0663", "1"]),
+        (["\uff11.0", "1"], ["\uff11.0", "1"]),
+        (["1_0", "1"], ["1_0", "1"]),
         (["true", "False"], ["true", "False"]),
     ],
 )
@@ -125,6 +132,89 @@ def test_two_parquet_columns_of_one_name(tmp_path: pathlib.Path) -> None:
     pyarrow.parquet.write_table(table, tmp_path / "a.parquet")
     with pytest.raises(UserError, match=r"a.parquet has two columns of the name 'text': rename one of them"):
         list(read(tmp_path / "a.parquet"))
+
+
+COLUMNS: dict[str, tuple[Any, Any]] = {  # of Parquet, two rows each: a column, and the values that it becomes
+    "NaN": ([1.5, float("nan")], [1.5, None]),
+    "nested NaN": ([[float("nan")], [1.0]], [[None], [1.0]]),
+    "bytes": (["é".encode(), b""], ["é", ""]),
+    "decimals": ([decimal.Decimal("1.50"), None], ["1.50", None]),
+    "times": ([datetime.datetime(2024, 2, 29, 1, 2, 3), None], ["2024-02-29 01:02:03", None]),
+    "structures": ([{"a": [1], "b": None}, None], [{"a": [1], "b": None}, None]),
+    "truths": ([True, False], [True, False]),
+}
+
+
+def parquet(path: pathlib.Path, columns: Any) -> pathlib.Path:
+    import pyarrow
+    import pyarrow.parquet
+
+    pyarrow.parquet.write_table(pyarrow.table(columns), path)
+    return path
+
+
+@pytest.mark.parametrize("kind", COLUMNS)
+def test_what_columns_of_parquet_become(tmp_path: pathlib.Path, kind: str) -> None:
+    column, values = COLUMNS[kind]
+    assert [row["a"] for row in read(parquet(tmp_path / "a.parquet", {"a": column}))] == values
+
+
+def test_a_map_of_parquet_is_an_object(tmp_path: pathlib.Path) -> None:
+    import pyarrow
+
+    maps = pyarrow.map_(pyarrow.string(), pyarrow.int64())
+    path = parquet(tmp_path / "a.parquet", {"a": pyarrow.array([[("k", 1)]], maps)})
+    assert list(read(path)) == [{"a": {"k": 1}}]
+    path = parquet(tmp_path / "a.parquet", {"a": pyarrow.array([[("k", 1), ("k", 2)]], maps)})
+    with pytest.raises(UserError, match=r"a.parquet cannot be read: .*'k'"):
+        list(read(path))
+
+
+@pytest.mark.parametrize("value", [b"\xff\xfe", float("inf"), [float("-inf")]])
+def test_values_of_parquet_that_are_no_text_or_number(tmp_path: pathlib.Path, value: Any) -> None:
+    path = parquet(tmp_path / "a.parquet", {"a": [value], "label": [0]})
+    with pytest.raises(UserError, match=r"a.parquet, column 'a', cannot be read: .*: correct its values or remove"):
+        list(read(path))
+
+
+def test_a_parquet_file_of_more_rows_than_its_bytes_can_hold(tmp_path: pathlib.Path) -> None:
+    import pyarrow
+
+    path = parquet(tmp_path / "a.parquet", {"a": pyarrow.nulls(1_000_000)})
+    with pytest.raises(UserError, match=r"it claims 1,000,000 rows, which its [\d,]+ bytes cannot hold"):
+        list(read(path))
+
+
+@pytest.mark.parametrize("suffix", [".json", ".jsonl"])
+@pytest.mark.parametrize(
+    ("row", "fault"),
+    [
+        ('{"text": "a", "label": 0, "label": 1}', "an object has the key 'label' twice"),
+        ('{"text": {"a": 1, "b": 2, "\\u0061": 1}, "label": 0}', "an object has the key 'a' twice"),
+        ('{"text": "NaN: {", "label": NaN}', "NaN is not a finite number"),
+        ('{"text": [-Infinity], "label": 0}', "-Infinity is not a finite number"),
+        ('{"text": 1e400, "label": 0}', "1e400 is not a finite number"),
+    ],
+)
+def test_values_that_json_lacks_are_named(tmp_path: pathlib.Path, suffix: str, row: str, fault: str) -> None:
+    sound = '{"text": "\\"NaN\\"", "label": 1, "label2": {"label": 1}}'
+    column = 1 + (row.rindex('"label"') if "'label'" in fault else row.index('"\\u') if "'a'" in fault else 0)
+    if suffix == ".json":
+        content, place = f"[{sound},\n{row}]", rf"is not JSON: {fault} in line 2, column "
+    else:
+        content, place = f"{sound}\n{row}\n", rf"line 2, is not JSON: {fault} at column "
+    with pytest.raises(UserError, match=place + (f"{column}\\." if "twice" in fault else "")):
+        rows(tmp_path, f"a{suffix}", content)
+
+
+def test_a_line_that_is_not_utf_8_is_named(tmp_path: pathlib.Path) -> None:
+    with pytest.raises(UserError, match=r"a.csv, line 30001, is not UTF-8 text \(.*\): save it as UTF-8"):
+        rows(tmp_path, "a.csv", b"text\n" + b"sound\n" * 29_999 + b"\xe9\n")
+
+
+def test_a_quote_in_a_header_that_is_never_closed(tmp_path: pathlib.Path) -> None:
+    with pytest.raises(UserError, match=r"a.csv.* is not a CSV line: unexpected end of data"):
+        rows(tmp_path, "a.csv", 'text,"label\n' + "a,1\n" * 100_000)  # an hour, were each line to read all before it
 
 
 def test_the_manual_lists_every_format() -> None:
@@ -176,15 +266,19 @@ def test_memory_does_not_grow_with_the_file(tmp_path: pathlib.Path, name: str) -
         ("a.csv", "text,label\n", "holds no rows"),
         ("a.json", "[]", "holds no rows"),
         ("a.txt", "\n\n", "holds no rows"),
-        ("a.jsonl", '{"a": ' + "1" * 5000 + "}", "line 1, cannot be read: Exceeds the limit"),
-        ("a.json", '[{"a": ' + "1" * 5000 + "}]", "cannot be read: Exceeds the limit"),
-        ("a.jsonl", "[" * 100_000, "line 1, cannot be read: maximum recursion"),
+        ("a.jsonl", '{"a": ' + "1" * 5000 + "}", "line 1, cannot be read: it holds a number of more digits"),
+        ("a.json", '[{"a": ' + "1" * 5000 + "}]", "cannot be read: it holds a number of more digits"),
+        ("a.jsonl", "[" * 100_000, "line 1, cannot be read: it is nested too deeply"),
         ("a.csv", "text,label\na,1\nb\n", "line 3, does not have 2 cells"),
         ("a.csv", 'text,label\n"a,1\nb,2\n', r"line 3, is not a CSV line: unexpected end of data; .* as two"),
         ("a.csv", "text,label,text\na,1,b\n", "two columns of the name 'text': rename"),
         ("a.jsonl", "{}\n{'a': 1}\n", "line 2, is not JSON: .* at column 2"),
         ("a.jsonl", "[1]\n", r"line 1, holds list, but a row is an object: \{column: value\}"),
-        ("a.json", '{"a": 1}\n{"a": 2}\n', "is not JSON: Extra data in line 2; .*one object a line is called .jsonl"),
+        (
+            "a.json",
+            '{"a": 1}\n{"a": 2}\n',
+            "is not JSON: Extra data in line 2, column 1; .*one object a line is called .jsonl",
+        ),
         ("a.json", '{"data": []}', "holds dict, but an array of rows was expected"),
         ("a.json", "[{}, 1]", r"row 1 \(from 0\), holds int, but a row is an object"),
         ("a.csv", b"text\n\xe9\n", r"is not UTF-8 text \(.*\): save it as UTF-8"),
