@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import pytest
 
 from infoprompt_jax.devices import STACKS, deepen_stacks, order_collectives
@@ -17,12 +21,43 @@ ONE_ORDER = "--xla_cpu_enable_concurrency_optimized_scheduler=false"
         ({"XLA_FLAGS": f"{SIMULATED} {ONE_ORDER[:-5]}true"}, {"NPROC": "16"}),
         ({"XLA_FLAGS": f"{SIMULATED} {ONE_ORDER}", "NPROC": "5"}, {}),
         ({"XLA_FLAGS": "--xla_dump_to=d"}, {}),
+        ({"JAX_NUM_CPU_DEVICES": "2"}, {"XLA_FLAGS": ONE_ORDER, "NPROC": "16"}),
+        ({"JAX_NUM_CPU_DEVICES": "1"}, {}),
+        ({"JAX_NUM_CPU_DEVICES": "some"}, {}),
     ],
 )
 def test_simulated_devices_keep_one_order_of_collectives(before: dict[str, str], after: dict[str, str]) -> None:
     environment = dict(before)
     order_collectives(environment)
     assert environment == before | after
+
+
+MESH = "from infoprompt_jax.t5 import partition; print(len(partition.make_mesh().devices.flat))"
+CONFIG = "import jax; jax.config.update('jax_num_cpu_devices', 2); "
+
+
+@pytest.mark.parametrize(
+    ("before", "code", "warns"),
+    [
+        pytest.param({"JAX_NUM_CPU_DEVICES": "2"}, "", False, marks=pytest.mark.slow),
+        ({}, CONFIG, False),
+        ({}, f"{CONFIG} jax.devices(); ", True),
+        pytest.param(
+            {"XLA_FLAGS": ONE_ORDER, "NPROC": "16"}, f"{CONFIG} jax.devices(); ", False, marks=pytest.mark.slow
+        ),
+    ],
+)
+def test_a_mesh_orders_collectives_however_devices_are_simulated(
+    before: dict[str, str], code: str, warns: bool
+) -> None:
+    """Of XLA's own settings, which a program can no longer make once JAX has its devices."""
+    environment = {name: value for name, value in os.environ.items() if name not in ("XLA_FLAGS", "NPROC")} | before
+    shown = "; import os; print(os.environ.get('XLA_FLAGS'), os.environ.get('NPROC'))"
+    ran = subprocess.run(
+        [sys.executable, "-c", code + MESH + shown], env=environment, capture_output=True, text=True, check=True
+    )
+    assert ran.stdout.split() == ["2", "None", "None"] if warns else ["2", ONE_ORDER, "16"]
+    assert ("JAX already runs 2 simulated CPU devices" in ran.stderr) == warns
 
 
 def test_without_flags_nothing_is_set() -> None:

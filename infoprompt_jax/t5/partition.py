@@ -24,6 +24,7 @@ from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from infoprompt_jax.devices import before_use
 from infoprompt_jax.errors import UserError
 
 AXES = ("data", "fsdp", "model")
@@ -73,6 +74,7 @@ def make_mesh(
     Raises:
       UserError: the numbers do not fit the number of devices, or their slices.
     """
+    before_use()
     devices = jax.devices() if devices is None else list(devices)
     count, inner = len(devices), fsdp * model
     if min(fsdp, model) < 1 or count % inner or (data != -1 and data * inner != count):
