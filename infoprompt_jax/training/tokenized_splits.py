@@ -63,7 +63,7 @@ class TokenizedSplits:
         room = 0
         for task in tasks:
             size = source_size(task, split) if len(tasks) > 1 else None
-            if size is None or size > room:
+            if not groups or size is None or size > room:
                 groups.append([])
                 room = 0 if size is None else TOGETHER
             groups[-1].append(task)
