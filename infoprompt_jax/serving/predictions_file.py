@@ -35,7 +35,8 @@ class PredictionsFile:
 
     def __init__(self, directory: pathlib.Path, made_by: Mapping[str, str]) -> None:
         self.directory, self.made_by = directory, dict(made_by)
-        self.rows, self.complete, self._file, self._digest = 0, False, None, hashlib.sha256()
+        self.rows, self.complete, self._file = 0, False, None
+        self._size, self._digest = 0, hashlib.sha256()  # of the lines that count
         self.rows, self.complete = hosts.decided(self._begin)
 
     def _begin(self) -> tuple[int, bool]:
@@ -57,7 +58,7 @@ class PredictionsFile:
         if there is None or digest not in (None, there.hexdigest()):
             log.warning("%s was cut, lost or changed: the predictions start again.", self.directory / f".{NAME}")
             self.rows, size, there = 0, 0, hashlib.sha256()
-        self._digest = there
+        self._digest, self._size = there, size
         self._file.truncate(size)  # a later line belongs to a chunk that was cut off
         self._record()
 
@@ -68,11 +69,10 @@ class PredictionsFile:
         """
         assert not self.complete, "the file is complete"
         if self._file is not None:  # None: the first process has it
-            for line in lines:
-                text = json.dumps(files.strict(line), ensure_ascii=False, allow_nan=False)
-                encoded = text.encode("utf-8", "backslashreplace") + b"\n"
-                self._file.write(encoded)
-                self._digest.update(encoded)
+            chunk = b"".join(map(_encoded, lines))
+            self._file.write(chunk)  # a full disk takes a part, which does not count
+            self._digest.update(chunk)
+            self._size += len(chunk)
         self.rows += len(lines)
         if self._file and self._file.is_due():
             self._record()
@@ -94,9 +94,14 @@ class PredictionsFile:
     def _record(self) -> None:
         assert self._file is not None
         self._file.sync()
-        counted = {"rows": self.rows, "bytes": self._file.size(), "sha256": self._digest.hexdigest()}
+        counted = {"rows": self.rows, "bytes": self._size, "sha256": self._digest.hexdigest()}
         progress = counted | {"made_by": self.made_by}
         checksums.write_json(self.directory / PROGRESS, progress)
+
+
+def _encoded(line: Mapping[str, Any]) -> bytes:
+    text = json.dumps(files.strict(line), ensure_ascii=False, allow_nan=False)
+    return text.encode("utf-8", "backslashreplace") + b"\n"
 
 
 def read_progress(directory: pathlib.Path) -> dict[str, Any]:

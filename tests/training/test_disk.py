@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pathlib
 import subprocess
-from collections.abc import Iterator
 
 import ml_collections
 import pytest
+import small_disk
 import tiny_runs
 
 from infoprompt_jax import checksums, command_line, disk, jobs
@@ -15,18 +15,8 @@ from infoprompt_jax.errors import UserError
 
 pytestmark = pytest.mark.usefixtures("programs")
 
-DISK = 2 * 2**20  # bytes
+small = small_disk.disk
 COMPARED = ("metrics.jsonl", "prompts/*/prompt.*", "last_prompts/*/prompt.*")
-
-
-@pytest.fixture
-def small_disk(tmp_path: pathlib.Path) -> Iterator[pathlib.Path]:
-    """A file system of two megabytes."""
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK}", "tmpfs", tmp_path], capture_output=True)
-    if mounted.returncode:
-        pytest.skip("a file system can only be mounted by root, on Linux")
-    yield tmp_path
-    subprocess.run(["umount", "-l", tmp_path], check=True)
 
 
 @pytest.fixture(scope="module")
@@ -48,58 +38,51 @@ def results(directory: pathlib.Path) -> dict[str, bytes]:
     return {"members": repr(members).encode(), **{str(file.relative_to(directory)): of for file, of in found.items()}}
 
 
-def fill(directory: pathlib.Path, left: int) -> pathlib.Path:
-    """A file that leaves so many bytes of the disk."""
-    ballast = directory / "ballast"
-    ballast.write_bytes(bytes(DISK - left - 8192))
-    return ballast
-
-
 MORE = [pytest.param(left, marks=pytest.mark.slow) for left in (0, 32, 64, 128, 192, 256)]
 
 
 @pytest.mark.parametrize("left", [16, 96, 320, *MORE])
 def test_a_run_goes_on_when_there_is_room(
-    left: int, small_disk: pathlib.Path, config: ml_collections.ConfigDict, expected: dict[str, bytes]
+    left: int, small: pathlib.Path, config: ml_collections.ConfigDict, expected: dict[str, bytes]
 ) -> None:
-    ballast = fill(small_disk, left * 1024)
+    ballast = small_disk.fill(small, left * 1024)
     with pytest.raises(UserError, match=r"run.* cannot be written \(.*[Nn]o space left on device.*\): ") as caught:
-        jobs.run(config, str(small_disk / "run"))
+        jobs.run(config, str(small / "run"))
     assert "\n" not in str(caught.value)
     ballast.unlink()
-    jobs.run(config, str(small_disk / "run"))
-    assert results(small_disk / "run") == expected
-    assert not [file for file in (small_disk / "run").rglob("*") if "partial" in file.name]
+    jobs.run(config, str(small / "run"))
+    assert results(small / "run") == expected
+    assert not [file for file in (small / "run").rglob("*") if "partial" in file.name]
 
 
 def test_a_finished_run_on_a_read_only_disk_is_shown_and_evaluated(
-    small_disk: pathlib.Path, config: ml_collections.ConfigDict, tmp_path_factory: pytest.TempPathFactory
+    small: pathlib.Path, config: ml_collections.ConfigDict, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    table = jobs.run(config, str(small_disk / "run"))
-    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
-    assert jobs.run(config, str(small_disk / "run")) == table
+    table = jobs.run(config, str(small / "run"))
+    subprocess.run(["mount", "-o", "remount,ro", small], check=True)
+    assert jobs.run(config, str(small / "run")) == table
     with pytest.raises(UserError, match=r"cannot be written: choose another --workdir"):
-        jobs.run(config, str(small_disk / "another"))
+        jobs.run(config, str(small / "another"))
     evaluated, workdir = command_line.parse(
-        ["main", f"--config={small_disk}/run/config.json", "--config.job=evaluate",
+        ["main", f"--config={small}/run/config.json", "--config.job=evaluate",
          f"--workdir={tmp_path_factory.mktemp('evaluate')}"]
     )  # fmt: skip
-    trained = checksums.read_json(small_disk / "run" / "summary.json", "")["members"][0]
+    trained = checksums.read_json(small / "run" / "summary.json", "")["members"][0]
     jobs.run(evaluated, workdir)
     again = checksums.read_json(f"{workdir}/summary.json", "")["members"][0]
     assert again["best"]["accuracy"] == trained["best"]["accuracy"]
 
 
 def test_tokens_that_a_full_disk_cannot_keep_stay_in_memory(
-    small_disk: pathlib.Path,
+    small: pathlib.Path,
     config: ml_collections.ConfigDict,
     caplog: pytest.LogCaptureFixture,
     expected: dict[str, bytes],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     made = config.copy_and_resolve_references()
-    made.data.cache_dir = str(small_disk)
-    fill(small_disk, 0)
+    made.data.cache_dir = str(small)
+    small_disk.fill(small, 0)
     workdir = tmp_path_factory.mktemp("run")
     jobs.run(made, str(workdir))
     assert results(workdir) == expected and "see data.cache_dir" in caplog.text
