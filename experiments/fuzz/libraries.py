@@ -20,6 +20,7 @@ import numpy as np
 
 from experiments.fuzz import tensors
 from experiments.fuzz.cases import Case
+from infoprompt_jax import checksums
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.prompts.saved import Prompt
 from infoprompt_jax.rospr.library import PromptLibrary
@@ -100,7 +101,9 @@ def flips(choose: random.Random, path: pathlib.Path, made: dict[str, Any]) -> Ca
 
 def files(choose: random.Random, path: pathlib.Path, made: dict[str, Any]) -> Case:
     """Files that are missing, cut, exchanged or too many."""
-    manifest, first, second = (path / name for name in ("manifest.json", *sorted(f.name for f in path.glob("seg*"))))
+    manifest, first, second = (
+        path / name for name in ("manifest.json", *sorted(f.name for f in path.glob("segment-*")))
+    )
     raw = first.read_bytes()
     harmless: dict[str, Callable[[], Any]] = {
         "a note beside": lambda: (path / "notes.txt").write_text("hello"),
@@ -149,13 +152,37 @@ def headers(choose: random.Random, path: pathlib.Path, made: dict[str, Any]) -> 
 
 
 def _restated(path: pathlib.Path, change: Callable[[dict[str, Any]], Any]) -> None:
-    """A manifest with another content and the checksum of that."""
-    from infoprompt_jax.rospr import library_files
+    """A manifest with another content and right checksums: of format 2, or of format 1 where 2 cannot hold it."""
+    head = json.loads((path / "manifest.json").read_text())
+    listed = [json.loads(line) for line in (path / "segments.jsonl").read_text().splitlines()]
+    library = {name: value for name, value in head["library"].items() if name != "journal"}
+    library |= {
+        "segments": [line["segment"] for line in listed],
+        "entries": [entry for line in listed for entry in line["entries"]],
+    }
+    change(library)
+    lines = _lines(library)
+    if lines is not None:
+        del library["segments"], library["entries"]
+        chain, encoded = "", [json.dumps(line).encode() + b"\n" for line in lines]
+        for line in encoded:
+            chain = hashlib.sha256(chain.encode() + line).hexdigest()
+        (path / "segments.jsonl").write_bytes(b"".join(encoded))
+        library["journal"] = {"size": sum(map(len, encoded)), "checksum": chain}
+    checksums.write_json(path / "manifest.json", {"format": 1 if lines is None else 2, "library": library})
 
-    whole = json.loads((path / "manifest.json").read_text())
-    del whole["checksum"]
-    change(whole["library"])
-    (path / "manifest.json").write_text(json.dumps({"checksum": library_files.checksum(whole), **whole}))
+
+def _lines(library: dict[str, Any]) -> list[dict[str, Any]] | None:
+    """The lines of format 2's list of segments; None where segments are no list."""
+    segments, entries = library.get("segments"), list(library["entries"])
+    if not segments or len(segments) % 2:  # one segment is written as format 1
+        return None
+    lines = []
+    for number, segment in enumerate(segments, 1):
+        count = segment["prompts"] if number < len(segments) else len(entries)
+        lines.append({"segment": segment, "entries": entries[:count]})
+        entries = entries[count:]
+    return lines
 
 
 def manifests(choose: random.Random, path: pathlib.Path, made: dict[str, Any]) -> Case:
@@ -202,7 +229,7 @@ def manifests(choose: random.Random, path: pathlib.Path, made: dict[str, Any]) -
     what = choose.choice(list(odd))
     _restated(path, odd[what])
     # Whose prompt is whose is known to the writer alone.
-    right = (lambda result: True) if what == "entries in another order" else None
+    right = {"entries in another order": lambda result: True, "a field more": made}.get(what)
     return Case(f"a manifest with {what}", lambda: content(path), right)
 
 
