@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
+import pathlib
 import subprocess
 import sys
 
 import pytest
+import tiny_runs
 
 from infoprompt_jax.devices import STACKS, deepen_stacks, order_collectives
 
@@ -58,6 +61,25 @@ def test_a_mesh_orders_collectives_however_devices_are_simulated(
     )
     assert ran.stdout.split() == ["2", "None", "None"] if warns else ["2", ONE_ORDER, "16"]
     assert ("JAX already runs 2 simulated CPU devices" in ran.stderr) == warns
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mesh", [(8, 1, 1), (2, 2, 2)])
+def test_bfloat16_with_both_terms_of_a_bilinear_critic_ends(mesh: tuple[int, ...], tmp_path: pathlib.Path) -> None:
+    """Many independent collectives a step: with XLA's other scheduler, devices may wait for each other for ever."""
+    fields = {"backbone__dtype": "bfloat16", "infoprompt__critic": "bilinear", "infoprompt__estimator": "nwj"}
+    split = dict(zip(("mesh__data", "mesh__fsdp", "mesh__model"), mesh, strict=True))
+    (tmp_path / "config.json").write_text(tiny_runs.config(tmp_path, **fields, **split).to_json())
+    environment = {name: value for name, value in os.environ.items() if name not in ("XLA_FLAGS", "NPROC")}
+    script = pathlib.Path(tiny_runs.__file__)
+    ran = subprocess.run(
+        [sys.executable, str(script), str(tmp_path / "config.json"), str(tmp_path / "run"), "step", "-1"],
+        env=environment | {"JAX_NUM_CPU_DEVICES": "8", "PYTHONPATH": str(script.parents[1])},
+        capture_output=True,
+        text=True,
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["members"][0]["steps"] == tiny_runs.STEPS
 
 
 def test_without_flags_nothing_is_set() -> None:
