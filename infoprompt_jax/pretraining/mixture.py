@@ -166,19 +166,25 @@ def mixture(
     )
 
 
+def check_lengths(config: ml_collections.ConfigDict) -> None:
+    """Raises UserError where the targets of span corruption, of a config that names a corpus, do not fit."""
+    data = config.data
+    longest = max(complete(data.buckets, data.max_input_length))
+    noise, spans = corruption.counts(corruption.longest_text(longest))
+    if noise + spans + 1 > data.max_target_length:
+        raise UserError(
+            f"data.max_target_length={data.max_target_length} is too short for span corruption of {longest} tokens: "
+            f"at least {noise + spans + 1} was expected."
+        )
+
+
 def corpus_mixture(config: ml_collections.ConfigDict, corpus: Corpus, tokenizer: Tokenizer) -> Mixture:
     """The batches of a config that names a corpus.
 
-    Raises UserError where the targets of span corruption do not fit, or a data set has no share.
+    Raises UserError where a data set has no share.
     """
     size, pretrain, data = config.train.batch_size, config.pretrain, config.data
     buckets, prompted = complete(data.buckets, data.max_input_length), corpus.rows(tokenizer)
-    noise, spans = corruption.counts(corruption.longest_text(max(buckets)))
-    if noise + spans + 1 > data.max_target_length:
-        raise UserError(
-            f"data.max_target_length={data.max_target_length} is too short for span corruption of {max(buckets)} "
-            f"tokens: at least {noise + spans + 1} was expected."
-        )
     if unknown := sorted(prompted.keys() - corpus.shares.keys()):
         raise UserError(f"{corpus.path / 'corpus.json'} has no share for {unknown[0]}: add it under shares.")
     rates = [corpus.shares[name] for name in prompted]

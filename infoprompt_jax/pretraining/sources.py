@@ -91,9 +91,10 @@ class Generated:
 
 
 class FromCorpus:
-    """A corpus on disk. Raises UserError where `config.pretrain.corpus` is none."""
+    """A corpus on disk. Raises UserError where `config.pretrain.corpus` is none, or `config.data` does not fit it."""
 
     def __init__(self, config: ml_collections.ConfigDict) -> None:
+        mixture.check_lengths(config)
         self.corpus = Corpus(config)
 
     def sample(self) -> Iterable[str]:

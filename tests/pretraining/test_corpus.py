@@ -189,7 +189,9 @@ def test_a_folder_without_a_corpus_is_refused(directory: pathlib.Path, tmp_path:
         sources.FromCorpus(config(directory, pretrain__corpus=str(tmp_path)))
 
 
-def test_targets_that_are_too_short_for_spans_are_refused(directory: pathlib.Path, run: pathlib.Path) -> None:
+def test_targets_that_are_too_short_for_spans_are_refused(directory: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    """Before the workdir is claimed, so that a corrected config can use it."""
     made = config(directory, data__max_target_length=4)
     with pytest.raises(UserError, match=r"max_target_length=4 is too short for span corruption of 24 tokens: at least"):
-        sources.FromCorpus(made).mixture(made, load_tokenizer(run / "vocabulary"))
+        pretrain.pretrain(made, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
