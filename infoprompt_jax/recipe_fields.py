@@ -186,7 +186,7 @@ FLEET = Section(
     Field(
         "at_once",
         0,
-        "number of members whose activations are in memory together; 0 = all",
+        "number of members whose activations are in memory together; 0 = as many as fit, all of a usual fleet",
         between=(0, MOST_BATCH),
         resume=True,
     ),

@@ -16,7 +16,7 @@ PACKAGE = pathlib.Path(__file__).parents[1] / "infoprompt_jax"
 # Single modules that every room may import.
 BASE = set(
     """
-    batch bucket checksums devices disk errors fields files foreign hosts leftovers
+    batch bucket checksums devices disk errors fields files foreign hosts leftovers memory
     member_names network plain_text progress recipe_fields run_fields saved_config settings
     watch
     """.split()  # noqa: SIM905 (sets of one element a line conflict with every other change)

@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from infoprompt_jax import memory
 from infoprompt_jax.batch import EvalBatch
 from infoprompt_jax.data.batches import eval_batches
 from infoprompt_jax.data.rows import Rows
@@ -31,6 +32,7 @@ from infoprompt_jax.t5.backbone import Backbone, Prompts, SoftPrompt
 from infoprompt_jax.t5.tokenizer import Tokenizer
 
 Output = tuple[EvalBatch[np.ndarray], np.ndarray | None, np.ndarray | None]
+TOO_MUCH = "lower train.eval_batch_size, data.max_input_length or fleet.at_once"
 MODEL_FIELDS = ("inputs", "targets", "choices", "label", "weight")  # of a batch, that a fleet's program takes
 
 
@@ -57,12 +59,18 @@ class Members:
 
     def scores(self, batch: EvalBatch[np.ndarray]) -> np.ndarray:
         """As `Models.scores`; N is the number of members."""
-        return np.asarray(self.fleet.scores(self.trainable, self.backbone.frozen, self._placed(batch)))
+        placed = self._placed(batch)
+        return np.asarray(self._run(self.fleet.scores, "Scoring", batch, self.trainable, self.backbone.frozen, placed))
 
     def generate(self, batch: EvalBatch[np.ndarray]) -> np.ndarray:
         """As `Models.generate`; T is `max_length`."""
         placed = self._placed(batch)
-        return np.asarray(self.fleet.generate(self.trainable, self.backbone.frozen, placed, self.max_length))
+        arguments = self.trainable, self.backbone.frozen, placed, self.max_length
+        return np.asarray(self._run(self.fleet.generate, "Generation", batch, *arguments))
+
+    def _run(self, program: Any, what: str, batch: EvalBatch[np.ndarray], *arguments: Any) -> jax.Array:
+        shapes = batch["inputs"].shape, batch["choices"].shape, len(self.trainable["prompt"]["value"][0])
+        return memory.run(program, arguments, shapes, f"{what} on inputs of {shapes[0][-1]} tokens", TOO_MUCH)
 
     def _placed(self, batch: EvalBatch[np.ndarray]) -> Any:
         sharding = partition.split(self.backbone.mesh, self.fleet.split_axis)

@@ -30,13 +30,16 @@ class Assembly(NamedTuple):
     keys: jax.Array  # [M], random keys
 
 
-def assemble(config: ml_collections.ConfigDict, members: list[Member], backbone: Backbone) -> Assembly:
+def assemble(
+    config: ml_collections.ConfigDict, members: list[Member], backbone: Backbone, at_once: int | None = None
+) -> Assembly:
     """The fleet of these members on the backbone and its mesh.
 
     Args:
       config: checked by `settings.check`.
       members: as `members.expand` makes them from the config.
       backbone: frozen.
+      at_once: the number of members that compute together; None = `fleet.at_once`.
 
     Raises:
       UserError: train.optimizer is unknown, or fleet.over=members does not fit the mesh.
@@ -52,7 +55,7 @@ def assemble(config: ml_collections.ConfigDict, members: list[Member], backbone:
             total_steps=train.steps,
             mesh=backbone.mesh,
             accumulate=train.accumulate,
-            at_once=config.fleet.at_once,
+            at_once=config.fleet.at_once if at_once is None else at_once,
             over=over,
         )
     )

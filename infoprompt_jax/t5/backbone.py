@@ -21,6 +21,7 @@ from jax.core import Tracer
 from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
+from infoprompt_jax import memory
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.t5 import convert, hub, partition, scoring
 from infoprompt_jax.t5.leaf import StoredLeaf, of_array
@@ -32,6 +33,7 @@ log = logging.getLogger(__name__)
 
 DTYPES = ("float32", "bfloat16")
 WEIGHTS = ("full", "int8")
+TOO_MUCH = "give it fewer rows at once (train.eval_batch_size) or shorter ones (data.max_input_length)"
 
 
 @runtime_checkable
@@ -128,7 +130,7 @@ class Backbone:
         """
         tokens = self._tokens("tokens_BL", tokens_BL)
         choices = self._tokens("choices_BCT", choices_BCT, len(tokens))
-        scores_BC = self._whole(_score(self.graph, self.frozen, tokens, choices, self._prompts(prompts, tokens)))
+        scores_BC = self._run("Scoring", _score, tokens, choices, self._prompts(prompts, tokens))
         return scores_BC / jnp.asarray(
             scoring.lengths(np.asarray(choices_BCT), normalize, lambda ids: self.tokenizer.decode(ids))
         )
@@ -138,7 +140,14 @@ class Backbone:
         if not isinstance(max_length, int | np.integer) or max_length < 1:
             raise UserError(f"max_length={max_length!r}, but a whole number of at least 1 was expected.")
         tokens = self._tokens("tokens_BL", tokens_BL)
-        return self._whole(_generate(self.graph, self.frozen, tokens, self._prompts(prompts, tokens), int(max_length)))
+        return self._run("Generation", _generate, tokens, self._prompts(prompts, tokens), int(max_length))
+
+    def _run(self, what: str, program: Any, tokens: jax.Array, *others: Any) -> jax.Array:
+        """The program's result, after a check of its memory."""
+        arguments = self.graph, self.frozen, tokens, *others
+        shapes = self.config, *(getattr(one, "shape", one) for one in (tokens, *others))
+        what = f"{what} with {tokens.shape[0]} inputs of {tokens.shape[1]} tokens at once"
+        return self._whole(memory.run(program, arguments, shapes, what, TOO_MUCH))
 
     def _whole(self, array: jax.Array) -> jax.Array:
         """The values of all hosts' devices, on each of them."""

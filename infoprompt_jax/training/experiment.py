@@ -9,18 +9,20 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import jax
 import ml_collections
 import numpy as np
 from jax.sharding import Mesh
 
-from infoprompt_jax.data.batches import Stream
-from infoprompt_jax.data.rows import data_fingerprint
+from infoprompt_jax import hosts, memory
+from infoprompt_jax.data.batches import Shapes, Stream, bucket_lengths
+from infoprompt_jax.data.rows import Rows, data_fingerprint
 from infoprompt_jax.data.tasks import Task
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.evaluation.evaluator import Evaluator, Split
+from infoprompt_jax.fleet import at_once
 from infoprompt_jax.fleet.assembly import assemble, split_over
 from infoprompt_jax.fleet.fleet import Fleet, FleetState
 from infoprompt_jax.fleet.members import Member, expand
@@ -95,7 +97,7 @@ class Experiment:
     @property
     def choices(self) -> int:
         """The number of answer choices of the widest task, which is the number of a verbalizer's rows."""
-        everything = [rows for split in self.splits.values() for member in split.rows for rows in member]
+        everything = [*_rows(self.splits)]
         everything += [rows for stream in self.streams for rows in stream.rows]
         return max(rows.max_choices for rows in everything)
 
@@ -120,7 +122,8 @@ def build(config: ml_collections.ConfigDict, backbone: Backbone | None = None) -
         [tokenized.stream(m, t) for m, t in zip(members, member_tasks, strict=True)] if config.job == "train" else []
     )
     splits = evaluation_splits(config, member_tasks, tokenized)
-    fleet, hyper, keys = assemble(config, members, backbone)
+    rows = [*(part for stream in streams for part in stream.rows), *_rows(splits)]
+    fleet, hyper, keys = assemble(config, members, backbone, members_at_once(config, len(members), backbone, rows))
     check_task_loss(fleet.objective, list(itertools.chain(*member_tasks)))
     evaluator = Evaluator(
         fleet,
@@ -133,6 +136,39 @@ def build(config: ml_collections.ConfigDict, backbone: Backbone | None = None) -
         config.task.eval_limit,
     )
     return Experiment(config, backbone, members, member_tasks, streams, splits, fleet, evaluator, hyper, keys)
+
+
+def members_at_once(config: ml_collections.ConfigDict, members: int, backbone: Backbone, rows: Sequence[Rows]) -> int:
+    """`fleet.at_once`; where that is 0, what fits into memory with the longest of these rows (`fleet.at_once`)."""
+    if config.fleet.at_once or members == 1:
+        return config.fleet.at_once
+    devices, over = partition.row_devices(backbone.mesh), split_over(config.fleet.over, members, 0, backbone.mesh)
+    shapes = Shapes.of(rows, config.data.buckets, config.data.max_input_length)
+    inputs = int(bucket_lengths(np.array(max(part.max_input_length for part in rows)), shapes.buckets))
+
+    def needed(batch: int, choices: int, backward: bool) -> int:
+        of_device = max(batch // (devices if over == "rows" else 1), 1)
+        shape = at_once.StepShape(of_device, inputs + config.prompt.length, shapes.target_length * choices)
+        return at_once.step_bytes(backbone.config, shape, backward)
+
+    each, train = needed(config.train.eval_batch_size, shapes.choices, backward=False), config.train
+    if config.job == "train":
+        choices = shapes.choices if train.task_loss == "choices" else 1
+        each = max(each, needed(train.batch_size // train.accumulate, choices, backward=True))
+    most = hosts.decided(lambda: memory.per_device(backbone.mesh.devices.flat[0]))
+    count = at_once.together(members, each, most, devices if over == "members" else 1)
+    if count < members:
+        log.info(
+            "%d of the %d members compute together, as one needs about %.2g GB: fleet.at_once sets another number.",
+            count,
+            members,
+            each / 1e9,
+        )
+    return count
+
+
+def _rows(splits: Mapping[str, Split]) -> Iterator[Rows]:
+    return (rows for split in splits.values() for member in split.rows for rows in member)
 
 
 def evaluation_splits(

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from infoprompt_jax import files, hosts
+from infoprompt_jax import files, hosts, memory
 from infoprompt_jax.batch import Batch
 from infoprompt_jax.data.batches import complete, train_batches
 from infoprompt_jax.data.rows import data_fingerprint
@@ -33,6 +33,10 @@ from infoprompt_jax.training.metrics_log import MetricsLog, check_log
 from infoprompt_jax.training.speed import Compilations, Speedometer
 
 LOGGED = ("loss", "task_loss", "head_mi", "representation_mi", "kl", "gradient_norm", "learning_rate")
+TOO_MUCH = (
+    "lower train.batch_size, data.max_input_length or fleet.at_once, raise train.accumulate, or set "
+    "backbone.remat='full'"
+)
 MOST_SHOWN = 8  # members whose metric is printed during the run
 
 log = logging.getLogger(__name__)
@@ -110,8 +114,12 @@ class Run:
             batch = next(batches)
             self.speed.fetched()
             placed = self.experiment.fleet.place(batch)
-            self.state, values = self.experiment.fleet.step(
-                self.state, self.experiment.backbone.frozen, placed, self.hyper, self.keys
+            self.state, values = memory.run(
+                self.experiment.fleet.step,
+                (self.state, self.experiment.backbone.frozen, placed, self.hyper, self.keys),
+                batch["inputs"].shape,
+                f"A training step on inputs of {batch['inputs'].shape[-1]} tokens",
+                TOO_MUCH,
             )
             self.log_pending()
             self.pending = (step + 1, values)
