@@ -21,7 +21,7 @@ from typing import Any, NoReturn
 
 from infoprompt_jax.errors import Stopped, UserError
 
-LONGEST_REASON = 200  # characters
+LONGEST_REASON = 400  # characters
 LARGEST_TABLE = 2**28  # bytes of a JSON file that `table` reads: the largest published tokenizer.json has 2**24
 TOKEN = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[][{}:,]|[^][\s"{}:,]+', re.DOTALL)  # of JSON
 NOT_FINITE = ("NaN", "Infinity", "-Infinity")  # which Python's parser reads, and JSON does not have
@@ -43,23 +43,23 @@ def reading(place: str, remedy: str = "") -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def calling(failed: str, remedy: str = "") -> Iterator[None]:
-    """`reading` for code of other people: `<failed>: <reason>: <remedy>.`"""
+def calling(failed: str, remedy: str = "", kind: type[Exception] = UserError) -> Iterator[None]:
+    """`reading` in other words, and for code of other people: raises `<failed>: <reason>: <remedy>.`, of `kind`."""
     try:
         yield
-    except (UserError, Stopped):
+    except (UserError, Stopped, kind):
         raise
     except Exception as error:  # parsers' errors have no common base
-        raise refusal(failed, error, remedy) from error
+        raise kind(sentence(failed, error, remedy)) from error
     except BaseException as error:
-        if type(error).__name__ != "PanicException":  # of a library in Rust, which derives from no Exception
+        if type(error).__name__ != "PanicException":  # of a library in Rust, which is no Exception
             raise
-        raise refusal(failed, ValueError(str(error)), remedy) from error
+        raise kind(sentence(failed, ValueError(str(error)), remedy)) from error
 
 
-def refusal(failed: str, error: Exception, remedy: str = "") -> UserError:
-    """The error of `calling` for an exception."""
-    return UserError(f"{': '.join([failed, reason(error), *filter(None, [remedy])])}.")
+def sentence(failed: str, error: Exception, remedy: str = "") -> str:
+    """`<failed>: <reason>: <remedy>.`"""
+    return f"{': '.join([failed, reason(error), *filter(None, [remedy])])}."
 
 
 def reason(error: Exception) -> str:
@@ -75,6 +75,7 @@ def reason(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     text = next(iter(str(error).strip().splitlines()), "")[:LONGEST_REASON].rstrip(". ")
+    text = "".join(letter if letter.isprintable() else "?" for letter in text)
     if "for integer string conversion" in text:
         return "it holds a number of more digits than can be read"
     if isinstance(error, KeyError):

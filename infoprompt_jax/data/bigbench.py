@@ -69,7 +69,8 @@ def evaluation_only(dataset: str) -> UserError:
 def task_files(folder: pathlib.Path) -> list[pathlib.Path]:
     """The task's file, or those of its sub-tasks in order of name; [] if there is none."""
     file = folder / FILE
-    return [file] if file.is_file() else sorted(folder.glob(f"*/{FILE}"))
+    is_there = file.exists() or (isinstance(file, pathlib.Path) and file.is_symlink())
+    return [file] if is_there else sorted(folder.glob(f"*/{FILE}"))
 
 
 def read_task(folder: pathlib.Path) -> Iterator[dict[str, Any]]:

@@ -141,7 +141,7 @@ def _splits(root: str, dataset: str) -> dict[str, pathlib.Path]:
 
 
 def _parts(path: pathlib.Path) -> list[pathlib.Path]:
-    return bigbench.task_files(path) if path.is_dir() else [path]
+    return bigbench.task_files(path) or [path] if path.is_dir() else [path]
 
 
 def read_rows(path: pathlib.Path) -> list[str]:

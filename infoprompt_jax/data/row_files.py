@@ -102,7 +102,7 @@ def parse_line(line: str, place: str) -> Row:
     except json.JSONDecodeError as error:
         raise UserError(f"{place} is not JSON: {error.msg} at column {error.colno}.") from error
     except (ValueError, RecursionError) as error:  # of too many digits, or brackets
-        raise foreign.refusal(f"{place} cannot be read", error, "correct the line") from error
+        raise UserError(foreign.sentence(f"{place} cannot be read", error, "correct the line")) from error
     return _object(row, place)
 
 

@@ -21,11 +21,12 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from seqio.vocabularies import Vocabulary
 
+from infoprompt_jax import foreign
 from infoprompt_jax.data import row_files
 from infoprompt_jax.data.local_files import LocalSource, not_found
 from infoprompt_jax.data.splits import split_bounds, split_name
 from infoprompt_jax.data.tasks import Task
-from infoprompt_jax.errors import OfflineError
+from infoprompt_jax.errors import OfflineError, UserError
 from infoprompt_jax.network import reachable
 
 DOWNLOADS_FROM = "https://storage.googleapis.com"  # without a network TFDS itself gives up after minutes
@@ -190,10 +191,10 @@ def _prepare(builder: tfds.core.DatasetBuilder, dataset: str) -> None:
             OfflineError,
         )
     try:
-        builder.download_and_prepare()
-    except Exception as error:  # downloads fail in as many ways as there are hosts
-        reason = str(error).strip().split("\n")[0].rstrip(".")
-        raise not_found(dataset, f"TFDS could not prepare {dataset} ({reason}): {elsewhere}.") from error
+        with foreign.calling(f"TFDS could not prepare {dataset}", elsewhere):
+            builder.download_and_prepare()
+    except UserError as error:
+        raise not_found(dataset, str(error)) from error
 
 
 def render(dataset: tf.data.Dataset, task: Task) -> tf.data.Dataset:

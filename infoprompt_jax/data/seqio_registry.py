@@ -24,6 +24,7 @@ from typing import Any
 import seqio
 import tensorflow as tf
 
+from infoprompt_jax import foreign
 from infoprompt_jax.data import seqio_adapter
 from infoprompt_jax.data.local_files import MemorySource
 from infoprompt_jax.data.seqio_adapter import leave_accelerators, plain
@@ -34,6 +35,7 @@ from infoprompt_jax.network import reachable
 CHOICES = ("answer_choices", "choices")
 RANKED = ("idx", "is_correct")  # features of an example that is one choice of a question
 READ = ("inputs", "targets", "inputs_pretokenized", "targets_pretokenized", "label", *CHOICES, *RANKED)
+MODULE = "correct task.module, whose code this is"  # the remedy
 SEED = 0  # of preprocessors that draw
 
 
@@ -86,10 +88,8 @@ def _import(module: str) -> None:
     here = os.getcwd()
     sys.path.insert(0, here)
     try:
-        importlib.import_module(module)
-    except Exception as error:  # the user's code may raise anything
-        reason = f"{type(error).__name__}: {_first_line(error)}"
-        raise UserError(f"task.module={module!r} cannot be imported: {reason}.") from error
+        with foreign.calling(f"task.module={module!r} cannot be imported", "correct it"):
+            importlib.import_module(module)
     finally:
         sys.path.remove(here)
 
@@ -103,12 +103,8 @@ def rates(name: str, module: str) -> dict[str, float | None]:
     provider = find(name, module)
     if isinstance(provider, seqio.Task):
         return {name: None}
-    try:
+    with foreign.calling(f"The rates of the seqio mixture {name!r} cannot be computed", MODULE):
         return {task.name: float(provider.get_rate(task)) for task in provider.tasks}
-    except Exception as error:  # rates are functions of the user's
-        raise UserError(
-            f"The rates of the seqio mixture {name!r} cannot be computed: {_first_line(error)}; see task.module."
-        ) from error
 
 
 def has_choices(name: str, module: str) -> bool:
@@ -119,14 +115,10 @@ def has_choices(name: str, module: str) -> bool:
 
 
 def _splits(task: Any) -> tuple[str, ...]:
-    try:
+    with foreign.calling(f"seqio knows no splits of {task.name}", MODULE):
         if isinstance(task.source, seqio.TfdsDataSource) and not task.cache_dir:
             _check_prepared(task.name, task.source.tfds_dataset.builder)
         return tuple(task.splits)
-    except UserError:
-        raise
-    except Exception as error:  # sources are the user's
-        raise UserError(f"seqio knows no splits of {task.name}: {_first_line(error)}; see task.module.") from error
 
 
 def _check_prepared(name: str, builder: Any) -> None:
@@ -150,16 +142,12 @@ def _rows(task: Any, split: str) -> Iterator[dict[str, Any]]:
             f"{task.name} of seqio is read from a cache alone, and none is there: name its folder in task.module, with "
             "seqio.add_global_cache_dirs."
         )
-    try:
+    with foreign.calling(f"seqio cannot read {task.name}, {split}", MODULE):
         dataset: Any = _dataset(task, split)
         dataset = dataset.map(lambda example: {name: example[name] for name in READ if name in example})
         examples = (plain(example) for example in dataset.as_numpy_iterator())
         ranked = set(RANKED) <= dataset.element_spec.keys()
         yield from _questions(task, examples) if ranked else (_row(task, example) for example in examples)
-    except UserError:
-        raise
-    except Exception as error:  # preprocessors are the user's
-        raise UserError(f"seqio cannot read {task.name}, {split}: {_first_line(error)}; see task.module.") from error
 
 
 def _dataset(task: Any, split: str) -> tf.data.Dataset:
@@ -207,7 +195,3 @@ def _questions(task: Any, examples: Iterable[Mapping[str, Any]]) -> Iterator[dic
         choices = [row["targets"] for row, correct in listed if not correct or row["targets"] == target]
         unlabelled = {"targets": choices[0], "label": -1} if target is None else {"targets": target}
         yield {"inputs": listed[0][0]["inputs"], "choices": choices, **unlabelled}
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

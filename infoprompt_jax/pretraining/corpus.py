@@ -14,21 +14,24 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import json
 import lzma
 import pathlib
 from collections.abc import Iterator
+from typing import TextIO
 
 import ml_collections
 
-from infoprompt_jax import files
+from infoprompt_jax import files, foreign
 from infoprompt_jax.data import tokenization
 from infoprompt_jax.data.rows import Rows
 from infoprompt_jax.data.templates import Example
 from infoprompt_jax.errors import UserError
+from infoprompt_jax.fields import shortened
 from infoprompt_jax.t5.tokenizer import Tokenizer
 
 SAMPLED = 30_000  # paragraphs, and as many prompted rows, that the vocabulary is trained on
+LONGEST_LINE = 2**24  # characters
+AGAIN = "make the corpus again with experiments/mini_corpus.py"  # the remedy
 WHOLE = 2**20  # tokens: no paragraph is longer
 
 Measured = tuple[str, str, Rows]  # a data set, a template and its rows
@@ -47,10 +50,18 @@ class Corpus:
                 f"pretrain.corpus={config.pretrain.corpus!r} is no corpus: a folder with corpus.json, text and rows "
                 "was expected; make one with experiments/mini_corpus.py."
             )
-        self.shares: dict[str, float] = json.loads((self.path / "corpus.json").read_text())["shares"]
+        self.shares = self._shares(self.path / "corpus.json")
 
     def _files(self, pattern: str) -> list[pathlib.Path]:
         return sorted(self.path.glob(pattern))
+
+    def _shares(self, file: pathlib.Path) -> dict[str, float]:
+        with foreign.reading(f"pretrain.corpus: {file}", AGAIN):
+            shares = foreign.table(file)["shares"]
+            for name, share in shares.items():
+                if not isinstance(share, int | float) or isinstance(share, bool) or share < 0:
+                    raise ValueError(f"the share of {name} is {shortened(share)}, but a number from 0 was expected")
+            return shares
 
     def sample(self) -> Iterator[str]:
         """Lines of all files, evenly, for the vocabulary."""
@@ -102,18 +113,33 @@ class Corpus:
 
 
 def lines(file: pathlib.Path) -> Iterator[str]:
-    """The lines of an .xz file, without their ends."""
-    with lzma.open(file, "rt", encoding="utf-8", newline="\n") as stream:
-        yield from (line.rstrip("\n") for line in stream)
+    """The lines of an .xz file, without their ends. Raises UserError where it is damaged or has an endless line."""
+    with foreign.reading(f"pretrain.corpus: {file}", AGAIN), _opened(file) as stream:
+        while line := stream.readline(LONGEST_LINE):
+            if len(line) == LONGEST_LINE:
+                raise ValueError(f"it has a line of {LONGEST_LINE:,} characters or more")
+            yield line.rstrip("\n")
+
+
+def _opened(file: pathlib.Path) -> TextIO:
+    return lzma.open(foreign.regular(file), "rt", encoding="utf-8", newline="\n")
 
 
 def prompted(file: pathlib.Path) -> Iterator[tuple[str, str, Example]]:
     """The data set, the template and the example of each prompted row."""
-    for row in map(json.loads, lines(file)):
-        yield row["dataset"], row["template"], Example(row["input"], row["target"], tuple(row.get("choices", ())))
+    for number, line in enumerate(lines(file), 1):
+        with foreign.reading(f"pretrain.corpus: {file}, line {number},", AGAIN):
+            row = foreign.parsed(line)
+            texts = [row[name] for name in ("dataset", "template", "input", "target")]
+            choices = tuple(row.get("choices", ()))
+            if not all(isinstance(text, str) for text in (*texts, *choices)):
+                raise ValueError("it holds something else than texts")
+        dataset, template, input_, target = texts
+        yield dataset, template, Example(input_, target, choices)
 
 
 def fingerprint(*read: pathlib.Path) -> str:
     """A hash of the content of files."""
-    digests = [hashlib.sha256(file.read_bytes()).hexdigest() for file in read]
+    with foreign.reading(f"pretrain.corpus: {read[0].parent}", AGAIN):
+        digests = [hashlib.sha256(foreign.regular(file).read_bytes()).hexdigest() for file in read]
     return hashlib.sha256("".join(digests).encode()).hexdigest()

@@ -8,11 +8,13 @@ hold a prompt as this project's files and as PEFT's: the former are read, and th
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
 import json
 import logging
+import os
 import pathlib
 from collections.abc import Callable
 from typing import Any
@@ -22,19 +24,22 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from infoprompt_jax import checksums, files
+from infoprompt_jax import checksums, files, foreign
 from infoprompt_jax.errors import UserError
+from infoprompt_jax.fields import shortened
 from infoprompt_jax.prompts import hub, prompts
 from infoprompt_jax.t5 import t5x
 from infoprompt_jax.t5.backbone import Backbone
-from infoprompt_jax.t5.torch_pickle import TorchPickle, TorchPickleError
+from infoprompt_jax.t5.torch_pickle import TorchPickle
 
 log = logging.getLogger(__name__)
 
+AGAIN = "save or copy the prompt again"  # the remedy
 TENSORS = "sha256"  # in prompt.json, the SHA-256 sum of prompt.safetensors
 VALUE, GENERATOR = "prompt/value", "generator/"  # a name, and the prefix of an instance prompt's tensors
 ANSWERING = {"verbalizer/": "verbalizer", "posterior/": "variational bottleneck"}  # of tensors that score answers
 PEFT_TYPES = ("PROMPT_TUNING", "P_TUNING", "MULTITASK_PROMPT_TUNING")  # whose prompt is a matrix
+FORMATS = "a directory with prompt.safetensors, a PEFT adapter, a NumPy file or a T5X checkpoint"
 NUMPY_MAGIC = b"\x93NUMPY"
 FILES = {
     "infoprompt": {"prompt.json", "prompt.safetensors"},
@@ -132,24 +137,26 @@ def load_prompt(path: str | pathlib.Path, field: str = "path") -> Prompt:
       OfflineError: the prompt has to be downloaded and the hub cannot be reached.
     """
     name, path = str(path), files.local(path)
-    if not path.exists() and hub.is_identifier(name):
+    if not os.path.exists(path) and hub.is_identifier(name):
         path = hub.download(name, FILES["infoprompt"] | FILES["peft"])
-    prompt = _reader(path, field)(path, field)
-    prompt.value_PD = _matrix(prompt.value_PD, path, field)
-    for name, array in prompt.tensors.items():
-        _check_finite(name, array, path, field)
-    return prompt
+    with foreign.reading(f"{field}: {shortened(str(path))}", AGAIN):
+        prompt = _reader(path, field)(path, field)
+        prompt.value_PD = _matrix(prompt.value_PD, path, field)
+        for name, array in prompt.tensors.items():
+            _check_finite(name, array, path, field)
+        return prompt
 
 
 def listed(path: str | pathlib.Path) -> list[pathlib.Path]:
     """The saved prompts at a path: itself, or the sub-directories that are prompts, by name; [] where there is none."""
     path = files.path(path)
     copy = files.local(path, lambda name: name.endswith((".json", "checkpoint", ".zarray")))  # enough to tell
-    if copy.exists() and _find_reader(copy, "path"):
-        return [path]
-    # A process that is killed while it replaces a prompt leaves the old one under a name that starts with a dot.
-    places = [place for place in sorted(copy.glob("*")) if place.is_dir() and not place.name.startswith(".")]
-    return [path / place.name for place in places if _find_reader(place, "path")]
+    with foreign.reading(shortened(str(path)), "correct the path"):
+        if os.path.exists(copy) and _find_reader(copy, "path"):
+            return [path]
+        # A process that is killed while it replaces a prompt leaves the old one under a name that starts with a dot.
+        places = [place for place in sorted(copy.glob("*")) if place.is_dir() and not place.name.startswith(".")]
+        return [path / place.name for place in places if _find_reader(place, "path")]
 
 
 def save_prompt(path: str | pathlib.Path, prompt: Prompt, format: str = "infoprompt") -> None:
@@ -171,7 +178,11 @@ def save_prompt(path: str | pathlib.Path, prompt: Prompt, format: str = "infopro
             f"An instance-conditioned prompt cannot be saved as {format}, which holds one matrix: "
             "choose format='infoprompt'."
         )
-    if not _is_replaceable(path, format):
+    with foreign.reading(f"The path {shortened(str(path))}", "choose another path"):
+        if "\0" in str(path):
+            raise ValueError("it has a NUL")
+        is_replaceable = _is_replaceable(path, format)
+    if not is_replaceable:
         raise UserError(f"{str(path)!r} exists and is not a prompt saved as {format}: choose another path.")
     with files.whole(path) as partial:
         WRITERS[format](partial, prompt)
@@ -253,16 +264,15 @@ WRITERS = {"infoprompt": _write_infoprompt, "peft": _write_peft, "npy": _write_n
 
 
 def _refusal(path: pathlib.Path, field: str, why: str) -> UserError:
-    return UserError(f"{field}: {str(path)!r} {why}.")
+    return UserError(f"{field}: {shortened(str(path))} {why}.")
 
 
 def _reader(path: pathlib.Path, field: str) -> Callable[[pathlib.Path, str], Prompt]:
-    if not path.exists():
+    if not os.path.exists(path):
         raise _refusal(path, field, "does not exist")
     if (reader := _find_reader(path, field)) is not None:
         return reader
-    formats = "a directory with prompt.safetensors, a PEFT adapter, a NumPy file or a T5X checkpoint"
-    raise _refusal(path, field, f"is not a saved prompt: {formats} was expected")
+    raise _refusal(path, field, f"is not a saved prompt: {FORMATS} was expected")
 
 
 def _find_reader(path: pathlib.Path, field: str) -> Callable[[pathlib.Path, str], Prompt] | None:
@@ -280,9 +290,9 @@ def _find_reader(path: pathlib.Path, field: str) -> Callable[[pathlib.Path, str]
 
 def _matrix(value: np.ndarray, path: pathlib.Path, field: str) -> np.ndarray:
     """The value as float32 [P, D]."""
-    if value.ndim != 2 or not jnp.issubdtype(value.dtype, jnp.floating):
+    if value.ndim != 2 or not value.size or not jnp.issubdtype(value.dtype, jnp.floating):
         content = f"{value.dtype} of shape {list(value.shape)}"
-        raise _refusal(path, field, f"holds {content}, but a matrix [P, D] of floats was expected")
+        raise _refusal(path, field, f"holds {content}, but a matrix [P, D] of floats was expected, neither of them 0")
     with np.errstate(over="ignore"):  # values beyond float32 become infinite, which is refused next
         value = value.astype(np.float32)
     _check_finite("the prompt", value, path, field)
@@ -295,26 +305,22 @@ def _check_finite(name: str, array: np.ndarray, path: pathlib.Path, field: str) 
 
 
 def _json(path: pathlib.Path, name: str, field: str) -> dict[str, Any]:
-    try:
-        content = json.loads((path / name).read_text())
-    except (OSError, ValueError) as error:
-        raise _refusal(path, field, f"lacks a readable {name} ({error})") from error
-    if not isinstance(content, dict):
-        raise _refusal(path, field, f"holds a {name} that is not a JSON object")
-    return content
+    with _reading(path, name, field):
+        return foreign.table(path / name)
+
+
+def _reading(path: pathlib.Path, name: str, field: str) -> contextlib.AbstractContextManager[None]:
+    return foreign.calling(f"{field}: {str(path)!r} lacks a readable {name}", AGAIN)
 
 
 def _tensors(path: pathlib.Path, name: str, field: str) -> dict[str, np.ndarray]:
-    import safetensors
     from safetensors.numpy import load_file
 
-    try:
+    with _reading(path, name, field):
         if not name.endswith(".bin"):
-            return load_file(path / name)
+            return load_file(foreign.regular(path / name))
         file = TorchPickle(path / name)
         return {tensor: file.read(tensor) for tensor in file.names}
-    except (safetensors.SafetensorError, TorchPickleError, OSError) as error:
-        raise _refusal(path, field, f"lacks a readable {name} ({error})") from error
 
 
 def _read_infoprompt(path: pathlib.Path, field: str) -> Prompt:
@@ -329,9 +335,7 @@ def _read_infoprompt(path: pathlib.Path, field: str) -> Prompt:
         raise _refusal(path, field, f"holds no {VALUE} in prompt.safetensors")
     value = tensors.pop(VALUE)
     if (path / "adapter_config.json").exists() and not np.array_equal(_read_peft(path, field).value_PD, value):
-        raise _refusal(
-            path, field, "holds two prompts that differ, in prompt.safetensors and in the PEFT adapter's file"
-        )
+        raise _refusal(path, field, "holds two prompts that differ: in prompt.safetensors and in the PEFT adapter")
     return Prompt(value, metadata, tensors)
 
 
@@ -339,16 +343,19 @@ def _read_peft(path: pathlib.Path, field: str) -> Prompt:
     config = _json(path, "adapter_config.json", field)
     if (kind := config.get("peft_type")) not in PEFT_TYPES:
         why = ", which trains keys and values of every layer and not a prompt" if kind == "PREFIX_TUNING" else ""
-        raise _refusal(path, field, f"is a PEFT adapter of type {kind}{why}: {', '.join(PEFT_TYPES)} was expected")
+        why = f"{kind!s:.80}{why}: {', '.join(PEFT_TYPES)} was expected"
+        raise _refusal(path, field, f"is a PEFT adapter of type {why}")
     pickled = (path / "adapter_model.bin").exists() and not (path / "adapter_model.safetensors").exists()
     tensors = _tensors(path, "adapter_model.bin" if pickled else "adapter_model.safetensors", field)
     value = tensors.get("prompt_embeddings")
     if value is not None:
         value = _matrix(value, path, field)
-    length = config.get("num_virtual_tokens")
+    length, width = config.get("num_virtual_tokens"), config.get("token_dim")
+    if value is not None and width not in (None, value.shape[1]):
+        raise _refusal(path, field, f"holds prompt_embeddings of width {value.shape[1]} for token_dim={width!s:.80}")
     if value is None or not isinstance(length, int) or len(value) not in (length, 2 * length):
         content = "no prompt_embeddings" if value is None else f"{len(value)} rows of prompt_embeddings"
-        raise _refusal(path, field, f"holds {content} for num_virtual_tokens={length}")
+        raise _refusal(path, field, f"holds {content} for num_virtual_tokens={shortened(length)}")
     if kind == "MULTITASK_PROMPT_TUNING":
         if len(value) != length:
             raise _refusal(path, field, "holds a multitask prompt with a part for the decoder, which is no soft prompt")
@@ -376,11 +383,9 @@ def _task_factor(tensors: dict[str, np.ndarray], shape: tuple[int, ...], path: p
 
 
 def _read_numpy(path: pathlib.Path, field: str) -> Prompt:
-    try:
-        value = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise _refusal(path, field, f"cannot be read as a NumPy array ({error})") from error
-    return Prompt(value, {"kind": "static", "format": "npy"})
+    with foreign.calling(f"{field}: {str(path)!r} cannot be read as a NumPy array", AGAIN):
+        value = np.load(path, mmap_mode="r", allow_pickle=False)  # maps no more than the file has
+    return Prompt(np.array(value), {"kind": "static", "format": "npy"})
 
 
 def _read_zarr(path: pathlib.Path, field: str) -> Prompt:

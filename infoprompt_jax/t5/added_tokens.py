@@ -7,15 +7,21 @@ another number (mT5: 0). added_tokens.json and tokenizer_config.json list furthe
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
+import os
+import re
 from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
+from infoprompt_jax import foreign
+from infoprompt_jax.fields import shortened
+
 log = logging.getLogger(__name__)
 
 SENTINELS = tuple(f"<extra_id_{i}>" for i in range(100))
+MOST_SENTINELS = 10_000
+LARGEST = 2**24  # of ids: a vocabulary has far fewer
 FILES = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 
 
@@ -31,11 +37,14 @@ class AddedTokens:
     def beside(cls, file: Path) -> AddedTokens:
         """Of the vocabulary `file`; only sentinels where there is nothing beside it."""
         config, special, listed = (_json(file.with_name(name)) for name in FILES)
-        pairs = [(text, int(i)) for text, i in listed.items()]
-        pairs += [(_text(token), int(i)) for i, token in (config.get("added_tokens_decoder") or {}).items()]
+        pairs = [(text, whole(i)) for text, i in listed.items()]
+        pairs += [(_text(token), whole(i)) for i, token in (config.get("added_tokens_decoder") or {}).items()]
         texts = _by_id(pairs)
         names = special.get("additional_special_tokens") or ()
-        return cls(int(config.get("extra_ids", len(SENTINELS))), texts, tuple(map(_text, names)))
+        sentinels = whole(config.get("extra_ids", len(SENTINELS)))
+        if sentinels > MOST_SENTINELS:
+            raise ValueError(f"tokenizer_config.json has {sentinels:,} extra_ids, at most {MOST_SENTINELS:,} expected")
+        return cls(sentinels, texts, tuple(map(_text, names)))
 
     def ids(self, file: Path, pieces: list[str], control: Collection[int]) -> tuple[dict[str, int], dict[str, int]]:
         """The ids of the sentinels and of all other added tokens; special tokens without an id are logged.
@@ -76,16 +85,32 @@ def _by_id(tokens: Iterable[tuple[str, int]]) -> dict[int, str]:
     return texts
 
 
+def by_text(tokens: Iterable[tuple[Any, Any]]) -> dict[str, int]:
+    """The ids of tokens. Raises ValueError where one is no text, or has an id that is none or differs from another."""
+    ids: dict[str, int] = {}
+    for text, i in tokens:
+        if ids.setdefault(_text(text), whole(i)) != i:
+            raise ValueError(f"{text!r} has two ids, {ids[text]} and {i}")
+    return ids
+
+
+def whole(number: Any) -> int:
+    """An id or a count, perhaps written as text. Raises ValueError for what is none."""
+    if isinstance(number, str) and re.fullmatch(r"\d{1,8}", number, re.ASCII):
+        number = int(number)
+    if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number < LARGEST:
+        raise ValueError(f"{shortened(number)} is no id or count below {LARGEST:,}")
+    return number
+
+
 def _text(token: Any) -> str:
-    return token["content"] if isinstance(token, dict) else token
+    text = token["content"] if isinstance(token, dict) else token
+    if not isinstance(text, str):
+        raise ValueError(f"the token {shortened(token)} is no text")
+    return text
 
 
 def _json(file: Path) -> dict[str, Any]:
     """The object in a file; empty where there is no file."""
-    try:
-        content = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    except ValueError as error:
-        raise ValueError(f"{file.name} beside it is not JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{file.name} beside it is not a JSON object")
-    return content
+    with foreign.reading(f"{file}, which lies beside a vocabulary,", "correct or remove it"):
+        return foreign.table(file) if os.path.lexists(file) else {}

@@ -7,10 +7,11 @@ leaf is read. A slice of a leaf is read layer by layer, from the parts of the fi
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
-import json
 import logging
+import os
 import pathlib
 import re
 import shutil
@@ -21,6 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from infoprompt_jax import foreign
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.files import whole
 from infoprompt_jax.t5 import hugging_face, t5x
@@ -51,7 +53,8 @@ def open_checkpoint(path: pathlib.Path) -> Checkpoint:
       UserError: the directory has none.
     """
     step = t5x.find(path)
-    return t5x.Checkpoint(step) if step else hugging_face.Checkpoint(path)
+    with _reading(path):
+        return t5x.Checkpoint(step) if step else hugging_face.Checkpoint(path)
 
 
 def read_config(path: pathlib.Path, takes_eos: str = "auto", checkpoint: Checkpoint | None = None) -> T5Config:
@@ -68,8 +71,9 @@ def read_config(path: pathlib.Path, takes_eos: str = "auto", checkpoint: Checkpo
     if takes_eos not in ("auto", "yes", "no"):
         raise UserError(f"backbone.takes_eos={takes_eos!r} is not one of auto, yes, no.")
     checkpoint = checkpoint or open_checkpoint(path)
-    sizes = checkpoint.sizes()
-    ends = _takes_eos(path, checkpoint) if takes_eos == "auto" else takes_eos == "yes"
+    with _reading(path):
+        sizes = checkpoint.sizes()
+        ends = _takes_eos(path, checkpoint) if takes_eos == "auto" else takes_eos == "yes"
     return T5Config(**sizes, takes_eos=ends)
 
 
@@ -82,9 +86,14 @@ def read_leaves(path: pathlib.Path, config: T5Config, checkpoint: Checkpoint | N
       UserError: a tensor is missing or has a wrong shape.
     """
     checkpoint, shapes = checkpoint or open_checkpoint(path), leaf_shapes(config)
-    for leaf, shape in shapes.items():
-        _check(checkpoint, leaf, shape)
+    with _reading(path):
+        for leaf, shape in shapes.items():
+            _check(checkpoint, leaf, shape)
     return [StoredLeaf(leaf, shape, *_readers(checkpoint, leaf)) for leaf, shape in shapes.items()]
+
+
+def _reading(path: pathlib.Path) -> contextlib.AbstractContextManager[None]:
+    return foreign.reading(f"backbone.name: {str(path)!r}", "give the whole directory of a T5")
 
 
 class Fingerprint:
@@ -162,12 +171,9 @@ def _takes_eos(path: pathlib.Path, checkpoint: Checkpoint) -> bool:
 
 
 def _settings(file: pathlib.Path) -> dict[str, Any]:
-    """A JSON object that is evidence only: empty where there is none that can be read."""
-    try:
-        content = json.loads(file.read_text())
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return content if isinstance(content, dict) else {}
+    """The JSON object in a file; empty where there is no file."""
+    with foreign.reading(f"backbone.name: {str(file)!r}", "correct or remove it"):
+        return foreign.table(file) if os.path.lexists(file) else {}
 
 
 def _logged(path: pathlib.Path, takes_eos: bool, evidence: str) -> bool:

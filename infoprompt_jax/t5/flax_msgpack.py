@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from infoprompt_jax import foreign
 from infoprompt_jax.t5.mapped import Index
 
 KINDS = {"kernel": "weight", "embedding": "weight"}
@@ -26,7 +27,7 @@ class FlaxMsgpack:
     def __init__(self, path: pathlib.Path) -> None:
         from flax import serialization, traverse_util
 
-        tree: Any = serialization.msgpack_restore(path.read_bytes())
+        tree: Any = serialization.msgpack_restore(foreign.regular(path).read_bytes())
         if not isinstance(tree, dict):
             raise ValueError(f"it holds a {type(tree).__name__} where a table of arrays was expected")
         flat = traverse_util.flatten_dict(tree.get("params", tree))

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import fnmatch
 import glob
-import json
 import logging
+import os
 import pathlib
 from typing import TYPE_CHECKING
 
-from infoprompt_jax import bucket, files
+from infoprompt_jax import bucket, files, foreign
 from infoprompt_jax.errors import OfflineError, UserError
+from infoprompt_jax.fields import shortened
 from infoprompt_jax.network import reachable
 from infoprompt_jax.t5 import t5x, weight_files
 from infoprompt_jax.t5.tokenizer import FILES, has_vocabulary
@@ -50,10 +51,10 @@ def find(name: str, revision: str | None = None) -> pathlib.Path:
     if bucket.is_in(name):
         return _from_bucket(name)
     path = pathlib.Path(name).expanduser()
-    if path.is_dir():
+    if os.path.isdir(path):
         return path
     if name.count("/") != 1 or name.startswith((".", "/", "~")):
-        raise UserError(f"backbone.name={name!r} {NO_NAME}")
+        raise UserError(f"backbone.name={shortened(name)} {NO_NAME}")
     return _from_hub(name, revision or None)
 
 
@@ -100,8 +101,9 @@ def _files_of(directory: pathlib.Path, format: str, there: list[str]) -> set[str
     if index not in there:
         return set()
     try:
-        return {str(file) for file in json.loads((directory / index).read_text())["weight_map"].values()}
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        with foreign.reading(index):
+            return {*weight_files.weight_map(foreign.parsed((directory / index).read_text())).values()}
+    except UserError:
         return {index}
 
 
@@ -113,7 +115,7 @@ def _from_hub(name: str, revision: str | None) -> pathlib.Path:
     try:
         validate_repo_id(name)
     except HFValidationError as error:
-        raise UserError(f"backbone.name={name!r} {NO_NAME}") from error
+        raise UserError(f"backbone.name={shortened(name)} {NO_NAME}") from error
     cached = _cached(name, revision)
     if cached and has_vocabulary(cached):
         return cached
@@ -210,10 +212,8 @@ def _weights(api: HfApi, name: str, revision: str | None) -> tuple[str | None, l
 def _shards(api: HfApi, name: str, revision: str | None, index: str) -> list[str]:
     """The files that an index names."""
     file = pathlib.Path(api.hf_hub_download(name, index, revision=revision))
-    try:
-        shards = sorted({str(shard) for shard in json.loads(file.read_text(encoding="utf-8"))["weight_map"].values()})
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        raise UserError(f"backbone.name={name!r}: {index} on the hub has no weight_map of file names.") from error
+    with foreign.calling(f"backbone.name={name!r}: {index} on the hub cannot be used", "choose another checkpoint"):
+        shards = sorted({*weight_files.weight_map(foreign.table(file)).values()})
     return [glob.escape(shard) for shard in shards]  # the client takes patterns
 
 

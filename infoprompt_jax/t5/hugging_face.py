@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import pathlib
 from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
+from infoprompt_jax import foreign
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.fields import shortened
 from infoprompt_jax.t5 import weight_files
@@ -25,7 +27,6 @@ from infoprompt_jax.t5.model import EOS, PAD, T5Config
 from infoprompt_jax.t5.torch_pickle import TorchPickleError
 
 FEED_FORWARD = {"t5": "relu", "mt5": "gated-gelu"}  # by model_type, if config.json has no feed_forward_proj
-FLOATS = ("float16", "bfloat16", "float32", "float64")
 SPECIAL_TOKENS = {"pad_token_id": PAD, "eos_token_id": EOS, "decoder_start_token_id": PAD}
 SIZES = {
     "vocab_size": "vocab_size",
@@ -59,7 +60,11 @@ class Checkpoint:
 
     def refusal(self, why: str) -> UserError:
         """The error for a directory that cannot be used; `why` continues the sentence."""
-        return UserError(f"backbone.name: {str(self.path)!r} {why}.")
+        return UserError(f"{self._place} {why}.")
+
+    @property
+    def _place(self) -> str:
+        return f"backbone.name: {str(self.path)!r}"
 
     def __contains__(self, name: str) -> bool:
         return name in self.files
@@ -72,14 +77,13 @@ class Checkpoint:
         """The elements of a tensor at `index`, as they are stored.
 
         Raises:
-          UserError: its type is none of FLOATS.
+          UserError: its type is none of `weight_files.FLOATS`, or the file is damaged.
         """
-        try:
-            tensor = self._handle(self.files[name]).read(name, index)
-        except (AttributeError, TypeError) as error:  # safetensors has types that NumPy lacks
-            raise self.refusal(f"stores {name} in a type that cannot be read ({error})") from error
-        if tensor.dtype.name not in FLOATS:
-            raise self.refusal(f"stores {name} as {tensor.dtype}, but only {', '.join(FLOATS)} can be read")
+        handle, floats = self._handle(self.files[name]), weight_files.FLOATS
+        with foreign.calling(f"{self._place} stores {name} in a form that cannot be read", "copy the file again"):
+            tensor = handle.read(name, index)
+        if tensor.dtype.name not in floats:
+            raise self.refusal(f"stores {name} as {tensor.dtype}, but only {', '.join(floats)} can be read")
         return tensor
 
     def name(self, leaf: str) -> str:
@@ -205,44 +209,33 @@ class Checkpoint:
         return self._shards(weight_files.index(name))
 
     def _shards(self, index: str) -> dict[str, str]:
-        files = self._json(index).get("weight_map")
-        if not isinstance(files, dict) or not files or not all(isinstance(file, str) for file in files.values()):
-            raise self.refusal(f"holds a {index} without a weight_map of file names")
+        content = self._json(index)
+        with foreign.calling(f"{self._place} holds a {index} that cannot be used", "copy it again"):
+            files = weight_files.weight_map(content)
         for file in sorted(set(files.values())):
             if pathlib.PureWindowsPath(file).name != file:  # treats / and \ as separators
                 raise self.refusal(f"has an index that points outside the directory, to {file!r}")
             if pathlib.PurePath(file).suffix not in weight_files.READERS:
                 raise self.refusal(f"has an index that names {file!r}, which is not a file of weights")
-            try:
-                present = (self.path / file).is_file()
-            except (OSError, ValueError):  # not a valid file name
-                present = False
-            if not present:
+            if not os.path.isfile(self.path / file):  # or what cannot be a file's name
                 raise self.refusal(f"lacks the file {file!r} that its index names")
         names = {file: self._handle(file).names for file in sorted(set(files.values()))}
         everything = {tensor: file for file, tensors in names.items() for tensor in tensors}
         return everything | {tensor: file for tensor, file in files.items() if tensor in names[file]}
 
     def _json(self, name: str) -> dict[str, Any]:
-        try:
-            content = json.loads((self.path / name).read_text())
-        except (ValueError, RecursionError) as error:
-            raise self.refusal(f"holds a {name} that is not JSON ({error})") from error
-        if not isinstance(content, dict):
-            raise self.refusal(f"holds a {name} that is not a JSON object")
-        return content
+        with foreign.calling(f"{self._place} holds a {name} that cannot be read", "copy it again"):
+            return foreign.table(self.path / name)
 
     def _handle(self, file: str) -> weight_files.Reader:
         if file not in self.handles:
-            if weight_files.is_pointer(self.path / file):
-                raise self.refusal(f"holds a pointer of Git LFS in place of {file}: run `git lfs pull` in it")
-            try:
-                self.handles[file] = weight_files.READERS[pathlib.PurePath(file).suffix](self.path / file)
-            except TorchPickleError as error:
-                raise self.refusal(f"holds a {file} that {error}") from error
-            except Exception as error:  # the readers' errors have no common base
-                reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-                raise self.refusal(f"holds a {file} that is truncated or damaged: {reason.rstrip('.')}") from error
+            with foreign.calling(f"{self._place} holds a {file} that is truncated or damaged", "copy it again"):
+                if weight_files.is_pointer(self.path / file):
+                    raise self.refusal(f"holds a pointer of Git LFS in place of {file}: run `git lfs pull` in it")
+                try:
+                    self.handles[file] = weight_files.READERS[pathlib.PurePath(file).suffix](self.path / file)
+                except TorchPickleError as error:
+                    raise self.refusal(f"holds a {file} that {str(error).rstrip('.')}") from error
         return self.handles[file]
 
 

@@ -17,8 +17,10 @@ from typing import Any
 
 import numpy as np
 
+from infoprompt_jax import foreign
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.t5.mapped import Index
+from infoprompt_jax.t5.weight_files import FLOATS
 
 BLOCKS = {
     ("encoder", "attention"): ("pre_attention_layer_norm", "attention"),
@@ -28,6 +30,9 @@ BLOCKS = {
     ("decoder", "mlp"): ("pre_mlp_layer_norm", "mlp"),
 }
 SCANNED = re.compile(r"(?P<stack>encoder|decoder)\.(?:(?P=stack)|layers)\.(?P<name>.*)")
+DENSEST = 1100  # times the bytes of a zarr array's files: gzip, which T5X uses, compresses no further
+SMALL = 2**20  # bytes of an array that may be denser
+WHOLE = "copy the checkpoint whole"  # the remedy
 BIASES = ("relpos_bias.rel_embedding", "relative_posemb.rel_embedding")
 
 
@@ -44,11 +49,12 @@ def find(path: pathlib.Path, field: str = "backbone.name") -> pathlib.Path | Non
     """The checkpoint's directory: `path` itself or its only child `checkpoint_<step>`; None if there is none.
 
     Raises:
-      UserError: there are several steps.
+      UserError: there are several steps, or the directory cannot be read.
     """
-    if (path / "checkpoint").is_file():
-        return path
-    steps = sorted(file.parent for file in path.glob("checkpoint_*/checkpoint"))
+    with foreign.reading(f"{field}: {str(path)!r}"):
+        if (path / "checkpoint").is_file():
+            return path
+        steps = sorted(file.parent for file in path.glob("checkpoint_*/checkpoint"))
     if len(steps) > 1:
         names = ", ".join(step.name for step in steps)
         raise UserError(f"{field}: {str(path)!r} holds several T5X checkpoints, so name one of them: {names}.")
@@ -67,11 +73,10 @@ class Checkpoint:
 
         self.path, self.field, self.metadata = path, field, {}
         self._kept: tuple[str, dict[str, np.ndarray]] = "", {}
-        try:
-            tree: Any = serialization.msgpack_restore((path / "checkpoint").read_bytes())
+        no_model = "holds no parameters under optimizer/target, as it is damaged or not a model's"
+        with foreign.calling(f"{_place(path, field)} {no_model}", WHOLE):
+            tree: Any = serialization.msgpack_restore(foreign.regular(path / "checkpoint").read_bytes())
             self.parameters = _flat(tree["optimizer"]["target"])
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise self.refusal("holds no parameters under optimizer/target: damaged, or not a model's") from error
 
     def refusal(self, why: str) -> UserError:
         """The error for a checkpoint that cannot be used; `why` continues the sentence."""
@@ -90,7 +95,7 @@ class Checkpoint:
         """The elements at `index` of a parameter with H and K merged into one axis.
 
         The arrays of one leaf are kept until another leaf is read: a zarr array consists of compressed chunks, and each
-        would be read again for every slice. Raises UserError where a zarr array is damaged.
+        would be read again for every slice. Raises UserError where a zarr array is damaged, or holds no floats.
         """
         leaf = re.sub(r"layers_\d+", "", name)
         if self._kept[0] != leaf:
@@ -124,15 +129,24 @@ class Checkpoint:
 
     def _stored_shape(self, parameter: str) -> tuple[int, ...]:
         stored = self.parameters[parameter]
-        return tuple((_open_zarr(self._directory(stored), self.field) if isinstance(stored, dict) else stored).shape)
+        if isinstance(stored, dict):
+            return tuple(_open_zarr(self._directory(parameter, stored), self.field).shape)
+        return stored.shape
 
     def _stored(self, parameter: str) -> np.ndarray:
         stored = self.parameters[parameter]
-        return read_zarr(self._directory(stored), self.field) if isinstance(stored, dict) else stored
+        if isinstance(stored, dict):
+            stored = read_zarr(self._directory(parameter, stored), self.field)
+        if stored.dtype.name not in FLOATS:
+            raise self.refusal(f"stores {parameter} as {stored.dtype}, but only {', '.join(FLOATS)} can be read")
+        return stored
 
-    def _directory(self, spec: dict) -> pathlib.Path:
+    def _directory(self, parameter: str, spec: dict) -> pathlib.Path:
         """The directory of an array. Only the last part of its stored path counts, so that nothing outside is read."""
-        return self.path / pathlib.PurePosixPath(spec.get("base", spec)["kvstore"]["path"]).name
+        with foreign.calling(f"{_place(self.path, self.field)} does not describe where {parameter} is", WHOLE):
+            if (name := pathlib.PurePosixPath(spec.get("base", spec)["kvstore"]["path"]).name) in ("", ".."):
+                raise ValueError("its path has no name")
+            return self.path / name
 
     def name(self, leaf: str) -> str:
         """The name of a leaf's parameter; `{}` stands for the layer."""
@@ -210,10 +224,9 @@ def read_zarr(directory: pathlib.Path, field: str) -> np.ndarray:
     Raises:
       UserError: naming `field`; the array is damaged or was not copied completely.
     """
-    try:
-        return _open_zarr(directory, field).read().result()
-    except ValueError as error:
-        raise _refusal(directory, field, "is damaged") from error
+    array = _open_zarr(directory, field)
+    with foreign.calling(f"{_place(directory, field)} is damaged", WHOLE):
+        return array.read().result()
 
 
 def _open_zarr(directory: pathlib.Path, field: str) -> Any:
@@ -221,20 +234,26 @@ def _open_zarr(directory: pathlib.Path, field: str) -> Any:
     import tensorstore
 
     spec = {"driver": "zarr", "kvstore": {"driver": "file", "path": str(directory.absolute())}}
-    try:
-        array: Any = tensorstore.open(spec, read=True).result()
-    except ValueError as error:
-        raise _refusal(directory, field, "lacks a readable .zarray file") from error
-    chunk = array.chunk_layout.read_chunk.shape or ()
-    expected = math.prod(math.ceil(size / part) for size, part in zip(array.shape, chunk, strict=True))
-    present = sum(not file.name.startswith(".") for file in directory.iterdir())
-    if present < expected:
-        raise _refusal(directory, field, f"holds only {present} of {expected} chunks: copy it whole")
+    with foreign.calling(f"{_place(directory, field)} lacks a readable .zarray file", WHOLE):
+        foreign.regular(directory / ".zarray")
+        array: Any = tensorstore.open(spec | {"fill_missing_data_reads": False}, read=True).result()
+        chunk = array.chunk_layout.read_chunk.shape or ()
+        expected = math.prod(math.ceil(size / part) for size, part in zip(array.shape, chunk, strict=True))
+        chunks = [foreign.regular(file).stat().st_size for file in directory.iterdir() if file.name[:1] != "."]
+        claimed = math.prod(array.shape) * array.dtype.numpy_dtype.itemsize
+        if claimed > max(SMALL, DENSEST * sum(chunks)):
+            raise ValueError(f"it claims {claimed:,} bytes, which the {sum(chunks):,} bytes of its chunks cannot hold")
+    if len(chunks) < expected:
+        raise _refusal(directory, field, f"holds only {len(chunks)} of {expected} chunks: {WHOLE}")
     return array
 
 
+def _place(path: pathlib.Path, field: str) -> str:
+    return f"{field}: the T5X checkpoint {str(path)!r}"
+
+
 def _refusal(path: pathlib.Path, field: str, why: str) -> UserError:
-    return UserError(f"{field}: the T5X checkpoint {str(path)!r} {why}.")
+    return UserError(f"{_place(path, field)} {why}.")
 
 
 def _flat(tree: dict, prefix: str = "") -> dict[str, np.ndarray | dict]:

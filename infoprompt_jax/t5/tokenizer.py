@@ -16,6 +16,7 @@ import hashlib
 import itertools
 import json
 import logging
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -23,7 +24,9 @@ from typing import Any
 
 import numpy as np
 
+from infoprompt_jax import foreign
 from infoprompt_jax.errors import UserError
+from infoprompt_jax.fields import shortened
 from infoprompt_jax.t5 import added_tokens
 from infoprompt_jax.t5.added_tokens import SENTINELS, AddedTokens
 
@@ -96,7 +99,7 @@ class Tokenizer:
 
 def has_vocabulary(directory: Path) -> bool:
     """Whether the directory has a vocabulary file of a known name."""
-    return any((directory / name).is_file() for name in VOCABULARIES)
+    return any(os.path.isfile(directory / name) for name in VOCABULARIES)
 
 
 def load_tokenizer(path: str | Path) -> Tokenizer:
@@ -108,22 +111,18 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
     if str(path) == "bytes":
         return bytes_tokenizer()
     path = Path(path)
-    candidates = [path / name for name in VOCABULARIES] if path.is_dir() else [path]
-    file = next((candidate for candidate in candidates if candidate.is_file()), None)
+    candidates = [path / name for name in VOCABULARIES] if os.path.isdir(path) else [path]
+    file = next((candidate for candidate in candidates if os.path.lexists(candidate)), None)
     if file is None:
         raise UserError(
-            f"no vocabulary was found at {path}, expected {' or '.join(VOCABULARIES)}: put one there or set "
-            "backbone.tokenizer to one."
+            f"no vocabulary was found at {shortened(str(path))}, expected {' or '.join(VOCABULARIES)}: put one "
+            "there or set backbone.tokenizer to one."
         )
     names = FILES if path.is_dir() else (path.name, *added_tokens.FILES)
     files = tuple(file.with_name(name) for name in names if file.with_name(name).is_file())
-    try:
-        tokenizer, ends = (tokenizer_json if file.suffix == ".json" else sentencepiece_model)(file)
-    except Exception as error:  # the two parsers raise bare RuntimeError, Exception, KeyError, ...
-        raise UserError(
-            f"{file} is not a readable vocabulary ({error}), expected T5's {' or '.join(VOCABULARIES)}: download it "
-            "again or change backbone.name."
-        ) from error
+    again = f"T5's {' or '.join(VOCABULARIES)} was expected, so download it again or change backbone.name"
+    with foreign.calling(f"{file} is not a readable vocabulary", again):
+        tokenizer, ends = (tokenizer_json if file.suffix == ".json" else sentencepiece_model)(foreign.regular(file))
     if ends != (PAD, EOS):
         raise UserError(
             f"the vocabulary {file} has <pad> at {ends[0]} and </s> at {ends[1]}, expected T5's 0 and 1: change "
@@ -163,8 +162,8 @@ def tokenizer_json(file: Path) -> tuple[Tokenizer, tuple[int, int]]:
     """Hugging Face's format: the sentinels are listed among the added tokens."""
     import tokenizers
 
-    content = json.loads(file.read_text(encoding="utf-8"))
-    listed = {token["content"]: token["id"] for token in content["added_tokens"]}
+    content = foreign.table(file)
+    listed = added_tokens.by_text((token["content"], token["id"]) for token in content["added_tokens"])
     model = tokenizers.Tokenizer.from_str(json.dumps(unspellable(content, set(listed.values()))))
     if content.get("normalizer") is None and content["model"]["type"] == "Unigram":
         log.warning(

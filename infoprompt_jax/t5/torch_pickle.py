@@ -20,6 +20,7 @@ import io
 import math
 import mmap
 import os
+import pathlib
 import pickletools
 import reprlib
 import struct
@@ -31,6 +32,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
+from infoprompt_jax import foreign
 from infoprompt_jax.t5.mapped import Index, MappedFile
 
 MAX_BYTES = 2**21  # of the pickle and of the zip directory: fifteen times those of the largest T5
@@ -67,18 +69,11 @@ class TorchPickle:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        try:
-            with _BoundedFile(path) as file:
-                with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-                    self._views = _views(file, content)
-                self._file = MappedFile(file)
-        except TorchPickleError:
-            raise
-        except OSError as error:
-            raise TorchPickleError(f"cannot be read ({error.strerror})") from error
-        except Exception as error:  # zipfile, struct, pickletools and mmap have no common base of errors
-            reason = f"is truncated or damaged, or was not written by torch.save ({type(error).__name__})"
-            raise TorchPickleError(reason) from error
+        damaged = "is truncated or damaged, or was not written by torch.save"
+        with foreign.calling(damaged, kind=TorchPickleError), _bounded(path) as file:
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+                self._views = _views(file, content)
+            self._file = MappedFile(file)
         self.names = frozenset(self._views)
 
     def shape(self, name: str) -> tuple[int, ...]:
@@ -145,6 +140,10 @@ class _BoundedFile(io.FileIO):
         if size is not None and size > MAX_BYTES:
             raise TorchPickleError(f"has a zip directory of {size} bytes, but at most {MAX_BYTES} were expected")
         return super().read(size)
+
+
+def _bounded(path: str | os.PathLike[str]) -> _BoundedFile:
+    return _BoundedFile(foreign.regular(pathlib.Path(path)))
 
 
 def _views(file: io.FileIO, content: mmap.mmap) -> dict[str, View]:

@@ -9,12 +9,14 @@ from __future__ import annotations
 import json
 import pathlib
 import struct
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any, Protocol
 
 import ml_dtypes
 import numpy as np
 
+from infoprompt_jax import foreign
+from infoprompt_jax.errors import UserError
 from infoprompt_jax.t5.flax_msgpack import FlaxMsgpack
 from infoprompt_jax.t5.mapped import Index, MappedFile
 from infoprompt_jax.t5.torch_pickle import TorchPickle
@@ -36,7 +38,7 @@ class Safetensors:
     def __init__(self, path: pathlib.Path) -> None:
         import safetensors
 
-        with safetensors.safe_open(path, framework="np") as checked:  # the header fits the file
+        with safetensors.safe_open(foreign.regular(path), framework="np") as checked:  # the header fits the file
             self.names = frozenset(checked.keys())
         with path.open("rb") as file:
             (length,) = struct.unpack("<Q", file.read(8))
@@ -60,6 +62,8 @@ DTYPES |= {"F16": "<f2", "BF16": ml_dtypes.bfloat16, "F32": "<f4", "F64": "<f8",
 SAFETENSORS, PICKLE, MSGPACK = "model.safetensors", "pytorch_model.bin", "flax_model.msgpack"
 POINTER = b"version https://git-lfs"
 FORMATS = (SAFETENSORS, PICKLE, MSGPACK)  # in the order of preference
+FLOATS = ("float16", "bfloat16", "float32", "float64")  # the types that weights may have
+MOST_FILES = 10_000  # that an index names; published ones name a few hundred
 READERS = {".safetensors": Safetensors, ".bin": TorchPickle, ".msgpack": FlaxMsgpack}
 
 
@@ -80,26 +84,28 @@ def is_present(directory: pathlib.Path, name: str) -> bool:
 
 def is_pointer(file: pathlib.Path) -> bool:
     """Whether the file is a Git LFS pointer: the large file itself was not fetched."""
-    with file.open("rb") as stream:
+    with foreign.regular(file).open("rb") as stream:
         return stream.read(len(POINTER)) == POINTER
+
+
+def weight_map(index: Mapping[str, Any]) -> dict[str, str]:
+    """The file of each tensor by an index's content. Raises ValueError where it has none."""
+    files = index.get("weight_map")
+    if not isinstance(files, dict) or not files or not all(isinstance(file, str) for file in files.values()):
+        raise ValueError("it is without a weight_map of file names")
+    if (count := len(set(files.values()))) > MOST_FILES:
+        raise ValueError(f"it names {count:,} files, but at most {MOST_FILES:,} were expected")
+    return files
 
 
 def is_whole(directory: pathlib.Path, name: str) -> bool:
     """Whether the directory has all files of the format; an interrupted download leaves some out."""
     try:
-        if (directory / name).is_file():
-            files = {name}
-        else:
-            files = set(json.loads((directory / index(name)).read_text())["weight_map"].values())
-        return bool(files) and not any(is_pointer(directory / file) for file in files)
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        RecursionError,
-    ):  # a file is missing
+        with foreign.reading(str(directory)):
+            is_one = (directory / name).is_file()
+            files = {name} if is_one else {*weight_map(foreign.table(directory / index(name))).values()}
+            return not any(is_pointer(directory / file) for file in files)
+    except UserError:  # a file is missing
         return False
 
 

@@ -156,7 +156,7 @@ def test_two_prompts_in_one_directory_are_refused(tmp_path: pathlib.Path) -> Non
     np.testing.assert_array_equal(ip.load_prompt(tmp_path / "both").value_PD, VALUE)
     file = tmp_path / "both" / "adapter_model.safetensors"
     save_file({"prompt_embeddings": 2 * load_file(file)["prompt_embeddings"]}, file)
-    with pytest.raises(UserError, match=r"holds two prompts that differ, in prompt\.safetensors and in the PEFT"):
+    with pytest.raises(UserError, match=r"holds two prompts that differ: in prompt\.safetensors and in the PEFT"):
         ip.load_prompt(tmp_path / "both")
 
 

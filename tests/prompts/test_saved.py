@@ -183,7 +183,10 @@ def test_pickled_peft_prompts(pickled: pathlib.Path) -> None:
 
 def test_pickled_peft_prompts_run_nothing(pickled: pathlib.Path) -> None:
     write(pickled / "adapter_model.bin", b"cposix\nsystem\n" + put(("exit",)) + b"R.").close()
-    with pytest.raises(UserError, match=r"lacks a readable adapter_model\.bin \(calls posix\.system.*run\)\.$"):
+    with pytest.raises(
+        UserError,
+        match=r"lacks a readable adapter_model\.bin: calls posix\.system.*run: save or copy the prompt again\.$",
+    ):
         load_prompt(pickled)
 
 
@@ -273,6 +276,9 @@ BROKEN: dict[str, tuple[Callable[[pathlib.Path], Any], str]] = {
     "cut metadata": (ours(file="prompt.json", cut=3), r"lacks a readable prompt\.json"),
     "scalar": (scalar, r"float32 of shape \[\], but a matrix"),
     "LoRA": (peft(peft_type="LORA"), "type LORA: PROMPT_TUNING, P_TUNING, MULTITASK_PROMPT_TUNING was expected"),
+    "no rows": (npy(VALUE[:0]), r"float32 of shape \[0, 32\]|cannot be read"),
+    "no width": (npy(VALUE[:, :0]), r"float32 of shape \[6, 0\]|cannot be read"),
+    "another width": (peft(token_dim=16), "prompt_embeddings of width 32 for token_dim=16"),
     "rows": (peft(num_virtual_tokens=4), "6 rows of prompt_embeddings for num_virtual_tokens=4"),
 }
 

@@ -318,8 +318,6 @@ def float8(path: pathlib.Path) -> None:
 VALUES: list[tuple[str, Any, str]] = [
     ("layer_norm_epsilon", 0, "layer_norm_epsilon 0 in its config.json, but a number from 1.17549e-38 to 1"),
     ("layer_norm_epsilon", 1e-50, "layer_norm_epsilon 1e-50"),
-    ("layer_norm_epsilon", float("nan"), "layer_norm_epsilon nan"),
-    ("layer_norm_epsilon", float("inf"), "layer_norm_epsilon inf"),
     ("layer_norm_epsilon", "1e-6", "layer_norm_epsilon '1e-6'"),
     ("layer_norm_epsilon", True, "layer_norm_epsilon True"),
     ("dropout_rate", 1.5, "dropout_rate 1.5 in its config.json, but a number from 0 to 1"),
@@ -355,8 +353,20 @@ def test_values_that_no_t5_has_are_refused_by_name(
 
 DAMAGES: dict[str, tuple[Callable[[pathlib.Path], Any], str]] = {
     "no config": (lambda path: (path / "config.json").unlink(), "no config.json"),
-    "no JSON": (lambda path: cut(path / "config.json", 20), "config.json that is not JSON"),
-    "no object": (lambda path: (path / "config.json").write_text("[]"), "not a JSON object"),
+    "no JSON": (lambda path: cut(path / "config.json", 20), "config.json that cannot be read: it is not JSON"),
+    "no object": (lambda path: (path / "config.json").write_text("[]"), "config.json .* holds list, but a JSON object"),
+    "NaN in it": (
+        lambda path: edit_json(path / "config.json", layer_norm_epsilon=float("nan")),
+        "config.json .*NaN is not a finite number",
+    ),
+    "infinity in it": (
+        lambda path: edit_json(path / "config.json", layer_norm_epsilon=float("inf")),
+        "config.json .*Infinity is not a finite number",
+    ),
+    "a key twice in it": (
+        lambda path: (path / "config.json").write_text('{"d_kv": 1, "d_kv": 4}'),
+        "config.json .*an object has the key 'd_kv' twice, line 1, column 13",
+    ),
     "BERT": (lambda path: edit_json(path / "config.json", model_type="bert"), "model_type 'bert'"),
     "SiLU": (lambda path: edit_json(path / "config.json", feed_forward_proj="gated-silu"), "'gated-silu'"),
     "no size": (lambda path: edit_json(path / "config.json", d_kv=None), "d_kv None"),
@@ -367,7 +377,7 @@ DAMAGES: dict[str, tuple[Callable[[pathlib.Path], Any], str]] = {
     "missing": (lambda path: edit_tensors(path / WEIGHTS, **{WO: None}), f"lacks the tensor {WO.replace('__', '.')}"),
     "shape": (lambda path: edit_tensors(path / WEIGHTS, **{WO: np.zeros((8, 15), "f")}), r"\[8, 15\].*\[8, 16\]"),
     "integers": (lambda path: edit_tensors(path / WEIGHTS, **{WO: np.zeros((8, 16), "i1")}), "as int8"),
-    "float8": (float8, r"wo\.weight in a type that cannot be read \(F8_E4M3\)"),
+    "float8": (float8, r"wo\.weight in a form that cannot be read: F8_E4M3"),
     "NaN": (
         lambda path: edit_tensors(path / WEIGHTS, **{WO: np.full((8, 16), np.nan, "f")}),
         "NaN or inf.*block.1.*wo",
@@ -392,7 +402,7 @@ DAMAGES: dict[str, tuple[Callable[[pathlib.Path], Any], str]] = {
     "outside": (lambda path: index(path, "../t5/model-1.safetensors"), "points outside"),
     "absolute": (lambda path: index(path, "/etc/passwd"), "points outside"),
     "no name": (lambda path: index(path, "m" * 300 + ".safetensors"), "lacks the file 'mmm"),
-    "deep JSON": (lambda path: (path / "config.json").write_text("[" * 100_000), "config.json that is not JSON"),
+    "deep JSON": (lambda path: (path / "config.json").write_text("[" * 100_000), "config.json .* nested too deeply"),
     "pointer": (
         lambda path: (path / WEIGHTS).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\n"),
         "holds a pointer of Git LFS in place of model.safetensors: run `git lfs pull`",

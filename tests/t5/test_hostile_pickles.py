@@ -198,7 +198,7 @@ def test_pickles_that_are_too_large_are_not_read(tmp_path: pathlib.Path) -> None
 
 def test_other_files(tmp_path: pathlib.Path) -> None:
     path = tmp_path / "a.bin"
-    assert "cannot be read (No such file" in refusal(path)
+    assert "No such file" in refusal(path)
     for content in (b"", b"a text", b"PK\5\6" + bytes(18)):
         path.write_bytes(content)
         assert re.search("damaged|0 entries named data.pkl", refusal(path))

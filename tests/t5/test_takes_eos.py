@@ -10,6 +10,7 @@ import pytest
 import tiny_t5
 from tiny_t5 import edit_json
 
+from infoprompt_jax.errors import UserError
 from infoprompt_jax.t5 import convert
 
 NAMES = {
@@ -64,7 +65,16 @@ def test_t0_takes_no_eos(
         assert not convert.read_config(path, takes_eos="no").takes_eos
 
 
-@pytest.mark.parametrize("content", ['{"add_eos_token": false}', '{"add_eos_token": true}', "no JSON", "[]"])
+@pytest.mark.parametrize("content", ["no JSON", "[]", '{"add_eos_token": true, "add_eos_token": false}'])
+def test_damaged_evidence_is_refused(checkpoint: pathlib.Path, content: str) -> None:
+    edit_json(checkpoint / "config.json", takes_eos=None)
+    (checkpoint / "tokenizer_config.json").write_text(content)
+    with pytest.raises(UserError, match=r"tokenizer_config.json' cannot be read: .*: correct or remove it"):
+        convert.read_config(checkpoint)
+    assert convert.read_config(checkpoint, takes_eos="yes").takes_eos
+
+
+@pytest.mark.parametrize("content", ['{"add_eos_token": false}', '{"add_eos_token": true}'])
 def test_a_tokenizer_that_adds_no_eos_is_evidence(checkpoint: pathlib.Path, content: str) -> None:
     edit_json(checkpoint / "config.json", takes_eos=None)
     (checkpoint / "tokenizer_config.json").write_text(content)
