@@ -10,6 +10,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import ParamSpec, TypeVar
 
+LONGEST = 2000  # characters of a sentence
+
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
@@ -18,8 +20,13 @@ class UserError(Exception):
     """A mistake that the user can correct; exit status 2.
 
     Its text is one sentence: what was seen, what was expected, which config field to change. It is printed without a
-    traceback, and nothing is written after it is raised.
+    traceback, and nothing is written after it is raised. Of a sentence that quotes pages of a file, the middle is left
+    out.
     """
+
+    def __init__(self, sentence: str = "") -> None:
+        half = LONGEST // 2
+        super().__init__(sentence if len(sentence) <= LONGEST else f"{sentence[:half]} [...] {sentence[-half:]}")
 
 
 class OfflineError(UserError):

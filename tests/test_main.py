@@ -417,3 +417,9 @@ def test_summary_and_log_hold_what_the_interface_promises(finished: tuple) -> No
     assert {"steps_per_second", "tokens_per_second", "compile_seconds", "backbone"} <= summary.keys()
     for record in map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines()):
         assert record.keys() == {"step", "member", "name", "value"}
+
+
+def test_a_sentence_keeps_its_beginning_and_its_remedy() -> None:
+    sentence = str(UserError(f"The name {'a' * 10**6} is too long: choose a shorter one."))
+    assert sentence.startswith("The name aaa") and sentence.endswith("aaa is too long: choose a shorter one.")
+    assert len(sentence) < 2100 and str(UserError("short")) == "short"
