@@ -7,6 +7,7 @@ import json
 import os
 import pathlib
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -136,6 +137,15 @@ def test_neither_ctrl_c_in_the_export_nor_a_failing_picture_costs_results(
     assert_same_run(tmp_path, uninterrupted)
     assert "curves.png could not be made (no such font): the results are complete without it." in caplog.text
     assert "report.html could not be made" in caplog.text
+
+
+def test_a_workdir_that_is_removed_under_a_run_ends_it(
+    config: ml_collections.ConfigDict, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Fleet, "step", before_step(4, lambda: shutil.rmtree(tmp_path / "run")))
+    with pytest.raises(UserError, match=r"run was removed or replaced while this process wrote into it: start the"):
+        jobs.run(config, str(tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.slow
