@@ -8,6 +8,7 @@ because a few lines of YAML can stand for more than a machine holds.
 from __future__ import annotations
 
 import difflib
+import functools
 import importlib.resources
 import pathlib
 from collections.abc import Mapping
@@ -109,13 +110,18 @@ def _file(directory: str | None, dataset: str) -> Traversable:
     )
 
 
-def _content(file: Traversable) -> Any:
+def _bytes(file: Traversable) -> bytes:
     """What a file holds."""
-    with foreign.reading(str(file)):
-        with file.open("rb") as stream:
-            data = stream.read(LARGEST + 1)
-        if len(data) > LARGEST:
-            raise UserError(f"{file} is larger than the {LARGEST:,} bytes that a file of templates may have.")
+    with foreign.reading(str(file)), file.open("rb") as stream:
+        data = stream.read(LARGEST + 1)
+    if len(data) > LARGEST:
+        raise UserError(f"{file} is larger than the {LARGEST:,} bytes that a file of templates may have.")
+    return data
+
+
+def _content(data: bytes, file: str) -> Any:
+    """The YAML of a file."""
+    with foreign.reading(file):
         try:
             return yaml.load(data.decode(), Loader)
         except yaml.YAMLError as error:  # several lines, with the place in the last
@@ -167,12 +173,18 @@ def load_templates(directory: str | None, dataset: str) -> dict[str, Template]:
       UserError: there is no file, it is not YAML, or one of its templates is not valid jinja.
     """
     file = _file(directory, dataset)
-    content = _content(file)
+    return dict(_templates(_bytes(file), str(file)))
+
+
+@functools.lru_cache(maxsize=16)
+def _templates(data: bytes, file: str) -> dict[str, Template]:
+    """The templates of a file, parsed once however many members and source tasks take one each."""
+    content = _content(data, file)
     entries = content.get("templates") if isinstance(content, Mapping) else None
     if not isinstance(entries, Mapping) or not entries:
         raise UserError(f"{file} has no templates under the key `templates`.")
     templates: dict[str, Template] = {}
-    for template in (_template(entry, str(file)) for entry in entries.values()):
+    for template in (_template(entry, file) for entry in entries.values()):
         if template.name in templates:
             raise UserError(f"{file} has two templates of the name {template.name!r}: rename one of them.")
         templates[template.name] = template

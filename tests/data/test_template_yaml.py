@@ -99,3 +99,14 @@ def test_two_thousand_templates_are_read(tmp_path: pathlib.Path) -> None:
     text = "templates:\n" + "".join((entry + metadata).format(i=i) for i in range(2000))
     templates = load(tmp_path, text)
     assert len(templates) == 2000 and templates["n7"].metadata.metrics == ("Accuracy",)
+
+
+def test_a_file_is_parsed_once_until_it_changes(tmp_path: pathlib.Path) -> None:
+    """Thousands of source tasks each take one template of the same file."""
+    file = tmp_path / "words" / "templates.yaml"
+    file.parent.mkdir()
+    file.write_text("templates:\n  a: {name: a, jinja: 'x ||| y'}\n")
+    first, again = (load_templates(str(tmp_path), "words") for _ in range(2))
+    assert first is not again and first["a"] is again["a"]
+    file.write_text("templates:\n  a: {name: a, jinja: 'x ||| z'}\n")
+    assert load_templates(str(tmp_path), "words")["a"].jinja == "x ||| z"
