@@ -13,11 +13,12 @@ score distinguishes them; public data has such rows.
 from __future__ import annotations
 
 import collections
+import contextlib
 import dataclasses
 import functools
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import jinja2
@@ -80,12 +81,11 @@ class Template:
             raise UserError(f"{self} is longer than the {LONGEST_SOURCE} characters that a template may have.")
         if SEPARATOR not in self.jinja:
             raise UserError(f"{self} has no `{SEPARATOR}` between input and target.")
-        self._check_written_choices()
         try:
             self._undeclared  # noqa: B018
         except jinja2.TemplateSyntaxError as error:
             raise UserError(f"{self} is not valid jinja (line {error.lineno}): {self._reason(error)}.") from error
-        self._check_fixed_choices()
+        self._check_choices()
 
     def __str__(self) -> str:
         return f"template {self.name!r} of {self.origin}"
@@ -130,59 +130,49 @@ class Template:
 
     @functools.cached_property
     def fixed_choices(self) -> tuple[str, ...] | None:
-        """The answer choices if they are the same for every row, () for free text, None if they depend on the row.
+        """The answer choices if they are the same for every row, () for free text, None if they depend on the row."""
+        return None if self._listed is None else distinct(self._listed)
+
+    @property
+    def repeated(self) -> tuple[str, ...]:
+        """Of the choices that are the same for every row, those that are listed more than once."""
+        return tuple(choice for choice, times in collections.Counter(self._listed).items() if times > 1)
+
+    @functools.cached_property
+    def _listed(self) -> tuple[str, ...] | None:
+        """`fixed_choices`, with those that are listed more than once.
 
         Raises:
           UserError: they cannot be rendered.
         """
+        if "{" not in self.answer_choices:
+            return split(self.answer_choices)
         draws = any(part.name in RANDOM for part in self._trees[1].find_all(nodes.Filter))
         if draws or self._undeclared[1]:
             return None
-        try:
-            return distinct(self._render_choices({}, Budget({}), Draws(self.id, {})))
-        except Exception as error:  # templates are data, so any exception is their fault
-            raise UserError(self._complaint(error, {})) from error
-
-    @functools.cached_property
-    def written_choices(self) -> tuple[str, ...]:
-        """The answer choices that are written out; () where jinja makes them, and for free text."""
-        written = self.answer_choices.strip()
-        return () if not written or "{" in written else tuple(map(str.strip, written.split(SEPARATOR)))
-
-    @property
-    def repeated(self) -> tuple[str, ...]:
-        """The written choices that are listed more than once."""
-        return tuple(choice for choice, times in collections.Counter(self.written_choices).items() if times > 1)
+        with self._blamed({}):
+            return self._choices({}, Budget({}), Draws(self.id, {}))
 
     @functools.cached_property
     def _compiled(self) -> list[jinja2.Template]:
         return [ENVIRONMENT.compiled(tree) for tree in self._trees]
 
-    def _render_choices(self, names: Mapping[str, Any], budget: Budget, draws: Draws) -> tuple[str, ...]:
+    def _choices(self, names: Mapping[str, Any], budget: Budget, draws: Draws) -> tuple[str, ...]:
         """The answer choices of a row, as listed. The row's text is `protect`ed, and so are the choices."""
-        template = self._compiled[1]
-        rendering = ENVIRONMENT.rendering(template, names, budget, draws)
-        text = "".join(template.root_render_func(rendering)).strip()
-        return tuple(choice.strip() for choice in text.split(SEPARATOR)) if text else ()
+        if "{" not in self.answer_choices:
+            return self._listed or ()
+        rendering = ENVIRONMENT.rendering(self._compiled[1], names, budget, draws)
+        return split("".join(self._compiled[1].root_render_func(rendering)))
 
-    def _check_written_choices(self) -> None:
-        """Raises UserError for written choices if one is empty or all are equal; a row's text may be either."""
-        choices, written = self.written_choices, self.answer_choices.strip()
+    def _check_choices(self) -> None:
+        """Raises UserError for choices of every row if one is empty or all are equal; a row's text may be either."""
+        choices, written = self._listed or (), self.answer_choices.strip()
         if not all(choices):
             raise UserError(f"{self} has an empty answer choice in {written!r}: write `{SEPARATOR}` only between two.")
         if choices and len(set(choices)) < 2:
             raise UserError(
                 f"{self} has no two answer choices that differ in {written!r}: write at least two, separated by "
-                f"`{SEPARATOR}`."
-            )
-
-    def _check_fixed_choices(self) -> None:
-        """Raises UserError if the choices are the same for every row, and no two of them differ."""
-        choices = self.fixed_choices if "{" in self.answer_choices else None
-        if choices and len(choices) == 1:
-            raise UserError(
-                f"{self} has the one answer choice {choices[0]!r} for every row, in {self.answer_choices.strip()!r}: "
-                f"write at least two that differ, separated by `{SEPARATOR}`, or none for free text."
+                f"`{SEPARATOR}`, or none for free text."
             )
 
     def render(self, row: Mapping[str, Any]) -> Example | None:
@@ -204,26 +194,34 @@ class Template:
         return self._example(row, is_question=True)
 
     def _example(self, row: Mapping[str, Any], is_question: bool) -> Example | None:
-        choices: tuple[str, ...] = ()
         pieces: list[str] = []
-        try:
+        with self._blamed(row):
             names, used = self._names_of(row)
             budget, draws = Budget(used), Draws(self.id, used)
-            choices = self._render_choices(names, budget, draws)
+            choices = self._choices(names, budget, draws)
             names |= {name: Choices(choices) for name in self._given}
             rendering = ENVIRONMENT.rendering(self._compiled[0], names, budget, draws)
-            for piece in self._compiled[0].root_render_func(rendering):
-                pieces.append(piece)  # the input is complete before the target is evaluated
-        except Exception as error:  # templates are data, so any exception is their fault
-            question, separator, _ = "".join(pieces).partition(SEPARATOR)
-            if not (is_question and separator and self._lacking(error, row)):
-                raise UserError(self._complaint(error, row)) from error
-            pieces = [question, separator]
+            try:
+                for piece in self._compiled[0].root_render_func(rendering):
+                    pieces.append(piece)  # the input is complete before the target is evaluated
+            except jinja2.UndefinedError as error:
+                question, separator, _ = "".join(pieces).partition(SEPARATOR)
+                if not (is_question and separator and self._lacking(error, row)):
+                    raise
+                pieces = [question, separator]
         parts = [restore(part.strip()) for part in "".join(pieces).split(SEPARATOR)]
         differing = distinct(map(restore, choices))
         if len(parts) != 2 or not parts[0] or len(differing) == 1:
             return None
         return Example(parts[0], parts[1], differing)
+
+    @contextlib.contextmanager
+    def _blamed(self, row: Mapping[str, Any]) -> Iterator[None]:
+        """Turns whatever fails inside the template into a sentence: it is data, so any exception is its fault."""
+        try:
+            yield
+        except Exception as error:
+            raise UserError(self._complaint(error, row)) from error
 
     def _names_of(self, row: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         """What the names in the template stand for, and the same with the nulls of the row."""
@@ -257,6 +255,11 @@ class Template:
                 "template."
             )
         return f"{self} cannot be rendered: {reason}."
+
+
+def split(text: str) -> tuple[str, ...]:
+    """The answer choices in a text; () in one without any."""
+    return tuple(choice.strip() for choice in text.split(SEPARATOR)) if text.strip() else ()
 
 
 def distinct(choices: Iterable[str]) -> tuple[str, ...]:

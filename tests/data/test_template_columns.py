@@ -274,10 +274,16 @@ def test_choices_that_draw_depend_on_the_row() -> None:
 
 @pytest.mark.parametrize("choices", ["{{ 'Yes' }}", "{{ 'a' }} ||| a", "{{ ['a', 'a'] | join('|||') }}"])
 def test_one_choice_for_every_row_is_refused(choices: str) -> None:
-    with pytest.raises(
-        UserError, match=r"has the one answer choice '\w+' for every row, in .*: write at least two that"
-    ):
+    with pytest.raises(UserError, match=r"has no two answer choices that differ in .*: write at least two, separated"):
         Template("test", "id", "{{ a }} ||| {{ answer_choices[0] }}", choices)
+
+
+def test_choices_that_jinja_makes_and_repeats_are_listed_as_such() -> None:
+    made = Template("test", "id", "{{ a }} ||| {{ answer_choices[y] }}", "{{ 'a' }} ||| b ||| a")
+    assert made.fixed_choices == ("a", "b") and made.repeated == ("a",)
+    assert made.render({"a": "x", "y": 2}) == Example("x", "a", ("a", "b"))
+    with pytest.raises(UserError, match="has an empty answer choice"):
+        Template("test", "id", "{{ a }} ||| {{ answer_choices[y] }}", "{{ 'a' }} ||| {{ '' }}")
 
 
 def test_fixed_choices_that_fail_are_a_sentence() -> None:
