@@ -19,7 +19,7 @@ from jinja2 import nodes
 from jinja2.exceptions import SecurityError, TemplateRuntimeError
 from jinja2.utils import missing
 
-from infoprompt_jax.data import template_filters, template_syntax
+from infoprompt_jax.data import template_filters, template_formats, template_syntax
 from infoprompt_jax.data.template_filters import Draws, Rendering, whole
 from infoprompt_jax.data.template_text import text
 from infoprompt_jax.data.template_work import STEP, Budget
@@ -113,7 +113,7 @@ class Sandbox(jinja2.sandbox.ImmutableSandboxedEnvironment):
         if operator == "**":
             raise SecurityError("`**` is not available in templates")
         if operator == "%" and isinstance(left, str):
-            return budget.made(template_filters.percent(budget, left, right))
+            return budget.made(template_formats.percent(budget, left, right))
         if operator == "*":
             for value, times in ((left, right), (right, left)):
                 if isinstance(value, Sequence) and isinstance(times, int):
@@ -127,14 +127,15 @@ class Sandbox(jinja2.sandbox.ImmutableSandboxedEnvironment):
         named.pop("_loop_vars", None)
         budget.spend(STEP)
         budget.count(args, named)
+        if isinstance(function, template_formats.Format):
+            return budget.made(function(self, budget, *args, **named))
         if isinstance(function, types.BuiltinMethodType):
             template_filters.pay_method(budget, function, *args, **named)
         return budget.made(whole(super().call(context, function, *args, **named)))
 
     def wrap_str_format(self, value: Any) -> Any:
-        """Raises SecurityError for the method `format` of a text, whose values may decide the widths."""
-        if super().wrap_str_format(value) is not None:
-            raise SecurityError("the method `format` is not available in templates: write '%s, %s' % (first, second)")
+        """The method `format` of a text, which is paid for; None for any other value."""
+        return template_formats.method(value)
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
         """Whether jinja's sandbox has no objection, and a method is one that templates may call."""

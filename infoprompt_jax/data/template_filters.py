@@ -11,7 +11,6 @@ import collections
 import functools
 import json
 import random
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from typing import Any
 
@@ -23,6 +22,7 @@ from jinja2.filters import FILTERS, make_attrgetter
 from jinja2.tests import TESTS
 from jinja2.utils import htmlsafe_json_dumps
 
+from infoprompt_jax.data.template_formats import percent
 from infoprompt_jax.data.template_text import is_null, text, texts
 from infoprompt_jax.data.template_work import ITEM, STEP, Budget
 
@@ -206,28 +206,6 @@ def total(context: Rendering, value: Any, attribute: Any = None, start: Any = 0)
 def formatted(context: Rendering, pattern: Any, *args: Any, **named: Any) -> str:
     """The filter `format`: `pattern % args`."""
     return percent(context.budget, text(pattern), named or args)
-
-
-BY_VALUE = re.compile(r"%[-+ #0-9.]*\*")  # a width that the values decide
-WIDE = re.compile(r"\d{5,}[.\d]*[hlL]?[a-zA-Z%]")
-AS_PYTHON = re.compile(r"%(?:\([^()%]*\))?[-+ #0-9.]*[ra]")
-
-
-def percent(budget: Budget, pattern: str, values: Any) -> str:
-    """`pattern % values`, once it is paid for.
-
-    Raises:
-      SecurityError: the pattern has a width of more than four digits, or `*`, or asks for Python's spelling, `%r`.
-      TemplateRuntimeError: one of the values has no text.
-    """
-    if BY_VALUE.search(pattern) or WIDE.search(pattern) or AS_PYTHON.search(pattern):
-        raise SecurityError("formats take neither `%r` and `%a` nor widths above 9999 and `*`")
-    names = re.findall(r"%\(([^()]*)\)", pattern) if isinstance(values, Mapping) else []
-    if names:
-        values = {name: values[name] for name in names}
-    shown = [values[name] for name in names] or (values if isinstance(values, tuple) else [values])
-    budget.spend(len(pattern) + sum(map(int, re.findall(r"\d+", pattern))) + sum(map(len, texts(shown))))
-    return pattern % values
 
 
 def replace(value: Any, old: Any, new: Any, count: int | None = None) -> str:

@@ -245,8 +245,11 @@ def test_answer_choices_is_a_column_of_a_template_without_them() -> None:
         ("{{ range(3) }}", "it prints a list"),
         ("{{ a | map('string') }}", "it prints a list"),
         ("{% macro m() %}{% endmacro %}{{ m }}", "it prints jinja's Macro"),
-        ("{{ '%r' % t }}", "formats take neither `%r`"),
+        ("{{ '%r' % t }}", "formats take neither Python"),
         ("{{ '%s' % d }}", "it prints a dictionary"),
+        ("{{ '{}'.format(a) }}", "it prints a list"),
+        ("{{ '{!r}'.format(t) }}", "formats take neither Python"),
+        ("{{ t.format }}", "it prints the function 'format', which has no text"),
         ("{{ '%(k)s %(x)s' % {'k': 1, 'x': a} }}", "it prints a list"),
     ],
 )
@@ -264,6 +267,16 @@ def test_what_has_a_text_is_printed() -> None:
     assert render("{{ l | tojson }} {{ n is none }} {{ '%s %.1f' % (i, f) }} ||| b", row) == Example(
         '["a", "", ""] True 3 1.5', "b"
     )
+
+
+def test_formats_of_three_kinds() -> None:
+    row = {"t": "x", "f": 1.256, "d": {"k": 3}}
+    assert render("{{ '&{1:>4}|{0.k}|{f:.2f}{{}}'.format(d, t, f=f) }} ||| b", row) == Example("&   x|3|1.26{}", "b")
+    assert render("&{{ '%5d%%|%-3s|' | format(d.k, t) }}{{ '%(k)05d' % d }} ||| b", row) == Example(
+        "&    3%|x  |00003", "b"
+    )
+    jinja = "{{ '{k}'.format_map(d) }} {{ 'in 12345678 days: %s' % t }} ||| b"
+    assert render(jinja, row) == Example("3 in 12345678 days: x", "b")
 
 
 def test_choices_that_draw_depend_on_the_row() -> None:
