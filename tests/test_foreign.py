@@ -16,6 +16,9 @@ from typing import Any
 import ml_collections
 import numpy as np
 import pytest
+import tiny_t5
+import tiny_t5x
+import torch_files
 
 from infoprompt_jax import foreign, settings
 from infoprompt_jax.data import local_files, row_files
@@ -24,7 +27,6 @@ from infoprompt_jax.pretraining.corpus import Corpus
 from infoprompt_jax.prompts.saved import Prompt, load_prompt, save_prompt
 from infoprompt_jax.t5 import convert, hub
 from infoprompt_jax.t5.tokenizer import load_tokenizer
-from tests import tiny_t5, tiny_t5x, torch_files
 
 PACKAGE = pathlib.Path(foreign.__file__).parent
 ROWS = [{"text": f"{number} words", "label": number % 2} for number in range(20)]

@@ -31,7 +31,7 @@ from infoprompt_jax.infoprompt.objective import Objective
 from infoprompt_jax.infoprompt.trainable import Trainable, inference
 from infoprompt_jax.t5 import partition
 from infoprompt_jax.t5.backbone import Backbone, load_backbone
-from infoprompt_jax.training import prompt_config, recorded
+from infoprompt_jax.training import overlap, prompt_config, recorded
 from infoprompt_jax.training.initial import initial_trainable
 from infoprompt_jax.training.tokenized_splits import TokenizedSplits
 
@@ -122,6 +122,7 @@ def build(config: ml_collections.ConfigDict, backbone: Backbone | None = None) -
         [tokenized.stream(m, t) for m, t in zip(members, member_tasks, strict=True)] if config.job == "train" else []
     )
     splits = evaluation_splits(config, member_tasks, tokenized)
+    overlap.warn(config, member_tasks, streams, splits)
     rows = [*(part for stream in streams for part in stream.rows), *_rows(splits)]
     fleet, hyper, keys = assemble(config, members, backbone, members_at_once(config, len(members), backbone, rows))
     check_task_loss(fleet.objective, list(itertools.chain(*member_tasks)))
