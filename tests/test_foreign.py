@@ -25,8 +25,10 @@ from infoprompt_jax.data import local_files, row_files
 from infoprompt_jax.errors import Stopped, UserError
 from infoprompt_jax.pretraining.corpus import Corpus
 from infoprompt_jax.prompts.saved import Prompt, load_prompt, save_prompt
+from infoprompt_jax.serving import predict
 from infoprompt_jax.t5 import convert, hub
 from infoprompt_jax.t5.tokenizer import load_tokenizer
+from infoprompt_jax.training.prompt_config import prompt_path
 
 PACKAGE = pathlib.Path(foreign.__file__).parent
 ROWS = [{"text": f"{number} words", "label": number % 2} for number in range(20)]
@@ -308,9 +310,13 @@ def test_numbers_beside_a_vocabulary_that_are_none(
 
 @pytest.mark.parametrize("name", ["n" * 300, "n\0", "n/" * 3000])
 def test_names_that_no_file_can_have(name: str, tmp_path: pathlib.Path) -> None:
+    config = settings.defaults()
+    config.prompt.init, config.data.file = str(tmp_path / name), str(tmp_path / f"{name}.csv")
     calls: list[tuple[str, Callable[[], Any]]] = [
         ("rospr.library: ", lambda: load_prompt(tmp_path / name, "rospr.library")),
         ("backbone.name=", lambda: hub.find(str(tmp_path / name))),
+        ("prompt.init=", lambda: prompt_path(config)),
+        ("data.file=", lambda: predict.fingerprint(pathlib.Path(config.data.file))),
         ("", lambda: load_tokenizer(tmp_path / name)),
         ("data.dir", lambda: local_files.check_folder(str(tmp_path / name))),
         ("", lambda: local_files.find_files(str(tmp_path), name)),

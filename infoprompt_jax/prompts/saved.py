@@ -151,7 +151,7 @@ def listed(path: str | pathlib.Path) -> list[pathlib.Path]:
     """The saved prompts at a path: itself, or the sub-directories that are prompts, by name; [] where there is none."""
     path = files.path(path)
     copy = files.local(path, lambda name: name.endswith((".json", "checkpoint", ".zarray")))  # enough to tell
-    with foreign.reading(shortened(str(path)), "correct the path"):
+    with foreign.reading(f"prompt.init={shortened(str(path))}", "correct the path"):
         if os.path.exists(copy) and _find_reader(copy, "path"):
             return [path]
         # A process that is killed while it replaces a prompt leaves the old one under a name that starts with a dot.
@@ -343,7 +343,7 @@ def _read_peft(path: pathlib.Path, field: str) -> Prompt:
     config = _json(path, "adapter_config.json", field)
     if (kind := config.get("peft_type")) not in PEFT_TYPES:
         why = ", which trains keys and values of every layer and not a prompt" if kind == "PREFIX_TUNING" else ""
-        why = f"{kind!s:.80}{why}: {', '.join(PEFT_TYPES)} was expected"
+        why = f"{shortened(kind)}{why}: {', '.join(PEFT_TYPES)} was expected"
         raise _refusal(path, field, f"is a PEFT adapter of type {why}")
     pickled = (path / "adapter_model.bin").exists() and not (path / "adapter_model.safetensors").exists()
     tensors = _tensors(path, "adapter_model.bin" if pickled else "adapter_model.safetensors", field)
@@ -352,7 +352,9 @@ def _read_peft(path: pathlib.Path, field: str) -> Prompt:
         value = _matrix(value, path, field)
     length, width = config.get("num_virtual_tokens"), config.get("token_dim")
     if value is not None and width not in (None, value.shape[1]):
-        raise _refusal(path, field, f"holds prompt_embeddings of width {value.shape[1]} for token_dim={width!s:.80}")
+        raise _refusal(
+            path, field, f"holds prompt_embeddings of width {value.shape[1]} for token_dim={shortened(width)}"
+        )
     if value is None or not isinstance(length, int) or len(value) not in (length, 2 * length):
         content = "no prompt_embeddings" if value is None else f"{len(value)} rows of prompt_embeddings"
         raise _refusal(path, field, f"holds {content} for num_virtual_tokens={shortened(length)}")

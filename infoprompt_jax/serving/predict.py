@@ -23,9 +23,10 @@ from typing import Any, BinaryIO
 
 import ml_collections
 
-from infoprompt_jax import files, hosts
+from infoprompt_jax import files, foreign, hosts
 from infoprompt_jax.data import row_files
 from infoprompt_jax.errors import Stopped, UserError
+from infoprompt_jax.fields import shortened
 from infoprompt_jax.progress import Rhythm
 from infoprompt_jax.prompts.prompts import INITIALIZERS
 from infoprompt_jax.serving import predictions_file, results
@@ -181,11 +182,11 @@ def row_file(name: str, standard_input: BinaryIO | None = None) -> Iterator[path
 
 def fingerprint(path: pathlib.Path) -> str:
     """Of a file's bytes, 16 hexadecimal digits. Raises UserError where it cannot be read."""
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()[:16]
-    except OSError as error:
-        raise UserError(f"{FIELD}={str(path)!r} cannot be read: {error.strerror or error}.") from error
+    with (
+        foreign.reading(f"{FIELD}={shortened(str(path))}", "give a file of rows, or - for standard input"),
+        foreign.regular(path).open("rb") as file,
+    ):
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
 def peak_memory() -> int | None:

@@ -9,9 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from infoprompt_jax import files
+from infoprompt_jax import files, foreign
 from infoprompt_jax.data.tasks import Task
 from infoprompt_jax.errors import UserError
+from infoprompt_jax.fields import shortened
 from infoprompt_jax.fleet.members import Member
 from infoprompt_jax.infoprompt import streams
 from infoprompt_jax.infoprompt.objective import Objective
@@ -72,9 +73,11 @@ def initial_trainable(
 
 def saved_prompt(path: str, length: int, backbone: Backbone) -> Prompt:
     """Loads a saved prompt; raises UserError if it does not fit this backbone or `prompt.length`."""
-    if not files.path(path).exists() and not hub.is_identifier(path):
+    with foreign.reading(f"prompt.init={shortened(path)}", "correct the path"):
+        is_there = files.path(path).exists()
+    if not is_there and not hub.is_identifier(path):
         known = ", ".join(prompts.INITIALIZERS)
-        raise UserError(f"prompt.init={path!r} is neither one of {known} nor the path of a saved prompt.")
+        raise UserError(f"prompt.init={shortened(path)} is neither one of {known} nor the path of a saved prompt.")
     prompt = saved.load_prompt(path, "prompt.init")
     saved.check_prompt(prompt, backbone.config.d_model, backbone.fingerprint, "prompt.init")
     recorded.check_length(prompt, path, length)

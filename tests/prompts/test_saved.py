@@ -148,7 +148,7 @@ def test_peft_prompts_of_other_kinds(kind: str, backbone: pathlib.Path, tmp_path
 @pytest.mark.parametrize(
     ("kind", "words"),
     [
-        ("PREFIX_TUNING", "type PREFIX_TUNING, which trains keys and values of every layer"),
+        ("PREFIX_TUNING", "type 'PREFIX_TUNING', which trains keys and values of every layer"),
         ("decoder", "a part for the decoder"),
         ("two tasks", r"multitask prompt for 2 tasks, .* num_tasks=1 in PEFT"),
     ],
@@ -275,7 +275,7 @@ BROKEN: dict[str, tuple[Callable[[pathlib.Path], Any], str]] = {
     "cut": (ours(cut=-4), r"lacks a readable prompt\.safetensors"),
     "cut metadata": (ours(file="prompt.json", cut=3), r"lacks a readable prompt\.json"),
     "scalar": (scalar, r"float32 of shape \[\], but a matrix"),
-    "LoRA": (peft(peft_type="LORA"), "type LORA: PROMPT_TUNING, P_TUNING, MULTITASK_PROMPT_TUNING was expected"),
+    "LoRA": (peft(peft_type="LORA"), "type 'LORA': PROMPT_TUNING, P_TUNING, MULTITASK_PROMPT_TUNING was expected"),
     "no rows": (npy(VALUE[:0]), r"float32 of shape \[0, 32\]|cannot be read"),
     "no width": (npy(VALUE[:, :0]), r"float32 of shape \[6, 0\]|cannot be read"),
     "another width": (peft(token_dim=16), "prompt_embeddings of width 32 for token_dim=16"),
