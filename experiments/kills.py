@@ -5,7 +5,7 @@
 A job is started, killed with SIGKILL at a random moment, started again, perhaps killed again, and then finished by the
 same command. Everything that counts (`tiny_jobs.counted`) must be that of a run that nothing happened to, bit for bit.
 A flip changes one byte of one file of a workdir or its cache, of a finished or of a killed run. When the job is then
-started again, it must refuse with a sentence, or end with the same results.
+started again, it must refuse with a sentence, name the file in a warning, or end with the same results.
 
 Processes are forked from one that has imported JAX, and read compiled programs from a folder. Exit status 1: something
 was different, or ended in a traceback.
@@ -102,20 +102,17 @@ class Bench:
 
     def results(self, job: str, state: pathlib.Path) -> dict[str, Any]:
         """Everything that counts: what the job returned, and what its workdir holds."""
-        summary = json.loads((state / ENDED).read_text())["summary"]
-        return {"returned": tiny_jobs.without_speed(summary), **tiny_jobs.counted(state / "workdir")}
+        return {**json.loads((state / ENDED).read_text())["results"], **tiny_jobs.counted(state / "workdir")}
 
     def judge(self, job: str, state: pathlib.Path) -> tuple[str, str]:
         """The outcome of the last process in a state, and the names of what differs."""
         outcome, detail = self.ended(job, state)
         if outcome:
             return outcome, detail
-        result, clean = self.results(job, state), self.clean[job]
-        wrong = [name for name, value in clean.items() if result.get(name) != value]
-        refused = [name for name in wrong if str(result.get(name)).startswith("refused")]
-        if len(refused) < len(wrong):
-            return "different", ", ".join(sorted(set(wrong) - set(refused)))
-        return ("refused", ", ".join(refused)) if refused else ("equal", "")
+        silent, known = tiny_jobs.differences(self.results(job, state), self.clean[job])
+        if silent:
+            return "different", ", ".join(silent)
+        return ("refused", ", ".join(known)) if known else ("equal", "")
 
     def killed(self, job: str, state: pathlib.Path, moment: float) -> bool:
         """Starts the job and kills it at a moment, in seconds; whether it was still running.
@@ -136,7 +133,7 @@ class Bench:
 def child(job: str, folder: str, state: str) -> None:
     """What a process does: a job, or `prepare`."""
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
-    logging.disable(logging.CRITICAL)
+    logging.lastResort = None  # nothing is printed
     from experiments.fuzz.runner import keep_programs
 
     keep_programs(pathlib.Path(folder, "programs"))
@@ -147,8 +144,8 @@ def child(job: str, folder: str, state: str) -> None:
             ended = {}
         else:
             cache = str(pathlib.Path(state, "cache"))
-            summary = tiny_jobs.run(job, pathlib.Path(folder), pathlib.Path(state, "workdir"), data__cache_dir=cache)
-            ended = {"summary": files.strict(summary)}
+            results = tiny_jobs.ended(job, pathlib.Path(folder), pathlib.Path(state, "workdir"), data__cache_dir=cache)
+            ended = {"results": results}
     except UserError as error:
         ended = {"outcome": "refused", "detail": str(error)}
     except BaseException:

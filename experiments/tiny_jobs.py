@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import pathlib
 import random
 from collections.abc import Callable
@@ -81,6 +82,32 @@ def config(job: str, folder: pathlib.Path, **fields: Any) -> ml_collections.Conf
     return made
 
 
+def ended(job: str, folder: pathlib.Path, workdir: pathlib.Path, **fields: Any) -> dict[str, Any]:
+    """Runs the job; what it returned, and what it warned of under `warnings`. Raises UserError as it does."""
+    warnings: list[str] = []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: warnings.append(record.getMessage())  # type: ignore[method-assign]
+    log = logging.getLogger("infoprompt_jax")
+    log.addHandler(handler)
+    try:
+        summary = run(job, folder, workdir, **fields)
+    finally:
+        log.removeHandler(handler)
+    return {"returned": without_speed(files.strict(summary)), "warnings": warnings}
+
+
+def differences(result: dict[str, Any], clean: dict[str, Any]) -> tuple[list[str], list[str]]:
+    """The names of what differs between two results, `ended` with `counted`.
+
+    First what is silently different. Second what a reader refuses, or the job names in a warning: a finished run does
+    so with files that are not what it wrote.
+    """
+    warnings = " ".join(result["warnings"])
+    wrong = [name for name, value in clean.items() if name != "warnings" and result.get(name) != value]
+    known = [name for name in wrong if str(result.get(name)).startswith("refused") or f"/{name} " in warnings]
+    return [name for name in wrong if name not in known], known
+
+
 def run(job: str, folder: pathlib.Path, workdir: pathlib.Path, **fields: Any) -> dict[str, Any]:
     """Runs the job as the command does; returns its summary. Raises UserError as it does."""
     from infoprompt_jax import jobs
@@ -130,7 +157,8 @@ def _read(reader: Callable[[], Any]) -> Any:
 def without_speed(value: Any) -> Any:
     """A summary without what differs from run to run: times, speeds, memory, paths."""
     if isinstance(value, dict):
-        kept = {name: part for name, part in value.items() if not any(word in str(name) for word in UNCOUNTED)}
+        # `files` holds the checksums of pages with times.
+        kept = {n: v for n, v in value.items() if n != "files" and not any(word in str(n) for word in UNCOUNTED)}
         return {
             name: without_speed(part) for name, part in kept.items() if not isinstance(part, str) or "/" not in part
         }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pathlib
+import signal
 import sys
 import types
 from collections.abc import Callable
@@ -25,7 +26,6 @@ def refuse(sentence: str) -> None:
     ("run", "outcome"),
     [
         (lambda: refuse("The value is wrong: choose another."), "sentence"),
-        (lambda: refuse("x" * 10_000), "traceback"),
         (lambda: sys.exit(2), "sentence"),
         (lambda: sys.exit(1), "traceback"),
         (lambda: [1.0, 2], "equal"),
@@ -105,3 +105,44 @@ def test_a_worker_survives_what_its_cases_do(monkeypatch: pytest.MonkeyPatch, tm
     finally:
         worker.stop()
     assert set(ended) == {"equal", "hang", "traceback", "memory"}
+
+
+# What takes a few hundred cases to see; kinds that compile, or whose cases take seconds, are slow.
+QUICK = {"rows": 60, "row_files": 40, "tables": 50, "settings": 70, "bigbench": 40, "prompts": 60, "checkpoints": 30}
+SLOW = {"templates": 150, "libraries": 60, "workdirs": 40}
+
+
+def bad_cases(kind: str, count: int, scratch: pathlib.Path) -> list[str]:
+    """The bad ones of a kind's first cases, each with what repeats it."""
+
+    def stop(*_: object) -> None:
+        raise TimeoutError("a case hangs")
+
+    cases.prepare(kind, scratch)
+    former, outcomes = signal.signal(signal.SIGALRM, stop), []
+    try:
+        for number in range(count):
+            signal.setitimer(signal.ITIMER_REAL, runner.HANG)
+            outcomes.append(cases.run(kind, 0, number))
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, former)
+    return [f"{one.outcome}: {one.what:.100}: {one.command}" for one in outcomes if one.is_bad]
+
+
+@pytest.mark.parametrize(("kind", "count"), QUICK.items())
+def test_quick_kinds_have_no_bad_cases(kind: str, count: int, tmp_path: pathlib.Path) -> None:
+    assert bad_cases(kind, count, tmp_path) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "count"), SLOW.items())
+def test_slow_kinds_have_no_bad_cases(kind: str, count: int, tmp_path: pathlib.Path) -> None:
+    assert bad_cases(kind, count, tmp_path) == []
+
+
+@pytest.mark.slow
+def test_the_command_has_no_bad_cases(tmp_path: pathlib.Path) -> None:
+    """Every kind, in workers."""
+    assert command.main(["--seed", "3", "--cases", "400", "--minutes", "15", "--out", str(tmp_path)]) == 0
+    assert len(json.loads((tmp_path / "report.json").read_text())) > 200
