@@ -129,7 +129,9 @@ def _read_json(path: pathlib.Path, place: str) -> Iterator[Row]:
 
 def _read_txt(path: pathlib.Path, place: str) -> Iterator[Row]:
     with path.open(encoding="utf-8-sig") as lines:
-        for line in lines:
+        for number, line in enumerate(lines, 1):
+            if "\0" in line:  # plain text in UTF-16 is UTF-8, too, with a NUL beside each sign
+                raise UserError(f"{place}, line {number}, holds a NUL, which is no text: save it as UTF-8.")
             if line.strip():
                 yield {"text": line.rstrip("\n")}
 

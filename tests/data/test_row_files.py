@@ -266,6 +266,7 @@ def test_memory_does_not_grow_with_the_file(tmp_path: pathlib.Path, name: str) -
         ("a.csv", "text,label\n", "holds no rows"),
         ("a.json", "[]", "holds no rows"),
         ("a.txt", "\n\n", "holds no rows"),
+        ("a.txt", "o\0n\0e\0\n\0", "line 1, holds a NUL, .* save it as UTF-8"),
         ("a.jsonl", '{"a": ' + "1" * 5000 + "}", "line 1, cannot be read: it holds a number of more digits"),
         ("a.json", '[{"a": ' + "1" * 5000 + "}]", "cannot be read: it holds a number of more digits"),
         ("a.jsonl", "[" * 100_000, "line 1, cannot be read: it is nested too deeply"),
