@@ -12,6 +12,7 @@ import logging
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ log = logging.getLogger(__name__)
 
 SHOWN = 200  # characters of an answer choice in a message
 CHUNK = 8192  # examples per call of the tokenizer, which spreads them over its threads
+LONGEST_WRITE = 7 * 24 * 3600  # seconds after which a folder that is being written belongs to no process any more
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -213,6 +215,9 @@ def partial_folder(directory: Path) -> Iterator[Path]:
     """A folder inside `directory` that is removed at the end; whole files are renamed out of it before."""
     try:
         directory.mkdir(parents=True, exist_ok=True)
+        for leftover in directory.glob(".partial-*"):  # of a process that was killed; another host's may be at work
+            if time.time() - leftover.stat().st_mtime > LONGEST_WRITE:
+                shutil.rmtree(leftover, ignore_errors=True)
         folder = tempfile.TemporaryDirectory(prefix=".partial-", dir=directory)
     except OSError as error:
         raise UserError(
