@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from infoprompt_jax import files, foreign
+from infoprompt_jax import bucket, files, foreign
 from infoprompt_jax.errors import UserError
 
 KEY = "checksum"
@@ -63,7 +63,9 @@ def read_json(path: str | pathlib.Path, remedy: str, place: str = "") -> dict[st
     place = place or str(path)
     try:
         with foreign.reading(place, remedy):
-            content = json.loads(files.path(path).read_text(encoding="utf-8"))
+            file = files.path(path)
+            text = file.read_text(encoding="utf-8") if bucket.is_in(path) else foreign.text(file)
+            content = foreign.parsed(text)
     except UserError as error:
         raise DamagedError(str(error)) from error
     if not isinstance(content, dict):

@@ -22,7 +22,7 @@ from typing import Any, NoReturn
 from infoprompt_jax.errors import Stopped, UserError
 
 LONGEST_REASON = 400  # characters
-LARGEST_TABLE = 2**28  # bytes of a JSON file that `table` reads: the largest published tokenizer.json has 2**24
+LARGEST_TEXT = 2**28  # bytes of a file that is read whole: the largest published tokenizer.json has 2**24
 TOKEN = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[][{}:,]|[^][\s"{}:,]+', re.DOTALL)  # of JSON
 NOT_FINITE = ("NaN", "Infinity", "-Infinity")  # which Python's parser reads, and JSON does not have
 
@@ -93,12 +93,17 @@ def regular(path: pathlib.Path) -> pathlib.Path:
     return path
 
 
-def table(path: pathlib.Path) -> dict[str, Any]:
-    """The one object of a JSON file. Raises what `regular` and `parsed` do; ValueError if it is no object."""
+def text(path: pathlib.Path) -> str:
+    """The text of a file of settings, UTF-8. Raises what `regular` does; ValueError if it is far too large for one."""
     size = regular(path).stat().st_size
-    if size > LARGEST_TABLE:
-        raise ValueError(f"it has {size:,} bytes, but at most {LARGEST_TABLE:,} were expected")
-    content = parsed(path.read_text(encoding="utf-8-sig"))
+    if size > LARGEST_TEXT:
+        raise ValueError(f"it has {size:,} bytes, but at most {LARGEST_TEXT:,} were expected")
+    return path.read_text(encoding="utf-8-sig")
+
+
+def table(path: pathlib.Path) -> dict[str, Any]:
+    """The one object of a JSON file. Raises what `text` and `parsed` do; ValueError if it is no object."""
+    content = parsed(text(path))
     if not isinstance(content, dict):
         raise ValueError(f"it holds {type(content).__name__}, but a JSON object was expected")
     return content

@@ -40,6 +40,7 @@ VALUE, GENERATOR = "prompt/value", "generator/"  # a name, and the prefix of an 
 ANSWERING = {"verbalizer/": "verbalizer", "posterior/": "variational bottleneck"}  # of tensors that score answers
 PEFT_TYPES = ("PROMPT_TUNING", "P_TUNING", "MULTITASK_PROMPT_TUNING")  # whose prompt is a matrix
 FORMATS = "a directory with prompt.safetensors, a PEFT adapter, a NumPy file or a T5X checkpoint"
+KNOWN = ", ".join(PEFT_TYPES)
 NUMPY_MAGIC = b"\x93NUMPY"
 FILES = {
     "infoprompt": {"prompt.json", "prompt.safetensors"},
@@ -181,9 +182,8 @@ def save_prompt(path: str | pathlib.Path, prompt: Prompt, format: str = "infopro
     with foreign.reading(f"The path {shortened(str(path))}", "choose another path"):
         if "\0" in str(path):
             raise ValueError("it has a NUL")
-        is_replaceable = _is_replaceable(path, format)
-    if not is_replaceable:
-        raise UserError(f"{str(path)!r} exists and is not a prompt saved as {format}: choose another path.")
+        if not _is_replaceable(path, format):
+            raise UserError(f"{str(path)!r} exists and is not a prompt saved as {format}: choose another path.")
     with files.whole(path) as partial:
         WRITERS[format](partial, prompt)
 
@@ -268,11 +268,10 @@ def _refusal(path: pathlib.Path, field: str, why: str) -> UserError:
 
 
 def _reader(path: pathlib.Path, field: str) -> Callable[[pathlib.Path, str], Prompt]:
-    if not os.path.exists(path):
-        raise _refusal(path, field, "does not exist")
-    if (reader := _find_reader(path, field)) is not None:
+    there = os.path.exists(path)
+    if there and (reader := _find_reader(path, field)) is not None:
         return reader
-    raise _refusal(path, field, f"is not a saved prompt: {FORMATS} was expected")
+    raise _refusal(path, field, f"is not a saved prompt: {FORMATS} was expected" if there else "does not exist")
 
 
 def _find_reader(path: pathlib.Path, field: str) -> Callable[[pathlib.Path, str], Prompt] | None:
@@ -343,8 +342,7 @@ def _read_peft(path: pathlib.Path, field: str) -> Prompt:
     config = _json(path, "adapter_config.json", field)
     if (kind := config.get("peft_type")) not in PEFT_TYPES:
         why = ", which trains keys and values of every layer and not a prompt" if kind == "PREFIX_TUNING" else ""
-        why = f"{shortened(kind)}{why}: {', '.join(PEFT_TYPES)} was expected"
-        raise _refusal(path, field, f"is a PEFT adapter of type {why}")
+        raise _refusal(path, field, f"is a PEFT adapter of type {shortened(kind)}{why}: {KNOWN} was expected")
     pickled = (path / "adapter_model.bin").exists() and not (path / "adapter_model.safetensors").exists()
     tensors = _tensors(path, "adapter_model.bin" if pickled else "adapter_model.safetensors", field)
     value = tensors.get("prompt_embeddings")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import pathlib
 import shutil
 from collections.abc import Callable
@@ -195,11 +196,26 @@ def test_scanned_arrays_may_be_zarr(tmp_path: pathlib.Path) -> None:
     assert_same(read(path), read(tmp_path / "t5x"))
 
 
+def integers(path: pathlib.Path) -> None:
+    file = path / "target.token_embedder.embedding" / ".zarray"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"dtype": "<i4", "fill_value": 0}))
+
+
 T5X_DAMAGES: dict[str, tuple[Callable[[pathlib.Path], Any], str]] = {
     "a lost chunk": (lambda path: (path / "target.token_embedder.embedding" / "3.0").unlink(), "only 7 of 8 chunks"),
     "a cut chunk": (
         lambda path: (path / "target.encoder.layers_1.mlp.wo.kernel" / "0.0").write_bytes(b"\x1f\x8b"),
         "is damaged",
+    ),
+    "a chunk of another name": (
+        lambda path: (path / "target.token_embedder.embedding" / "3.0").rename(
+            path / "target.token_embedder.embedding" / "3.9"
+        ),
+        "is damaged: .* is missing",
+    ),
+    "integers": (
+        integers,
+        "stores token_embedder.embedding as int32, but only float16, bfloat16, float32, float64 can be read",
     ),
     "a lost array": (
         lambda path: shutil.rmtree(path / "target.encoder.layers_1.mlp.wo.kernel"),
