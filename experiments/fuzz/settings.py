@@ -228,7 +228,7 @@ def accepted(arguments: list[str], folder: pathlib.Path, right: dict[str, Any]) 
         if not same(flat[name], value):
             return f"{name} is {flat[name]!r}, which was written as {value!r}"
     for name, value in settings.flatten(read.to_dict()).items():
-        if not same(value, flat[name]):
+        if name not in saved_config.PROCESSES and not same(value, flat[name]):
             return f"{name} is {flat[name]!r}, but {value!r} in the config.json that it wrote"
     for member in expanded:
         for name, value in settings.flatten(member.config.to_dict()).items():

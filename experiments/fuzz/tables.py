@@ -12,6 +12,39 @@ from typing import Any
 from experiments.fuzz import reading
 from experiments.fuzz.cases import Case
 
+NUMBERS = [
+    "7",
+    "007",
+    "-0",
+    "+5",
+    "1_000",
+    "\uff11",
+    "1\u0663",
+    "1.0",
+    "1e5",
+    " 5",
+    "9" * 4400,
+    "-1",
+    "--1",
+    "0x1f",
+    "\u0661",
+]
+BROKEN = (
+    "text,label\na,0,0\n",
+    "text,label\na\n",
+    'text,label\n"a,0\nb,1\n',
+    "text\n",
+    "text,label\n",
+    "\n\n",
+    ",\na,0\n",
+    "text,\na,0\n",
+    'text,label\na"b"c,0\n"a"b,0\n',
+    "text,label\n\0,0\n",
+    "text;label,x\na;0,1\n",
+    'text,label\na,0\n"',
+    "label\n0\n1\n",
+)
+
 
 def case(choose: random.Random, folder: pathlib.Path) -> Case:
     """One CSV or Parquet file."""
@@ -24,25 +57,7 @@ def tables(choose: random.Random, folder: pathlib.Path) -> Case:
     clean, fields = reading.expected(rows), reading.template()
     what = choose.choice(["numbers", "separator", "ends", "broken", "spaces"])
     if what == "numbers":
-        cell = choose.choice(
-            [
-                "7",
-                "007",
-                "-0",
-                "+5",
-                "1_000",
-                "\uff11",
-                "1\u0663",
-                "1.0",
-                "1e5",
-                " 5",
-                "9" * 4400,
-                "-1",
-                "--1",
-                "0x1f",
-                "\u0661",
-            ]
-        )
+        cell = choose.choice(NUMBERS)
         texts = [cell if choose.random() < 0.8 else str(number) for number in range(len(rows))]
         rows = [row | {"text": text} for row, text in zip(rows, texts, strict=True)]
         reading.write(folder, ".csv", reading.delimited(rows))
@@ -64,23 +79,7 @@ def tables(choose: random.Random, folder: pathlib.Path) -> Case:
         ]
         reading.write(folder, ".csv", "\n".join(lines).encode())
         return Case("spaces around names and cells", reading.reader(folder, fields))
-    broken = choose.choice(
-        [
-            "text,label\na,0,0\n",
-            "text,label\na\n",
-            'text,label\n"a,0\nb,1\n',
-            "text\n",
-            "text,label\n",
-            "\n\n",
-            ",\na,0\n",
-            "text,\na,0\n",
-            'text,label\na"b"c,0\n"a"b,0\n',
-            "text,label\n\0,0\n",
-            "text;label,x\na;0,1\n",
-            'text,label\na,0\n"',
-            "label\n0\n1\n",
-        ]
-    )
+    broken = choose.choice(BROKEN)
     right = None
     if broken == "text,label\n\0,0\n":
         right = [["Review: \0 End", "bad", 0]]

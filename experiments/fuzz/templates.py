@@ -19,6 +19,7 @@ from infoprompt_jax.errors import UserError
 BIG = ("1000000000", "99999999999", "50000000", "2147483648")
 HUGE = "9" * 5000
 LONGEST = 2_000_000
+JINJA = json.dumps("Review: {{ text }} End ||| {{ answer_choices[label] }}")  # the clean file's
 GROWING = (
     "{%% set n = namespace(a=%s) %%}{%% for i in range(%d) %%}{%% set n.a = %s %%}{%% endfor %%}{{ n.a | length }}"
 )
@@ -285,12 +286,23 @@ def _allowed(listed: str, result: list[reading.Text]) -> bool:
 def yaml(choose: random.Random, folder: pathlib.Path) -> Case:
     """A file of templates with an odd or broken part; the clean one holds the template of `reading.template`."""
     rows = _rows(choose, folder)
-    jinja = json.dumps("Review: {{ text }} End ||| {{ answer_choices[label] }}")
-    entry = f"    name: good or bad\n    id: a\n    answer_choices: bad ||| good\n    jinja: {jinja}\n"
+    entry = f"    name: good or bad\n    id: a\n    answer_choices: bad ||| good\n    jinja: {JINJA}\n"
     clean = f"dataset: mine\ntemplates:\n  a: !Template\n{entry}"
-    laughs = "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 12))
-    deep = "[" * 3000 + "]" * 3000
-    harmless = {
+    harmless, broken = _harmless(clean), _broken(choose, clean)
+    odd = _odd(clean, entry)
+    kinds = choose.choice([harmless, odd, odd, broken])
+    what = choose.choice(list(kinds))
+    path = folder / "templates" / reading.NAME / "templates.yaml"
+    path.parent.mkdir(parents=True)
+    path.write_text(kinds[what], encoding="utf-8", newline="")
+    run = reading.reader(folder, {"task.templates_dir": str(folder / "templates")})
+    right = None if kinds is broken or what in MUST_BE_REFUSED else reading.expected(rows)
+    return Case(f"YAML: {what}", accepting(run) if kinds is harmless else run, right)
+
+
+def _harmless(clean: str) -> dict[str, str]:
+    """Files that mean the same."""
+    return {
         "clean": clean,
         "with a mark": "\ufeff" + clean,
         "with CRLF": clean.replace("\n", "\r\n"),
@@ -300,7 +312,13 @@ def yaml(choose: random.Random, folder: pathlib.Path) -> Case:
         "with a reference": clean + "    reference: ''\n",
         "with a name that is a number": clean.replace("good or bad", "2024"),
     }
-    odd = {
+
+
+def _odd(clean: str, entry: str) -> dict[str, str]:
+    """Files that may be refused, or mean the same."""
+    laughs = "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 12))
+    deep = "[" * 3000 + "]" * 3000
+    return {
         "laughs": f"a0: &a0 [x, x, x, x, x, x, x, x, x]\n{laughs}{clean}",
         "laughs as metadata": f"a0: &a0 [x, x, x, x, x, x, x, x, x]\n{laughs}{clean}    metadata: {{metrics: *a11}}\n",
         "an alias of itself": f"b: &b [*b]\n{clean}",
@@ -324,7 +342,11 @@ def yaml(choose: random.Random, folder: pathlib.Path) -> Case:
         "a list as a key": f"? [a, b]\n: 1\n{clean}",
         "a mapping as a key": f"? {{a: b}}\n: 1\n{clean}",
     }
-    broken = {
+
+
+def _broken(choose: random.Random, clean: str) -> dict[str, str]:
+    """Files that must be refused."""
+    return {
         "cut": clean[: choose.randrange(20, len(clean) - 60)],
         "empty": "",
         "a text": "hello",
@@ -333,9 +355,9 @@ def yaml(choose: random.Random, folder: pathlib.Path) -> Case:
         "templates as a list": clean.replace("  a: !Template", "  - !Template"),
         "templates empty": "templates: {}\n",
         "templates null": "templates: null\n",
-        "jinja as a number": clean.replace(jinja, "5"),
-        "jinja as null": clean.replace(jinja, "null"),
-        "jinja as a list": clean.replace(jinja, "[a, b]"),
+        "jinja as a number": clean.replace(JINJA, "5"),
+        "jinja as null": clean.replace(JINJA, "null"),
+        "jinja as a list": clean.replace(JINJA, "[a, b]"),
         "no name": clean.replace("    name: good or bad\n", ""),
         "choices as a list": clean.replace("bad ||| good", "[bad, good]"),
         "choices as false": clean.replace("bad ||| good", "false"),
@@ -348,16 +370,8 @@ def yaml(choose: random.Random, folder: pathlib.Path) -> Case:
         "id as a list": clean.replace("id: a", "id: [a]"),
         "a NUL": clean + "\0",
         "a control sign": clean.replace("good or", "good \x07 or"),
-        "long jinja": clean.replace(jinja, json.dumps("x" * 60_000 + " {{ text }} ||| a")),
+        "long jinja": clean.replace(JINJA, json.dumps("x" * 60_000 + " {{ text }} ||| a")),
     }
-    kinds = choose.choice([harmless, odd, odd, broken])
-    what = choose.choice(list(kinds))
-    path = folder / "templates" / reading.NAME / "templates.yaml"
-    path.parent.mkdir(parents=True)
-    path.write_text(kinds[what], encoding="utf-8", newline="")
-    run = reading.reader(folder, {"task.templates_dir": str(folder / "templates")})
-    right = None if kinds is broken or what in MUST_BE_REFUSED else reading.expected(rows)
-    return Case(f"YAML: {what}", accepting(run) if kinds is harmless else run, right)
 
 
 MUST_BE_REFUSED = (
