@@ -173,8 +173,9 @@ def bytes_of(choose: random.Random, folder: pathlib.Path) -> Case:
     file = choose.choice(files)
     content = file.read_bytes()
     if choose.random() < 0.5:
-        file.write_bytes(content[: choose.randrange(len(content))])
-        return Case(f"{form}: {file.name} cut", _load(path), None)
+        length = choose.randrange(len(content))
+        file.write_bytes(content[:length])
+        return Case(f"{form}: {file.name} cut", _load(path), None if content[length:].strip() else digest(value))
     place = choose.randrange(len(content))
     flipped = bytearray(content)
     flipped[place] ^= 1 << choose.randrange(8)
