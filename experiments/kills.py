@@ -133,7 +133,7 @@ class Bench:
 def child(job: str, folder: str, state: str) -> None:
     """What a process does: a job, or `prepare`."""
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
-    logging.lastResort = None  # nothing is printed
+    logging.getLogger("infoprompt_jax").propagate = False  # the report is all that is printed
     from experiments.fuzz.runner import keep_programs
 
     keep_programs(pathlib.Path(folder, "programs"))
