@@ -24,37 +24,42 @@ class DamagedError(UserError):
     """A file is not what was written."""
 
 
-def sealed(content: dict[str, Any]) -> dict[str, Any]:
-    """The object in JSON's own types, with its checksum as the last key."""
+def sealed(content: dict[str, Any], kind: str = "") -> dict[str, Any]:
+    """The object in JSON's own types, with its checksum as the last key.
+
+    Args:
+      kind: what the object is, which the checksum depends on: one of another kind is not taken for it.
+    """
     content = files.strict({name: value for name, value in content.items() if name != KEY})
-    return {**content, KEY: _of_content(content)}
+    return {**content, KEY: _of_content(content, kind)}
 
 
-def opened(content: dict[str, Any], place: str, remedy: str) -> dict[str, Any]:
+def opened(content: dict[str, Any], place: str, remedy: str, kind: str = "") -> dict[str, Any]:
     """A sealed object without its checksum.
 
     Args:
       place: the file, as the subject of a sentence.
       remedy: what to do, the end of the sentence.
+      kind: as of `sealed`.
 
     Raises:
       DamagedError: the content is not what was sealed.
     """
     rest = {name: value for name, value in content.items() if name != KEY}
-    if KEY in content and content[KEY] != _of_content(rest):
+    if KEY in content and content[KEY] != _of_content(rest, kind):
         raise DamagedError(f"{place} is not what was written, as its checksum differs: {remedy}.")
     return rest
 
 
-def write_json(path: str | pathlib.Path, content: dict[str, Any]) -> None:
+def write_json(path: str | pathlib.Path, content: dict[str, Any], kind: str = "") -> None:
     """Writes a sealed object as strict, indented JSON; a reader, or a crash, finds the old file or the new one."""
-    text = json.dumps(sealed(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    text = json.dumps(sealed(content, kind), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     # Half a surrogate pair, which text from JSON may hold, becomes the escape that it came from.
     with files.whole(path) as partial, partial.open("w", encoding="utf-8", errors="backslashreplace") as file:
         file.write(text)
 
 
-def read_json(path: str | pathlib.Path, remedy: str, place: str = "") -> dict[str, Any]:
+def read_json(path: str | pathlib.Path, remedy: str, place: str = "", kind: str = "") -> dict[str, Any]:
     """The object that `write_json` wrote. Arguments as of `opened`; without a `place` the path is it.
 
     Raises:
@@ -70,7 +75,7 @@ def read_json(path: str | pathlib.Path, remedy: str, place: str = "") -> dict[st
         raise DamagedError(str(error)) from error
     if not isinstance(content, dict):
         raise DamagedError(f"{place} holds {type(content).__name__}, but an object was expected: {remedy}.")
-    return opened(content, place, remedy)
+    return opened(content, place, remedy, kind)
 
 
 def of_file(path: str | pathlib.Path) -> str:
@@ -89,5 +94,5 @@ def of_arrays(arrays: dict[str, np.ndarray]) -> str:
     return digest.hexdigest()
 
 
-def _of_content(content: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+def _of_content(content: dict[str, Any], kind: str) -> str:
+    return hashlib.sha256(f"{kind}{json.dumps(content, sort_keys=True)}".encode()).hexdigest()

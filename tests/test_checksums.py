@@ -53,6 +53,16 @@ def test_what_is_no_object_is_refused_in_one_sentence(tmp_path: pathlib.Path, co
     assert "\n" not in str(caught.value)
 
 
+def test_an_object_of_another_kind_is_refused(tmp_path: pathlib.Path) -> None:
+    write_json(tmp_path / "x.json", VALUE)
+    with pytest.raises(DamagedError):
+        read_json(tmp_path / "x.json", "write it again", kind="summary")
+    write_json(tmp_path / "x.json", VALUE, kind="summary")
+    assert read_json(tmp_path / "x.json", "", kind="summary") == VALUE
+    with pytest.raises(DamagedError):
+        read_json(tmp_path / "x.json", "write it again")
+
+
 def test_a_file_without_checksum_is_read(tmp_path: pathlib.Path) -> None:
     (tmp_path / "x.json").write_text('{"a": 1}')
     assert read_json(tmp_path / "x.json", "") == {"a": 1}

@@ -14,6 +14,7 @@ import jinja2
 from jinja2 import nodes
 from jinja2.visitor import NodeTransformer
 
+from infoprompt_jax import foreign
 from infoprompt_jax.data.template_filters import DICTIONARY_METHODS, Rendering
 from infoprompt_jax.data.template_text import texts
 from infoprompt_jax.data.template_work import STEP
@@ -215,6 +216,8 @@ def bounded(source: str, environment: jinja2.Environment, functions: Sequence[st
         tree = environment.parse(source)
     except RecursionError:
         raise jinja2.TemplateSyntaxError(f"it is nested deeper than {DEEPEST} levels", 1) from None
+    except ValueError as error:  # of a number with thousands of digits
+        raise jinja2.TemplateSyntaxError(foreign.reason(error), 1) from None
     for depth, node in enumerate(levels(tree)):
         if depth > DEEPEST:
             raise jinja2.TemplateSyntaxError(f"it is nested deeper than {DEEPEST} levels", node.lineno)

@@ -26,7 +26,7 @@ from infoprompt_jax import files
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.rospr import library_files, library_manifest, retrieval
 from infoprompt_jax.rospr.library_files import SIMILARITIES, Entry, Manifest, Model, refusal
-from infoprompt_jax.rospr.library_sources import SourcePrompt, check_names, check_sources, write_sources
+from infoprompt_jax.rospr.library_sources import SourcePrompt, check_names, check_sources, float32, write_sources
 from infoprompt_jax.rospr.retrieval import Choice, Hits
 from infoprompt_jax.rospr.search import Index, comparable
 from infoprompt_jax.t5 import partition
@@ -260,7 +260,7 @@ class PromptLibrary:
         Raises:
           UserError: the queries have another width or are not finite, or `top` exceeds the number of keys.
         """
-        queries_QR = self._queries(queries_QR)
+        queries_QR, top = self._queries(queries_QR), retrieval.whole("top", top)
         if not 1 <= top <= len(self.owners_K):
             raise UserError(f"top={top} is not between 1 and {len(self.owners_K)}, the number of the library's keys.")
         scores_QN, keys_QN = self._index.search(queries_QR, top, approximate)
@@ -284,15 +284,16 @@ class PromptLibrary:
         return retrieval.retrieve(self, queries_QR, top, interpolate, exclude, approximate)
 
     def _queries(self, queries_QR: ArrayLike) -> np.ndarray:
-        queries_QR = np.asarray(queries_QR, np.float32)
+        try:
+            queries_QR = float32(queries_QR, "The queries hold")
+        except ValueError as error:
+            raise UserError(f"{error}: make them with encode_keys.") from error
         width = self.manifest.retriever.width
         if queries_QR.ndim != 2 or not len(queries_QR) or queries_QR.shape[1] != width:
             raise UserError(
                 f"Queries of shape {list(queries_QR.shape)} do not fit the library: [Q, {width}] was expected, "
                 f"from its retriever {self.manifest.retriever}."
             )
-        if not np.isfinite(queries_QR).all():
-            raise UserError("The queries hold NaN or infinity: encode them again in float32.")
         return comparable(queries_QR, self.manifest.similarity)
 
     @functools.cached_property

@@ -109,7 +109,7 @@ def read(directory: pathlib.Path, field: str) -> tuple[Manifest, str]:
     if not directory.exists():
         raise refusal(directory, field, "does not exist")
     with foreign.reading(f"{field}: {MANIFEST} of the source prompt library {str(directory)!r}", REMEDY):
-        text = (directory / MANIFEST).read_bytes()
+        text = foreign.regular(directory / MANIFEST).read_bytes()
         content = _is(dict, json.loads(text), "the content")
         if checksums.KEY not in content:
             raise ValueError("it has no checksum")
@@ -133,7 +133,7 @@ def _listed(library: dict[str, Any]) -> Iterator[tuple[Any, list[Entry]]]:
 
 def _lines(directory: pathlib.Path, journal: Journal) -> Iterator[tuple[Any, list[Entry]]]:
     """The segments of `segments.jsonl`, each with its entries."""
-    content = (directory / JOURNAL).read_bytes()[: journal.size]
+    content = foreign.regular(directory / JOURNAL).read_bytes()[: journal.size]
     if len(content) < journal.size:
         raise ValueError(f"{JOURNAL} has {len(content)} bytes, not {journal.size}")
     lines = content.splitlines(keepends=True)
@@ -149,6 +149,8 @@ def _manifest(library: dict[str, Any], lines: Sequence[tuple[Segment, list[Entry
         if len(set(names)) < len(names):
             twice = next(name for number, name in enumerate(names) if name in names[:number])
             raise ValueError(f"the {what} {twice!r:.80} is listed twice")
+    if not lines:
+        raise ValueError("it lists no source prompts")
     for segment, part in lines:
         if len(part) != segment.prompts:
             raise ValueError(f"{segment.file} has {segment.prompts} prompts, but {len(part)} entries are listed")

@@ -9,6 +9,7 @@ import pathlib
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from infoprompt_jax import files
 from infoprompt_jax.prompts.saved import Prompt, check_prompt
@@ -63,7 +64,8 @@ def _stored(manifest: Manifest, source: SourcePrompt) -> SourcePrompt:
     """The source as it is stored. Raises ValueError where it does not fit a library."""
     if source.prompt.kind != "static":
         raise ValueError("it is instance-conditioned, but a library holds one matrix for each prompt")
-    keys_NR, value_PD = _float32(source.keys_NR, "keys"), _float32(source.prompt.value_PD, "prompt")
+    keys_NR = float32(source.keys_NR, "its keys hold")
+    value_PD = float32(source.prompt.value_PD, "its prompt holds")
     width, length = manifest.retriever.width, manifest.prompt_length
     if len(value_PD) != length:
         raise ValueError(f"its length is {len(value_PD)}, the library's prompts have {length}")
@@ -71,6 +73,8 @@ def _stored(manifest: Manifest, source: SourcePrompt) -> SourcePrompt:
         raise ValueError(f"its keys have the shape {list(keys_NR.shape)}, but [n, {width}] was expected")
     if source.texts and len(source.texts) != len(keys_NR):
         raise ValueError(f"it comes with {len(source.texts)} texts for {len(keys_NR)} keys")
+    if not all(isinstance(text, str) for text in source.texts):
+        raise ValueError("one of its texts is no text")
     norms = np.linalg.norm(keys_NR.astype(np.float64), axis=1)
     if manifest.similarity == "cosine" and not norms.all():
         raise ValueError(f"its key {int(norms.argmin())} is zero in float32, and zero has no cosine")
@@ -84,15 +88,15 @@ def _stored(manifest: Manifest, source: SourcePrompt) -> SourcePrompt:
     )
 
 
-def _float32(values: np.ndarray, what: str) -> np.ndarray:
+def float32(values: ArrayLike, what: str) -> np.ndarray:
     """The values in the type they are stored in. Raises ValueError where they are not finite in it."""
     values = np.asarray(values)
     if np.issubdtype(values.dtype, np.complexfloating) or values.dtype.kind in "OSUMm":
-        raise ValueError(f"its {what} holds {values.dtype}, but real numbers were expected")
+        raise ValueError(f"{what} {values.dtype}, but real numbers were expected")
     with np.errstate(over="ignore"):
         stored = values.astype(np.float32)
     if not np.isfinite(stored).all():
-        raise ValueError(f"its {what} holds NaN or infinity, or numbers beyond float32, in which it is stored")
+        raise ValueError(f"{what} NaN or infinity, or numbers beyond float32, the type that a library has")
     return stored
 
 

@@ -15,8 +15,9 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import operator
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -83,6 +84,7 @@ def retrieve(
     Raises:
       UserError: as `PromptLibrary.search`, or `interpolate` is less than 1.
     """
+    interpolate = whole("interpolate", interpolate)
     if interpolate < 1:
         raise UserError(f"interpolate={interpolate} candidates make no prompt: choose 1 or more.")
     hits = search(library, queries_QR, top, exclude, approximate)
@@ -103,6 +105,8 @@ def search(
     Raises:
       UserError: as `PromptLibrary.search`, or nothing is left to find.
     """
+    top = whole("top", top)
+    _check_numbers(exclude, int(library.owners_K.max()) + 1)
     excluded_K = np.isin(library.owners_K, exclude)
     excluded, total = int(excluded_K.sum()), len(excluded_K)
     if not excluded:
@@ -115,6 +119,22 @@ def search(
     order_QN = np.argsort(np.isin(hits.owners_QN, exclude), axis=1, kind="stable")  # the excluded ones last
     kept_QN = order_QN[:, : min(top, total - excluded)]
     return Hits(*(np.take_along_axis(part, kept_QN, axis=1) for part in (hits.scores_QN, hits.owners_QN, hits.keys_QN)))
+
+
+def whole(name: str, value: Any) -> int:
+    """The value, if it is a whole number. Raises UserError."""
+    try:
+        return operator.index(value)
+    except TypeError as error:
+        raise UserError(f"{name}={value!r} is of type {type(value).__name__}: a whole number was expected.") from error
+
+
+def _check_numbers(exclude: Sequence[int], count: int) -> None:
+    for number in exclude:
+        if not 0 <= whole("exclude", number) < count:
+            raise UserError(
+                f"exclude names the source prompt {number}, but the library has the numbers 0 to {count - 1}."
+            )
 
 
 def votes(hits: Hits) -> Votes:

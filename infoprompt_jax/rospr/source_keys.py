@@ -17,13 +17,12 @@ from infoprompt_jax import hosts
 from infoprompt_jax.data.batches import bucket_lengths, complete, subset
 from infoprompt_jax.data.families import same_choices
 from infoprompt_jax.data.rows import Rows
-from infoprompt_jax.data.selection import find_tasks
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.fleet.members import data_seed
 from infoprompt_jax.progress import watched
 from infoprompt_jax.rospr import keys
 from infoprompt_jax.rospr.library_files import Model
-from infoprompt_jax.rospr.source_plan import SourceTask
+from infoprompt_jax.rospr.source_plan import SourceTask, find_task
 from infoprompt_jax.t5.backbone import Backbone, load_backbone
 from infoprompt_jax.training.experiment import configured_mesh
 from infoprompt_jax.training.tokenized_splits import TokenizedSplits
@@ -79,10 +78,7 @@ def encode_instances(
 
 def tokenize(config: ml_collections.ConfigDict, source: SourceTask, retriever: Backbone) -> Rows:
     """The rows that the source task is trained on; also reads those it is evaluated on, to detect bad rows early."""
-    member = config.copy_and_resolve_references()
-    member.job = "train"
-    member.task.update(name=source.task, template=source.template)
-    (task,) = find_tasks(member)
+    task = find_task(config, source)
     tokenized = TokenizedSplits(config, retriever)
     for split in filter(None, (config.task.eval_split, config.task.test_split)):
         tokenized.rows(task, split)

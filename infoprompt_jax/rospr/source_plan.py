@@ -22,7 +22,10 @@ import ml_collections
 
 from infoprompt_jax import checksums
 from infoprompt_jax.data import p3
-from infoprompt_jax.data.selection import Selection, select
+from infoprompt_jax.data.examples import source_fingerprint
+from infoprompt_jax.data.rows import combined_fingerprint
+from infoprompt_jax.data.selection import Selection, find_tasks, select
+from infoprompt_jax.data.tasks import Task
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.reports.tables import aligned
 
@@ -41,6 +44,7 @@ class SourceTask:
     choices: tuple[str, ...] | None
     member: str = ""  # its name in a fleet, valid as a directory's name
     requested: bool = True  # listed by its own name, so it must not be skipped
+    data: str = ""  # a fingerprint of its rows and its template; former versions have none
 
     @property
     def name(self) -> str:
@@ -96,11 +100,41 @@ def find(config: ml_collections.ConfigDict) -> Plan:
     if overview := _overview(selection):
         log.info("%s", overview)
     sources = [
-        SourceTask(one.dataset, one.task.name, one.task.template.name, one.task.choices, requested=one.requested)
+        SourceTask(
+            one.dataset,
+            one.task.name,
+            one.task.template.name,
+            one.task.choices,
+            requested=one.requested,
+            data=_data(config, one.task),
+        )
         for one in selection.selected
     ]
     ordered = sorted(sources, key=lambda source: source.choices == ())
     return Plan(tuple(_with_members(ordered)), {one.name: one.reason for one in selection.skipped})
+
+
+def find_task(config: ml_collections.ConfigDict, source: SourceTask) -> Task:
+    """The source task's rows and template, as a run that trains on it finds them."""
+    member = config.copy_and_resolve_references()
+    member.job = "train"
+    member.task.update(name=source.task, template=source.template)
+    (task,) = find_tasks(member)
+    return task
+
+
+def check_data(config: ml_collections.ConfigDict, plan: Plan) -> None:
+    """Raises UserError where the rows or the template of a source task are not those that the plan was made with."""
+    for source in plan.sources:
+        if source.data and source.data != _data(config, find_task(config, source)):
+            raise UserError(
+                f"The rows or the template of {source.name} have changed since this job began: bring back what they "
+                "were, or choose another --workdir."
+            )
+
+
+def _data(config: ml_collections.ConfigDict, task: Task) -> str:
+    return combined_fingerprint(*(source_fingerprint(task, split, limit) for split, limit in _slices(config)))
 
 
 def _slices(config: ml_collections.ConfigDict) -> list[tuple[str, int]]:

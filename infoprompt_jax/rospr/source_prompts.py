@@ -105,6 +105,8 @@ def begun(
 
     def read() -> tuple[Any, bool, list[str]]:
         plan = source_plan.read(kept) if kept.exists() else source_plan.find(config)
+        if kept.exists():
+            source_plan.check_data(config, plan)
         entries = PromptLibrary.load(library, field=FIELD).entries if library.exists() else ()
         return dataclasses.asdict(plan), kept.exists(), [entry.name for entry in entries]
 

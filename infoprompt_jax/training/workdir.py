@@ -105,7 +105,7 @@ class Workdir:
         if self.grown or not summary.exists():
             return None
         try:
-            content = checksums.read_json(summary, "the run is finished again from its checkpoint")
+            content = checksums.read_json(summary, "the run is finished again from its checkpoint", kind="summary")
         except checksums.DamagedError as error:
             log.warning("%s", error)
             return None
@@ -169,7 +169,7 @@ class Workdir:
 
 def finish(path: pathlib.Path, summary: Mapping[str, Any]) -> None:
     """Writes the summary into a workdir, with the checksums of what the job made; with that, the run is finished."""
-    checksums.write_json(path / SUMMARY, {**summary, FILES: made(path)})
+    checksums.write_json(path / SUMMARY, {**summary, FILES: made(path)}, kind="summary")
 
 
 def made(path: pathlib.Path) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import pathlib
+import re
 import shutil
 import signal
 import subprocess
@@ -251,15 +252,15 @@ def test_a_library_may_have_more_segments_than_a_process_may_open_files(tmp_path
 
 
 UNSTORABLE: dict[str, tuple[dict[str, Any], str, str]] = {
-    "keys beyond float32": ({"keys_NR": np.full((2, R), 1e300)}, "", "keys holds .* beyond float32"),
-    "keys just beyond": ({"keys_NR": np.full((2, R), 3.5e38)}, "", "keys holds .* beyond float32"),
+    "keys beyond float32": ({"keys_NR": np.full((2, R), 1e300)}, "", "keys hold .* beyond float32"),
+    "keys just beyond": ({"keys_NR": np.full((2, R), 3.5e38)}, "", "keys hold .* beyond float32"),
     "a prompt beyond float32": ({"prompt": np.full((P, D), -1e39)}, "", "prompt holds .* beyond float32"),
     "keys whose products overflow": ({"keys_NR": np.full((2, R), 1e19)}, "", "key 0 is so long"),
     "a zero with the cosine": ({"keys_NR": np.eye(2, R, 1) * [[1], [0]]}, "cosine", "key 1 is zero in float32"),
     "a zero in float32": ({"keys_NR": np.full((1, R), 1e-60)}, "cosine", "key 0 is zero in float32"),
-    "complex keys": ({"keys_NR": np.ones((2, R), complex)}, "", "keys holds complex128, but real numbers"),
-    "text": ({"keys_NR": np.full((2, R), "1")}, "", "keys holds <U1, but real numbers"),
-    "NaN": ({"keys_NR": np.full((2, R), np.nan)}, "", "keys holds NaN"),
+    "complex keys": ({"keys_NR": np.ones((2, R), complex)}, "", "keys hold complex128, but real numbers"),
+    "text": ({"keys_NR": np.full((2, R), "1")}, "", "keys hold <U1, but real numbers"),
+    "NaN": ({"keys_NR": np.full((2, R), np.nan)}, "", "keys hold NaN"),
     "a metric": ({"entry": {"metrics": {"accuracy": float("inf")}}}, "", "the metric 'accuracy' is inf, but a finite"),
     "a metric's kind": ({"entry": {"metrics": {"accuracy": "0.5"}}}, "", "the metric 'accuracy' is '0.5', but a fini"),
     "a template's kind": ({"entry": {"template": 3}}, "", "an entry's template is 3, but a text was expected"),
@@ -321,3 +322,23 @@ def test_a_library_that_has_grown_is_opened_again_before_it_is_merged(tmp_path: 
         PromptLibrary.merge(tmp_path / "merged", [first, second])
     assert not (tmp_path / "merged").exists()
     assert len(PromptLibrary.merge(tmp_path / "merged", [longer, second])) == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"top": 1.5}, "top=1.5 is of type float: a whole number was expected"),
+        ({"top": "3"}, "top='3' is of type str"),
+        ({"interpolate": 1.5}, "interpolate=1.5 is of type float"),
+        ({"exclude": [-1]}, "exclude names the source prompt -1, but the library has the numbers 0 to "),
+        ({"exclude": [99]}, "exclude names the source prompt 99"),
+        ({"queries_QR": [["a"] * R]}, "The queries hold <U1, but real numbers were expected"),
+        ({"queries_QR": np.ones((1, R), complex)}, "The queries hold complex128"),
+        ({"queries_QR": np.full((1, R), np.nan)}, "The queries hold NaN or infinity"),
+        ({"queries_QR": [[1.0], [1.0, 2.0]]}, "inhomogeneous"),
+    ],
+)
+def test_arguments_of_a_retrieval_are_checked(arguments: dict[str, Any], sentence: str, library: PromptLibrary) -> None:
+    with pytest.raises(UserError, match=re.escape(sentence)) as caught:
+        library.retrieve(**{"queries_QR": np.ones((1, R)), "top": 1, **arguments})
+    assert "\n" not in str(caught.value)

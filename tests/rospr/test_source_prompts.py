@@ -152,6 +152,28 @@ def test_a_stop_in_the_last_step_of_a_group_is_heeded_before_the_next(
     assert len(PromptLibrary.load(tmp_path / "library")) == 2 and not (tmp_path / "groups/0001").exists()
 
 
+@pytest.mark.parametrize(
+    "changed", ["data/generated/words/validation.jsonl", "templates/generated/words/templates.yaml"]
+)
+def test_a_job_whose_data_changed_between_two_groups_is_refused(
+    changed: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where only the groups that are finished have read them."""
+    config = configure(tiny_sources.write(tmp_path))
+    with monkeypatch.context() as patch, pytest.raises(Stopped):
+        patch.setattr(Fleet, "step", tiny_runs.before_step(STEPS - 1, lambda: os.kill(os.getpid(), signal.SIGTERM)))
+        jobs.run(config, str(tmp_path / "run"))
+    before = (tmp_path / changed).read_text()
+    old, new = ('"label": 0', '"label": 1') if "data" in changed.split("/")[0] else ("Animals?", "Gadgets?")
+    assert old in before
+    (tmp_path / changed).write_text(before.replace(old, new, 1))
+    with pytest.raises(UserError, match=r"generated/words:.* have changed since this job began: bring back"):
+        jobs.run(config, str(tmp_path / "run"))
+    (tmp_path / changed).write_text(before)
+    jobs.run(config, str(tmp_path / "run"))
+    assert len(PromptLibrary.load(tmp_path / "run" / "library")) == 3
+
+
 def test_a_stop_while_a_group_is_put_together_is_heeded_at_its_first_step(
     folder: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

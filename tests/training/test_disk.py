@@ -33,7 +33,7 @@ def expected(config: ml_collections.ConfigDict, tmp_path_factory: pytest.TempPat
 
 def results(directory: pathlib.Path) -> dict[str, bytes]:
     """What a run ends in, by file."""
-    members = checksums.read_json(directory / "summary.json", "")["members"]
+    members = checksums.read_json(directory / "summary.json", "", kind="summary")["members"]
     found = {file: file.read_bytes() for pattern in COMPARED for file in directory.glob(pattern)}
     return {"members": repr(members).encode(), **{str(file.relative_to(directory)): of for file, of in found.items()}}
 
@@ -67,9 +67,9 @@ def test_a_finished_run_on_a_read_only_disk_is_shown_and_evaluated(
         ["main", f"--config={small}/run/config.json", "--config.job=evaluate",
          f"--workdir={tmp_path_factory.mktemp('evaluate')}"]
     )  # fmt: skip
-    trained = checksums.read_json(small / "run" / "summary.json", "")["members"][0]
+    trained = checksums.read_json(small / "run" / "summary.json", "", kind="summary")["members"][0]
     jobs.run(evaluated, workdir)
-    again = checksums.read_json(f"{workdir}/summary.json", "")["members"][0]
+    again = checksums.read_json(f"{workdir}/summary.json", "", kind="summary")["members"][0]
     assert again["best"]["accuracy"] == trained["best"]["accuracy"]
 
 

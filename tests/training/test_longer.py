@@ -103,7 +103,9 @@ def test_a_longer_run_that_is_killed_loses_nothing(
         if moment in ("config", "summary"):
             named = f"{moment}.json"
             patch.setattr(
-                checksums, "write_json", lambda path, value: die() if path.name == named else write(path, value)
+                checksums,
+                "write_json",
+                lambda path, *more, **how: die() if path.name == named else write(path, *more, **how),
             )
         else:
             patch.setattr(Fleet, moment, before_step(SHORT + 2, die) if moment == "step" else property(die))
@@ -179,7 +181,7 @@ def test_a_run_whose_steps_depend_on_their_number_is_refused(
 ) -> None:
     planned = config(data, SHORT, **fields)
     checksums.write_json(tmp_path / "config.json", json.loads(planned.to_json()))
-    checksums.write_json(tmp_path / "summary.json", {"members": []})
+    checksums.write_json(tmp_path / "summary.json", {"members": []}, kind="summary")
     before = contents(tmp_path)
     sentence = f"planned for {SHORT} steps, and its {named} depends on their number, so it cannot go on to {LONG}"
     with pytest.raises(UserError, match=sentence + ": choose a new --workdir, with prompt.init="):

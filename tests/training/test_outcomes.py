@@ -37,7 +37,7 @@ pytestmark = pytest.mark.usefixtures("programs")
 
 
 def summary(workdir: pathlib.Path) -> dict[str, Any]:
-    content = checksums.read_json(workdir / "summary.json", "")
+    content = checksums.read_json(workdir / "summary.json", "", kind="summary")
     assert content.pop("files").keys() >= {"metrics.jsonl", "report.html"}
     return content
 

@@ -152,7 +152,7 @@ def test_a_finished_run_gives_its_summary(tmp_path: pathlib.Path, caplog: pytest
     with caplog.at_level("INFO"):
         assert directory.finished() == {"members": []}
     assert f"This run is done; its results stand in {tmp_path}." in caplog.text
-    checksums.write_json(tmp_path / "summary.json", {"members": [1]})
+    checksums.write_json(tmp_path / "summary.json", {"members": [1]}, kind="summary")
     for damaged in (b"", (tmp_path / "summary.json").read_bytes().replace(b"1", b"2", 1)):
         (tmp_path / "summary.json").write_bytes(damaged)
         caplog.clear()
