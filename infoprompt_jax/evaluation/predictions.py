@@ -69,7 +69,8 @@ class Members:
         return np.asarray(self._run(self.fleet.generate, "Generation", batch, *arguments))
 
     def _run(self, program: Any, what: str, batch: EvalBatch[np.ndarray], *arguments: Any) -> jax.Array:
-        shapes = batch["inputs"].shape, batch["choices"].shape, len(self.trainable["prompt"]["value"][0])
+        parts = tuple(leaf.shape for leaf in jax.tree.leaves(self.trainable))
+        shapes = batch["inputs"].shape, batch["choices"].shape, parts
         return memory.run(program, arguments, shapes, f"{what} on inputs of {shapes[0][-1]} tokens", TOO_MUCH)
 
     def _placed(self, batch: EvalBatch[np.ndarray]) -> Any:

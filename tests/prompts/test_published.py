@@ -30,7 +30,7 @@ TEMPLATE = {
     "dataset": "super_glue/rte",
     "name": "GPT-3 style",
     "id": "1",
-    "jinja": "{{ a|b }} <i>? ||| {{ c }}",
+    "jinja": "{{ a|upper }} <i>? ||| {{ c }}",
     "answer_choices": "Yes ||| No",
     "metric": "accuracy",
 }
@@ -179,7 +179,7 @@ def test_the_card_states_the_metadata() -> None:
     assert "| nearest tokens | &#60;pad>; a&#124;b |" in lines
     assert "Answer choices: Yes &#124;&#124;&#124; No" in lines
     start = lines.index("GPT-3 style:")
-    assert lines[start + 2 : start + 5] == ["````text", "{{ a|b }} <i>? ||| {{ c }}", "````"]
+    assert lines[start + 2 : start + 5] == ["````text", "{{ a|upper }} <i>? ||| {{ c }}", "````"]
 
 
 def test_metadata_cannot_spell_markup() -> None:
