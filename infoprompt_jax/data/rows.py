@@ -159,6 +159,11 @@ def data_fingerprint(rows: Iterable[Rows]) -> str:
     return combined_fingerprint(*sorted({part.fingerprint for part in rows}))
 
 
+def order_fingerprint(members: Iterable[Iterable[Rows]]) -> str:
+    """One fingerprint for which data each member has and in which order its tasks come: batches depend on both."""
+    return combined_fingerprint(*([part.fingerprint for part in rows] for rows in members))
+
+
 def described(arrays: dict[str, np.ndarray], name: str, fingerprint: str) -> Rows:
     """The arrays as Rows, with the largest lengths among their rows."""
     targets, lists = np.unique(arrays["target_index"]), np.unique(arrays["choice_index"])

@@ -18,7 +18,7 @@ from jax.sharding import Mesh
 
 from infoprompt_jax import hosts, memory
 from infoprompt_jax.data.batches import Shapes, Stream, bucket_lengths
-from infoprompt_jax.data.rows import Rows, data_fingerprint
+from infoprompt_jax.data.rows import Rows, data_fingerprint, order_fingerprint
 from infoprompt_jax.data.tasks import Task
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.evaluation.evaluator import Evaluator, Split
@@ -34,6 +34,8 @@ from infoprompt_jax.t5.backbone import Backbone, load_backbone
 from infoprompt_jax.training import overlap, prompt_config, recorded
 from infoprompt_jax.training.initial import initial_trainable
 from infoprompt_jax.training.tokenized_splits import TokenizedSplits
+
+TITLES = {"eval": "evaluation_data", "test": "test_data"}  # of splits, in fingerprints
 
 log = logging.getLogger(__name__)
 
@@ -75,11 +77,16 @@ class Experiment:
 
     def evaluation_fingerprints(self) -> dict[str, str]:
         """Fingerprints of the evaluated rows: a resumed run must evaluate on the same ones."""
-        titles = {"eval": "evaluation_data", "test": "test_data"}
         return {
-            titles[key]: data_fingerprint(rows for member in split.rows for rows in member)
+            TITLES[key]: data_fingerprint(rows for member in split.rows for rows in member)
             for key, split in self.splits.items()
         }
+
+    def order_fingerprints(self) -> dict[str, str]:
+        """Fingerprints of which member reads which rows: two data sets, or templates, may have changed places."""
+        of_members = {"data": [stream.rows for stream in self.streams]}
+        of_members |= {TITLES[key]: [*split.rows] for key, split in self.splits.items()}
+        return {f"order_of_{title}": order_fingerprint(rows) for title, rows in of_members.items()}
 
     def training_examples(self) -> int:
         """The number of rows to train on; a row counts once, with however many templates it is rendered."""

@@ -65,11 +65,12 @@ class Run:
             "data": data_fingerprint([rows for stream in experiment.streams for rows in stream.rows]),
             **experiment.evaluation_fingerprints(),
         }
-        hosts.check_same("The backbone or the rows", self.fingerprints)
+        self.position = self.fingerprints | experiment.order_fingerprints()
+        hosts.check_same("The backbone or the rows", self.position)
         self.checkpoints = Checkpoints(path / "checkpoints")
         metrics = path / "metrics.jsonl"
         restored = self.checkpoints.restore(
-            self.state, self.fingerprints, lambda position: check_log(metrics, position.get("log"))
+            self.state, self.position, lambda position: check_log(metrics, position.get("log"))
         )
         start, logged = -1, None
         if restored is not None:
@@ -215,7 +216,7 @@ class Run:
         """Saves the state, and first the log up to it."""
         self.log_pending()
         self.log.flush()
-        position = {"step": step, **self.fingerprints, "log": hosts.decided(self.log.content)}
+        position = {"step": step, **self.position, "log": hosts.decided(self.log.content)}
         self.checkpoints.save(step, self.state, position)
 
 

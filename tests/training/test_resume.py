@@ -7,6 +7,7 @@ import json
 import os
 import pathlib
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -269,3 +270,41 @@ def test_a_run_resumes_on_its_own_data_and_settings_alone(
     fingerprints = json.loads((workdir / "summary.json").read_text())["fingerprints"]
     assert fingerprints.keys() == {"backbone", "data", "evaluation_data", "test_data"}
     assert len(set(fingerprints.values())) == 4
+
+
+def test_a_run_resumes_where_data_sets_and_templates_stand_as_before_alone(
+    config: ml_collections.ConfigDict, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where two data sets, or two templates, change places, all rows are there still, but the batches are others."""
+    templates, data = tmp_path / "templates" / "generated", tmp_path / "data" / "generated"
+    generated_words.write(tmp_path / "data")
+    shutil.copytree(data / "words", data / "others")
+    for file in (data / "others").iterdir():
+        file.write_text("".join(file.read_text().splitlines(keepends=True)[::-1]))
+    for name in ("words", "others"):
+        (templates / name).mkdir(parents=True)
+        (templates / name / "templates.yaml").write_text(tiny_runs.TEMPLATES)
+    config = config.copy_and_resolve_references()
+    config.data.dir, config.task.templates_dir = str(tmp_path / "data"), str(tmp_path / "templates")
+    config.fleet.members = ({"name": "x"}, {"name": "y", "task.name": "generated/others"})
+    workdir = tmp_path / "run"
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(Fleet, "step", before_step(4, die))
+        jobs.run(config, str(workdir))
+
+    def exchange_data() -> None:
+        (data / "words").rename(data / "aside")
+        (data / "others").rename(data / "words")
+        (data / "aside").rename(data / "others")
+
+    def exchange_templates() -> None:
+        path = templates / "words" / "templates.yaml"
+        head, *entries = re.split(r"(?=^  \w+: !Template$)", path.read_text(), flags=re.MULTILINE)
+        path.write_text(head + "".join(entries[::-1]))
+
+    for exchange in (exchange_data, exchange_templates):
+        exchange()
+        with pytest.raises(UserError, match=r"was made with order of data '.*', this run has '.*': choose another"):
+            jobs.run(config, str(workdir))
+        exchange()
+    jobs.run(config, str(workdir))
