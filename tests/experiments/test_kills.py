@@ -30,6 +30,7 @@ def test_what_differs_from_run_to_run_does_not_count() -> None:
         "members": [{"name": "a", "best": {"accuracy": 0.5}}],
         "compile_seconds": 2.0,
         "library": "/tmp/x/library",
+        "files": {"report.html": "a checksum"},
     }
     assert tiny_jobs.without_speed(summary) == {"members": [{"name": "a", "best": {"accuracy": 0.5}}]}
 
