@@ -146,9 +146,9 @@ def read_config(path: str) -> ml_collections.ConfigDict:
     if is_saved(path):
         return saved_config.read(path)
     file, *variant = path.split(":", 1)
-    if pathlib.Path(file).is_dir():
-        raise UserError(f"--config={path} is a directory: give a config file, or of a run its config.json.")
     try:
+        if pathlib.Path(file).is_dir():
+            raise UserError(f"--config={path} is a directory: give a config file, or of a run its config.json.")
         get_config = runpy.run_path(file).get("get_config")
         config = get_config(*variant) if get_config else None
     except UserError:

@@ -137,6 +137,13 @@ def test_mistakes_in_the_users_own_config_file(source: str | None, sentence: str
     assert "\n" not in str(error.value) and len(str(error.value)) < 300
 
 
+@pytest.mark.parametrize("name", ["n" * 5000, "a\0b", f"{'n' * 300}.py:nano", f"{'n' * 300}.json"])
+def test_names_that_no_file_has_are_a_sentence(name: str) -> None:
+    with pytest.raises(UserError, match=r"^--config=") as caught:
+        parse(["main", f"--config={name}"])
+    assert "\n" not in str(caught.value)
+
+
 def test_a_runs_directory_is_no_config(tmp_path: pathlib.Path) -> None:
     (tmp_path / "__main__.py").write_text("raise AssertionError('this is not to be run')\n")
     with pytest.raises(UserError, match="is a directory: give a config file, or of a run its config"):
