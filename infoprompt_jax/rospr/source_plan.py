@@ -27,7 +27,9 @@ from infoprompt_jax.data.rows import combined_fingerprint
 from infoprompt_jax.data.selection import Selection, find_tasks, select
 from infoprompt_jax.data.tasks import Task
 from infoprompt_jax.errors import UserError
+from infoprompt_jax.fleet.members import Member
 from infoprompt_jax.reports.tables import aligned
+from infoprompt_jax.training import recorded
 
 LONGEST_DIRECTORY = 100  # characters of a member's name
 
@@ -58,6 +60,7 @@ class Plan:
 
     sources: tuple[SourceTask, ...]
     skipped: dict[str, str]
+    start: str = ""  # a fingerprint of the saved prompt that members start from; former versions have none
 
     def groups(self, size: int) -> list[tuple[SourceTask, ...]]:
         """The source tasks in order, `size` at a time; each group trains as one fleet."""
@@ -69,7 +72,7 @@ class Plan:
         if not left:
             name, reason = next(iter(reasons.items()))
             raise UserError(f"No source task is left to train: {name} is skipped because: {reason}")
-        return Plan(left, {**self.skipped, **reasons})
+        return dataclasses.replace(self, sources=left, skipped={**self.skipped, **reasons})
 
     def write(self, path: pathlib.Path) -> None:
         """Writes the plan as JSON; `read` reads it."""
@@ -86,7 +89,8 @@ def from_json(content: dict[str, Any]) -> Plan:
     for source in content["sources"]:
         source["requested"] = source.pop("asked", source.get("requested", True))  # its former name
         source["choices"] = None if source["choices"] is None else tuple(source["choices"])
-    return Plan(tuple(SourceTask(**source) for source in content["sources"]), content["skipped"])
+    sources = tuple(SourceTask(**source) for source in content["sources"])
+    return Plan(sources, content["skipped"], content.get("start", ""))
 
 
 def find(config: ml_collections.ConfigDict) -> Plan:
@@ -111,7 +115,8 @@ def find(config: ml_collections.ConfigDict) -> Plan:
         for one in selection.selected
     ]
     ordered = sorted(sources, key=lambda source: source.choices == ())
-    return Plan(tuple(_with_members(ordered)), {one.name: one.reason for one in selection.skipped})
+    skipped = {one.name: one.reason for one in selection.skipped}
+    return Plan(tuple(_with_members(ordered)), skipped, _start(config))
 
 
 def find_task(config: ml_collections.ConfigDict, source: SourceTask) -> Task:
@@ -124,13 +129,22 @@ def find_task(config: ml_collections.ConfigDict, source: SourceTask) -> Task:
 
 
 def check_data(config: ml_collections.ConfigDict, plan: Plan) -> None:
-    """Raises UserError where the rows or the template of a source task are not those that the plan was made with."""
+    """Raises UserError unless each source task's rows and template, and the first prompt, are those of the plan."""
+    if plan.start and plan.start != _start(config):
+        raise UserError(
+            f"The prompt at prompt.init={config.prompt.init!r} has changed since this job began: bring back what it "
+            "was, or choose another --workdir."
+        )
     for source in plan.sources:
         if source.data and source.data != _data(config, find_task(config, source)):
             raise UserError(
                 f"The rows or the template of {source.name} have changed since this job began: bring back what they "
                 "were, or choose another --workdir."
             )
+
+
+def _start(config: ml_collections.ConfigDict) -> str:
+    return recorded.prompts_fingerprint([Member("start", config)]).get("prompts", "")
 
 
 def _data(config: ml_collections.ConfigDict, task: Task) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import pathlib
+import shutil
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from infoprompt_jax.data import p3, row_files
 from infoprompt_jax.data.selection import find_tasks
 from infoprompt_jax.data.splits import drawn
 from infoprompt_jax.errors import UserError
+from infoprompt_jax.prompts.saved import Prompt, save_prompt
 from infoprompt_jax.rospr import source_plan
 from infoprompt_jax.rospr.source_keys import text
 from infoprompt_jax.training.tokenized_splits import TokenizedSplits
@@ -61,6 +64,19 @@ def test_a_plan_is_read_as_it_was_written(tmp_path: pathlib.Path) -> None:
     plan.write(tmp_path / "sources.json")
     assert source_plan.read(tmp_path / "sources.json") == plan
     assert [len(group) for group in plan.groups(3)] == [3, 1]
+
+
+def test_a_plan_is_of_one_first_prompt(folder: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    """The groups of a library start from the same prompt, also where it is a saved one that was replaced."""
+    config = configure(folder, prompt__init=str(tmp_path / "first"))
+    save_prompt(tmp_path / "first", Prompt(np.zeros((4, 64), np.float32)))
+    plan = source_plan.find(config)
+    source_plan.check_data(config, plan)
+    source_plan.check_data(config, dataclasses.replace(plan, start=""))  # of a former version
+    shutil.rmtree(tmp_path / "first")
+    save_prompt(tmp_path / "first", Prompt(np.ones((4, 64), np.float32)))
+    with pytest.raises(UserError, match=r"The prompt at prompt\.init=.* has changed since this job began: bring back"):
+        source_plan.check_data(config, plan)
 
 
 def write_news(folder: pathlib.Path, conditions: tuple[str, ...]) -> list[str]:
