@@ -141,9 +141,12 @@ def conclude(
 
 
 def check_library_of(summary: Mapping[str, Any], directory: Workdir, path: str) -> None:
-    """Raises UserError where a finished run used another library than the path holds; the same one may have moved."""
+    """Raises UserError where a finished run used another library than the path holds.
+
+    The same one may have moved; it may be gone from where it was.
+    """
     before = checksums.read_json(directory.path / "config.json", "choose another --workdir")
-    if path == before["rospr"]["library"]:
+    if path == before["rospr"]["library"] and not files.path(path).exists():
         return
     _, digest = library_manifest.read(files.path(path), FIELD)
     if digest[:16] != (used := summary["fingerprints"]["library"]):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pathlib
+import shutil
 from typing import Any
 
 import pytest
@@ -82,6 +83,15 @@ def test_a_library_may_move_but_not_change(model: tiny.Backbone, folder: pathlib
     assert jobs.run(config, str(run)) == table
     with pytest.raises(UserError, match=r"with the library of fingerprint .*, but that of rospr\.library=.*/other' is"):
         jobs.run(at_other, str(run))
+    shutil.copytree(other, tmp_path / "library")  # the path of before, with other content
+    at_former = config.copy_and_resolve_references()
+    at_former.rospr.library = str(tmp_path / "library")
+    with pytest.raises(
+        UserError, match=r"with the library of fingerprint .*, but that of rospr\.library=.*/library' is"
+    ):
+        jobs.run(at_former, str(run))
+    shutil.rmtree(tmp_path / "library")
+    assert jobs.run(at_former, str(run)) == table
     (run / "summary.json").unlink()
     with pytest.raises(UserError, match="when the fingerprint of the library was"):
         jobs.run(at_other, str(run))
