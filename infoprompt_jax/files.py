@@ -81,8 +81,6 @@ def whole(path: str | pathlib.Path, fresh: bool = False) -> Iterator[pathlib.Pat
     check_locked(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial, old = leftovers.names(path)
-    for leftover in (partial, old):  # of a killed process whose number this one has got
-        leftovers.remove(leftover)
     try:
         yield partial
         _complete(partial)

@@ -1,7 +1,8 @@
-"""What killed processes leave of writing files whole: `.NAME.PROCESS.partial`, and `.NAME.PROCESS.old`.
+"""What killed processes leave of writing files whole: `.NAME.PROCESS-TOKEN.partial`, and `.NAME.PROCESS-TOKEN.old`.
 
 `files.whole` writes at the first name. A directory cannot be renamed onto another, so that the old one takes the second
-name for a moment. A process that is killed leaves either; whoever next holds the lock of the directory sweeps it.
+name for a moment. A process that is killed leaves either; whoever next holds the lock of the directory sweeps it. The
+token is random, because processes of two containers that share a folder may have the same number.
 """
 
 from __future__ import annotations
@@ -10,17 +11,19 @@ import logging
 import os
 import pathlib
 import re
+import secrets
 import shutil
 import sys
 
-NAME = re.compile(r"\.(?P<name>.+)\.(?P<process>\d+)\.(?P<state>partial|old)", re.DOTALL)
+NAME = re.compile(r"\.(?P<name>.+)\.(?P<process>\d+)(-[0-9a-f]{8})?\.(?P<state>partial|old)", re.DOTALL)
+TOKEN = secrets.token_hex(4)
 
 log = logging.getLogger(__name__)
 
 
 def names(path: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path]:
     """Where this process writes what is to stand at `path`, and where it puts what stands there."""
-    partial, old = (path.with_name(f".{path.name}.{os.getpid()}.{state}") for state in ("partial", "old"))
+    partial, old = (path.with_name(f".{path.name}.{os.getpid()}-{TOKEN}.{state}") for state in ("partial", "old"))
     return partial, old
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from infoprompt_jax import checksums
+from infoprompt_jax import checksums, leftovers
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.files import LOCK, Growing, cache_directory, lock, whole
 
@@ -27,15 +27,19 @@ def test_the_cache_is_in_the_home_directory_unless_configured(
         cache_directory("gs://bucket/cache")
 
 
-def test_what_a_killed_process_of_this_number_left_is_no_obstacle(tmp_path: pathlib.Path) -> None:
-    for state in ("partial", "old"):
-        (tmp_path / f".x.{os.getpid()}.{state}").mkdir()
-        (tmp_path / f".x.{os.getpid()}.{state}" / "half").touch()
-    with whole(tmp_path / "x") as partial:
-        partial.mkdir()
-        (partial / "all").touch()
-    assert [path.name for path in tmp_path.iterdir()] == ["x"]
-    assert [path.name for path in (tmp_path / "x").iterdir()] == ["all"]
+def test_processes_of_one_number_write_the_same_path_apart(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In two containers that share a folder, as those of one image, both may have number 1."""
+    path = tmp_path / "file"
+    with whole(path) as first:
+        first.write_text("first")
+        with monkeypatch.context() as elsewhere:
+            elsewhere.setattr(leftovers, "TOKEN", "0123abcd")
+            with whole(path) as second:
+                second.write_text("second")
+        assert path.read_text() == "second"
+    assert path.read_text() == "first" and [*tmp_path.iterdir()] == [path]
 
 
 def ended() -> int:
@@ -51,7 +55,11 @@ def test_who_locks_a_directory_sweeps_what_killed_processes_left(tmp_path: pathl
     (tmp_path / "deep").mkdir()
     for name in (f".summary.json.{dead}.partial", f".summary.json.{alive}.partial", ".keep.partial", ".x.1x.old"):
         (tmp_path / "deep" / name).write_text("half")
-    for name, content in {f".a.{dead}.old": "old", f".a.{dead}.partial": "new", f".b.{dead}.old": "old"}.items():
+    for name, content in {
+        f".a.{dead}-0123abcd.old": "old",
+        f".a.{dead}-0123abcd.partial": "new",
+        f".b.{dead}.old": "old",
+    }.items():
         (tmp_path / name).mkdir()
         (tmp_path / name / "content").write_text(content)
     (tmp_path / f".deep.{dead}.old").mkdir()
