@@ -212,6 +212,8 @@ def bounded(source: str, environment: jinja2.Environment, functions: Sequence[st
     Raises:
       jinja2.TemplateSyntaxError: it is not jinja, or uses what templates may not.
     """
+    if source.endswith("{#"):  # which jinja ignores at the end, and nowhere else
+        raise jinja2.TemplateSyntaxError("Missing end of comment tag", 1 + source.count("\n"))
     try:
         tree = environment.parse(source)
     except RecursionError:

@@ -109,6 +109,7 @@ def test_what_templates_may_not_do_is_refused_in_a_sentence(jinja: str, sentence
     ("jinja", "sentence"),
     [
         ("{{ a ||| b", "is not valid jinja (line 1)"),
+        ("a ||| b {#", "is not valid jinja (line 1): Missing end of comment tag"),
         ("no separator", "has no `|||`"),
         ("{% include '/etc/passwd' %} ||| b", "(line 1): `include` is not available in templates."),
         ("{% extends '/etc/passwd' %} ||| b", "(line 1): `extends` is not available in templates."),
