@@ -2,7 +2,7 @@
 
 Lines go to `.predictions.jsonl`. After each chunk `progress.json` records how many rows and bytes count, the bytes'
 checksum, and what the predictions are made from. The file gets its name when it is complete. Where the bytes are not
-those that were written, the predictions start again.
+those that were written, or `progress.json` is lost or damaged, the predictions start again.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class PredictionsFile:
         progress = read_progress(self.directory)
         check_made_by(self.directory, progress.get("made_by", self.made_by), self.made_by)
         self.rows = int(progress.get("rows", 0))
-        if is_complete(self.directory):
+        if progress and is_complete(self.directory):
             return self.rows, True
         (self.directory / NAME).unlink(missing_ok=True)
         self._file = files.Growing(self.directory / f".{NAME}")
@@ -105,9 +105,13 @@ def _encoded(line: Mapping[str, Any]) -> bytes:
 
 
 def read_progress(directory: pathlib.Path) -> dict[str, Any]:
-    """The content of `progress.json`; {} where there is none."""
+    """The content of `progress.json`; {} where there is none, or with a warning where it is damaged."""
     path = directory / PROGRESS
-    return checksums.read_json(path, "choose another --workdir") if path.exists() else {}
+    try:
+        return checksums.read_json(path, "the predictions start again") if path.exists() else {}
+    except checksums.DamagedError as error:
+        log.warning("%s", error)
+        return {}
 
 
 def is_complete(directory: pathlib.Path) -> bool:

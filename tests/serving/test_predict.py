@@ -6,6 +6,7 @@ import io
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -168,6 +169,23 @@ def test_predictions_that_were_lost_are_made_again(
     assert len(run(tmp_path / "parts", rows, of(trained))[0]) == len(whole)
     (tmp_path / "parts" / "predictions.jsonl").unlink()  # of a job that is done
     assert len(run(tmp_path / "parts", rows, of(trained))[0]) == len(whole)
+
+
+@pytest.mark.parametrize("size", [None, 40])
+def test_predictions_of_which_nothing_is_recorded_are_made_again(
+    size: int | None, trained: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    """They may be another prompt's, as here."""
+    rows, prompts, here = validation(trained), trained / "run" / "prompts", tmp_path / "prompt"
+    shutil.copytree(prompts / "run-seed0", here)
+    first, _ = run(tmp_path / "done", rows, f"--config.prompt.init={here}")
+    (tmp_path / "done" / "summary.json").unlink()
+    progress = tmp_path / "done" / "progress.json"
+    progress.unlink() if size is None else progress.write_bytes(progress.read_bytes()[:size])
+    shutil.rmtree(here)
+    shutil.copytree(prompts / "run-seed1", here)
+    again, _ = run(tmp_path / "done", rows, f"--config.prompt.init={here}")
+    assert len(again) == len(first) and again != first
 
 
 def test_a_workdir_keeps_the_predictions_of_its_rows(trained: pathlib.Path, tmp_path: pathlib.Path) -> None:
