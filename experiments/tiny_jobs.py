@@ -18,6 +18,7 @@ import ml_collections
 
 from infoprompt_jax import checksums, files, settings
 from infoprompt_jax.errors import UserError
+from infoprompt_jax.training.workdir import SUMMARY
 
 JOBS = ("train", "rospr_sources", "rospr_eval", "predict")
 DATASET, OTHER = "made/words", "made/other"  # the latter is not in the library
@@ -135,8 +136,9 @@ def counted(workdir: pathlib.Path) -> dict[str, Any]:
         name = path.relative_to(workdir).as_posix()
         if path.name in ("metrics.jsonl", "predictions.jsonl", "results.md"):
             result[name] = hashlib.sha256(path.read_bytes()).hexdigest()
-        elif path.name in ("results.json", "summary.json"):
-            result[name] = _read(lambda path=path: without_speed(checksums.read_json(path, "remove it")))
+        elif path.name in ("results.json", SUMMARY):
+            kind = "summary" if path.name == SUMMARY else ""
+            result[name] = _read(lambda path=path, kind=kind: without_speed(checksums.read_json(path, "-", kind=kind)))
         elif path.name == "prompt.safetensors":
             result[name] = _read(lambda path=path: _digest(saved.load_prompt(path.parent).value_PD))
         elif path.name == "manifest.json" and path.parent.name == "library":

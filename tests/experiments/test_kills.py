@@ -9,6 +9,7 @@ import pytest
 
 from experiments import kills, tiny_jobs
 from experiments.kills import Bench, Outcome
+from infoprompt_jax.training.workdir import finish
 
 
 def test_the_report_counts_kills_and_flips() -> None:
@@ -33,6 +34,11 @@ def test_what_differs_from_run_to_run_does_not_count() -> None:
         "files": {"report.html": "a checksum"},
     }
     assert tiny_jobs.without_speed(summary) == {"members": [{"name": "a", "best": {"accuracy": 0.5}}]}
+
+
+def test_a_summary_counts_as_it_is_read(tmp_path: pathlib.Path) -> None:
+    finish(tmp_path, {"members": [], "compile_seconds": 2.0})
+    assert tiny_jobs.counted(tmp_path) == {"summary.json": {"members": []}}
 
 
 @pytest.fixture(scope="module")
