@@ -9,7 +9,8 @@ from typing import Any
 
 from infoprompt_jax.prompts import hub
 from infoprompt_jax.prompts.card import card
-from infoprompt_jax.prompts.saved import FILES, Prompt, save_prompt
+from infoprompt_jax.prompts.formats import FILES
+from infoprompt_jax.prompts.saved import Prompt, save_prompt
 
 CARD = "README.md"
 PATHS = ("backbone", "init", "backbone.name", "backbone.tokenizer")  # metadata and fields that may be a local path

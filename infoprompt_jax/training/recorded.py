@@ -19,7 +19,7 @@ from infoprompt_jax.data.tasks import Task
 from infoprompt_jax.data.templates import Template
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.fleet.members import Member
-from infoprompt_jax.prompts import saved
+from infoprompt_jax.prompts import formats, saved
 from infoprompt_jax.prompts.prompts import INITIALIZERS
 from infoprompt_jax.prompts.saved import Prompt
 
@@ -165,7 +165,7 @@ def prompts_fingerprint(members: Sequence[Member]) -> dict[str, str]:
 
 
 def _digest(prompt: Prompt) -> str:
-    tensors = {saved.VALUE: prompt.value_PD, **prompt.tensors}
+    tensors = {formats.VALUE: prompt.value_PD, **prompt.tensors}
     return "".join(f"{name} {saved.digest(tensors[name])}\n" for name in sorted(tensors))
 
 
