@@ -1,6 +1,6 @@
 """Checksums of what the program writes and reads back later, so that damage is noticed and never changes a result.
 
-A JSON object holds its own: the last key, `checksum`, is over all other content. A file without it, which a former
+A JSON object holds its own: the first key, `checksum`, is over all other content. A file without it, which a former
 version wrote or from which a person removed it, is read unchecked. Of other files, `of_file` goes into a JSON object
 beside them.
 """
@@ -25,13 +25,13 @@ class DamagedError(UserError):
 
 
 def sealed(content: dict[str, Any], kind: str = "") -> dict[str, Any]:
-    """The object in JSON's own types, with its checksum as the last key.
+    """The object in JSON's own types, with its checksum as the first key: its line can be removed by hand.
 
     Args:
       kind: what the object is, which the checksum depends on: one of another kind is not taken for it.
     """
     content = files.strict({name: value for name, value in content.items() if name != KEY})
-    return {**content, KEY: _of_content(content, kind)}
+    return {KEY: _of_content(content, kind), **content}
 
 
 def opened(content: dict[str, Any], place: str, remedy: str, kind: str = "") -> dict[str, Any]:
@@ -47,7 +47,8 @@ def opened(content: dict[str, Any], place: str, remedy: str, kind: str = "") -> 
     """
     rest = {name: value for name, value in content.items() if name != KEY}
     if KEY in content and content[KEY] != _of_content(rest, kind):
-        raise DamagedError(f"{place} is not what was written, as its checksum differs: {remedy}.")
+        hint = f', or remove the line "{KEY}" if you have changed it on purpose'
+        raise DamagedError(f"{place} is not what was written, as its checksum differs: {remedy}{hint}.")
     return rest
 
 

@@ -20,7 +20,8 @@ COLUMNS = ("field", "default", "values", "meaning", "may be set by")
 MOST_SEED = 2**32 - 1
 MOST_ROWS = 2**31 - 1
 MOST_STEPS = 10**9
-MOST_TOKENS = MOST_WIDTH = MOST_BATCH = MOST_DEVICES = 2**16
+MOST_TOKENS = MOST_WIDTH = MOST_DEVICES = 2**16
+MOST_BATCH = 2**22
 MOST_WEIGHT = 10**6  # of weights and other factors; products with a loss stay finite in float32
 MOST_RATE = 1e30  # finite in float32; a member whose loss overflows stops with a sentence
 MOST_TEXT = 100_000  # characters of templates

@@ -74,7 +74,8 @@ def reason(error: Exception) -> str:
         return "it claims more memory than there is"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    text = next(iter(str(error).strip().splitlines()), "")[:LONGEST_REASON].rstrip(". ")
+    text = next(iter(str(error).strip().splitlines()), "").partition(". See full")[0]  # of TensorStore, for programmers
+    text = text[:LONGEST_REASON].rstrip(". ")
     text = "".join(letter if letter.isprintable() else "?" for letter in text)
     if "for integer string conversion" in text:
         return "it holds a number of more digits than can be read"

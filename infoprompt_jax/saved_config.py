@@ -6,6 +6,7 @@ their defaults, which is what they did.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import pathlib
 from typing import Any
@@ -21,7 +22,6 @@ NAME = "config.json"
 # What former versions wrote: fields without effect now, and defaults that are "" now.
 RETIRED = ("backbone.allow_pickle",)
 FORMER_DEFAULTS = {"rospr.similarity": "inner_product"}
-CHANGED = f', or remove its line "{checksums.KEY}" if you have changed it'
 PROCESSES = ("mesh.coordinator", "mesh.processes", "mesh.process")
 
 
@@ -32,13 +32,24 @@ def content(config: ml_collections.ConfigDict) -> dict[str, Any]:
     return json.loads(made.to_json())
 
 
+def deciding(config: dict[str, Any]) -> str:
+    """A fingerprint of the fields that decide what a run computes, of `content`; those at their defaults do not count.
+
+    So a version with more fields gives the same.
+    """
+    default = flatten(json.loads(defaults().to_json()))
+    fields = current(config).items()
+    chosen = {n: v for n, v in fields if v != default.get(n) and not (FIELDS[n].resume or FIELDS[n].grows)}
+    return hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()[:16]
+
+
 def read(path: str | pathlib.Path) -> ml_collections.ConfigDict:
     """The config that a run was started with.
 
     Raises:
       UserError: the file cannot be read, is no config, or was written by a version with other fields.
     """
-    saved = checksums.read_json(path, f"give the config of another run{CHANGED}", f"--config={path}")
+    saved = checksums.read_json(path, "give the config of another run", f"--config={path}")
     if "job" not in saved:
         raise UserError(f"--config={path} is not the config of a run: give the {NAME} in a workdir.")
     fields = current(saved)

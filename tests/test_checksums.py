@@ -79,3 +79,11 @@ def test_arrays_have_the_checksum_of_their_names_types_shapes_and_values() -> No
     ]
     assert checksums.of_arrays(one) == checksums.of_arrays(same)
     assert len({checksums.of_arrays(one), *map(checksums.of_arrays, others)}) == 5
+
+
+def test_the_line_of_the_checksum_can_be_removed_by_hand(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "x.json"
+    write_json(path, VALUE)
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(line for line in lines if '"checksum"' not in line).replace("0.1", "0.2"))
+    assert read_json(path, "") == VALUE | {"a": 0.2}

@@ -45,6 +45,8 @@ REASONS = {
     "python -m infoprompt_jax.main --config=configs/rospr_sources.py": "P3's rows are downloaded; below: your own data",
     "python -m infoprompt_jax.main --config=configs/rospr_eval.py": "P3's rows are downloaded; below: your own data",
     "python -m bench": "measures minutes of time; tests/bench",
+    "python -m experiments.fuzz": "takes minutes; tests/experiments",
+    "python -m experiments.kills": "takes minutes; tests/experiments",
     "python -m experiments.claims run": "takes a day; tests/experiments",
     "python -m experiments.rospr run": "takes an hour; tests/experiments",
     "python -m experiments.nano_run": "measures minutes of time",

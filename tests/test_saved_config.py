@@ -101,7 +101,7 @@ def test_a_file_of_a_former_version(tmp_path: pathlib.Path) -> None:
         ("[]", "holds list, but an object was expected: give the config of another run"),
         ('{"members": []}', r"is not the config of a run: give the config\.json in a workdir"),
         (None, "cannot be read: No such file or directory"),
-        ('{"job": "train", "checksum": "a"}', 'is not what was written, .*, or remove its line "checksum"'),
+        ('{"job": "train", "checksum": "a"}', 'is not what was written, .*, or remove the line "checksum"'),
     ],
 )
 def test_a_file_that_is_no_config(text: str | None, sentence: str, tmp_path: pathlib.Path) -> None:

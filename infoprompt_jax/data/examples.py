@@ -23,6 +23,8 @@ from infoprompt_jax.data.tasks import Task
 from infoprompt_jax.data.templates import Example
 from infoprompt_jax.errors import UserError
 
+SHOWN = 200  # characters of an input in a message
+
 log = logging.getLogger(__name__)
 
 
@@ -97,12 +99,20 @@ def examples(task: Task, split: str, limit: int = 0) -> Iterator[Example]:
       UserError: as `rendered`, or no row is left.
     """
     count = skipped = 0
+    inputs: set[str] = set()  # two are enough
     for example in rendered(task, split, limit):
         if example is None:
             skipped += 1
         else:
             count += 1
+            if len(inputs) < 2:
+                inputs.add(example.input)
             yield example
+    if len(inputs) == 1 and count > 1:
+        log.warning(
+            "%s: all %d inputs of %s are the same text, %r. A template names a column as {{ column }}.",
+            task.id, count, split, next(iter(inputs))[:SHOWN],
+        )  # fmt: skip
     if not count:
         raise UserError(
             f"None of the {skipped} rows of {task.name}, {split}, fits {task.template}: they have no label, or it "

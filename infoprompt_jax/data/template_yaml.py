@@ -125,16 +125,33 @@ def _content(data: bytes, file: str) -> Any:
         try:
             return yaml.load(data.decode(), Loader)
         except yaml.YAMLError as error:  # several lines, with the place in the last
-            raise UserError(f"{file} is not YAML in promptsource's format: {' '.join(str(error).split())}.") from error
+            raise UserError(f"{file} is not YAML in promptsource's format: {_reason(error)}.") from error
+
+
+def _reason(error: yaml.YAMLError) -> str:
+    """The problem and its place, on one line."""
+    context, problem, mark = (getattr(error, name, None) for name in ("context", "problem", "problem_mark"))
+    if not problem or not mark:
+        return " ".join(str(error).split())
+    hint, context = "; indent with spaces" if "'\\t'" in problem else "", f"{context}, " if context else ""
+    return f"{context}{problem}{hint}, line {mark.line + 1}, column {mark.column + 1}"
 
 
 FIELDS = {"name": (str,), "jinja": (str,), "id": (str, type(None)), "answer_choices": (str, type(None))}
 METADATA = {"original_task": (bool, type(None)), "choices_in_prompt": (bool, type(None)), "metrics": (list, type(None))}
+# promptsource's other fields, which nothing here depends on.
+UNREAD, UNREAD_METADATA = ("metadata", "reference"), ("languages",)
 EXPECTED = {str: "one text", bool: "true or false", list: "a list"}
 
 
 def _check(place: str, mapping: Mapping[str, Any], fields: Mapping[str, tuple[type, ...]]) -> None:
-    """Raises UserError where a field has another type than it should."""
+    """Raises UserError where a field has another type than it should, or no template has a field of that name."""
+    known = [*fields, *(UNREAD if fields is FIELDS else UNREAD_METADATA)]
+    for name in mapping:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {close[0]}" if close else f"known are {', '.join(known)}"
+            raise UserError(f"{place} has the field {name!r:.80}, which is unknown: {hint}?")
     for name, kinds in fields.items():
         value = mapping.get(name)
         if not isinstance(value, kinds):

@@ -77,7 +77,7 @@ class Generated:
         return mixture.mixture(config, self.tasks, self.rows(config.task.train_split, tokenizer), self.lines, tokenizer)
 
     def fingerprint(self, tokenizer: Tokenizer) -> str:
-        return rows.data_fingerprint(self.rows(self.config.task.train_split, tokenizer))
+        return rows.order_fingerprint([self.rows(self.config.task.train_split, tokenizer)])
 
     def rows(self, split: str, tokenizer: Tokenizer) -> list[Rows]:
         return [tokenize(task, split, self.config, tokenizer) for task in self.tasks]
@@ -104,7 +104,7 @@ class FromCorpus:
         return mixture.corpus_mixture(config, self.corpus, tokenizer)
 
     def fingerprint(self, tokenizer: Tokenizer) -> str:
-        return rows.data_fingerprint([*self.corpus.rows(tokenizer).values(), self.corpus.text(tokenizer)])
+        return rows.order_fingerprint([[*self.corpus.rows(tokenizer).values(), self.corpus.text(tokenizer)]])
 
     def held_out(self, config: ml_collections.ConfigDict, tokenizer: Tokenizer) -> HeldOut | None:
         data = config.data

@@ -163,8 +163,7 @@ def _tensors(path: pathlib.Path, name: str, field: str) -> dict[str, np.ndarray]
 def _read_infoprompt(path: pathlib.Path, field: str) -> Stored:
     tensors = _tensors(path, "prompt.safetensors", field)
     place = f"{field}: the prompt.json of {str(path)!r}"
-    changed = f'save the prompt again, or remove the line "{checksums.KEY}" if you have changed the file'
-    metadata = checksums.opened(_json(path, "prompt.json", field), place, changed)
+    metadata = checksums.opened(_json(path, "prompt.json", field), place, "save the prompt again")
     digest = metadata.pop(TENSORS, None)
     if digest not in (None, checksums.of_file(path / "prompt.safetensors")):
         raise refusal(path, field, "holds a prompt.safetensors that is not what was written: its checksum differs")

@@ -172,7 +172,11 @@ def check_prompt(prompt: Prompt, width: int, fingerprint: str, field: str) -> No
       UserError: it was trained on another backbone; the message names `field`, the prompt's field or argument.
     """
     if prompt.width != width:
-        raise UserError(f"{field}: the prompt has width {prompt.width}, but the backbone's is {width}.")
+        named = prompt.metadata.get("backbone")
+        remedy = (
+            f"use the backbone that it was trained on, {named}" if named else "use the backbone that it was trained on"
+        )
+        raise UserError(f"{field}: the prompt has width {prompt.width}, but the backbone's is {width}: {remedy}.")
     trained_on = prompt.metadata.get("fingerprint")
     if trained_on not in (None, fingerprint):
         name = prompt.metadata.get("backbone", "another backbone")

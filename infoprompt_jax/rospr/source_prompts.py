@@ -64,7 +64,7 @@ def train_sources(config: ml_collections.ConfigDict, workdir: str | os.PathLike[
     """
     directory = Workdir(workdir, config)
     if (summary := directory.finished()) is not None:
-        return summary
+        return summary | {"library": str(directory.path / "library")}  # which may have moved
     check(config)
     kept, path = directory.path / "sources.json", directory.path / "library"
     plan, is_kept, held = begun(config, kept, path)

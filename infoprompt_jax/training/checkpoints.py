@@ -8,9 +8,10 @@ where a checkpoint is not what was saved, the run goes on from the one before it
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -43,7 +44,8 @@ class Checkpoints:
             return
         position = checksums.sealed({**position, STATE: digest(state)})
         saved = ocp.args.Composite(state=ocp.args.StandardSave(state), position=ocp.args.JsonSave(position))
-        self.manager.save(step, args=saved)
+        with _unlogged():
+            self.manager.save(step, args=saved)
 
     def restore(
         self, state: Any, position: Position, check: Callable[[Position], None] = lambda _: None
@@ -63,13 +65,15 @@ class Checkpoints:
         damaged: dict[int, UserError] = {}
         for step in sorted(self.manager.all_steps(), reverse=True):
             try:
-                before = hosts.together(lambda step=step: self._position(step))
+                with _unlogged():
+                    before = hosts.together(lambda step=step: self._position(step))
             except UserError as error:
                 damaged[step] = error
                 continue
             self._check_same(before, position)
             try:
-                restored = hosts.together(lambda step=step, before=before: self._state(step, state, before, check))
+                with _unlogged():
+                    restored = hosts.together(lambda step=step, before=before: self._state(step, state, before, check))
             except UserError as error:
                 damaged[step] = error
                 continue
@@ -119,6 +123,18 @@ class Checkpoints:
                 f"{self._place(step)} cannot be restored into this run ({str(error).rstrip('.')})."
             ) from error
         return restored
+
+
+@contextlib.contextmanager
+def _unlogged() -> Iterator[None]:
+    """Keeps Orbax from logging the traceback of an error that it raises, which becomes a sentence."""
+    logger = logging.getLogger("absl")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def digest(state: Any) -> str:

@@ -15,7 +15,7 @@ from infoprompt_jax.fleet.members import expand
 from infoprompt_jax.infoprompt.trainable import inference
 from infoprompt_jax.reports.illustrations import beside_results
 from infoprompt_jax.t5.backbone import Backbone
-from infoprompt_jax.training import page, prompt_config, recorded, trackers
+from infoprompt_jax.training import page, prompt_config, recorded, sources, trackers
 from infoprompt_jax.training.experiment import build
 from infoprompt_jax.training.metrics_log import MetricsLog
 from infoprompt_jax.training.results import MemberResult, Results
@@ -42,20 +42,21 @@ def evaluate(
     config = counterparts.resolve(settings.for_job(config, "evaluate"))
     directory = Workdir(workdir, config)
     if (summary := directory.finished()) is not None:
-        check_same_prompts(directory, config, summary)
+        check_same_inputs(directory, config, summary)
         return summary
     trackers.check(config)
     with WarningLog() as warnings:
         experiment = build(config, backbone)
+        of_sources = sources.fingerprint(experiment.members, config)
         trainable = inference(experiment.initial_state().trainable)
         # Before the directory is claimed: if scores are NaN, the corrected config can use the same directory.
         evaluator = experiment.evaluator
         values = {name: evaluator.evaluate(trainable, split, strict=True) for name, split in experiment.splits.items()}
     with directory.claim():
-        log = MetricsLog.resume(directory.path / "metrics.jsonl", -1, trackers.sinks(directory.path, config))
+        logged = MetricsLog.resume(directory.path / "metrics.jsonl", -1, trackers.sinks(directory.path, config))
         for member, metrics in zip(experiment.members, values["eval"], strict=True):
-            log.write(0, member.name, {f"eval/{name}": value for name, value in metrics.items()})
-        log.close()
+            logged.write(0, member.name, {f"eval/{name}": value for name, value in metrics.items()})
+        logged.close()
         results = Results(
             members=[
                 MemberResult(member.name, 0, metrics, metrics, test=values["test"][m] if "test" in values else None)
@@ -68,6 +69,7 @@ def evaluate(
                 "backbone": experiment.backbone.fingerprint,
                 **experiment.evaluation_fingerprints(),
                 **recorded.prompts_fingerprint(experiment.members),
+                "sources": of_sources,
             },
         )
         if hosts.first():
@@ -77,9 +79,14 @@ def evaluate(
     return results.to_json()
 
 
-def check_same_prompts(directory: Workdir, config: ml_collections.ConfigDict, summary: Mapping[str, Any]) -> None:
-    """Raises UserError where the prompts at `prompt.init` changed after the evaluation, as a longer run's do."""
-    now = recorded.prompts_fingerprint([prompt_config.with_prompt_of(member) for member in expand(config)])
+def check_same_inputs(directory: Workdir, config: ml_collections.ConfigDict, summary: Mapping[str, Any]) -> None:
+    """Raises UserError where the prompts at `prompt.init` changed after the evaluation, as a longer run's do.
+
+    Rows that have changed are a warning.
+    """
+    members = [prompt_config.with_prompt_of(member) for member in expand(config)]
+    sources.warn_of_changes(directory.path, summary, members, config)
+    now = recorded.prompts_fingerprint(members)
     if not now.items() <= (now | summary["fingerprints"]).items():
         raise UserError(
             f"The workdir {directory.path} holds an evaluation of what prompt.init held before: choose another "

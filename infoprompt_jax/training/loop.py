@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from infoprompt_jax import files, hosts, memory
+from infoprompt_jax import files, hosts, memory, saved_config
 from infoprompt_jax.batch import Batch
 from infoprompt_jax.data.batches import complete, train_batches
 from infoprompt_jax.data.rows import data_fingerprint
@@ -24,7 +24,7 @@ from infoprompt_jax.fleet.fleet import FleetState, Metrics
 from infoprompt_jax.infoprompt.trainable import inference
 from infoprompt_jax.progress import Progress
 from infoprompt_jax.t5 import partition
-from infoprompt_jax.training import trackers
+from infoprompt_jax.training import sources, trackers
 from infoprompt_jax.training.checkpoints import Checkpoints
 from infoprompt_jax.training.experiment import Experiment
 from infoprompt_jax.training.features import Features
@@ -65,7 +65,9 @@ class Run:
             "data": data_fingerprint([rows for stream in experiment.streams for rows in stream.rows]),
             **experiment.evaluation_fingerprints(),
         }
-        self.position = self.fingerprints | experiment.order_fingerprints()
+        self.sources = sources.fingerprint(experiment.members, experiment.config)
+        fields = saved_config.deciding(saved_config.content(experiment.config))
+        self.position = self.fingerprints | experiment.order_fingerprints() | {"other_config_fields": fields}
         hosts.check_same("The backbone or the rows", self.position)
         self.checkpoints = Checkpoints(path / "checkpoints")
         metrics = path / "metrics.jsonl"

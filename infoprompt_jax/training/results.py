@@ -82,7 +82,7 @@ def collect(run: Run) -> Results:
         training_examples=experiment.training_examples(),
         backbone=experiment.backbone.name,
         weights=experiment.backbone.config.weights,
-        fingerprints=run.fingerprints,
+        fingerprints=run.fingerprints | {"sources": run.sources},
     )
 
 

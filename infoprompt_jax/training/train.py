@@ -22,7 +22,7 @@ from infoprompt_jax.infoprompt.trainable import inference
 from infoprompt_jax.reports import curves
 from infoprompt_jax.reports.illustrations import beside_results
 from infoprompt_jax.t5.backbone import Backbone
-from infoprompt_jax.training import page, trackers
+from infoprompt_jax.training import page, prompt_config, sources, trackers
 from infoprompt_jax.training.experiment import build
 from infoprompt_jax.training.export import export_prompts
 from infoprompt_jax.training.interrupt import Interrupt
@@ -66,6 +66,8 @@ def train_members(
     directory = Workdir(workdir, config, may_grow=True)
     hosts.decided(lambda: check_growth(directory, config))
     if (summary := directory.finished()) is not None:
+        members = [prompt_config.with_prompt_of(member) for member in expand(config)]
+        sources.warn_of_changes(directory.path, summary, members, config)
         return summary
     trackers.check(config)
     with WarningLog() as warnings:

@@ -28,8 +28,9 @@ from infoprompt_jax.settings import FIELDS
 SUMMARY, FORMER_SUMMARY = "summary.json", "former_summary.json"
 FILES = "files"  # in summary.json, the checksums of OUTPUTS by name; Python callers do not see it
 # What jobs make for a reader, files and directories. A library has checksums of its own.
+LOG = "metrics.jsonl"
 OUTPUTS = (
-    "metrics.jsonl",
+    LOG,
     "prompts",
     "last_prompts",
     "predictions.jsonl",
@@ -79,7 +80,7 @@ class Workdir:
                 raise UserError(f"The workdir {self.path} holds files but no config.json: choose an empty --workdir.")
             return {}
         try:
-            before = saved_config.current(checksums.read_json(saved, f"choose another --workdir{saved_config.CHANGED}"))
+            before = saved_config.current(checksums.read_json(saved, "choose another --workdir"))
             now = saved_config.current(self.config)
         except (ValueError, AttributeError) as error:  # JSON, but no config
             raise UserError(f"{saved} is not the config of a run ({error}): choose another --workdir.") from error
@@ -109,8 +110,10 @@ class Workdir:
         except checksums.DamagedError as error:
             log.warning("%s", error)
             return None
-        for name in not_as_written(self.path, content.pop(FILES, {})):
-            log.warning("%s is not what the run wrote: delete %s to have it written again.", self.path / name, summary)
+        for name, what in not_as_written(self.path, content.pop(FILES, {})).items():
+            # The log is where the rest comes from.
+            remedy = "put back a copy" if name == LOG else f"delete {summary} to have it written again"
+            log.warning("%s %s: %s.", self.path / name, what, remedy)
         log.info("This run is done; its results stand in %s.", self.path)
         return content
 
@@ -181,7 +184,8 @@ def made(path: pathlib.Path) -> dict[str, str]:
     return {file.relative_to(path).as_posix(): checksums.of_file(file) for file in files_of}
 
 
-def not_as_written(path: pathlib.Path, written: Mapping[str, str]) -> list[str]:
-    """The files that are missing or are not what was written."""
+def not_as_written(path: pathlib.Path, written: Mapping[str, str]) -> dict[str, str]:
+    """By name, what is wrong with the files that are missing or are not what was written."""
     now = made(path) if written else {}
-    return [name for name, digest in written.items() if now.get(name) != digest]
+    wrong = [name for name, digest in written.items() if now.get(name) != digest]
+    return {name: "is not what the run wrote" if name in now else "is missing" for name in wrong}

@@ -35,7 +35,7 @@ def test_a_record_is_read_back_from_its_file(tmp_path: pathlib.Path) -> None:
     made = record("rte", "t", {"none": 0.5, "inter": 0.75})
     write_json(tmp_path / "record.json", made.to_json())
     content = json.loads((tmp_path / "record.json").read_text(encoding="utf-8"))
-    assert list(content) == [*(field.name for field in dataclasses.fields(TargetRecord)), "checksum"]
+    assert list(content) == ["checksum", *(field.name for field in dataclasses.fields(TargetRecord))]
     assert content["chosen"]["inter"][0] == {"name": "b:t", "weight": 0.75}
     assert content["chosen"]["per_query"] == [{"name": "b:t", "rows": 5}]
     assert records.read_record(tmp_path / "record.json") == made
@@ -60,7 +60,7 @@ def test_results_are_read_back_from_their_file(tmp_path: pathlib.Path) -> None:
     results = made(record("rte", "t", {"none": 0.5, "inter": 0.75}), record("cb", "t", {"none": 0.5, "inter": 0.25}))
     write_json(tmp_path / "results.json", results.to_json())
     content = json.loads((tmp_path / "results.json").read_text())
-    assert list(content) == ["library", "datasets", "mean", "better", "targets", "skipped", "analysis", "checksum"]
+    assert list(content) == ["checksum", "library", "datasets", "mean", "better", "targets", "skipped", "analysis"]
     assert content["better"] == {"inter": 1} and content["mean"] == {"none": 0.5, "inter": 0.5}
     assert Results.from_json(content) == results
 

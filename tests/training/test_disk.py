@@ -93,3 +93,5 @@ def test_what_is_no_matter_of_the_disk_stays_what_it_is() -> None:
         raise ZeroDivisionError
     with pytest.raises(PermissionError), disk.watched("run"):
         raise PermissionError(13, "Permission denied")
+    with pytest.raises(UserError, match="File exists, run/features"), disk.watched("run"):
+        raise FileExistsError(17, "File exists", "run/features")

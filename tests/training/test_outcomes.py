@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pathlib
+import shutil
 from typing import Any
 
 import numpy as np
@@ -238,3 +239,19 @@ def test_patience_ends_a_run_with_its_best(plain: pathlib.Path, data: pathlib.Pa
     (member,) = summary(tmp_path)["members"]
     assert (member["steps"], member["best"]["accuracy"]) == (last, best)
     assert ip.load_prompt(tmp_path / "prompts" / "run").metadata["step"] == member["best_step"] < last
+
+
+@pytest.mark.parametrize("job", ["train", "evaluate"])
+def test_a_finished_run_whose_rows_have_changed_is_shown_with_a_warning(
+    job: str, data: pathlib.Path, tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    shutil.copytree(data, tmp_path / "data")
+    config = tiny_runs.config(tmp_path / "data", job=job, prompt__length=4 * (job == "train"), train__steps=2)
+    table = jobs.run(config, str(tmp_path / "run"))
+    assert jobs.run(config, str(tmp_path / "run")) == table and "have changed" not in caplog.text
+    rows = tmp_path / "data" / "data" / "generated" / "words" / "validation.jsonl"
+    rows.write_text(rows.read_text().replace('"label": 0', '"label": 1', 1))
+    assert jobs.run(config, str(tmp_path / "run")) == table
+    assert "The rows or the templates have changed since the run in" in caplog.text
+    rows.unlink()
+    assert jobs.run(config, str(tmp_path / "run")) == table

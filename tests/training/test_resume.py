@@ -22,7 +22,7 @@ import pytest
 import tiny_runs
 from tiny_runs import STEPS, acting, before_step
 
-from infoprompt_jax import jobs
+from infoprompt_jax import jobs, saved_config
 from infoprompt_jax.errors import Stopped, UserError
 from infoprompt_jax.fleet.fleet import Fleet
 from infoprompt_jax.reports import curves
@@ -268,7 +268,7 @@ def test_a_run_resumes_on_its_own_data_and_settings_alone(
     assert {path: path.read_bytes() for path in workdir.rglob("*") if path.is_file()} == before
     jobs.run(config, str(workdir))
     fingerprints = json.loads((workdir / "summary.json").read_text())["fingerprints"]
-    assert fingerprints.keys() == {"backbone", "data", "evaluation_data", "test_data"}
+    assert fingerprints.keys() == {"backbone", "data", "evaluation_data", "test_data", "sources"}
     assert len(set(fingerprints.values())) == 4
 
 
@@ -308,3 +308,23 @@ def test_a_run_resumes_where_data_sets_and_templates_stand_as_before_alone(
             jobs.run(config, str(workdir))
         exchange()
     jobs.run(config, str(workdir))
+
+
+def test_a_run_does_not_go_on_with_fields_that_it_did_not_begin_with(
+    config: ml_collections.ConfigDict, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However they came into config.json."""
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(Fleet, "step", before_step(5, die))
+        jobs.run(config, str(tmp_path))
+    file = tmp_path / "config.json"
+    text = re.sub(r'\n *"checksum": .*', "", file.read_text())
+    file.write_text(text.replace('"learning_rate": 0.3', '"learning_rate": 0.5'))
+    changed = saved_config.read(file)
+    assert changed.train.learning_rate == 0.5
+    with pytest.raises(UserError, match="was made with other config fields"):
+        jobs.run(changed, str(tmp_path))
+    file.write_text(text)
+    changed = saved_config.read(file)
+    changed.train.eval_batch_size = 8  # which a resumed run may change
+    jobs.run(changed, str(tmp_path))
