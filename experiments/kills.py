@@ -249,13 +249,20 @@ def run(
     return outcomes
 
 
+def _jobs(text: str) -> list[str]:
+    jobs = text.split(",")
+    if unknown := set(jobs) - {*tiny_jobs.JOBS}:
+        raise argparse.ArgumentTypeError(f"{', '.join(unknown)}: known are {', '.join(tiny_jobs.JOBS)}")
+    return jobs
+
+
 def main(arguments: Sequence[str]) -> int:
     """Returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m experiments.kills", description="Kills jobs, and flips bytes.")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--flips", type=int, default=50)
-    parser.add_argument("--jobs", type=lambda text: text.split(","), default=list(tiny_jobs.JOBS))
+    parser.add_argument("--jobs", type=_jobs, default=list(tiny_jobs.JOBS))
     parser.add_argument("--out", type=pathlib.Path, help="folder of kills.md and kills.json")
     options = parser.parse_args(arguments)
     # What killed processes leave to the tracker is expected.

@@ -105,7 +105,12 @@ TASK = Section(
     ),
     Field("module", "", "Python module that registers the tasks of `seqio:` with seqio; it is imported"),
     Field("template", "all", "name of a template; all = a mixture of the original task's templates", member=True),
-    Field("templates_dir", "", 'directory of templates in the YAML of promptsource; "" = those of the package'),
+    Field(
+        "templates_dir",
+        "",
+        'directory of templates in the YAML of promptsource; "" = those of the package',
+        resume=True,
+    ),
     Field(
         "input",
         "",

@@ -82,6 +82,9 @@ def parsed(arguments: Sequence[str]) -> argparse.Namespace:
     made = parser.parse_args(arguments)
     if unknown := set(made.kinds) - SHARES.keys():
         parser.error(f"unknown kinds: {', '.join(unknown)}; known are {', '.join(SHARES)}")
+    kind, _, number = (made.case or "").partition("/")
+    if made.case and (kind not in SHARES or not number.isdecimal()):
+        parser.error(f"--case={made.case} is not KIND/NUMBER with one of {', '.join(SHARES)}")
     return made
 
 

@@ -102,6 +102,10 @@ class TokenizedSplits:
         if key in self.streams:
             return self.streams[key]
         rows = self.rows_of(member_tasks, self.config.task.train_split, self.config.task.train_limit)
+        for one, of_task in zip(member_tasks, rows, strict=True):
+            if task.shots > len(of_task):
+                there = len(of_task)
+                log.warning("task.shots=%d, but %s has %d rows to train on: all are taken.", task.shots, one.id, there)
         shots = [subset(len(r), task.shots, seed, r.labels) for r in rows] if task.shots else None
         sizes = [len(r) for r in rows] if shots is None else [len(s) for s in shots]
         rates = [t.rate for t in member_tasks if t.rate is not None] or mixing_rates(sizes, task.temperature, task.cap)

@@ -269,7 +269,7 @@ def test_a_run_resumes_on_its_own_data_and_settings_alone(
     jobs.run(config, str(workdir))
     fingerprints = json.loads((workdir / "summary.json").read_text())["fingerprints"]
     assert fingerprints.keys() == {"backbone", "data", "evaluation_data", "test_data", "sources"}
-    assert len(set(fingerprints.values())) == 4
+    assert len(set(fingerprints.values())) == 5
 
 
 def test_a_run_resumes_where_data_sets_and_templates_stand_as_before_alone(
