@@ -179,7 +179,7 @@ except SystemExit as end:
     simulated = "--xla_force_host_platform_device_count=2"
     environment = os.environ | {"XLA_FLAGS": simulated}
     ran = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
-    assert ran.stderr.splitlines()[-1] == "error: train.batch_size=0 is out of range: it must be 1 to 65,536."
+    assert ran.stderr.splitlines()[-1] == "error: train.batch_size=0 is out of range: it must be 1 to 4,194,304."
     assert ran.stdout.split() == ["2", "False", simulated, "--xla_cpu_enable_concurrency_optimized_scheduler=false"]
 
 
@@ -420,7 +420,7 @@ def test_summary_and_log_hold_what_the_interface_promises(finished: tuple) -> No
     assert (member["name"], member["steps"]) == ("run", 2)
     assert {"accuracy", "macro_f1", "accuracy/generated/words:bare"} <= member["best"].keys() & member["final"].keys()
     assert summary["examples"] == {"validation": 16}
-    assert summary["fingerprints"].keys() == {"backbone", "data", "evaluation_data"}
+    assert summary["fingerprints"].keys() == {"backbone", "data", "evaluation_data", "sources"}
     assert {"steps_per_second", "tokens_per_second", "compile_seconds", "backbone"} <= summary.keys()
     for record in map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines()):
         assert record.keys() == {"step", "member", "name", "value"}
