@@ -24,6 +24,7 @@ MOST_TOKENS = MOST_WIDTH = MOST_DEVICES = 2**16
 MOST_BATCH = 2**22
 MOST_WEIGHT = 10**6  # of weights and other factors; products with a loss stay finite in float32
 MOST_RATE = 1e30  # finite in float32; a member whose loss overflows stops with a sentence
+LEAST = 2.0**-126  # the least normal number of float32; devices take what is less as zero
 MOST_TEXT = 100_000  # characters of templates
 MOST_PATH = 4096  # characters of names and paths
 MOST_ELEMENTS = 2**16  # of a tuple
@@ -82,6 +83,8 @@ class Field:
                 _check_text(name, element, self.longest)
             elif not self._holds(element):
                 raise UserError(f"{name}={shortened(value)} is out of range: it must be {self.values()}.")
+            elif kind is float and 0 < abs(element) < LEAST:
+                raise UserError(f"{name}={shortened(value)} becomes zero in float32: write 0, or at least {LEAST:g}.")
         if kind is tuple:
             self._check_tuple(name, elements)
 

@@ -274,3 +274,15 @@ def test_variants_add_up() -> None:
         variants.apply(settings.defaults(), "64,nope")
     for name in variants.VARIANTS:
         settings.check(variants.apply(settings.defaults(), name))
+
+
+@pytest.mark.parametrize("field", ["train.learning_rate", "infoprompt.gamma", "pretrain.denoising_phase"])
+def test_what_would_become_zero_is_refused(field: str) -> None:
+    config = settings.defaults()
+    section, _, name = field.partition(".")
+    for value in (1e-45, 1e-320, 1e-39):
+        config[section][name] = value
+        with pytest.raises(UserError, match=rf"{field}={value} becomes zero in float32: write 0, or at least 1"):
+            settings.check(config)
+    config[section][name] = 0.0
+    settings.check(config)

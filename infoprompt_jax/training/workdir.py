@@ -27,7 +27,7 @@ from infoprompt_jax.settings import FIELDS
 
 SUMMARY, FORMER_SUMMARY = "summary.json", "former_summary.json"
 FILES = "files"  # in summary.json, the checksums of OUTPUTS by name; Python callers do not see it
-# What jobs make for a reader, files and directories. A library has checksums of its own.
+# What jobs make for a reader, patterns of files and directories. A library has checksums of its own.
 LOG = "metrics.jsonl"
 OUTPUTS = (
     LOG,
@@ -42,6 +42,9 @@ OUTPUTS = (
     "curves.png",
     "report.html",
     "backbone",
+    "groups/*/metrics.jsonl",
+    "groups/*/summary.json",
+    "groups/*/*prompts",
 )
 MARK = ".hosts.json"  # of a run on several hosts
 
@@ -179,7 +182,7 @@ def made(path: pathlib.Path) -> dict[str, str]:
     """The checksums of a workdir's OUTPUTS, by name; a bucket has its own, which each download is checked against."""
     if bucket.is_in(path):
         return {}
-    outputs = [path / name for name in OUTPUTS]
+    outputs = [file for pattern in OUTPUTS for file in sorted(path.glob(pattern))]
     files_of = [file for output in outputs for file in (output, *sorted(output.rglob("*"))) if file.is_file()]
     return {file.relative_to(path).as_posix(): checksums.of_file(file) for file in files_of}
 
