@@ -146,3 +146,11 @@ def test_the_command_has_no_bad_cases(tmp_path: pathlib.Path) -> None:
     """Every kind, in workers."""
     assert command.main(["--seed", "3", "--cases", "400", "--minutes", "15", "--out", str(tmp_path)]) == 0
     assert len(json.loads((tmp_path / "report.json").read_text())) > 200
+
+
+@pytest.mark.parametrize("name", ["report.md", "kills.md"])
+def test_the_page_has_the_tables_of_the_results(name: str) -> None:
+    root = pathlib.Path(__file__).parents[2]
+    lines = (root / "experiments" / "results" / "fuzz" / name).read_text().splitlines()
+    table = "\n".join(line for line in lines if line.startswith("|"))
+    assert len(table.splitlines()) > 5 and table in (root / "docs" / "fuzzing.md").read_text()
