@@ -202,3 +202,11 @@ def test_fingerprint_follows_data_template_and_slice(tmp_path: pathlib.Path) -> 
     assert [one[:16] for one in prints] == ["ee25993a4cb5dd6e", "0175e09360c99f96", "403c1b4ca9c6b91d"], (
         "tokens that earlier versions cached are read again"
     )
+
+
+def test_inputs_that_are_all_the_same_are_a_warning(tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_jsonl(tmp_path / "mine" / "train.jsonl", ROWS)
+    for source, warned in (("Review: {{ text }}", False), ("Review: {text}", True)):
+        task = one_task(configure(tmp_path, "mine", **INLINE | {"input": source}))
+        assert len(list(examples(task, "train"))) == len(ROWS)
+        assert ("are the same text, 'Review: {text}'" in caplog.text) == warned

@@ -113,3 +113,18 @@ def test_a_file_is_parsed_once_until_it_changes(tmp_path: pathlib.Path) -> None:
     assert first is not again and first["a"] is again["a"]
     file.write_text("templates:\n  a: {name: a, jinja: 'x ||| z'}\n")
     assert load_templates(str(tmp_path), "words")["a"].jinja == "x ||| z"
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ("answer_choice: a ||| b", "has the field 'answer_choice', which is unknown: did you mean answer_choices?"),
+        (
+            "metadata: {orignal_task: true}",
+            "field 'orignal_task', which is unknown: did you mean original_task?",
+        ),
+    ],
+)
+def test_a_field_that_no_template_has_is_refused(fields: str, sentence: str, tmp_path: pathlib.Path) -> None:
+    with pytest.raises(UserError, match=re.escape(sentence)):
+        load(tmp_path, f"templates:\n  a: {{name: a, jinja: '{{{{ x }}}} ||| y', {fields}}}\n")

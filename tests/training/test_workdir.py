@@ -14,6 +14,8 @@ from infoprompt_jax import checksums, settings
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.training.workdir import Workdir, finish
 
+GROUP = "groups/0000/metrics.jsonl"
+
 
 def config(**fields: Any) -> Any:
     made = settings.defaults()
@@ -160,14 +162,14 @@ def test_a_finished_run_gives_its_summary(tmp_path: pathlib.Path, caplog: pytest
         assert "the run is finished again from its checkpoint" in caplog.text
 
 
-@pytest.mark.parametrize("file", ["metrics.jsonl", "prompts/run/prompt.json", "results.md"])
+@pytest.mark.parametrize("file", ["metrics.jsonl", "prompts/run/prompt.json", "results.md", GROUP])
 @pytest.mark.parametrize("damage", [pathlib.Path.unlink, lambda path: path.write_text("flipped")])
 def test_what_a_finished_run_has_made_is_checked(
     tmp_path: pathlib.Path, file: str, damage: Callable[[pathlib.Path], object], caplog: pytest.LogCaptureFixture
 ) -> None:
     directory = Workdir(tmp_path, config())
     with directory.claim():
-        for name in ("metrics.jsonl", "prompts/run/prompt.json", "results.md"):
+        for name in ("metrics.jsonl", "prompts/run/prompt.json", "results.md", GROUP):
             (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / name).write_text("written")
         finish(tmp_path, {"members": []})
