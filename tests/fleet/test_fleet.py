@@ -147,6 +147,19 @@ def test_a_member_whose_loss_is_not_finite_stops_alone(model: tiny.Backbone) -> 
     np.testing.assert_allclose(metrics["loss"][:, 2], alone["loss"][:, 0], rtol=2e-4)
 
 
+def test_a_member_whose_gradient_alone_is_not_finite_stops_alone(model: tiny.Backbone) -> None:
+    """A term of a huge weight: the loss still is a float32, the square of its gradient is not."""
+    program = tiny.fleet(model)
+    first = jax.device_get(tiny.start(program, model, [0, 1]).trainable)
+    own = {}, {"gamma": 1e30}
+    state, metrics = tiny.run(program, model, [0, 1], tiny.hyper(*own), [tiny.batch(2, seed=k) for k in range(2)])
+    assert np.isfinite(metrics["loss"]).all() and np.isinf(metrics["gradient_norm"][:, 1]).all()
+    assert np.asarray(state.active).tolist() == [True, False] and np.asarray(state.failed).tolist() == [-1, 0]
+    for part, leaves in tiny.member(jax.device_get(state.trainable), 1).items():
+        for name, value in leaves.items():
+            np.testing.assert_array_equal(value[0], first[part][name][1], err_msg=f"{part}/{name}")
+
+
 def test_one_program_per_bucket(model: tiny.Backbone) -> None:
     program = dataclasses.replace(tiny.fleet(model, **PLAIN))  # equal to others, but with nothing compiled yet
     lengths = [8, 12, 8, 12, 12, 8]

@@ -87,16 +87,22 @@ def test_each_row_has_its_own_prompt(model: tiny.Backbone, folder: pathlib.Path,
 def test_what_is_left_out_might_as_well_not_be_there(
     model: tiny.Backbone, folder: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
-    """Without prompts 0 and 3, everything is as with a library of the four others."""
-    width, others = model.config.d_model, [1, 2, 4, 5]
+    """Without the prompts that the oracle and the rows' votes choose, all is as with a library of the others."""
+    config = configure(folder, random_library(tmp_path / "library", model, 6))
+    free, _, evaluation = outcome(config, tmp_path)
+    (best,), most_chosen = free.mixtures["oracle"].owners, np.bincount(free.owners_B).argsort()[::-1]
+    exclude = [best, next(owner for owner in most_chosen.tolist() if owner != best)]
+    others = [owner for owner in range(6) if owner not in exclude]
+    width = model.config.d_model
     keys_of = {m: np.random.default_rng(m).normal(size=(5, width)) for m in others}
     smaller = make_library(tmp_path / "others", model, [prompt(m, width) for m in others], list(keys_of.values()))
     expected, _, _ = outcome(configure(folder, smaller), tmp_path)
-    config = configure(folder, random_library(tmp_path / "library", model, 6))
-    evaluation = Evaluation(config, tmp_path)
     instances = evaluation.instances(evaluation_tasks.find(config)[0][0])
-    actual = evaluation.zero_shot.evaluate(*instances, metrics.accuracy, exclude=[0, 3])
+    actual = evaluation.zero_shot.evaluate(*instances, metrics.accuracy, exclude=exclude)
     np.testing.assert_array_equal(actual.hits.owners_QN, np.array(others)[expected.hits.owners_QN])
+    np.testing.assert_array_equal(actual.owners_B, np.array(others)[expected.owners_B])
+    taken = {name: [others[owner] for owner in mixture.owners] for name, mixture in expected.mixtures.items()}
+    assert taken == {name: [*mixture.owners] for name, mixture in actual.mixtures.items()}
     for method in METHODS:
         np.testing.assert_array_equal(actual.predictions[method], expected.predictions[method], err_msg=method)
 
@@ -115,6 +121,9 @@ def test_prompts_of_the_evaluated_data_set_are_excluded(
     assert evaluation.excluded(target) == [0, 2]
     record = evaluation.evaluate(target, *evaluation.instances(target))
     assert {candidate.owner for candidate in record.candidates} == {1}
+    # All prompts and keys are equal, so a method that may take any of them takes the first.
+    taken = {method: {part.name for part in parts} for method, parts in record.chosen.items()}
+    assert taken.pop("none") == set() and all(names == {"1"} for names in taken.values()) and len(taken) == 6
     shutil.rmtree(path)
     PromptLibrary.create(path, keys.model(model), keys.model(model), sources[::2], mesh=model.mesh)
     with pytest.raises(UserError, match="trained on generated/words, the data set to evaluate"):

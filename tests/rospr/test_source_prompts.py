@@ -85,6 +85,22 @@ def test_a_library_of_all_templates(done: pathlib.Path, folder: pathlib.Path) ->
     assert all(name in (done / "report.html").read_text() for name in NAMES)
 
 
+@pytest.mark.parametrize("fields", [{}, {"fleet__seeds": (7,)}, {"task__train_limit": 40}], ids=str)
+def test_keys_are_of_the_few_rows_that_a_source_prompt_is_trained_on(
+    fields: dict[str, Any], folder: pathlib.Path
+) -> None:
+    """With as many instances as shots, of all of them."""
+    config = configure(folder, task__shots=4, rospr__instances=4, **fields)
+    plan, model = source_plan.find(config), tiny.backbone()
+    encoded = source_keys.encode_instances(config, plan.sources, model)
+    for group in plan.groups(2):
+        built = experiment.build(source_prompts.group_config(config, group), model)
+        for source, stream in zip(group, built.streams, strict=True):
+            (rows,), (numbers,) = stream.rows, stream.numbers
+            trained_on = [source_keys.text(model, rows, number) for number in numbers]
+            assert len(set(trained_on)) == 4 and sorted(encoded.texts[source.name]) == sorted(trained_on)
+
+
 def test_choices_that_rows_make_alike_have_a_format(folder: pathlib.Path, tmp_path: pathlib.Path) -> None:
     """As an evaluation task's do: they come from the rows, not only from the template."""
     made = "{% if words %}Yes ||| No{% endif %}"
