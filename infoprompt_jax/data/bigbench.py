@@ -5,7 +5,8 @@ A row has the columns `idx` (position in its file), `subtask` ("" without sub-ta
 right answer) and `label` (its index). The order of the choices, here and in `inputs`, depends only on the row,
 because many tasks list the right answer first. Where several answers share the best score, the first one listed is the
 right one and the others are left out, so that no right answer counts as wrong. Scores are finite numbers; a row whose
-answers all have the same score, and one with an answer twice, is refused.
+answers all have the same score, and one with an answer twice, is refused. Sub-tasks are read in turn (`spread`), so
+that the first rows of a task, which `task.eval_limit` and slices take, are of all of them.
 
 The files carry a canary, a string that marks them as evaluation data. Their one split is called `validation`, the
 default of `task.eval_split`; training on it is refused.
@@ -17,7 +18,7 @@ import dataclasses
 import hashlib
 import json
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from infoprompt_jax import foreign
@@ -44,6 +45,7 @@ TASKS = (  # of RoSPr's evaluation
 SPLIT = "validation"
 FILE = "task.json"
 ORDER_SEED = 0  # determines the order of every row's choices
+SPREAD = b"spread"  # for fingerprints: tokens that were kept when sub-tasks were read one after the other are not read
 
 
 def evaluation_tasks() -> tuple[Dataset, ...]:
@@ -74,18 +76,33 @@ def task_files(folder: pathlib.Path) -> list[pathlib.Path]:
 
 
 def read_task(folder: pathlib.Path) -> Iterator[dict[str, Any]]:
-    """Every row.
+    """Every row, those of sub-tasks in the order of `spread`.
 
     Raises:
       UserError: an example is not multiple choice; the sentence names the file and the example.
     """
-    for file in task_files(folder):
-        content = _content(file)
-        layout = _layout(content, file)
-        subtask = "" if file.parent == folder else file.parent.name
-        for index, example in enumerate(content["examples"]):
-            place = f"{file} (in data.dir), example {index} (from 0),"
-            yield {"idx": index, "subtask": subtask, **_row(example, layout, place)}
+    yield from spread([_file_rows(file, file.parent == folder) for file in task_files(folder)])
+
+
+def spread(parts: Sequence[Sequence[dict[str, Any]]]) -> Iterator[dict[str, Any]]:
+    """The rows of all parts, each part's in its order; the first rows hold each part by its share of all rows.
+
+    Row i of a part with n rows comes at (i + 1/2) / n of the way; of rows at one place, the earlier part's is first.
+    """
+    places = [((2 * i + 1) / (2 * len(part)), p, i) for p, part in enumerate(parts) for i in range(len(part))]
+    return (parts[p][i] for _, p, i in sorted(places))
+
+
+def _file_rows(file: pathlib.Path, whole: bool) -> list[dict[str, Any]]:
+    """The rows of a file, which holds the `whole` task or a sub-task."""
+    content = _content(file)
+    layout = _layout(content, file)
+    subtask = "" if whole else file.parent.name
+    rows = []
+    for index, example in enumerate(content["examples"]):
+        row = _row(example, layout, f"{file} (in data.dir), example {index} (from 0),")
+        rows.append({"idx": index, "subtask": subtask, **row})
+    return rows
 
 
 def _content(file: pathlib.Path) -> dict[str, Any]:

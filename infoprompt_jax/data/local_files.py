@@ -74,7 +74,7 @@ class LocalSource(MemorySource):
         return read_rows(self.files[name])
 
     def fingerprint(self, split: str) -> str:
-        """SHA-256 of the bytes of the split's file, or of a BIG-bench task's files."""
+        """SHA-256 of the bytes of the split's file, or of a BIG-bench task's files and the order of its sub-tasks."""
         path = files.local(self.files[split_name(split)])
         return _hashed(path, _state(path))
 
@@ -172,8 +172,9 @@ def _read(path: pathlib.Path, state: tuple[tuple[int, int, int, int], ...]) -> l
 
 @functools.lru_cache(maxsize=1024)
 def _hashed(path: pathlib.Path, state: tuple[tuple[int, int, int, int], ...]) -> str:
-    digest = hashlib.sha256()
-    for part in _parts(path):
+    parts = _parts(path)
+    digest = hashlib.sha256(bigbench.SPREAD if len(parts) > 1 else b"")
+    for part in parts:
         with foreign.reading(f"{part} (in data.dir)"), part.open("rb") as file:
             while block := file.read(HASHED_AT_ONCE):
                 digest.update(block)

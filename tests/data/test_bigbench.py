@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import hashlib
 import json
 import pathlib
 from typing import Any
@@ -15,6 +16,7 @@ from infoprompt_jax.data.examples import examples, source_fingerprint
 from infoprompt_jax.data.selection import find_tasks
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.settings import defaults
+from infoprompt_jax.training import experiment
 
 QUESTION = {"input": "Which is a metal?", "target_scores": {"iron": 1, "oak": 0, "wool": 0}}
 
@@ -88,9 +90,52 @@ def test_of_several_best_answers_the_first_is_kept(tmp_path: pathlib.Path) -> No
 def test_subtasks_are_one_data_set_and_several(tmp_path: pathlib.Path) -> None:
     write(tmp_path, [QUESTION], "metals/pure")
     write(tmp_path, [QUESTION, QUESTION], "metals/alloys", choice_prefix="\n* ")
-    assert [(row["subtask"], row["idx"]) for row in rows(tmp_path)] == [("alloys", 0), ("alloys", 1), ("pure", 0)]
+    assert [(row["subtask"], row["idx"]) for row in rows(tmp_path)] == [("alloys", 0), ("pure", 0), ("alloys", 1)]
     assert [(row["subtask"], row["idx"]) for row in rows(tmp_path, "metals/pure")] == [("", 0)]
-    assert rows(tmp_path)[0]["inputs"] != rows(tmp_path)[2]["inputs"]
+    assert rows(tmp_path)[0]["inputs"] != rows(tmp_path)[1]["inputs"]
+
+
+def questions(name: str, count: int) -> list[dict[str, Any]]:
+    return [{"input": f"{name} {n}?", "target_scores": {"yes": n % 2, "no": 1 - n % 2}} for n in range(count)]
+
+
+def test_the_first_rows_are_of_all_subtasks(tmp_path: pathlib.Path) -> None:
+    """Each by its share: what `task.eval_limit` evaluates says the same as all rows would."""
+    sizes = {"alloys": 9, "ores": 3, "pure": 6}
+    for name, count in sizes.items():
+        write(tmp_path, questions(name, count), f"metals/{name}")
+    found = [(row["subtask"], row["idx"]) for row in rows(tmp_path)]
+    assert found[:6] == [("alloys", 0), ("pure", 0), ("alloys", 1), ("ores", 0), ("pure", 1), ("alloys", 2)]
+    assert [one for one in found if one[0] == "pure"] == [("pure", n) for n in range(6)]
+    for limit in range(1, 19):
+        counts = collections.Counter(name for name, _ in found[:limit])
+        assert all(abs(counts[name] - limit * size / 18) <= 1 for name, size in sizes.items())
+
+
+def test_rows_that_were_kept_in_another_order_are_not_read(tmp_path: pathlib.Path) -> None:
+    """Tokens are kept by the fingerprint, and a run with another one does not resume: only sub-tasks have a new one."""
+    (tmp_path / "pure").mkdir()
+    for folder, tasks in ((tmp_path, ("metals/alloys", "metals/pure")), (tmp_path / "pure", ("metals/pure",))):
+        for task in tasks:
+            write(folder, questions(task, 2), task)
+    whole, one = (local_files.LocalSource(str(place), "bigbench/metals") for place in (tmp_path, tmp_path / "pure"))
+    texts = [(tmp_path / "bigbench" / "metals" / name / "task.json").read_bytes() for name in ("alloys", "pure")]
+    assert whole.fingerprint("validation") != hashlib.sha256(b"".join(texts)).hexdigest()
+    assert one.fingerprint("validation") == hashlib.sha256(texts[1]).hexdigest()
+
+
+def test_an_evaluation_of_few_rows_reads_all_subtasks(tmp_path: pathlib.Path) -> None:
+    """By `task.eval_limit`; each sub-task has an answer of its own."""
+    for name, right in (("a", "yes"), ("b", "no")):
+        examples = [{"input": f"{name} {n}?", "target_scores": {"yes": 0, "no": 0, right: 1}} for n in range(12)]
+        write(tmp_path, examples, f"metals/{name}")
+    config = configure(tmp_path, "bigbench/metals")
+    config.backbone.name, config.prompt.length, config.data.cache_dir = "random", 0, str(tmp_path / "cache")
+    config.task.update(template="as asked", eval_limit=8)
+    built = experiment.build(config)
+    ((tokenized,),) = built.splits["eval"].rows
+    assert len(tokenized) == 24 and built.examples() == {"validation": 8}
+    assert collections.Counter(tokenized.target_text(row) for row in range(8)) == {"yes": 4, "no": 4}
 
 
 def test_a_changed_file_is_read_again_and_has_another_fingerprint(tmp_path: pathlib.Path) -> None:
@@ -191,12 +236,17 @@ def test_real_tasks(shared: pathlib.Path, name: str) -> None:
     found = rows(shared / "data", name)
     rendered = [task.render(row) for row in found]
     assert name in bigbench.TASKS and len(found) == REAL[name]
-    originals = [
-        example
-        for file in bigbench.task_files(shared / "data" / "bigbench" / name)
-        for example in json.loads(file.read_text())["examples"]
-    ]
-    for row, original, example in zip(found, originals, rendered, strict=True):
+    folder = shared / "data" / "bigbench" / name
+    originals = {
+        ("" if file.parent == folder else file.parent.name, index): example
+        for file in bigbench.task_files(folder)
+        for index, example in enumerate(json.loads(file.read_text())["examples"])
+    }
+    subtasks = collections.Counter(row["subtask"] for row in found)
+    assert len({row["subtask"] for row in found[: 2 * len(subtasks)]}) == len(subtasks)
+    assert len(originals) == len(found)
+    for row, example in zip(found, rendered, strict=True):
+        original = originals[row["subtask"], row["idx"]]
         scores = original["target_scores"]
         assert example is not None and example.choices == tuple(row["choices"])
         assert next(c for c in scores if scores[c] == max(scores.values())) == example.choices[example.label]
