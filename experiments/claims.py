@@ -15,7 +15,7 @@ import subprocess
 import sys
 from typing import Any
 
-from experiments import claims_fresh, claims_report, rospr, summary
+from experiments import claims_fresh, claims_report, rospr_report, summary
 from experiments.claims_results import PUBLIC, RESULTS, TASKS
 from infoprompt_jax.reports import measurements
 from infoprompt_jax.reports.records import read_records, series
@@ -90,7 +90,6 @@ def estimates(records: dict[str, dict[int, float]]) -> dict[str, float]:
 
 def run(names: list[str], directory: pathlib.Path, data: str) -> None:
     """Trains the runs without a result, all of RUNS if no names are given, and writes their results."""
-    """Trains the runs without a result, all of RUNS if no names are given, and writes their results."""
     RESULTS.mkdir(parents=True, exist_ok=True)
     for name in names or RUNS:
         result = RESULTS / f"{name}.json"
@@ -111,7 +110,7 @@ def main() -> None:
     else:
         claims_report.write(RESULTS)
         claims_fresh.write(RESULTS)
-        summary.write(RESULTS, rospr.RESULTS)
+        summary.write(RESULTS, rospr_report.RESULTS)
 
 
 if __name__ == "__main__":

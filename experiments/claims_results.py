@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 Result = Mapping[str, Any]  # what experiments.claims keeps of a run
@@ -35,6 +35,19 @@ def of_kind(results: Mapping[str, Result], kind: str) -> dict[str, Result]:
     """The runs of one kind, few examples first; the kind "" has the main runs."""
     chosen = {name: result for name, result in results.items() if "-".join(name.split("-")[2:]) == kind}
     return dict(sorted(chosen.items(), key=lambda item: SHOTS.index(shots_of(item[0]))))
+
+
+def rows_of(results: Iterable[Result]) -> tuple[int, int]:
+    """The numbers of validation and of test rows, which all runs share.
+
+    Raises:
+      ValueError: the runs have different numbers.
+    """
+    numbers = {tuple(result["examples"].values()) for result in results}  # by split: validation, test
+    if len(numbers) != 1 or len(min(numbers)) != 2:
+        raise ValueError(f"The results have {sorted(numbers)} validation and test rows, expected one pair.")
+    validation, test = numbers.pop()
+    return validation, test
 
 
 def task_of(name: str) -> str:

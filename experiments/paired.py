@@ -1,8 +1,8 @@
 """Members of a fleet compared in pairs.
 
 A preset's member and the plain one of the same seed start from the same prompt and see the same batches, so that their
-difference is taken seed by seed. Intervals are bootstraps over the seeds. The tasks of a mean over tasks are fixed:
-intervals do not cover the choice of tasks.
+difference is taken seed by seed. Intervals are over the seeds (experiments/estimates.py). The tasks of a mean over
+tasks and the test rows are fixed: intervals cover neither other tasks nor other rows.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from experiments.claims_results import Result
-from experiments.estimates import Estimate, bootstrap, mean, ratio_of_deviations
+from experiments.estimates import Estimate, ratio_of_deviations, student
 from infoprompt_jax import member_names
 
 Member = Mapping[str, Any]
@@ -63,28 +63,23 @@ def difference(result: Result, preset: str, field: str, base: Result | None = No
     """
     base = base or result
     check_pairs(base, result)
-    return bootstrap(values(result, preset, field) - values(base, plain, field), mean)
+    return student(values(result, preset, field) - values(base, plain, field))
+
+
+def mean_gains(results: Iterable[Result], preset: str, field: str) -> np.ndarray:
+    """[seeds]: the preset minus plain prompt tuning, each seed's mean over the runs."""
+    return np.mean([gains(result, preset, field) for result in results], axis=0)
 
 
 def pooled(results: Iterable[Result], preset: str, field: str) -> Estimate:
-    """The mean over runs of the paired differences; a seed is resampled in all runs together."""
-    return bootstrap(np.mean([gains(result, preset, field) for result in results], axis=0), mean)
+    """The mean over runs of the paired differences."""
+    return student(mean_gains(results, preset, field))
 
 
-def spread(result: Result, preset: str, field: str) -> Estimate:
-    """Standard deviation over seeds, the preset's over plain prompt tuning's; NaN if the latter is 0."""
-    pair = _pair(result, preset, field)
-    return bootstrap(pair, ratio_of_deviations) if pair[1].std() else (np.nan, np.nan, np.nan)
-
-
-def pooled_spread(results: Iterable[Result], preset: str, field: str) -> Estimate:
-    """The geometric mean over runs of the spreads' ratios; a seed is resampled in all runs together."""
-    pairs = np.stack([_pair(result, preset, field) for result in results])
-    return bootstrap(pairs, lambda s: np.exp(np.log(ratio_of_deviations(s)).mean(axis=-1)))
-
-
-def _pair(result: Result, preset: str, field: str) -> np.ndarray:
-    return np.stack([values(result, preset, field), values(result, "plain", field)])
+def spread(results: Iterable[Result], preset: str, field: str) -> Estimate:
+    """Standard deviation over seeds, the preset's over plain prompt tuning's: the geometric mean over runs."""
+    pairs = [[values(result, name, field) for name in (preset, "plain")] for result in results]
+    return ratio_of_deviations(np.array(pairs))
 
 
 def joined(base: Result, terms: Result) -> Result:

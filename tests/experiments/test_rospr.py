@@ -1,89 +1,162 @@
-"""The page on RoSPr: its tables from results made up by hand."""
+"""The page on RoSPr: its tables from results made up by hand, and which seeds are trained."""
 
 from __future__ import annotations
 
 import copy
+import json
 import pathlib
+import sys
 from typing import Any
 
 import numpy as np
 import pytest
 
-from experiments import rospr
+from experiments import pages, rospr, rospr_report
 from experiments.estimates import student
+from experiments.rospr_report import Sides
 from infoprompt_jax.rospr.results import VARIED
 
 
-def result(seed: int) -> dict[str, Any]:
-    """Retrieval gains ten points on one data set and loses two on the other, whatever the seed."""
+def result(seed: int, more: float = 0.0) -> dict[str, Any]:
+    """Retrieval gains ten points and `more` on one data set and loses two on the other, whatever the seed."""
     none = 0.5 + seed / 100
     datasets = {
-        "nano/a": {"none": none, "rospr": none + 0.1, "oracle": none + 0.2},
+        "nano/a": {"none": none, "rospr": none + 0.1 + more, "oracle": none + 0.2},
         "nano/b": {"none": none, "rospr": none - 0.02, "oracle": none + 0.2},
     }
     relations = {"every": {"neither": {"pairs": 4, "gain": -0.01, "better": 0.25}}, "retrieved": {}}
     varied = {name: [{"value": 1, "mean": 0.5, "spread": 0}] for name in VARIED}
-    found = {"datasets": datasets, "relations": relations, "varied": varied}
-    return {name: copy.deepcopy(found) for name in rospr.LIBRARIES}
+    made = {"datasets": datasets, "relations": relations, "varied": varied}
+    return {"seed": seed, **{name: copy.deepcopy(made) for name in rospr_report.LIBRARIES}}
 
 
-def test_gains_are_paired_by_seed() -> None:
-    """So their intervals are narrow although the seeds differ."""
-    lines = rospr.main_table([result(seed) for seed in range(5)], "sources").splitlines()
-    assert lines[0] == "| data set, 5 seeds | no prompt | RoSPr | oracle |"
-    assert lines[2] == "| a | 52.0 ± 1.6 | 62.0 ± 1.6 | 72.0 ± 1.6 |"
-    assert lines[3] == "| minus no prompt |  | **+10.0 [10.0, 10.0]** | **+20.0 [20.0, 20.0]** |"
-    assert lines[5].startswith("| minus no prompt |  | **-2.0 [-2.0, -2.0]**")
-    assert lines[6].startswith("| mean | 52.0 ± 1.6 | 56.0 ± 1.6")
-    assert lines[8] == "| minus RoSPr |  |  | **+16.0 [16.0, 16.0]** |"
+def sides(fresh: int = 3) -> Sides:
+    return Sides([result(seed, more=0.3) for seed in range(5)], [result(seed) for seed in range(5, 5 + fresh)])
+
+
+def test_gains_are_of_the_fresh_seeds_beside_the_first_ones() -> None:
+    """They are paired by seed, so their intervals are narrow although the seeds differ. Only the fresh are bold."""
+    lines = rospr_report.main_table(sides(), "sources").splitlines()
+    assert lines[0] == "| data set | measured on | no prompt | RoSPr | oracle |"
+    assert lines[2] == "| a | seeds 5-7 | 56.0 ± 1.0 | 66.0 ± 1.0 | 76.0 ± 1.0 |"
+    assert lines[3] == "| minus no prompt | seeds 5-7 |  | **+10.0 [10.0, 10.0]** | **+20.0 [20.0, 20.0]** |"
+    assert lines[4] == "| minus no prompt | seeds 0-4 |  | +40.0 [40.0, 40.0] | +20.0 [20.0, 20.0] |"
+    assert lines[8].startswith("| mean | seeds 5-7 | 56.0 ± 1.0 | 60.0 ± 1.0")
+    assert lines[11] == "| minus RoSPr | seeds 5-7 |  |  | **+16.0 [16.0, 16.0]** |" and len(lines) == 13
+
+
+def test_without_fresh_seeds_nothing_is_bold(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rospr_report, "BELOW", ("nano/b",))
+    made = sides(fresh=0)
+    lines = rospr_report.main_table(made, "sources").splitlines()
+    assert lines[2] == "| a | seeds 0-4 | 52.0 ± 1.6 | 92.0 ± 1.6 | 72.0 ± 1.6 |"
+    assert lines[3] == "| minus no prompt | fresh seeds |  | Not measured. |  |"
+    tables = (rospr_report.starts_table, rospr_report.relations_table, rospr_report.varied_table)
+    assert all("**" not in text for text in ("".join(lines), *(make(made) for make in tables)))
+
+
+def test_seeds_are_first_or_fresh_by_their_number(tmp_path: pathlib.Path) -> None:
+    """One fresh seed has no interval: it waits for another."""
+    for seed in (0, 1, 10, 5):
+        (tmp_path / f"{seed}.json").write_text(json.dumps({"both": seed}))
+    first, fresh = rospr_report.read(tmp_path)
+    assert [one["both"] for one in first] == [0, 1] and [one["seed"] for one in fresh] == [5, 10]
+    assert [rospr_report.seeds_of(side) for side in (first, fresh, [])] == ["seeds 0-1", "seeds 5, 10", "fresh seeds"]
+    (tmp_path / "10.json").unlink()
+    assert rospr_report.read(tmp_path).fresh == []
+
+
+def test_blocks_name_the_rows_they_were_measured_on(tmp_path: pathlib.Path) -> None:
+    assert set(rospr_report.blocks(tmp_path).values()) == {pages.UNMEASURED}
+    assert all(block.startswith("On 128 test rows") for block in rospr_report.blocks(rospr_report.RESULTS).values())
 
 
 def test_the_other_tables() -> None:
-    found = [result(seed) for seed in range(3)]
-    np.testing.assert_allclose(rospr.scores(found, "both", "mean", "rospr"), [0.54, 0.55, 0.56])
-    relations = rospr.relations_table(found).splitlines()[2:]
-    assert relations[0] == "| held-in | every | neither | 4 | **-1.0 [-1.0, -1.0]** | 25 |" and len(relations) == 2
-    found[0]["both"]["varied"]["top"].append({"value": 2, "mean": 0.5, "spread": 0})
-    for other in found[1:]:
+    made = [result(seed) for seed in range(3)]
+    np.testing.assert_allclose(rospr_report.scores(made, "both", "mean", "rospr"), [0.54, 0.55, 0.56])
+    relations = rospr_report.relations_table(Sides(made, [result(5), result(6)])).splitlines()[2:]
+    assert relations == ["| every | held-in | neither | 4 | 25 | **-1.0 [-1.0, -1.0]** | -1.0 [-1.0, -1.0] |"]
+    made[0]["both"]["varied"]["top"].append({"value": 2, "mean": 0.5, "spread": 0})
+    for other in made[1:]:
         other["both"]["varied"]["top"].append({"value": 2, "mean": 0.6, "spread": 0})
-    varied = rospr.varied_table(found).splitlines()[2:]
+    varied = rospr_report.varied_table(Sides(made, [])).splitlines()[2:]
     assert len(varied) == len(VARIED) + 1 and varied[-2].endswith("| 2 |  | 56.7 ± 5.8 |")
     assert varied[0] == "| n, instances a source prompt | 1 | 50.0 ± 0.0 | 50.0 ± 0.0 |"
 
 
 def test_gains_of_the_data_sets_that_start_below_guessing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rospr, "BELOW", ("nano/b",))
-    lines = rospr.starts_table([result(seed) for seed in range(5)]).splitlines()
-    below, others = lines[2:4]
-    assert lines[0] == "| library | data sets | RoSPr | oracle |" and len(lines) == 2 + 2 * len(rospr.LIBRARIES)
-    start = "| held-in | start below guessing: b | **-2.00 [-2.00, -2.00]** | **+20.00 [20.00, 20.00]** |"
-    assert below == start and others.startswith("| held-in | the others: a | **+10.00 [10.00, 10.00]**")
+    monkeypatch.setattr(rospr_report, "BELOW", ("nano/b",))
+    lines = rospr_report.starts_table(sides()).splitlines()
+    below, first, others = lines[2:5]
+    assert lines[0] == "| library | data sets | measured on | RoSPr | oracle |"
+    assert len(lines) == 2 + 4 * len(rospr_report.LIBRARIES)
+    start = "| held-in | start below guessing: b | seeds 5-7 | **-2.00 [-2.00, -2.00]** | **+20.00 [20.00, 20.00]** |"
+    assert below == start and first.endswith("| seeds 0-4 | -2.00 [-2.00, -2.00] | +20.00 [20.00, 20.00] |")
+    assert others.startswith("| held-in | the others: a | seeds 5-7 | **+10.00 [10.00, 10.00]**")
 
 
-def test_contrasts_are_paired_by_seed() -> None:
-    """Format alone gains 1, 2 and 3 points, neither 2 less in each seed, without spread. What one lacks is left out."""
-    found = [result(seed) for seed in range(3)]
-    for seed, one in enumerate(found):
-        one["both"]["relations"]["every"] = {
-            "neither": {"gain": (seed - 1) / 100},
-            "format alone": {"gain": (seed + 1) / 100},
-        }
-    found[0]["both"]["relations"]["every"]["family alone"] = {"gain": 0.5}
-    lines = rospr.contrasts_table(found).splitlines()[2:]
-    assert lines == ["| held-in and others | format alone | neither | **+2.0 [2.0, 2.0]** |"]
+def with_siblings(seed: int) -> dict[str, Any]:
+    """Four held-in pairs lose a point, two siblings of the same format gain 3 + seed, one of neither gains 1 + seed."""
+    made = result(seed)
+    made["both"]["relations"]["every"] = {
+        "neither": {"pairs": 5, "gain": (4 * -0.01 + (1 + seed) / 100) / 5, "better": (4 * 0.25 + 1) / 5},
+        "format alone": {"pairs": 2, "gain": (3 + seed) / 100, "better": 0.5},
+    }
+    return made
+
+
+def test_siblings_are_what_the_larger_library_adds() -> None:
+    added = rospr_report.siblings(with_siblings(2))
+    assert added["neither"] == pytest.approx({"pairs": 1, "gain": 0.03, "better": 1.0})
+    assert added["format alone"] == pytest.approx({"pairs": 2, "gain": 0.05, "better": 0.5})
+    assert rospr_report.siblings(result(0)) == {}  # both libraries hold the same source prompts
+
+
+def test_contrasts_are_paired_by_seed_and_told_apart() -> None:
+    """Siblings of the same format gain two points more than those of neither, in each seed.
+
+    What a seed lacks is left out.
+    """
+    first, fresh = ([with_siblings(seed) for seed in seeds] for seeds in (range(3), range(5, 8)))
+    first[0]["both"]["relations"]["every"]["family alone"] = {"pairs": 1, "gain": 0.5, "better": 1}
+    lines = rospr_report.contrasts_table(Sides(first, fresh)).splitlines()[2:]
+    assert lines == ["| siblings | format alone | neither | **+2.0 [2.0, 2.0]** | +2.0 [2.0, 2.0] |"]
+
+
+def test_siblings_by_the_first_seeds() -> None:
+    """As an independent audit found them: format alone +2.4 [1.6, 3.2], family alone +0.15, both +9.3."""
+    first, _ = rospr_report.read(rospr_report.RESULTS)
+    kinds = ("format alone", "family alone", "format and family")
+    alone, family, both = (rospr_report.relation_gain(first, rospr_report.siblings, kind) for kind in kinds)
+    assert alone[:3] == pytest.approx((2.4, 1.6, 3.2), abs=0.05)
+    assert (family.value, both.value) == pytest.approx((0.15, 9.3), abs=0.05)
 
 
 def test_intervals_of_few_seeds_are_students() -> None:
     """Of 1 ... 5: 2.776 standard deviations of the mean, which is 0.7071, on each side."""
-    mean, low, high = student(np.arange(1.0, 6.0))
-    assert (mean, low, high) == pytest.approx((3, 3 - 1.963, 3 + 1.963), abs=1e-3)
+    assert student(np.arange(1.0, 6.0))[:3] == pytest.approx((3, 3 - 1.963, 3 + 1.963), abs=1e-3)
+
+
+def test_fresh_seeds_start_at_the_first_named(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seeds that have a result are left alone: of 5, 6 and 7, only 6 has none, and its first job is source prompts."""
+    monkeypatch.setattr(rospr, "RESULTS", tmp_path)
+    for seed in (5, 7):
+        (tmp_path / f"{seed}.json").write_text("{}")
+
+    def start(command: list[str], **_: object) -> None:
+        raise InterruptedError(" ".join(command))
+
+    monkeypatch.setattr(rospr.subprocess, "run", start)
+    monkeypatch.setattr(sys, "argv", ["rospr", "run", "--first", "5", "--seeds", "3", f"--workdir={tmp_path}/runs"])
+    with pytest.raises(InterruptedError, match=r"nano_rospr.py:sources .*runs/6/sources --config.seed=6"):
+        rospr.main()
 
 
 def test_the_plot_is_of_all_methods(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shown: list[dict[str, Any]] = []
-    plot = rospr.plots.plot_methods
-    monkeypatch.setattr(rospr.plots, "plot_methods", lambda *a, **k: (shown.append(a[1]), plot(*a, **k)))
-    rospr.draw([result(seed) for seed in range(3)], "both", tmp_path / "plot.png")
+    plot = rospr_report.plots.plot_methods
+    monkeypatch.setattr(rospr_report.plots, "plot_methods", lambda *a, **k: (shown.append(a[1]), plot(*a, **k)))
+    rospr_report.draw([result(seed) for seed in range(3)], "both", tmp_path / "plot.png")
     assert list(shown[0]) == ["a", "b"] and list(shown[0]["a"]) == ["none", "rospr", "oracle"]
     assert shown[0]["a"]["rospr"]["mean"] == pytest.approx(0.61)
     assert (tmp_path / "plot.png").stat().st_size > 10_000

@@ -1,4 +1,4 @@
-"""Verdicts follow from intervals, in the direction of the claim."""
+"""Verdicts follow from the fresh seeds' corrected p-values, in the direction of the claim."""
 
 from __future__ import annotations
 
@@ -6,47 +6,67 @@ import pathlib
 
 import pytest
 
-from experiments import pages, rospr, summary
+from experiments import pages, rospr_report, summary, verdicts
 from experiments.claims_results import RESULTS, read
+from experiments.estimates import Estimate
+
+UP, DOWN, NONE = Estimate(2, 1, 3, 0.001), Estimate(-2, -3, -1, 0.001), Estimate(2, -1, 5, 0.2)
+SMALLER, LARGER = Estimate(0.8, 0.6, 0.9, 0.01), Estimate(1.2, 1.1, 1.3, 0.01)
 
 
 @pytest.mark.parametrize(
-    ("effect", "better", "unit", "verdict"),
+    ("first", "fresh", "better", "unit", "verdict", "replicated"),
     [
-        ((2.0, 1.0, 3.0), 1, "points", "holds"),
-        ((2.0, 1.0, 3.0), -1, "steps", "the opposite"),
-        ((-2.0, -3.0, -1.0), -1, "steps", "holds"),
-        ((2.0, -1.0, 5.0), 1, "points", "no effect shown"),
-        ((0.8, 0.6, 0.9), -1, summary.RATIO, "holds"),
-        ((0.8, 0.6, 1.1), -1, summary.RATIO, "no effect shown"),
-        ((1.2, 1.1, 1.3), -1, summary.RATIO, "the opposite"),
+        (UP, UP, 1, "points", "holds", "yes"),
+        (UP, UP, -1, "steps", "the opposite", "yes"),
+        (UP, DOWN, -1, "steps", "holds", "no"),
+        (UP, NONE, 1, "points", "no effect shown", "no"),
+        (NONE, UP, 1, "points", "holds", "first seeds show no effect"),
+        (None, UP, 1, "points", "holds", "fresh seeds only"),
+        (UP, None, 1, "points", "exploration only", "not measured again"),
+        (SMALLER, SMALLER, -1, verdicts.RATIO, "holds", "yes"),
+        (SMALLER, LARGER, -1, verdicts.RATIO, "the opposite", "no"),
     ],
 )
-def test_a_verdict_follows_from_the_interval(
-    effect: tuple[float, float, float], better: int, unit: str, verdict: str
+def test_a_verdict_is_of_the_fresh_seeds(
+    first: Estimate | None, fresh: Estimate | None, better: int, unit: str, verdict: str, replicated: str
 ) -> None:
-    claim = summary.Claim("paper", "claim", "measured", effect, "where", better, unit)
-    assert claim.verdict == verdict
-    assert claim.cell.startswith("**") == (verdict != "no effect shown") and claim.cell.endswith(unit)
+    claim = verdicts.Claim("claim", "measured", first, fresh, better, unit)
+    row = verdicts.verdict_table([claim]).splitlines()[2].strip("| ").split(" | ")
+    assert row[2] == verdict and row[-1] == replicated
+    assert row[3].startswith("**") is False and row[4].startswith("**") == (verdict in ("holds", "the opposite"))
+
+
+def test_verdicts_are_corrected_for_the_whole_table() -> None:
+    """0.03 holds alone and not beside another of 0.03; claims without fresh seeds do not count."""
+    claim = verdicts.Claim("a", "b", UP, Estimate(2, 1, 3, 0.03))
+    explored = verdicts.Claim("a", "b", UP, None)
+    assert [row.split(" | ")[2::3] for row in verdicts.verdict_table([claim, explored]).splitlines()[2:]] == [
+        ["holds", "0.030"],
+        ["exploration only", ""],
+    ]
+    assert "| no effect shown | +2.0 [1.0, 3.0] points | +2.0 [1.0, 3.0] points | 0.060 | no |" in (
+        verdicts.verdict_table([claim, claim])
+    )
 
 
 def test_the_verdicts_repeat_the_pages_tables() -> None:
-    """The effects stand in docs/rospr.md too, where another function computes them."""
-    table = summary.blocks(RESULTS, rospr.RESULTS)[pages.CLAIMS]["verdicts"].splitlines()[2:]
-    effects = {tuple(line.split(" | ")[1:3]): line.split(" | ")[4].removesuffix(" points") for line in table}
+    """The effects stand in docs/rospr.md too."""
+    table = summary.blocks(RESULTS, rospr_report.RESULTS)[pages.CLAIMS]["verdicts"].splitlines()[2:]
+    first = {line.split(" | ")[1].partition("]")[0]: line.split(" | ")[3].removesuffix(" points") for line in table}
     rows = [line for line in pages.ROSPR.read_text().splitlines() if line.startswith("| minus ")]
     for claim in (
-        ("retrieved prompts help unseen tasks", "RoSPr - no prompt, six tasks; held-in and others"),
-        ("INTER helps", "minus RoSPr, six tasks; held-in and others"),
-        ("INTER+VAR helps", "minus RoSPr, six tasks; held-in"),
+        "[RoSPr - no prompt, six tasks; held-in and others",
+        "[minus RoSPr, six tasks; held-in and others",
+        "[minus RoSPr, six tasks; held-in",
     ):
-        assert any(f" {effects[claim]} |" in row for row in rows), claim
+        assert any(f" {first[claim]} |" in row for row in rows), claim
 
 
 def test_an_estimator_is_compared_with_infonce() -> None:
     """On causes, docs/claims-tables.md has +0.6 for js and +0.7 for InfoNCE, both beside plain prompt tuning."""
     results = read(RESULTS)
-    assert summary.estimators(results, [results["causes-256"]], ("js",))[0] == pytest.approx(-0.1, abs=0.1)
+    assert summary.estimators(results, [results["causes-256"]], ("js",)).value == pytest.approx(-0.1, abs=0.1)
 
 
 def test_what_has_no_results_is_not_measured(tmp_path: pathlib.Path) -> None:

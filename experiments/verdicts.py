@@ -1,0 +1,75 @@
+"""What the papers claim, beside what was measured: the rows and the table that docs/claims.md opens with.
+
+A `Claim` has an effect on the first seeds, where it was looked for, and on fresh seeds, on which no choice was made.
+The verdict follows from the fresh seeds alone: `holds` or `the opposite` if the p-value, adjusted by Holm's method for
+all fresh effects of the table, is below 0.05, else `no effect shown`. Without fresh seeds it is `exploration only`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from experiments.cells import Cell, interval, ratio
+from experiments.estimates import LEVEL, Estimate, holm
+from infoprompt_jax.reports.tables import markdown
+
+RATIO = "x plain"  # the unit of an effect for which 1 is "no difference"
+
+
+@dataclasses.dataclass(frozen=True)
+class Claim:
+    """One line of the table: effects in `unit`, None where there are no such seeds."""
+
+    text: str  # the paper, and what it claims
+    measured: str  # as what, in which setting; with a link to the tables
+    first: Estimate | None
+    fresh: Estimate | None
+    better: int = 1  # the sign of an effect that supports the claim
+    unit: str = "points"
+    digits: int = 1
+
+    def cell(self, effect: Estimate) -> Cell:
+        return ratio(effect, self.unit) if self.unit == RATIO else interval(effect, self.digits, unit=self.unit)
+
+    def side(self, effect: Estimate | None, p: float) -> int:
+        """1 for an effect in the direction of the claim, -1 for one against it, 0 for none shown."""
+        if effect is None or not p < LEVEL:
+            return 0
+        return self.better * int(np.sign(effect.value - (self.unit == RATIO)))
+
+    def verdict(self, p: float) -> str:
+        """By the adjusted p-value of the fresh seeds."""
+        if self.fresh is None:
+            return "exploration only"
+        return {1: "holds", -1: "the opposite", 0: "no effect shown"}[self.side(self.fresh, p)]
+
+    def replicated(self, p: float) -> str:
+        """Whether the fresh seeds repeat what the first ones showed by themselves, without a correction."""
+        if self.fresh is None:
+            return "not measured again"
+        if self.first is None:
+            return "fresh seeds only"
+        before, again = self.side(self.first, self.first.p), self.side(self.fresh, p)
+        if not before:
+            return "first seeds show no effect"
+        return "yes" if again == before else "no"
+
+
+def verdict_table(claims: Sequence[Claim]) -> str:
+    """A line a claim; fresh effects with an adjusted p-value below 0.05 are bold."""
+    header = ("claim of the paper", "measured as", "verdict", "first seeds", "fresh seeds", "p, Holm",
+              "replicated on fresh seeds?")  # fmt: skip
+    adjusted = holm([np.nan if claim.fresh is None else claim.fresh.p for claim in claims])
+    rows = [(*_cells(claim, p), claim.replicated(p)) for claim, p in zip(claims, adjusted, strict=True)]
+    return markdown(header, rows)
+
+
+def _cells(claim: Claim, p: float) -> tuple[str, ...]:
+    first = "" if claim.first is None else str(claim.cell(claim.first))
+    fresh = "" if claim.fresh is None else str(claim.cell(claim.fresh))
+    shown = "" if np.isnan(p) else "< 0.001" if p < 0.001 else f"{p:.3f}"
+    fresh = f"**{fresh}**" if claim.side(claim.fresh, p) else fresh
+    return claim.text, claim.measured, claim.verdict(p), first, fresh, shown
