@@ -30,6 +30,7 @@ RESULTS = pathlib.Path(__file__).parent / "results" / "rospr"
 LIBRARIES = {"sources": "held-in", "both": "held-in and others"}  # directory -> what its source prompts are trained on
 BELOW = ("nano/pronouns", "nano/senses")  # no prompt is some 6 points below guessing on their rows
 EXPLORED = 5  # seeds below it are exploration
+PLANNED = 5  # fresh seeds; fewer are not reported, because a look at some of them could decide when to stop
 
 Results = Sequence[Mapping[str, Any]]  # one a seed
 Effect = Callable[[Results], Estimate]
@@ -50,11 +51,11 @@ class Sides(NamedTuple):
 
 
 def read(directory: pathlib.Path) -> Sides:
-    """All seeds' results. A single fresh seed has no interval and waits for the next."""
+    """All seeds' results. The fresh ones wait until all that are planned are there."""
     by_seed = {int(path.stem): path for path in directory.glob("*.json")}
     results = [{**json.loads(by_seed[seed].read_text()), "seed": seed} for seed in sorted(by_seed)]
     fresh = [result for result in results if result["seed"] >= EXPLORED]
-    return Sides([result for result in results if result["seed"] < EXPLORED], fresh if len(fresh) > 1 else [])
+    return Sides([result for result in results if result["seed"] < EXPLORED], fresh if len(fresh) >= PLANNED else [])
 
 
 def seeds_of(results: Results) -> str:

@@ -56,12 +56,16 @@ def test_without_fresh_seeds_nothing_is_bold(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_seeds_are_first_or_fresh_by_their_number(tmp_path: pathlib.Path) -> None:
-    """One fresh seed has no interval: it waits for another."""
-    for seed in (0, 1, 10, 5):
+    """Fresh seeds are not reported before all that are planned are there."""
+    for seed in (0, 1, 10, 5, 6, 7, 8):
         (tmp_path / f"{seed}.json").write_text(json.dumps({"both": seed}))
     first, fresh = rospr_report.read(tmp_path)
-    assert [one["both"] for one in first] == [0, 1] and [one["seed"] for one in fresh] == [5, 10]
-    assert [rospr_report.seeds_of(side) for side in (first, fresh, [])] == ["seeds 0-1", "seeds 5, 10", "fresh seeds"]
+    assert [one["both"] for one in first] == [0, 1] and [one["seed"] for one in fresh] == [5, 6, 7, 8, 10]
+    assert [rospr_report.seeds_of(side) for side in (first, fresh, [])] == [
+        "seeds 0-1",
+        "seeds 5, 6, 7, 8, 10",
+        "fresh seeds",
+    ]
     (tmp_path / "10.json").unlink()
     assert rospr_report.read(tmp_path).fresh == []
 
