@@ -23,12 +23,12 @@ from infoprompt_jax.data.tasks import Task
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.evaluation.evaluator import Evaluator, Split
 from infoprompt_jax.fleet import at_once
-from infoprompt_jax.fleet.assembly import assemble, split_over
+from infoprompt_jax.fleet.assembly import assemble, compiled_once, split_over
 from infoprompt_jax.fleet.fleet import Fleet, FleetState
 from infoprompt_jax.fleet.members import Member, expand
 from infoprompt_jax.infoprompt.hyper import Hyper
 from infoprompt_jax.infoprompt.objective import Objective
-from infoprompt_jax.infoprompt.trainable import Trainable, inference
+from infoprompt_jax.infoprompt.trainable import Trainable
 from infoprompt_jax.t5 import partition
 from infoprompt_jax.t5.backbone import Backbone, load_backbone
 from infoprompt_jax.training import overlap, prompt_config, recorded
@@ -63,12 +63,11 @@ class Experiment:
         ]
         return self.fleet.init(trainables)
 
-    def unprompted(self) -> Trainable:
-        """A tree for predictions of the backbone alone: prompts of length 0, otherwise what the fleet starts from."""
-        start = inference(self.initial_state().trainable)
-        start.pop("generator", None)
-        start["prompt"] = {"value": start["prompt"]["value"][:, :0]}
-        return start
+    def backbone_alone(self) -> tuple[Evaluator, Trainable]:
+        """What evaluates the backbone without anything that is trained, and the members' trees for it."""
+        value_MPD = np.zeros((len(self.members), 0, self.backbone.config.d_model), np.float32)
+        prompts: Trainable = {"prompt": {"value": partition.place(value_MPD, self.fleet.member_sharding)}}
+        return dataclasses.replace(self.evaluator, fleet=alone(self.fleet)), prompts
 
     def examples(self) -> dict[str, int]:
         """The number of rows that each split is evaluated on, by the split's name in the config."""
@@ -132,6 +131,7 @@ def build(config: ml_collections.ConfigDict, backbone: Backbone | None = None) -
     overlap.warn(config, member_tasks, streams, splits)
     rows = [*(part for stream in streams for part in stream.rows), *_rows(splits)]
     fleet, hyper, keys = assemble(config, members, backbone, members_at_once(config, len(members), backbone, rows))
+    fleet = fleet if config.prompt.length else alone(fleet)
     check_task_loss(fleet.objective, list(itertools.chain(*member_tasks)))
     evaluator = Evaluator(
         fleet,
@@ -144,6 +144,12 @@ def build(config: ml_collections.ConfigDict, backbone: Backbone | None = None) -
         config.task.eval_limit,
     )
     return Experiment(config, backbone, members, member_tasks, streams, splits, fleet, evaluator, hyper, keys)
+
+
+def alone(fleet: Fleet) -> Fleet:
+    """The fleet whose members predict with the backbone's head, and not through parts that are untrained."""
+    objective = dataclasses.replace(fleet.objective, task_loss="lm", kind="static", variational=False)
+    return compiled_once(dataclasses.replace(fleet, objective=objective))
 
 
 def members_at_once(config: ml_collections.ConfigDict, members: int, backbone: Backbone, rows: Sequence[Rows]) -> int:

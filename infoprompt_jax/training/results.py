@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from infoprompt_jax.evaluation import metrics
-from infoprompt_jax.evaluation.evaluator import Evaluator, Split
-from infoprompt_jax.infoprompt.trainable import Trainable
 from infoprompt_jax.reports.quality import steps_to_quality
+from infoprompt_jax.training.experiment import Experiment
 from infoprompt_jax.training.loop import Run
 from infoprompt_jax.training.metrics_log import MetricsLog
 
@@ -74,9 +73,7 @@ def collect(run: Run) -> Results:
     experiment.evaluator.warnings.repeated()
     return Results(
         members=members,
-        references=references(experiment.evaluator, experiment.splits, experiment.unprompted())
-        if run.config.references
-        else [],
+        references=references(experiment) if run.config.references else [],
         examples=experiment.examples(),
         speed=run.speed.summary(),
         training_examples=experiment.training_examples(),
@@ -123,11 +120,13 @@ def last_estimates(log: MetricsLog, member: str) -> Metrics:
     return {name: values[name] for name in ("head_mi", "representation_mi") if name in values}
 
 
-def references(evaluator: Evaluator, splits: dict[str, Split], unprompted: Trainable) -> list[Reference]:
+def references(experiment: Experiment) -> list[Reference]:
     """The most frequent answer, and the backbone without a prompt."""
+    evaluator, prompts = experiment.backbone_alone()
+    splits = experiment.splits.items()
     measured = {
-        "most frequent answer": {name: evaluator.majority(split) for name, split in splits.items()},
-        "no prompt": {name: evaluator.evaluate(unprompted, split, warn=False) for name, split in splits.items()},
+        "most frequent answer": {name: evaluator.majority(split) for name, split in splits},
+        "no prompt": {name: evaluator.evaluate(prompts, split, warn=False) for name, split in splits},
     }
     return [
         Reference(name, metrics.mean(values["eval"]), metrics.mean(values["test"]) if "test" in values else None)

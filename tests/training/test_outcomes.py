@@ -188,10 +188,13 @@ def test_the_backbone_alone(data: pathlib.Path, tmp_path: pathlib.Path) -> None:
     assert member["best"]["accuracy"] == np.mean(right) and summary(tmp_path)["examples"] == {"validation": 64}
 
 
+TRAINED = {"train__task_loss": "verbalizer", "infoprompt__variational": True, "prompt__kind": "instance"}
+
+
 def test_a_run_tells_what_the_backbone_alone_can_do(data: pathlib.Path, tmp_path: pathlib.Path) -> None:
-    """As a run of `evaluate` without a prompt does, whatever the kind of the fleet's prompts."""
+    """As a run of `evaluate` without a prompt does, whatever else the fleet trains."""
     fields = {"task__test_split": "validation", "train__references": True, "train__steps": 2}
-    jobs.run(tiny_runs.config(data, prompt__kind="instance", **fields), str(tmp_path / "train"))
+    jobs.run(tiny_runs.config(data, **TRAINED, **fields), str(tmp_path / "train"))
     jobs.run(tiny_runs.config(data, job="evaluate", prompt__length=0), str(tmp_path / "evaluate"))
     trained, evaluated = (json.loads((tmp_path / job / "summary.json").read_text()) for job in ("train", "evaluate"))
     of_data = [summary["fingerprints"]["evaluation_data"] for summary in (trained, evaluated)]
@@ -199,6 +202,19 @@ def test_a_run_tells_what_the_backbone_alone_can_do(data: pathlib.Path, tmp_path
     majority, alone = trained["references"]
     assert alone["best"] == alone["test"] == pytest.approx(evaluated["members"][0]["best"])
     assert 0.5 <= majority["best"]["accuracy"] < 1
+    same = tiny_runs.config(data, job="evaluate", prompt__length=0, **TRAINED)
+    jobs.run(same, str(tmp_path / "same"))
+    assert json.loads((tmp_path / "same" / "summary.json").read_text())["members"] == evaluated["members"]
+
+
+@pytest.mark.parametrize("task_loss", ["choices", "verbalizer"])
+def test_the_backbone_alone_needs_no_answer_choices(task_loss: str, data: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    """Losses and terms that need them train what the backbone alone does not have."""
+    free = {"task__input": "Name one: {{ words }}", "task__target": "{{ words.split()[0] }}", "task__template": ""}
+    fields = {**TRAINED, **free, "train__task_loss": task_loss, "task__templates_dir": "", "prompt__init": "labels"}
+    config = tiny_runs.config(data, job="evaluate", prompt__length=0, scoring__max_length=2, **fields)
+    jobs.run(config, str(tmp_path))
+    assert summary(tmp_path)["members"][0]["best"].keys() == {"exact_match"}
 
 
 def test_a_member_that_diverges_stops_alone(
