@@ -22,6 +22,7 @@ class Batch(TypedDict, Generic[Array]):
     weight: Array  # [B] float32: 0 for rows that only fill the batch
     row: Array  # [B] int32: the row's number, in the member's pool (training) or in its task (evaluation)
     features: NotRequired[Array]  # [B, D] float32, training only: cached un-prompted representations
+    spread: NotRequired[Array]  # [B] float32, training only: deviation of the features over the rows of the row's task
 
 
 class EvalBatch(Batch[Array], Generic[Array]):

@@ -64,11 +64,46 @@ INFOPROMPT = Section(
     ),
     Field("smile_tau", 5.0, "clipping threshold of estimator=smile", between=(0, MOST_WEIGHT)),
     Field(
+        "head",
+        "released_code",
+        "pairs of the head loss: the prompt and all label words (released_code); the prompt and the row's answer "
+        "(answer); the prompted representation and the row's answer (conditional)",
+        choices=("released_code", "answer", "conditional"),
+    ),
+    Field(
+        "head_steps",
+        0,
+        "number of steps on the head loss alone, before training: they find the prompt's start",
+        between=(0, MOST_STEPS),
+        member=True,
+    ),
+    Field(
+        "vocabulary_negatives",
+        64,
+        "number of sampled pieces whose head rows are negatives of head=answer and conditional",
+        between=(0, MOST_ROWS),
+    ),
+    Field(
         "critic",
         "auto",
-        "form of the head loss's critic; auto = dot if embeddings are tied, else bilinear",
+        "map from head rows to embeddings in the head loss: none (dot) or trained (bilinear); auto = dot if embeddings "
+        "are tied",
         choices=("auto", "dot", "bilinear"),
     ),
+    Field(
+        "score",
+        "product",
+        "how critics score two vectors: product / sqrt(D) as the released code, or free of their scale",
+        choices=("product", "cosine", "layer_norm"),
+    ),
+    Field(
+        "temperature",
+        0.1,
+        "divisor of the scores of score=cosine and layer_norm",
+        between=(0.01, MOST_WEIGHT),
+        member=True,
+    ),
+    Field("learn_temperature", False, "whether each term trains a factor of its temperature"),
     Field(
         "representation",
         "decoder",
@@ -78,10 +113,22 @@ INFOPROMPT = Section(
     Field(
         "negatives",
         "posterior",
-        "negatives of the representation loss: noise around the example without a prompt, or the batch's other rows",
-        choices=("posterior", "in_batch"),
+        "negatives of the representation loss: noise around the row without a prompt (posterior), the rows without "
+        "one, the batch's other rows, those with other answers (labels), or other prompts (shuffled)",
+        choices=("posterior", "unprompted", "in_batch", "labels", "shuffled"),
     ),
-    Field("negatives_per_example", 0, "number K of negatives=posterior; 0 = 4 * batch size", between=(0, MOST_BATCH)),
+    Field(
+        "negatives_per_example",
+        0,
+        "number K of negatives=posterior, and of shuffled static prompts; 0 = 4 * batch size",
+        between=(0, MOST_BATCH),
+    ),
+    Field(
+        "noise",
+        "absolute",
+        "unit of noise_scale: 1, or the deviation of the features without a prompt over the task's rows (relative)",
+        choices=("absolute", "relative"),
+    ),
     Field(
         "noise_scale",
         1.0,
@@ -90,6 +137,11 @@ INFOPROMPT = Section(
     ),
     Field("variational", False, "whether a trained Gaussian bottleneck replaces the fixed noise"),
     Field("latent", 32, "width of the variational bottleneck", between=(1, MOST_WIDTH)),
+    Field(
+        "placebo",
+        False,
+        "whether the terms' gradients are turned to other coordinates of the prompt: a control of the same size",
+    ),
     Field("cache_features", True, "whether features without a prompt are computed once per example, not in every step"),
 )
 
@@ -134,6 +186,7 @@ TRAIN = Section(
         between=(0, 1),
     ),
     Field("clip_norm", 1.0, "largest global norm of a member's gradients; 0 = no clipping", between=(0, MOST_WEIGHT)),
+    Field("clip_apart", True, "whether the gradients of the information terms' critics are clipped by themselves"),
     Field("eval_every", 200, "steps between evaluations; 0 = only at the end", between=(0, MOST_STEPS)),
     Field(
         "eval_batch_size",

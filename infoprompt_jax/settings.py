@@ -85,10 +85,30 @@ def check_fit(config: ml_collections.ConfigDict) -> None:
             f"train.batch_size={train.batch_size} does not divide into train.accumulate={train.accumulate} "
             "micro-batches: choose a multiple."
         )
+    check_terms(config)
     if terms.variational and terms.representation == "mean_encoder" and train.task_loss != "verbalizer":
         raise UserError(
             "infoprompt.variational reads the decoder's state unless train.task_loss='verbalizer': set "
             "infoprompt.representation='decoder'."
+        )
+
+
+def check_terms(config: ml_collections.ConfigDict) -> None:
+    """Raises UserError unless the fields of the information terms fit each other."""
+    terms = config.infoprompt
+    if terms.noise == "relative" and not terms.cache_features:
+        raise UserError(
+            "infoprompt.noise='relative' measures the spread of cached features: set infoprompt.cache_features=True."
+        )
+    if terms.head_steps > config.train.steps:
+        raise UserError(
+            f"infoprompt.head_steps={terms.head_steps} reads more batches than there are in train.steps="
+            f"{config.train.steps}: choose fewer."
+        )
+    if terms.head_steps and terms.head == "conditional":
+        raise UserError(
+            f"infoprompt.head_steps={terms.head_steps} starts from the prompt alone, but infoprompt.head='conditional' "
+            "reads the prompted representation: choose head='answer', or head_steps=0."
         )
 
 

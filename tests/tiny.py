@@ -24,6 +24,8 @@ HYPER = Hyper(
     gamma=0.1,
     kappa=0.1,
     decay=0.0,
+    temperature=0.1,
+    head_steps=0,
     learning_rate=0.3,
     critic_learning_rate=1e-3,
     warmup=0.0,
@@ -67,7 +69,7 @@ def batch(members: int = 1, rows: int = B, seed: int = 0, same: bool = False, le
 def hyper(*members: dict[str, Any]) -> Hyper[np.ndarray]:
     """`HYPER` with the members' changes, as arrays [M]; one unchanged member if there are none."""
     columns = Hyper(*zip(*[HYPER._replace(**member) for member in members or ({},)], strict=True))
-    types = Hyper(*[np.float32] * 7, schedule=np.int32, estimator=np.int32)
+    types = Hyper(*[np.float32] * 9, schedule=np.int32, estimator=np.int32)
     return Hyper(*map(np.array, columns, types))
 
 
@@ -83,12 +85,13 @@ def fleet(
     steps: int = 100,
     over: str = "rows",
     at_once: int = 0,
+    placebo: bool = False,
     **fields: Any,
 ) -> Fleet:
     """The fleet of the default config with a dot critic; `fields` of its objective are changed."""
     config = settings.defaults()
     config.train.update(optimizer=optimizer, accumulate=accumulate, steps=steps, batch_size=B)
-    config.infoprompt.critic = "dot"
+    config.infoprompt.update(critic="dot", placebo=placebo)
     made = assembly.assemble(config, expand(config), model).fleet
     objective = dataclasses.replace(made.objective, graph=assembly.member_graph(model, over), **fields)
     return assembly.compiled_once(dataclasses.replace(made, objective=objective, over=over, at_once=at_once))

@@ -17,6 +17,7 @@ from infoprompt_jax.fleet.fleet import Fleet, member_keys
 from infoprompt_jax.fleet.members import Member, hyper_parameters
 from infoprompt_jax.infoprompt.hyper import Hyper
 from infoprompt_jax.infoprompt.objective import Objective
+from infoprompt_jax.infoprompt.representation_loss import OF_ROWS
 from infoprompt_jax.t5.backbone import Backbone
 from infoprompt_jax.t5.partition import Layout, row_devices
 from infoprompt_jax.t5.placement import skeleton
@@ -51,10 +52,11 @@ def assemble(
         Fleet(
             objective=make_objective(config, backbone, member_graph(backbone, over), estimators, hyper),
             graph=backbone.graph,
-            optimizer=optimizers.optimizer(train.optimizer, train.weight_decay, train.clip_norm),
+            optimizer=optimizers.optimizer(train.optimizer, train.weight_decay, train.clip_norm, train.clip_apart),
             total_steps=train.steps,
             mesh=backbone.mesh,
             accumulate=train.accumulate,
+            placebo=config.infoprompt.placebo,
             at_once=config.fleet.at_once if at_once is None else at_once,
             over=over,
         )
@@ -102,25 +104,34 @@ def make_objective(
       UserError: the representation loss has no negatives.
     """
     info, train = config.infoprompt, config.train
-    if np.any(hyper.beta) and info.negatives == "in_batch" and train.batch_size // train.accumulate < 2:
+    if np.any(hyper.beta) and info.negatives in OF_ROWS and train.batch_size // train.accumulate < 2:
         raise UserError(
             f"train.batch_size={train.batch_size} with train.accumulate={train.accumulate} leaves one row each, "
-            "but infoprompt.negatives='in_batch' needs others in it: choose a larger batch, negatives='posterior' or "
-            "infoprompt.beta=0."
+            f"but infoprompt.negatives={info.negatives!r} needs others in it: choose a larger batch, "
+            "negatives='posterior' or infoprompt.beta=0."
         )
-    critic = info.critic
+    head_term = bool(np.any(hyper.gamma) or np.any(hyper.head_steps))
+    critic, vocabulary = info.critic, ()
     if critic == "auto":
-        critic = "dot" if backbone.config.tied else "bilinear"
+        # The prompted representation lies in the head's space, whether or not the embeddings do.
+        critic = "dot" if backbone.config.tied or info.head == "conditional" else "bilinear"
+    if head_term and info.head != "released_code":
+        vocabulary = tuple(backbone.tokenizer.pieces[: config.prompt.top_k].tolist())
     return Objective(
         graph=graph,
         task_loss=config.train.task_loss,
         kind=config.prompt.kind,
         bottleneck=config.prompt.bottleneck,
-        head_term=bool(np.any(hyper.gamma)),
+        head_term=head_term,
         representation_term=bool(np.any(hyper.beta)),
         estimators=estimators,
         smile_tau=info.smile_tau,
+        head=info.head,
         critic=critic,
+        score=info.score,
+        learn_temperature=info.learn_temperature,
+        vocabulary=vocabulary,
+        vocabulary_negatives=info.vocabulary_negatives,
         representation=info.representation,
         negatives=info.negatives,
         negatives_per_example=info.negatives_per_example or 4 * config.train.batch_size,

@@ -47,6 +47,7 @@ class FleetState(NamedTuple):
     stale: jax.Array  # int32: evaluations since the best
 
 
+Stepped = tuple[Trainable, optax.OptState, jax.Array, Metrics]  # of a member: and whether the step was finite
 Step = Callable[[FleetState, nnx.State, Batch[jax.Array], Hyper[jax.Array], jax.Array], tuple[FleetState, Metrics]]
 Scores = Callable[[Trainable, nnx.State, Batch[jax.Array]], jax.Array]
 Generate = Callable[[Trainable, nnx.State, Batch[jax.Array], int], jax.Array]
@@ -66,6 +67,7 @@ class Fleet:
     total_steps: int
     mesh: Mesh
     accumulate: int = 1
+    placebo: bool = False  # whether the information terms' gradients are rolled: a control, see `_with_placebo`
     at_once: int = 0  # members whose activations are in memory together; 0 = all
     over: str = "rows"  # what the mesh's axes `data` and `fsdp` split: the "rows" of a batch, or its "members"
 
@@ -114,6 +116,33 @@ class Fleet:
         return jax.jit(self._step, donate_argnums=0, out_shardings=placed)
 
     @functools.cached_property
+    def head_step(self) -> Callable[..., tuple[FleetState, Metrics]]:
+        """`head_step(state, frozen, batch, hyper, keys, number)`: a step on the head loss alone, before training.
+
+        As `step`, for the members whose `head_steps` exceed `number`; the state's own step stays as it is.
+        """
+        return jax.jit(self._head_step, donate_argnums=0, out_shardings=(self.state_sharding, self.member_sharding))
+
+    @functools.cached_property
+    def restart(self) -> Callable[[FleetState], FleetState]:
+        """The state with an optimiser that has seen no gradient, and its trainable tree as the best so far."""
+
+        def restarted(state: FleetState) -> FleetState:
+            tree: Any = state.trainable  # optax's types do not know TypedDicts
+            best = jax.tree.map(jnp.copy, inference(state.trainable))
+            return state._replace(optimizer=jax.vmap(self.optimizer.init)(tree), best=best)
+
+        return jax.jit(restarted, out_shardings=self.state_sharding)
+
+    @functools.cached_property
+    def gradient_norms(self) -> Callable[..., Metrics]:
+        """`gradient_norms(state, frozen, batch, hyper, keys)`: of each addend of the loss, [M], as weighted.
+
+        The norm is over the parts that predictions need, so critics do not count.
+        """
+        return jax.jit(self._gradient_norms, out_shardings=self.member_sharding)
+
+    @functools.cached_property
     def record_best(self) -> Callable[[FleetState, np.ndarray, np.int32], FleetState]:
         """The compiled `record_best`."""
         return jax.jit(record_best, out_shardings=self.state_sharding)
@@ -156,7 +185,20 @@ class Fleet:
         hyper: Hyper[jax.Array],
         keys: jax.Array,
     ) -> tuple[FleetState, Metrics]:
-        member = functools.partial(self._member_step, frozen=frozen, step=state.step)
+        def member(
+            trainable: Trainable,
+            optimizer: optax.OptState,
+            active: jax.Array,
+            rows: Batch[jax.Array],
+            member_hyper: Hyper[jax.Array],
+            key: jax.Array,
+        ) -> Stepped:
+            key = jax.random.fold_in(jax.random.fold_in(key, streams.STEP), state.step)
+            progress = state.step / self.total_steps
+            gradient = self._gradient(trainable, frozen, rows, member_hyper, key, progress)
+            rates = optimizers.step_sizes(member_hyper, state.step, self.total_steps)
+            return self._updated(trainable, optimizer, active, gradient, rates)
+
         trainable, optimizer, finite, metrics = self._each(
             member, state.trainable, state.optimizer, state.active, batch, hyper, keys
         )
@@ -166,6 +208,54 @@ class Fleet:
             step=state.step + 1, trainable=trainable, optimizer=optimizer, active=state.active & finite, failed=failed
         )
         return state, metrics
+
+    def _head_step(
+        self,
+        state: FleetState,
+        frozen: nnx.State,
+        batch: Batch[jax.Array],
+        hyper: Hyper[jax.Array],
+        keys: jax.Array,
+        number: jax.Array,
+    ) -> tuple[FleetState, Metrics]:
+        differentiate = jax.grad(self.objective.head_loss, has_aux=True)
+
+        def member(
+            trainable: Trainable,
+            optimizer: optax.OptState,
+            active: jax.Array,
+            rows: Batch[jax.Array],
+            member_hyper: Hyper[jax.Array],
+            key: jax.Array,
+        ) -> Stepped:
+            key = jax.random.fold_in(jax.random.fold_in(key, streams.HEAD_STEP), number)
+            gradient = self._mean_gradient(differentiate, trainable, frozen, rows, member_hyper, key, number)
+            rates = optimizers.StepSizes(member_hyper.learning_rate, member_hyper.critic_learning_rate)
+            return self._updated(trainable, optimizer, active, gradient, rates)
+
+        trainable, optimizer, _, metrics = self._each(
+            member, state.trainable, state.optimizer, hyper.head_steps > number, batch, hyper, keys
+        )
+        return state._replace(trainable=trainable, optimizer=optimizer), metrics
+
+    def _gradient_norms(
+        self,
+        state: FleetState,
+        frozen: nnx.State,
+        batch: Batch[jax.Array],
+        hyper: Hyper[jax.Array],
+        keys: jax.Array,
+    ) -> Metrics:
+        def member(trainable: Trainable, rows: Batch[jax.Array], member_hyper: Hyper[jax.Array], key: jax.Array) -> Any:
+            key = jax.random.fold_in(jax.random.fold_in(key, streams.STEP), state.step)
+            progress = state.step / self.total_steps
+            rows = jax.tree.map(
+                lambda x: x[:: self.accumulate], rows
+            )  # the first micro-batch: no more memory than a step
+            gradients = self.objective.gradients(trainable, frozen, rows, member_hyper, key, progress)[0]
+            return {name: optax.tree.norm(inference(gradient)) for name, gradient in gradients.items()}
+
+        return self._each(member, state.trainable, batch, hyper, keys)
 
     def _each(self, function: Callable[..., Tree], *arguments: Any) -> Tree:
         """`function` of each member's part of the arguments, `at_once` of them together."""
@@ -195,22 +285,17 @@ class Fleet:
         results = jax.lax.map(lambda part: mapped(*part), jax.tree.map(dealt, arguments))
         return jax.tree.map(collected, results)
 
-    def _member_step(
+    def _updated(
         self,
         trainable: Trainable,
         optimizer: optax.OptState,
         active: jax.Array,
-        batch: Batch[jax.Array],
-        hyper: Hyper[jax.Array],
-        key: jax.Array,
-        *,
-        frozen: nnx.State,
-        step: jax.Array,
-    ) -> tuple[Trainable, optax.OptState, jax.Array, Metrics]:
-        key = jax.random.fold_in(jax.random.fold_in(key, streams.STEP), step)
-        gradient, metrics = self._gradient(trainable, frozen, batch, hyper, key, step / self.total_steps)
+        differentiated: tuple[optax.Updates, Metrics],
+        rates: optimizers.StepSizes,
+    ) -> Stepped:
+        """A member after the update by this gradient, if it is active and the gradient is finite."""
+        gradient, metrics = differentiated
         metrics["gradient_norm"] = optax.tree.norm(gradient)
-        rates = optimizers.step_sizes(hyper, step, self.total_steps)
         tree: Any = trainable  # optax's types do not know TypedDicts
         updates, stepped = self.optimizer.update(gradient, optimizer, tree, step_sizes=rates)
         finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(metrics["gradient_norm"])
@@ -222,8 +307,26 @@ class Fleet:
         updated: Any = optax.apply_updates(tree, updates)
         return keep(updated, trainable), keep(stepped, optimizer), finite, metrics
 
-    def _gradient(
+    def _gradient(self, *arguments: Any) -> tuple[optax.Updates, Metrics]:
+        """Gradient over only `trainable`, and the loss's parts."""
+        differentiate = self._with_placebo if self.placebo else jax.grad(self.objective.loss, has_aux=True)
+        return self._mean_gradient(differentiate, *arguments)
+
+    def _with_placebo(self, *arguments: Any) -> tuple[optax.Updates, Metrics]:
+        """The gradient with the information terms' part rolled by half of the prompt's coordinates: a control.
+
+        Its size is that of the terms' gradient, its direction has nothing to do with them. Critics are not touched.
+        """
+        gradients, metrics = self.objective.gradients(*arguments)
+        rolled: list[Any] = [
+            jax.tree_util.tree_map_with_path(_rolled, gradient) if name in ("head", "representation") else gradient
+            for name, gradient in gradients.items()
+        ]
+        return jax.tree.map(lambda *each: functools.reduce(jnp.add, each), *rolled), metrics
+
+    def _mean_gradient(
         self,
+        differentiate: Callable[..., tuple[optax.Updates, Metrics]],
         trainable: Trainable,
         frozen: nnx.State,
         batch: Batch[jax.Array],
@@ -231,8 +334,7 @@ class Fleet:
         key: jax.Array,
         progress: jax.Array,
     ) -> tuple[optax.Updates, Metrics]:
-        """Gradient over only `trainable`, and the loss's parts; the mean over `accumulate` micro-batches."""
-        differentiate = jax.grad(self.objective.loss, has_aux=True)
+        """What `differentiate` gives: the mean over `accumulate` micro-batches."""
         if self.accumulate == 1:
             return differentiate(trainable, frozen, batch, hyper, key, progress)
 
@@ -244,6 +346,12 @@ class Fleet:
         split = jax.tree.map(lambda x: x.reshape(-1, self.accumulate, *x.shape[1:]).swapaxes(0, 1), batch)
         results = jax.lax.map(micro, (jnp.arange(self.accumulate), split))
         return jax.tree.map(lambda x: x.mean(axis=0), results)
+
+
+def _rolled(path: Any, gradient: jax.Array) -> jax.Array:
+    """The gradient of a prompt's or a generator's array, by half of its last axis; another part's as it is."""
+    is_prompt = path[0].key == "prompt" or path[-1].key == "up"
+    return jnp.roll(gradient, gradient.shape[-1] // 2, axis=-1) if is_prompt else gradient
 
 
 def record_best(state: FleetState, metric: jax.Array, patience: jax.Array) -> FleetState:

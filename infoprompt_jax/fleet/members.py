@@ -20,13 +20,14 @@ from infoprompt_jax.errors import UserError
 from infoprompt_jax.fleet.optimizers import SCHEDULES
 from infoprompt_jax.infoprompt.hyper import Hyper
 
+INFOPROMPT = ("beta", "gamma", "kappa", "decay", "temperature", "head_steps")  # fields of `Hyper` in that section
 AS_IT_IS = "run"  # the preset that changes nothing
-PRESETS: dict[str, dict[str, float]] = {
+PRESETS: dict[str, dict[str, float | int]] = {
     AS_IT_IS: {},
     "both": {},
-    "plain": {"infoprompt.gamma": 0.0, "infoprompt.beta": 0.0, "infoprompt.kappa": 0.0},
+    "plain": {"infoprompt.gamma": 0.0, "infoprompt.beta": 0.0, "infoprompt.kappa": 0.0, "infoprompt.head_steps": 0},
     "head": {"infoprompt.beta": 0.0},
-    "representation": {"infoprompt.gamma": 0.0},
+    "representation": {"infoprompt.gamma": 0.0, "infoprompt.head_steps": 0},
 }
 
 
@@ -89,7 +90,7 @@ def hyper_parameters(members: list[Member], estimators: tuple[str, ...]) -> Hype
         return np.array([member.config[section][field] for member in members], np.float32)
 
     return Hyper(
-        **{field: column("infoprompt", field) for field in ("beta", "gamma", "kappa", "decay")},
+        **{field: column("infoprompt", field) for field in INFOPROMPT},
         **{field: column("train", field) for field in ("learning_rate", "critic_learning_rate", "warmup")},
         schedule=np.array([SCHEDULES.index(m.config.train.schedule) for m in members], np.int32),
         estimator=np.array([estimators.index(m.config.infoprompt.estimator) for m in members], np.int32),

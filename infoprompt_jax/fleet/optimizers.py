@@ -1,6 +1,7 @@
 """The update of one fleet member's trainable tree; under `jax.vmap` every member has its own optimiser state.
 
-Gradients are clipped by the global norm of the member's whole tree. Then the part "prompt" is updated by Adafactor or
+Gradients are clipped by their global norm: that of what predictions need and that of the critics, each by itself, or
+that of the member's whole tree together. Then the part "prompt" is updated by Adafactor or
 AdamW, every other part (critics, verbalizer, posterior) by AdamW. Learning rates and schedules are data, so members
 that differ in them share one program: `step_sizes` computes the rates, and `update` takes them.
 
@@ -106,13 +107,16 @@ OPTIMIZERS = {"adafactor": adafactor, "adamw": adamw}
 
 
 @functools.cache  # the same object for the same arguments, so that fleets compare equal
-def optimizer(name: str, weight_decay: float, clip_norm: float) -> optax.GradientTransformationExtraArgs:
+def optimizer(
+    name: str, weight_decay: float, clip_norm: float, clip_apart: bool = True
+) -> optax.GradientTransformationExtraArgs:
     """The update of one member's tree, a dict with the part "prompt" and any others.
 
     Args:
         name: the prompt's optimiser, one of `OPTIMIZERS`.
         weight_decay: share of the weights per step for Adafactor, times the learning rate for AdamW; critics have none.
-        clip_norm: limit of the global norm of all gradients together; 0 = off.
+        clip_norm: limit of the global norm; 0 = off.
+        clip_apart: whether the critics' gradients have a norm of their own; large ones then do not slow the prompt.
 
     Returns:
         A transformation; `update(gradients, state, trainable, step_sizes=...)` returns what to add to the tree.
@@ -128,4 +132,7 @@ def optimizer(name: str, weight_decay: float, clip_norm: float) -> optax.Gradien
         "other": adamw(weight_decay, "critic"),
     }
     clip = optax.clip_by_global_norm(clip_norm) if clip_norm > 0 else optax.identity()
+    if clip_norm > 0 and clip_apart:
+        groups: dict[Hashable, optax.GradientTransformation] = {"critics": clip, "others": clip}
+        clip = optax.partition(groups, lambda tree: {k: "critics" if k in NOT_DECAYED else "others" for k in tree})
     return optax.chain(clip, optax.partition(parts, _labels))

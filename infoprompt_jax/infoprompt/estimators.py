@@ -14,16 +14,12 @@ Axes as in `t5/model.py`, and K negatives.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from infoprompt_jax.errors import UserError
-
-# (positive_B, negative_BK, mask_BK or None = all) -> a bound in nats, with the estimator and the rows' weights chosen.
-Bound = Callable[[jax.Array, jax.Array, jax.Array | None], jax.Array]
 
 MAX_EXPONENT = 80.0  # exp of it is still a float32
 MAX_GRADIENT_EXPONENT = 40.0  # the square of exp of it is: gradient norms and second moments stay finite
@@ -66,6 +62,13 @@ def infonce(s: Scores) -> jax.Array:
     mask_BK = jnp.concatenate([jnp.ones_like(s.mask_BK[:, :1]), s.mask_BK], axis=1)
     count_B = jnp.sum(mask_BK, axis=1).astype(jnp.float32)
     return s.mean(jnp.log(count_B) + s.positive_B - jax.nn.logsumexp(scores_BK, axis=1, where=mask_BK))
+
+
+def most(mask_BK: jax.Array, weight_B: jax.Array) -> jax.Array:
+    """The most that `infonce` can estimate from these negatives, in nats: the mean of log(K+1) over the rows."""
+    count_B = jnp.sum(mask_BK, axis=1)
+    weight_B = jnp.where(count_B > 0, weight_B, 0.0)
+    return jnp.sum(weight_B * jnp.log1p(count_B.astype(jnp.float32))) / jnp.maximum(jnp.sum(weight_B), 1e-9)
 
 
 def nwj(s: Scores) -> jax.Array:
@@ -180,8 +183,3 @@ def select(
         value = mutual_information(name, positive, negative, mask_BK, weight_B=weight_B, tau=tau)
         bound = bound + jnp.where(kept, value, 0.0)
     return bound
-
-
-def score_product(equation: str, x: jax.Array, y: jax.Array) -> jax.Array:
-    """An einsum in true float32: scores are exponentiated, and accelerators round the factors by default."""
-    return jnp.einsum(equation, x.astype(jnp.float32), y.astype(jnp.float32), precision=jax.lax.Precision.HIGHEST)

@@ -1,10 +1,16 @@
 """The head loss: I(prompt; prediction head), the first information term of InfoPrompt (arXiv 2306.04933).
 
-The prompt is compared with the rows of the language-model head that belong to the task's label words. The example's own
-input tokens are the negatives: a prompt that agrees with the label words more than the input does scores high. The
-objective subtracts gamma times this bound from the loss. Follows the authors' released code.
+The prompt is compared with rows of the language-model head. The objective subtracts gamma times the bound from the
+loss. What is a pair, `infoprompt.head`:
 
-Axes as in `t5/model.py`.
+    released_code   the mean head row of all label words, with the prompt; apart: the input's tokens. As in the authors'
+                    code. It pushes the prompt towards the mean of the label words, the same way for every row
+    answer          the prompt with the head row of the row's answer; apart: those of its other choices, and of sampled
+                    vocabulary. A prompt that is the same for all rows can know the task's answers, but not the row's
+    conditional     the prompted representation with the head row of the row's answer; apart: as with `answer`. The
+                    critic reads the prompt through the backbone, so it depends on X as I(prompt; head | X) does
+
+The last two are ours. Axes as in `t5/model.py`.
 """
 
 from __future__ import annotations
@@ -13,32 +19,63 @@ import jax
 import jax.numpy as jnp
 
 from infoprompt_jax.batch import Batch
-from infoprompt_jax.infoprompt.estimators import Bound, score_product
+from infoprompt_jax.infoprompt.critics import Pairs, score_product
 from infoprompt_jax.t5.model import PAD, T5
 
+HEADS = ("released_code", "answer", "conditional")
 
-def head_information(
-    bound: Bound,
+
+def label_pairs(
     model: T5,
     batch: Batch[jax.Array],
     prompt: jax.Array,
-    verbalizer_CD: jax.Array | None,
-    kernel_DD: jax.Array | None,
-) -> jax.Array:
-    """The bound on I(prompt; head), a scalar in nats.
+    verbalizer_CD: jax.Array | None = None,
+    kernel_DD: jax.Array | None = None,
+) -> Pairs:
+    """The prompt and the input's tokens with the mean head row of the label words: `released_code`.
 
     Args:
-        bound: the estimator.
         model: its embeddings and its head give the vectors that are compared.
         batch: reads inputs [B, L], targets [B, T] and choices [B, C, T].
         prompt: [P, D], or [B, P, D] for an instance prompt.
         verbalizer_CD: the verbalizer's rows, which replace the head's; None = the task loss is another.
-        kernel_DD: of the bilinear critic; None = dot product.
+        kernel_DD: maps head rows to embeddings; None = they are compared as they are.
     """
     label_BD = label_rows(model, batch, verbalizer_CD)
     prompt_BD = jnp.broadcast_to(prompt.mean(axis=-2), label_BD.shape)
-    positive_B, negative_BL = head_scores(prompt_BD, model.embed(batch["inputs"]), label_BD, kernel_DD)
-    return bound(positive_B, negative_BL, batch["inputs"] != PAD)
+    return Pairs(mapped(kernel_DD, label_BD), prompt_BD, model.embed(batch["inputs"]), batch["inputs"] != PAD)
+
+
+def answer_pairs(
+    model: T5,
+    batch: Batch[jax.Array],
+    anchor: jax.Array,
+    vocabulary_K: jax.Array,
+    verbalizer_CD: jax.Array | None = None,
+    kernel_DD: jax.Array | None = None,
+) -> Pairs:
+    """A row's vector with the head row of its answer, and with other head rows: `answer` and `conditional`.
+
+    An answer is known by its first token. A choice that shares it is no negative, nor is such a sampled piece.
+
+    Args:
+        model, batch, verbalizer_CD, kernel_DD: as for `label_pairs`.
+        anchor: [B, D], or [D] for the same one in every row.
+        vocabulary_K: sampled pieces, int32.
+    """
+    first_BC, label_B = batch["choices"][..., 0], batch["label"]
+    chosen_B1 = jnp.maximum(label_B, 0)[:, None]
+    answer_B = jnp.where(label_B < 0, batch["targets"][:, 0], jnp.take_along_axis(first_BC, chosen_B1, axis=1)[:, 0])
+    sampled_BK = jnp.broadcast_to(vocabulary_K, (len(label_B), len(vocabulary_K)))
+    other_BN = jnp.concatenate([first_BC, sampled_BK], axis=1)
+    mask_BN = (other_BN != answer_B[:, None]) & (other_BN != PAD)
+    positive_BD, negative_BND = (model.head_rows(ids).astype(jnp.float32) for ids in (answer_B, other_BN))
+    if verbalizer_CD is not None:
+        positive_BD = verbalizer_CD[chosen_B1[:, 0]]
+        rows_BCD = jnp.broadcast_to(verbalizer_CD, (*first_BC.shape, verbalizer_CD.shape[-1]))
+        negative_BND = jnp.concatenate([rows_BCD, negative_BND[:, first_BC.shape[1] :]], axis=1)
+    anchor_BD = jnp.broadcast_to(anchor, positive_BD.shape)
+    return Pairs(anchor_BD, mapped(kernel_DD, positive_BD), mapped(kernel_DD, negative_BND), mask_BN)
 
 
 def label_rows(model: T5, batch: Batch[jax.Array], verbalizer_CD: jax.Array | None) -> jax.Array:
@@ -54,15 +91,6 @@ def label_rows(model: T5, batch: Batch[jax.Array], verbalizer_CD: jax.Array | No
     return jnp.where(exists_BC1, rows_BCD, 0.0).sum(axis=1) / jnp.maximum(exists_BC1.sum(axis=1), 1)
 
 
-def head_scores(
-    prompt_mean_BD: jax.Array, inputs_BLD: jax.Array, label_mean_BD: jax.Array, kernel_DD: jax.Array | None
-) -> tuple[jax.Array, jax.Array]:
-    """The critic's scores: `positive_B` of the prompt and `negative_BL` of the input's tokens, padding included.
-
-    Both are compared with the mean head row of the label words, directly or through the bilinear `kernel_DD`.
-    """
-    if kernel_DD is not None:
-        label_mean_BD = score_product("DE,BE->BD", kernel_DD, label_mean_BD)
-    scale = label_mean_BD.shape[-1] ** -0.5
-    positive_B = score_product("BD,BD->B", prompt_mean_BD, label_mean_BD) * scale
-    return positive_B, score_product("BLD,BD->BL", inputs_BLD, label_mean_BD) * scale
+def mapped(kernel_DD: jax.Array | None, rows: jax.Array) -> jax.Array:
+    """Head rows [..., D] in the space of the embeddings; None = as they are."""
+    return rows if kernel_DD is None else score_product("DE,...E->...D", kernel_DD, rows)

@@ -17,6 +17,8 @@ class Hyper(NamedTuple, Generic[Array]):
     gamma: Array  # weight of the head loss
     kappa: Array  # weight of the variational bottleneck's KL divergence
     decay: Array  # share of these three weights that is gone at the last step
+    temperature: Array  # of the critics' scores, unless their form is "product"
+    head_steps: Array  # number of steps on the head loss alone, before training
     learning_rate: Array  # of the prompt
     critic_learning_rate: Array  # of everything else
     warmup: Array  # share of the steps

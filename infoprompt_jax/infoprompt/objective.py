@@ -11,6 +11,7 @@ set for itself are in `Hyper`. Axes as in `t5/model.py`.
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -19,21 +20,27 @@ from flax import nnx
 from jax.typing import ArrayLike
 
 from infoprompt_jax.batch import Batch
-from infoprompt_jax.infoprompt import bottleneck, streams
-from infoprompt_jax.infoprompt.estimators import Bound, select
-from infoprompt_jax.infoprompt.head_loss import head_information
+from infoprompt_jax.infoprompt import bottleneck, critics, streams
+from infoprompt_jax.infoprompt.critics import Pairs, learned_temperature
+from infoprompt_jax.infoprompt.estimators import most, select
+from infoprompt_jax.infoprompt.head_loss import answer_pairs, label_pairs
 from infoprompt_jax.infoprompt.hyper import Hyper
 from infoprompt_jax.infoprompt.representation_loss import (
-    Negatives,
+    OF_FEATURES,
+    OF_ROWS,
     in_batch_negatives,
     noisy_negatives,
-    representation_information,
+    representation_pairs,
+    shuffled_pairs,
+    unprompted_negatives,
 )
 from infoprompt_jax.infoprompt.task_losses import choices_loss, lm_loss, verbalizer_logits, verbalizer_loss
 from infoprompt_jax.infoprompt.trainable import Part, Trainable
 from infoprompt_jax.prompts import prompts
 from infoprompt_jax.t5 import scoring
 from infoprompt_jax.t5.model import T5
+
+Parts = dict[str, jax.Array]  # scalars by name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +55,12 @@ class Objective:
     representation_term: bool = True
     estimators: tuple[str, ...] = ("infonce",)
     smile_tau: float = 5.0
-    critic: str = "dot"
+    head: str = "released_code"
+    critic: str = "dot"  # of the head term: "bilinear" maps head rows to embeddings
+    score: str = "product"
+    learn_temperature: bool = False
+    vocabulary: tuple[int, ...] = ()  # pieces that are sampled as the head term's negatives
+    vocabulary_negatives: int = 64
     representation: str = "decoder"
     negatives: str = "posterior"
     negatives_per_example: int = 16  # K, at least 1; `fleet/assembly.py` resolves the config's 0
@@ -59,9 +71,8 @@ class Objective:
     @property
     def needs_features(self) -> bool:
         """Whether a training step reads un-prompted features."""
-        return (
-            self.kind == "instance" or (self.representation_term and self.negatives == "posterior") or self.variational
-        )
+        of_features = self.representation_term and self.negatives in OF_FEATURES
+        return self.kind == "instance" or of_features or self.variational
 
     def init(self, value_PD: ArrayLike, key: jax.Array, verbalizer_CD: ArrayLike | None = None) -> Trainable:
         """Everything a member trains, from its prompt's first value (and its label words' head rows)."""
@@ -70,10 +81,13 @@ class Objective:
         trainable: Trainable = {"prompt": {"value": jnp.asarray(value_PD, jnp.float32)}}
         if self.kind == "instance":
             trainable["generator"] = prompts.generator(length, width, self.bottleneck, keys[0])
+        temperature: Part = {"log_temperature": jnp.zeros(())} if self.learn_temperature else {}
         if self.head_term and self.critic == "bilinear":
-            trainable["head_critic"] = {"kernel": jnp.eye(width)}
+            trainable["head_critic"] = {"kernel": jnp.eye(width)} | temperature
+        elif self.head_term and temperature:
+            trainable["head_critic"] = temperature
         if self.representation_term:
-            trainable["representation_critic"] = {"kernel": jnp.eye(width), "bias": jnp.zeros(width)}
+            trainable["representation_critic"] = {"kernel": jnp.eye(width), "bias": jnp.zeros(width)} | temperature
         if self.task_loss == "verbalizer":
             trainable["verbalizer"] = {"value": jnp.asarray(verbalizer_CD, jnp.float32)}
         if self.variational:
@@ -88,8 +102,25 @@ class Objective:
         hyper: Hyper[jax.Array],
         key: jax.Array,
         progress: jax.Array | float,
-    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+    ) -> tuple[jax.Array, Parts]:
         """The scalar loss in nats and its parts; `progress` is the share of the steps that are done."""
+        addends, parts = self.addends(trainable, frozen, batch, hyper, key, progress)
+        total = functools.reduce(jnp.add, addends.values())
+        return total, {"loss": total, **parts}
+
+    def addends(
+        self,
+        trainable: Trainable,
+        frozen: nnx.State,
+        batch: Batch[jax.Array],
+        hyper: Hyper[jax.Array],
+        key: jax.Array,
+        progress: jax.Array | float,
+    ) -> tuple[Parts, Parts]:
+        """What the loss is the sum of, weighted (task, and of head, representation and kl those that are on); parts.
+
+        The parts are what is logged: the terms without their weights, and the most that InfoNCE could estimate.
+        """
         model = nnx.merge(self.graph, frozen)
         features_BD = self._features(model, batch) if self.needs_features else None
         prompt = prompts.prompt_rows(trainable["prompt"]["value"], trainable.get("generator"), features_BD)
@@ -97,31 +128,65 @@ class Objective:
         z_BD, hidden_BCTD = self._represent(
             model, batch, y_BSD, mask_BS, train=True, dropout_key=jax.random.fold_in(key, streams.DECODER_DROPOUT)
         )
-        parts: dict[str, jax.Array] = {}
+        parts: Parts = {}
         if "posterior" in trainable:
             assert features_BD is not None  # see needs_features
             noise_key = jax.random.fold_in(key, streams.BOTTLENECK_NOISE)
             z_BD, kl_B = bottleneck.sample(trainable["posterior"], z_BD, features_BD, noise_key)
             parts["kl"] = (kl_B * batch["weight"]).sum() / jnp.maximum(batch["weight"].sum(), 1.0)
             hidden_BCTD = _with_first(hidden_BCTD, z_BD)
-        parts["task_loss"] = total = self._task_loss(model, trainable, batch, z_BD, hidden_BCTD)
+        parts["task_loss"] = self._task_loss(model, trainable, batch, z_BD, hidden_BCTD)
+        addends = {"task": parts["task_loss"]}
         strength = 1.0 - hyper.decay * progress
-        bound = self._bound(hyper.estimator, batch["weight"])
         if self.head_term:
-            verbalizer, critic = trainable.get("verbalizer", {}), trainable.get("head_critic", {})
-            parts["head_mi"] = head_information(
-                bound, model, batch, prompt, verbalizer.get("value"), critic.get("kernel")
-            )
-            total = total - strength * hyper.gamma * parts["head_mi"]
+            pairs = self._head_pairs(model, trainable, batch, prompt, z_BD, key)
+            parts |= self._estimate("head", pairs, trainable.get("head_critic"), batch, hyper)
+            addends["head"] = -strength * hyper.gamma * parts["head_mi"]
         if "representation_critic" in trainable:
-            negatives = self._negatives(trainable.get("posterior"), batch, z_BD, features_BD, key)
-            parts["representation_mi"] = representation_information(
-                bound, trainable["representation_critic"], prompt, z_BD, negatives
-            )
-            total = total - strength * hyper.beta * parts["representation_mi"]
+            pairs = self._representation_pairs(trainable, batch, prompt, z_BD, features_BD, key)
+            parts |= self._estimate("representation", pairs, trainable["representation_critic"], batch, hyper)
+            addends["representation"] = -strength * hyper.beta * parts["representation_mi"]
         if "kl" in parts:
-            total = total + strength * hyper.kappa * parts["kl"]
-        return total, {"loss": total, **parts}
+            addends["kl"] = strength * hyper.kappa * parts["kl"]
+        return addends, parts
+
+    def gradients(
+        self,
+        trainable: Trainable,
+        frozen: nnx.State,
+        batch: Batch[jax.Array],
+        hyper: Hyper[jax.Array],
+        key: jax.Array,
+        progress: jax.Array | float,
+    ) -> tuple[dict[str, Trainable], Parts]:
+        """The gradient of each addend of the loss, a tree like `trainable`; and the loss with its parts."""
+        addends, pull, parts = jax.vjp(
+            lambda tree: self.addends(tree, frozen, batch, hyper, key, progress), trainable, has_aux=True
+        )
+        zeros = dict.fromkeys(addends, jnp.zeros(()))
+        by_name = {name: pull(zeros | {name: jnp.ones(())})[0] for name in addends}
+        return by_name, {"loss": functools.reduce(jnp.add, addends.values()), **parts}
+
+    def head_loss(
+        self,
+        trainable: Trainable,
+        frozen: nnx.State,
+        batch: Batch[jax.Array],
+        hyper: Hyper[jax.Array],
+        key: jax.Array,
+        progress: jax.Array | float,
+    ) -> tuple[jax.Array, Parts]:
+        """The head loss alone, without its weight: what the prompt starts from. The backbone's layers do not run.
+
+        Arguments and results are those of `loss`; the head's pairs must not read the prompted representation.
+        """
+        del progress
+        model = nnx.merge(self.graph, frozen)
+        features_BD = self._features(model, batch) if self.kind == "instance" else None
+        prompt = prompts.prompt_rows(trainable["prompt"]["value"], trainable.get("generator"), features_BD)
+        pairs = self._head_pairs(model, trainable, batch, prompt, None, key)
+        parts = self._estimate("head", pairs, trainable.get("head_critic"), batch, hyper)
+        return -parts["head_mi"], {"loss": -parts["head_mi"], **parts}
 
     def scores(self, trainable: Trainable, frozen: nnx.State, batch: Batch[jax.Array]) -> jax.Array:
         """Scores [B, C] whose largest is the prediction: choices' log-probabilities, or the verbalizer's logits."""
@@ -187,29 +252,64 @@ class Objective:
             return choices_loss(model, hidden_BCTD, batch)
         return lm_loss(model, hidden_BCTD[:, 0], batch)
 
-    def _bound(self, estimator: jax.Array, weight_B: jax.Array) -> Bound:
-        """The member's estimator, over the rows that count."""
+    def _estimate(
+        self, term: str, pairs: Pairs, critic: Part | None, batch: Batch[jax.Array], hyper: Hyper[jax.Array]
+    ) -> Parts:
+        """The term's bound by the member's estimator, over the rows that count, and InfoNCE's ceiling."""
+        temperature = learned_temperature(hyper.temperature, critic)
+        positive_B, negative_BK = critics.scores(pairs, self.score, temperature)
+        mask_BK = jnp.ones(negative_BK.shape, bool) if pairs.mask_BK is None else pairs.mask_BK
+        bound = select(
+            self.estimators, hyper.estimator, positive_B, negative_BK, mask_BK, batch["weight"], self.smile_tau
+        )
+        return {f"{term}_mi": bound, f"{term}_most": most(mask_BK, batch["weight"])}
 
-        def bound(positive_B: jax.Array, negative_BK: jax.Array, mask_BK: jax.Array | None) -> jax.Array:
-            return select(self.estimators, estimator, positive_B, negative_BK, mask_BK, weight_B, self.smile_tau)
-
-        return bound
-
-    def _negatives(
+    def _head_pairs(
         self,
-        posterior: Part | None,
+        model: T5,
+        trainable: Trainable,
         batch: Batch[jax.Array],
+        prompt: jax.Array,
+        z_BD: jax.Array | None,
+        key: jax.Array,
+    ) -> Pairs:
+        verbalizer_CD = trainable.get("verbalizer", {}).get("value")
+        kernel_DD = trainable.get("head_critic", {}).get("kernel")
+        if self.head == "released_code":
+            return label_pairs(model, batch, prompt, verbalizer_CD, kernel_DD)
+        pieces = jnp.asarray(self.vocabulary, jnp.int32)
+        vocabulary_K = jax.random.choice(
+            jax.random.fold_in(key, streams.VOCABULARY), pieces, (min(self.vocabulary_negatives, len(pieces)),)
+        )
+        anchor = prompt.mean(axis=-2) if self.head == "answer" else z_BD
+        assert anchor is not None  # see head_loss
+        return answer_pairs(model, batch, anchor, vocabulary_K, verbalizer_CD, kernel_DD)
+
+    def _representation_pairs(
+        self,
+        trainable: Trainable,
+        batch: Batch[jax.Array],
+        prompt: jax.Array,
         z_BD: jax.Array,
         features_BD: jax.Array | None,
         key: jax.Array,
-    ) -> Negatives:
-        if self.negatives == "in_batch":
-            return in_batch_negatives(z_BD, batch["weight"])
-        assert features_BD is not None  # see needs_features
-        key = jax.random.fold_in(key, streams.NEGATIVES)
-        if posterior is not None:
-            return bottleneck.negatives(posterior, features_BD, self.negatives_per_example, key)
-        return noisy_negatives(features_BD, self.negatives_per_example, self.noise_scale, key)
+    ) -> Pairs:
+        critic, weight_B = trainable.get("representation_critic", {}), batch["weight"]
+        key, count = jax.random.fold_in(key, streams.NEGATIVES), self.negatives_per_example
+        if self.negatives == "shuffled":
+            return shuffled_pairs(critic, prompt, z_BD, weight_B, count, key, self.score)
+        if self.negatives in OF_ROWS:
+            targets_BT = batch["targets"] if self.negatives == "labels" else None
+            negatives = in_batch_negatives(z_BD, weight_B, targets_BT)
+        else:
+            assert features_BD is not None  # see needs_features
+            if self.negatives == "unprompted":
+                negatives = unprompted_negatives(features_BD, weight_B)
+            elif "posterior" in trainable:
+                negatives = bottleneck.negatives(trainable["posterior"], features_BD, count, key)
+            else:
+                negatives = noisy_negatives(features_BD, count, self.noise_scale, key, batch.get("spread"))
+        return representation_pairs(critic, prompt, z_BD, negatives, self.score)
 
 
 def _with_first(hidden_BCTD: jax.Array, z_BD: jax.Array) -> jax.Array:

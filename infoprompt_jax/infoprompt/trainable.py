@@ -18,8 +18,8 @@ class Trainable(TypedDict):
 
     prompt: Part  # value [P, D]
     generator: NotRequired[Part]  # of an instance prompt: down [D, E], up [E, P, D]
-    head_critic: NotRequired[Part]  # kernel [D, D]
-    representation_critic: NotRequired[Part]  # kernel [D, D], bias [D]
+    head_critic: NotRequired[Part]  # kernel [D, D] and a learned log_temperature, or one of them
+    representation_critic: NotRequired[Part]  # kernel [D, D], bias [D], and a learned log_temperature
     verbalizer: NotRequired[Part]  # value [C, D]: a row for each answer choice
     posterior: NotRequired[Part]  # of the variational bottleneck: mean [D, E], log_std [D, E], out [E, D]
 

@@ -42,6 +42,7 @@ class Features:
             for key, rows in distinct.items()
         }
         self.rows = distinct
+        self._deviations: dict[int, float] = {}  # by the identity of `Rows`
 
     def fill(self, fleet: Fleet, backbone: Backbone, steps: int, buckets: Sequence[int], batch_size: int) -> None:
         """Computes the features that steps 0 to `steps` - 1 read, unless the cache holds them.
@@ -92,10 +93,34 @@ class Features:
         `members`: the numbers of the streams that the batch is of; None = all.
         """
         gathered = np.empty((*row_MB.shape, self.width), np.float32)
+        for place, key, inner in self._of_rows(row_MB, members):
+            gathered[place] = self.values[key].values[inner]
+        return gathered
+
+    def spread(self, row_MB: np.ndarray, members: np.ndarray | None = None) -> np.ndarray:
+        """The deviation [M, B] of the features over the rows of each row's task that the run visits."""
+        gathered = np.empty(row_MB.shape, np.float32)
+        for place, key, _ in self._of_rows(row_MB, members):
+            if key not in self._deviations:
+                here = self.values[key].values
+                self._deviations[key] = deviation(here[~np.isnan(here).any(axis=1)])
+            gathered[place] = self._deviations[key]
+        return gathered
+
+    def _of_rows(
+        self, row_MB: np.ndarray, members: np.ndarray | None
+    ) -> Iterator[tuple[tuple[int, np.ndarray], int, np.ndarray]]:
+        """The places in a batch, the identity of the `Rows` that they are of, and the rows' numbers in it."""
         streams = self.streams if members is None else [self.streams[m] for m in members]
         for m, (stream, row_B) in enumerate(zip(streams, row_MB, strict=True)):
             task_B, inner_B = stream.pool.split(row_B)
             for task in np.unique(task_B):
                 here = task_B == task
-                gathered[m, here] = self.values[id(stream.rows[task])].values[inner_B[here]]
-        return gathered
+                yield (m, here), id(stream.rows[task]), inner_B[here]
+
+
+def deviation(features_ND: np.ndarray) -> float:
+    """The deviation of features over rows, as the root mean square over D; 0 for less than two rows."""
+    if len(features_ND) < 2:
+        return 0.0
+    return float(np.sqrt(np.mean(np.var(features_ND.astype(np.float64), axis=0))))

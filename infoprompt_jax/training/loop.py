@@ -26,6 +26,7 @@ from infoprompt_jax.progress import Progress
 from infoprompt_jax.t5 import partition
 from infoprompt_jax.training import sources, trackers
 from infoprompt_jax.training.checkpoints import Checkpoints
+from infoprompt_jax.training.estimates import Estimates, warn_of_static
 from infoprompt_jax.training.experiment import Experiment
 from infoprompt_jax.training.features import Features
 from infoprompt_jax.training.interrupt import Interrupt
@@ -33,6 +34,7 @@ from infoprompt_jax.training.metrics_log import MetricsLog, check_log
 from infoprompt_jax.training.speed import Compilations, Speedometer
 
 LOGGED = ("loss", "task_loss", "head_mi", "representation_mi", "kl", "gradient_norm", "learning_rate")
+TERMS = ("head", "representation")
 TOO_MUCH = (
     "lower train.batch_size, data.max_input_length or fleet.at_once, raise train.accumulate, or set "
     "backbone.remat='full'"
@@ -79,6 +81,8 @@ class Run:
             self.state, start, logged = restored[0], restored[1]["step"], restored[1].get("log")
             log.info("Resuming from step %d.", start)
         self.log = MetricsLog.resume(metrics, start, trackers.sinks(path, experiment.config), logged)
+        self.estimates = Estimates()
+        warn_of_static(experiment.config, experiment.fleet.objective.representation_term)
         self.pending: tuple[int, Metrics] | None = None  # a step that is not logged yet
         self.evaluated = start  # evaluations up to and including this step are in the log
         self.active = self.on_host(self.state.active)
@@ -97,6 +101,8 @@ class Run:
 
     def _train(self, interrupt: Interrupt) -> None:
         config, start = self.config, int(self.state.step)
+        if self.evaluated < 0:
+            self.state = self.head_start(self.state)
         batches = self.batches(start)
         for step in range(start, config.steps + 1):
             # Order: evaluate the state as it stands, save it with its data position, step, log the step before.
@@ -117,6 +123,8 @@ class Run:
             batch = next(batches)
             self.speed.fetched()
             placed = self.experiment.fleet.place(batch)
+            if config.eval_every and step % config.eval_every == 0:
+                self.log_gradient_shares(step, placed, batch["inputs"].shape)
             self.state, values = memory.run(
                 self.experiment.fleet.step,
                 (self.state, self.experiment.backbone.frozen, placed, self.hyper, self.keys),
@@ -148,7 +156,13 @@ class Run:
         features = Features(directory, experiment.streams, width, source)
         features.fill(experiment.fleet, experiment.backbone, self.config.steps, buckets, size)
         members = share.get("members")
-        return ({**batch, "features": features.gather(batch["row"], members)} for batch in batches)
+        relative = self.experiment.config.infoprompt.noise == "relative"
+
+        def with_features(batch: Batch[np.ndarray]) -> Batch[np.ndarray]:
+            batch = {**batch, "features": features.gather(batch["row"], members)}
+            return {**batch, "spread": features.spread(batch["row"], members)} if relative else batch
+
+        return map(with_features, batches)
 
     def on_host(self, tree: Any) -> Any:
         """A part of the state in NumPy's arrays, with the values of all members."""
@@ -180,6 +194,7 @@ class Run:
             elif self.config.log_every and step % self.config.log_every == 0:
                 names = (field for field in LOGGED if field in values and self.is_trained(field, int(m)))
                 self.log.write(step, name, {field: values[field][m] for field in names})
+                self.observe(int(m), values)
         self.active = values["active"] & values["finite"]
         if self.active.any():
             self.progress.report(step, float(values["loss"][self.active].mean()), self.speed.mfu())
@@ -188,6 +203,43 @@ class Run:
         """False for an estimate whose term has weight 0: its critic is not trained, so it estimates nothing."""
         weights = {"head_mi": self.experiment.hyper.gamma, "representation_mi": self.experiment.hyper.beta}
         return field not in weights or bool(weights[field][member] > 0)
+
+    def observe(self, member: int, values: dict[str, np.ndarray]) -> None:
+        """Has the member's estimates watched."""
+        experiment = self.experiment
+        estimator = experiment.fleet.objective.estimators[int(experiment.hyper.estimator[member])]
+        for term in TERMS:
+            if f"{term}_mi" in values and self.is_trained(f"{term}_mi", member):
+                most = float(values[f"{term}_most"][member]) if estimator == "infonce" else None
+                self.estimates.observe(experiment.members[member].name, term, float(values[f"{term}_mi"][member]), most)
+
+    def head_start(self, state: FleetState) -> FleetState:
+        """The state after the steps on the head loss alone, which read the first batches of training."""
+        fleet, steps = self.experiment.fleet, int(self.experiment.hyper.head_steps.max())
+        if not steps:
+            return state
+        batches = self.batches(0)
+        for number in range(steps):
+            placed = fleet.place(next(batches))
+            frozen, hyper = self.experiment.backbone.frozen, self.hyper
+            state, _ = fleet.head_step(state, frozen, placed, hyper, self.keys, np.int32(number))
+        log.info("The prompts start from %d steps on the head loss alone.", steps)
+        return fleet.restart(state)
+
+    def log_gradient_shares(self, step: int, batch: Any, shape: tuple[int, ...]) -> None:
+        """Logs each term's share in the gradient of what predictions need: its norm over the sum of the norms."""
+        fleet, experiment = self.experiment.fleet, self.experiment
+        if not (fleet.objective.head_term or fleet.objective.representation_term):
+            return
+        arguments = (self.state, experiment.backbone.frozen, batch, self.hyper, self.keys)
+        title = f"The gradient shares on inputs of {shape[-1]} tokens"
+        norms = self.on_host(memory.run(fleet.gradient_norms, arguments, shape, title, TOO_MUCH))
+        total_M = np.maximum(sum(norms.values()), 1e-30)
+        for m in np.flatnonzero(self.active):
+            terms = [term for term in TERMS if term in norms and self.is_trained(f"{term}_mi", int(m))]
+            shares = {f"gradient_share/{term}": norms[term][m] / total_M[m] for term in terms}
+            if shares:
+                self.log.write(step, experiment.members[m].name, shares)
 
     def evaluate(self, step: int) -> None:
         """Evaluates the state, unless the log holds the evaluation already, and keeps the best prompts in the state."""

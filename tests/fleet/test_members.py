@@ -113,8 +113,8 @@ def test_hyper_parameters_are_columns() -> None:
 
 def test_each_hyper_parameter_is_its_own_field() -> None:
     made = config()
-    made.infoprompt.update(beta=1.0, gamma=2.0, kappa=3.0, decay=0.25)
+    made.infoprompt.update(beta=1.0, gamma=2.0, kappa=3.0, decay=0.25, temperature=0.75, head_steps=7)
     made.train.update(learning_rate=5.0, critic_learning_rate=6.0, warmup=0.5)
     hyper = hyper_parameters(expand(made), ("infonce",))
-    expected = Hyper(1, 2, 3, 0.25, 5, 6, 0.5, schedule=0, estimator=0)
+    expected = Hyper(1, 2, 3, 0.25, 0.75, 7, 5, 6, 0.5, schedule=0, estimator=0)
     assert Hyper(*(values.item() for values in hyper)) == expected

@@ -98,14 +98,26 @@ def test_trees_below_an_entry_are_updated_too() -> None:
     np.testing.assert_allclose(got["representation_critic"]["kernel"], np.eye(4) - 0.001, atol=1e-6)
 
 
-def test_gradients_are_clipped_by_the_norm_of_the_whole_tree() -> None:
-    # 3-4-5: prompt gradient of norm 3, critic gradient of norm 4; limit 2.5 halves both. The first moment shows it.
+@pytest.mark.parametrize(("apart", "clipped"), [(False, (1.5, 2.0)), (True, (2.5, 2.5))])
+def test_gradients_are_clipped_by_their_norm(apart: bool, clipped: tuple[float, float]) -> None:
+    """3-4-5: with a limit of 2.5, norms 3 and 4 are halved together, and each is cut to it apart."""
     gradient = {"prompt": jnp.array([[3.0]]), "head_critic": jnp.array([[4.0]])}
-    transform = optimizers.optimizer("adamw", 0.0, clip_norm=2.5)
+    transform = optimizers.optimizer("adamw", 0.0, clip_norm=2.5, clip_apart=apart)
     rates = optimizers.StepSizes(0.0, 0.0)
     _, state = transform.update(gradient, transform.init(gradient), gradient, step_sizes=rates)
-    moments = [float(x[0, 0]) for x in jax.tree.leaves(state) if x.ndim == 2]
-    np.testing.assert_allclose(sorted(moments), [0.001 * 1.5**2, 0.001 * 2.0**2, 0.1 * 1.5, 0.1 * 2.0], rtol=1e-5)
+    moments = [float(x[0, 0]) for x in jax.tree.leaves(state) if x.ndim == 2]  # the first moment shows it
+    expected = [0.001 * norm**2 for norm in clipped] + [0.1 * norm for norm in clipped]
+    np.testing.assert_allclose(sorted(moments), expected, rtol=1e-5)
+
+
+def test_apart_the_critics_gradients_do_not_slow_the_prompt() -> None:
+    """What predictions need shares one norm, the two critics another."""
+    gradient = {"prompt": jnp.array([[0.3]]), "verbalizer": jnp.array([[0.4]]), "head_critic": jnp.array([[1e4]])}
+    transform = optimizers.optimizer("adamw", 0.0, clip_norm=1.0)
+    rates = optimizers.StepSizes(0.0, 0.0)
+    _, state = transform.update(gradient, transform.init(gradient), gradient, step_sizes=rates)
+    moments = sorted(float(x[0, 0]) for x in jax.tree.leaves(state) if x.ndim == 2)
+    np.testing.assert_allclose(moments[-3:], [0.03, 0.04, 0.1], rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", optimizers.OPTIMIZERS)

@@ -52,7 +52,14 @@ def test_every_visited_row_gets_its_own_features(
     for batch in train_batches(streams, 0, 3, (16, 32), 32, 1):
         found = features.gather(batch["row"])
         np.testing.assert_array_equal(features.gather(batch["row"][1:], np.array([1])), found[1:])  # of one process
+        spread = features.spread(batch["row"])
         for m in range(2):
+            for task in range(2):
+                here = streams[m].pool.split(batch["row"][m])[0] == task
+                stored = features.values[id(rows[task])].values
+                visited = stored[~np.isnan(stored[:, 0])]
+                expected = np.sqrt(np.var(visited, axis=0).mean())
+                np.testing.assert_allclose(spread[m, here], expected, rtol=1e-4)
             expected = program.features(model.frozen, batch["inputs"][m])
             np.testing.assert_allclose(found[m], expected, rtol=1e-4, atol=1e-5)
     filled = [int((~np.isnan(stored.values[:, 0])).sum()) for stored in features.values.values()]

@@ -1,0 +1,96 @@
+"""What a run does about the information terms: the head's first steps, gradient shares, warnings, relative noise."""
+
+from __future__ import annotations
+
+import logging
+import pathlib
+import signal
+
+import numpy as np
+import pytest
+import tiny_runs
+
+from infoprompt_jax import jobs
+from infoprompt_jax.errors import Stopped
+from infoprompt_jax.fleet.fleet import Fleet
+from infoprompt_jax.reports.records import read_records, series
+from infoprompt_jax.training.estimates import LONG, Estimates
+from infoprompt_jax.training.features import deviation
+
+
+def record(path: pathlib.Path, name: str, member: str = "run") -> dict[int, float]:
+    return series(read_records(path / "metrics.jsonl"))[member].get(name, {})
+
+
+def test_a_run_with_head_steps_starts_elsewhere_and_resumes_bit_for_bit(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fields = {"infoprompt__head": "answer", "infoprompt__score": "cosine", "train__steps": 6}
+    fields |= {"infoprompt__noise": "relative", "infoprompt__negatives": "unprompted"}
+    whole = tiny_runs.config(tmp_path, **fields, infoprompt__head_steps=3)
+    jobs.run(whole, tmp_path / "whole")
+    jobs.run(tiny_runs.config(tmp_path, **fields), tmp_path / "without")
+    starts = [record(tmp_path / name, "prompt_norm")[0] for name in ("whole", "without")]
+    assert starts[0] != starts[1]
+    with monkeypatch.context() as patch, pytest.raises(Stopped):
+        patch.setattr(Fleet, "step", tiny_runs.before_step(4, lambda: signal.raise_signal(signal.SIGTERM)))
+        jobs.run(whole, tmp_path / "stopped")
+    jobs.run(whole, tmp_path / "stopped")
+    logs = [(tmp_path / name / "metrics.jsonl").read_bytes() for name in ("whole", "stopped")]
+    assert logs[0] == logs[1]
+
+
+def test_a_run_logs_the_terms_gradient_shares_at_evaluations(tmp_path: pathlib.Path) -> None:
+    config = tiny_runs.config(tmp_path, train__steps=8, fleet__presets=("plain", "both"))
+    jobs.run(config, tmp_path / "run")
+    head, representation = (
+        record(tmp_path / "run", f"gradient_share/{term}", "both") for term in ("head", "representation")
+    )
+    assert [*head] == [*representation] == [0, 4]
+    for step in head:
+        assert head[step] > 0 and representation[step] > 0 and head[step] + representation[step] < 1
+    assert not record(tmp_path / "run", "gradient_share/head", "plain")
+
+
+def test_an_estimate_without_gradient_is_reported_once(caplog: pytest.LogCaptureFixture) -> None:
+    watch = Estimates()
+    with caplog.at_level(logging.WARNING):
+        for step in range(3 * LONG):
+            watch.observe("a", "head", 3.49, 3.5)
+            watch.observe("b", "head", 3.49, 3.5)
+            watch.observe("a", "representation", -0.1, 3.5)
+            watch.observe("b", "representation", -0.1 if step % LONG else 0.1, 3.5)  # never for long
+            watch.observe("c", "head", 99.0, None)  # of an estimator without a ceiling
+    assert [(record.args[0], record.args[1]) for record in caplog.records if isinstance(record.args, tuple)] == [
+        ("a", "head"),
+        ("a", "representation"),
+    ]
+    assert "at its ceiling, 3.50 nats" in caplog.text and "below 0 nats" in caplog.text
+    assert "infoprompt.score='cosine'" in caplog.text
+
+
+def test_a_run_reports_its_saturated_head_term(tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The form of the released code, on embeddings as large as T5's: the product saturates at once."""
+    config = tiny_runs.config(tmp_path, train__learning_rate=30.0, infoprompt__critic="dot", train__warmup=0.0)
+    with caplog.at_level(logging.WARNING):
+        jobs.run(config, tmp_path / "run")
+    assert "the head term's estimate was at its ceiling" in caplog.text
+
+
+def test_negatives_from_rows_and_a_static_prompt_are_reported(
+    tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    fields = {"train__steps": 1, "infoprompt__negatives": "labels"}
+    with caplog.at_level(logging.WARNING):
+        jobs.run(tiny_runs.config(tmp_path, **fields), tmp_path / "static")
+        assert "cannot exceed 0 nats" in caplog.text
+        caplog.clear()
+        jobs.run(tiny_runs.config(tmp_path, **fields, prompt__kind="instance"), tmp_path / "instance")
+    assert "cannot exceed 0 nats" not in caplog.text
+
+
+def test_the_deviation_is_over_rows() -> None:
+    rng = np.random.default_rng(0)
+    features = 100 + rng.normal(size=(5000, 1)) * np.array([[3.0, 4.0]])  # a common part does not count
+    assert deviation(np.float32(features)) == pytest.approx(np.sqrt((9 + 16) / 2), rel=0.05)
+    assert deviation(np.ones((1, 2), np.float32)) == 0
