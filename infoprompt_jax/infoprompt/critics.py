@@ -50,7 +50,8 @@ def direction(x: jax.Array, form: str) -> jax.Array:
     if form == "layer_norm":
         x = x - x.mean(axis=-1, keepdims=True)
     largest = jax.lax.stop_gradient(jnp.abs(x).max(axis=-1, keepdims=True))
-    x = x / jnp.maximum(largest, 1e-30)  # squares of large numbers overflow, those of small ones vanish
+    # Squares of large numbers overflow, those of small ones vanish; the square of the least divisor is a float32, too.
+    x = x / jnp.maximum(largest, 1e-18)
     return x * jax.lax.rsqrt(jnp.sum(x * x, axis=-1, keepdims=True) + 1e-12)
 
 

@@ -58,6 +58,19 @@ def test_a_vector_of_zeros_scores_zero_and_has_a_finite_gradient(form: str) -> N
     assert value == 0 and np.isfinite(gradient).all()
 
 
+@pytest.mark.parametrize("form", FORMS[1:])
+def test_zeros_that_are_constants_of_the_program_give_no_nan(form: str) -> None:
+    """XLA folds them in other steps than it computes with: the square of a small divisor was 0."""
+    made = pairs()
+    zeros = made.anchor_BD.at[2].set(0.0)
+
+    def total(positive_BD: jax.Array) -> jax.Array:
+        return scores(made._replace(anchor_BD=zeros, positive_BD=positive_BD), form, 0.1)[0].sum()
+
+    value, gradient = jax.jit(jax.value_and_grad(total))(made.positive_BD)
+    assert np.isfinite(value) and np.isfinite(gradient).all() and not gradient[2].any()
+
+
 def test_a_learned_temperature_is_a_factor_with_a_floor() -> None:
     assert learned_temperature(0.2, {"kernel": jnp.eye(2)}) == 0.2
     assert float(learned_temperature(0.2, {"log_temperature": jnp.log(3.0)})) == pytest.approx(0.6)
