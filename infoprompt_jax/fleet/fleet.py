@@ -218,7 +218,9 @@ class Fleet:
         keys: jax.Array,
         number: jax.Array,
     ) -> tuple[FleetState, Metrics]:
-        differentiate = jax.grad(self.objective.head_loss, has_aux=True)
+        def differentiate(*arguments: Any) -> tuple[optax.Updates, Metrics]:
+            gradient, metrics = jax.grad(self.objective.head_loss, has_aux=True)(*arguments)
+            return (_turned(gradient) if self.placebo else gradient), metrics
 
         def member(
             trainable: Trainable,
@@ -319,7 +321,7 @@ class Fleet:
         """
         gradients, metrics = self.objective.gradients(*arguments)
         rolled: list[Any] = [
-            jax.tree_util.tree_map_with_path(_rolled, gradient) if name in ("head", "representation") else gradient
+            _turned(gradient) if name in ("head", "representation") else gradient
             for name, gradient in gradients.items()
         ]
         return jax.tree.map(lambda *each: functools.reduce(jnp.add, each), *rolled), metrics
@@ -348,10 +350,14 @@ class Fleet:
         return jax.tree.map(lambda x: x.mean(axis=0), results)
 
 
-def _rolled(path: Any, gradient: jax.Array) -> jax.Array:
-    """The gradient of a prompt's or a generator's array, by half of its last axis; another part's as it is."""
-    is_prompt = path[0].key == "prompt" or path[-1].key == "up"
-    return jnp.roll(gradient, gradient.shape[-1] // 2, axis=-1) if is_prompt else gradient
+def _turned(gradients: Any) -> Any:
+    """A member's gradients; those of the prompt and of a generator's output are rolled by half of the width."""
+
+    def rolled(path: Any, gradient: jax.Array) -> jax.Array:
+        is_prompt = path[0].key == "prompt" or path[-1].key == "up"
+        return jnp.roll(gradient, gradient.shape[-1] // 2, axis=-1) if is_prompt else gradient
+
+    return jax.tree_util.tree_map_with_path(rolled, gradients)
 
 
 def record_best(state: FleetState, metric: jax.Array, patience: jax.Array) -> FleetState:

@@ -97,3 +97,18 @@ def test_the_placebo_turns_the_terms_gradient_and_keeps_its_size(model: tiny.Bac
     added = {placebo: updates[placebo, "terms"] - updates[placebo, "plain"] for placebo in (False, True)}
     assert np.linalg.norm(added[False]) > 1e-3
     np.testing.assert_allclose(added[True], np.roll(added[False], 32, axis=-1), rtol=1e-3, atol=1e-5)
+
+
+def test_the_placebo_turns_the_heads_first_steps(model: tiny.Backbone) -> None:
+    """A static prompt's gradient of the head loss is the same for all tokens; the placebo's is that one, rolled."""
+    moved = []
+    for placebo in (False, True):
+        program = tiny.fleet(
+            model, optimizer="adamw", head="answer", score="cosine", vocabulary=VOCABULARY, placebo=placebo
+        )
+        state = tiny.start(program, model, [0])
+        before, given = values(state), arguments(program, model, {"head_steps": 1})
+        state, _ = program.head_step(state, *given, np.int32(0))
+        moved.append(np.sign(values(state) - before))
+    assert np.abs(moved[0]).all()
+    assert (moved[1] == np.roll(moved[0], 32, axis=-1)).mean() > 0.99  # Adam's first step is the gradient's sign

@@ -1,0 +1,203 @@
+"""docs/claims.md's tables on the choice and the confirmation of a form, from experiments/results/forms/*.json.
+
+An effect is an arm minus plain prompt tuning, paired by seed. The choice is exploration: no bold. The confirmation is
+on other tasks and fresh seeds; its cells are bold by `cells.confirmed`.
+"""
+
+from __future__ import annotations
+
+import json
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from experiments.cells import Cell, confirmed, interval, plus_minus, ratio, with_rows
+from experiments.estimates import LEVEL, Estimate, holm, ratio_of_deviations, student
+from experiments.forms_config import CHOOSING, CONFIRMING, TESTED
+from experiments.pages import CLAIMS, UNMEASURED
+from infoprompt_jax import member_names
+from infoprompt_jax.reports.documents import fill
+from infoprompt_jax.reports.tables import markdown
+
+FORM = "start10"  # what the choice came to
+PRIMARY, SHARE = "256,static,160", 0.8  # the setting of the goal; the share of plain's steps to reach its quality in
+SETTINGS = {
+    "256,static,160": "20-39",
+    "256,static,640": "20-29",
+    "256,instance,160": "20-39",
+    "64,static,160": "20-39",
+    "full,static,160": "20-39",
+}
+
+Results = Mapping[str, Any]  # by the run's text
+Measure = Callable[[Mapping[str, Any]], float]  # of a member
+
+
+def curve_mean(member: Mapping[str, Any]) -> float:
+    """The area under the validation curve, over its steps: the mean of the evaluations after the first one."""
+    return float(np.mean([value for _, value in member["curve"][1:]]))
+
+
+def test(member: Mapping[str, Any]) -> float:
+    return member["test"]
+
+
+def last(member: Mapping[str, Any]) -> float:
+    return member["curve"][-1][1]
+
+
+MEASURES: dict[str, Measure] = {"area under the curve": curve_mean, "test accuracy": test, "last evaluation": last}
+
+
+def read(directory: pathlib.Path) -> Results:
+    """The results by the run's text."""
+    results = [json.loads(path.read_text()) for path in sorted(directory.glob("*.json"))]
+    return {result["config"]: result for result in results}
+
+
+def values(result: Mapping[str, Any], measure: Measure) -> np.ndarray:
+    """[seeds]: of the members, in the order of their seeds."""
+    members = sorted(result["members"], key=lambda name: member_names.seed(name) or 0)
+    return np.array([measure(result["members"][name]) for name in members])
+
+
+def effect(results: Results, task: str, setting: str, arm: str, seeds: str, measure: Measure) -> np.ndarray | None:
+    """[seeds]: the arm minus plain, in points; None where one of them has not run.
+
+    Raises:
+      ValueError: the two were evaluated on other rows, or trained on others.
+    """
+    pair = [results.get(f"{task},{setting},{each},{seeds}") for each in (arm, "plain")]
+    if pair[0] is None or pair[1] is None:
+        return None
+    for key in ("backbone", "data", "evaluation_data", "test_data"):
+        if pair[0]["fingerprints"][key] != pair[1]["fingerprints"][key]:
+            raise ValueError(f"{pair[0]['run']} and {pair[1]['run']} have different {key}: they are no pair.")
+    return 100 * (values(pair[0], measure) - values(pair[1], measure))
+
+
+def cell(differences: np.ndarray | None) -> Cell | str:
+    return "-" if differences is None else interval(student(differences), 1)
+
+
+def choice_table(results: Results) -> str:
+    """Every arm that was tried, on the choosing tasks: the area under the curve, and the test accuracy."""
+    setting, seeds, rows = PRIMARY, "0-9", []
+    for arm in arms_of(results, setting, seeds):
+        cells = [
+            cell(effect(results, task, setting, arm, seeds, measure))
+            for measure in (curve_mean, test)
+            for task in CHOOSING
+        ]
+        rows.append((arm, *map(str, cells)))
+    header = [f"{title}: {task}" for title in ("area", "test") for task in CHOOSING]
+    return markdown(("arm - plain", *header), rows)
+
+
+def arms_of(results: Results, setting: str, seeds: str) -> list[str]:
+    """The arms beside plain that have run with these seeds, in the order of their names."""
+    texts = [text.rsplit(",", 2) for text in results if f",{setting}," in text]
+    return sorted({arm for _, arm, of in texts if of == seeds and arm != "plain"})
+
+
+def complete(results: Results, setting: str, arm: str, seeds: str) -> bool:
+    return all(effect(results, task, setting, arm, seeds, test) is not None for task in CONFIRMING)
+
+
+def confirmation_table(results: Results) -> str:
+    """A line a task: the form and its placebo minus plain, on the fresh seeds of the primary setting."""
+    seeds, arms = SETTINGS[PRIMARY], [FORM, f"{FORM}-placebo", "labels"]
+    arms = [arm for arm in arms if any(f"{task},{PRIMARY},{arm},{seeds}" in results for task in CONFIRMING)]
+    rows: list[list[Any]] = []
+    for task in CONFIRMING:
+        plain = results.get(f"{task},{PRIMARY},plain,{seeds}")
+        if plain is not None:
+            cells = [cell(effect(results, task, PRIMARY, arm, seeds, m)) for m in (curve_mean, test) for arm in arms]
+            rows.append(
+                [task, f"{100 * plain['references']['no prompt']:.0f}", plus_minus(values(plain, test)), *cells]
+            )
+    header = [f"{title}: {arm} - plain" for title in ("area", "test") for arm in arms]
+    return with_rows(confirmed(("task", "no prompt", "plain", *header), rows), f"{TESTED} test rows") if rows else ""
+
+
+def settings_table(results: Results) -> str:
+    """A line a setting: the form minus plain, the mean over the confirming tasks, and the ratio of the spreads."""
+    rows: list[list[Any]] = []
+    for setting, seeds in SETTINGS.items():
+        if complete(results, setting, FORM, seeds):
+            of = [[effect(results, t, setting, FORM, seeds, m) for t in CONFIRMING] for m in MEASURES.values()]
+            rows.append([setting.replace(",", ", "), seeds, *(cell(np.mean(each, axis=0)) for each in of), "-"])
+    initial = f"{SETTINGS[PRIMARY]},initial"
+    if complete(results, PRIMARY, FORM, initial):
+        pairs = [
+            np.stack([values(results[f"{task},{PRIMARY},{arm},{initial}"], test) for arm in (FORM, "plain")])
+            for task in CONFIRMING
+        ]
+        of = [[effect(results, t, PRIMARY, FORM, initial, m) for t in CONFIRMING] for m in MEASURES.values()]
+        spread = ratio(ratio_of_deviations(np.array(pairs)))
+        rows.append(["the same examples", SETTINGS[PRIMARY], *(cell(np.mean(each, axis=0)) for each in of), spread])
+    header = ("examples, prompts, steps", "seeds", *(f"{title}: {FORM} - plain" for title in MEASURES),
+              "spread, ratio to plain")  # fmt: skip
+    return confirmed(header, rows) if rows else ""
+
+
+def steps_to(result: Mapping[str, Any], quality: float) -> int | None:
+    """The first evaluated step at which the mean over the members reaches the quality."""
+    steps = [step for step, _ in next(iter(result["members"].values()))["curve"]]
+    means = np.mean([[value for _, value in member["curve"]] for member in result["members"].values()], axis=0)
+    return next((step for step, mean in zip(steps, means, strict=True) if mean >= quality), None)
+
+
+def goal_table(results: Results) -> str:
+    """A line a task: whether the form meets the goal, faster or better, and whether it hurts."""
+    long, seeds, rows, measured = "256,static,640", SETTINGS["256,static,640"], [], []
+    for task in CONFIRMING:
+        gains, end = (effect(results, task, setting, FORM, SETTINGS[setting], test) for setting in (PRIMARY, long))
+        if gains is None or end is None:
+            continue
+        plain, form = (results[f"{task},{long},{arm},{seeds}"] for arm in ("plain", FORM))
+        quality = float(values(plain, last).mean())
+        pair = [steps_to(result, 0.99 * quality) for result in (plain, form)]
+        measured.append((task, student(gains), student(end), pair))
+    adjusted = holm([estimate.p for _, *both, _ in measured for estimate in both]) if measured else []
+    for (task, short, end, pair), (p, q) in zip(measured, np.reshape(adjusted, (-1, 2)), strict=True):
+        steps = [str(step) if step is not None else "never" for step in pair]
+        fast = None not in pair and pair[1] <= SHARE * pair[0]
+        verdict = "hurts" if hurts(short, p) or hurts(end, q) else "faster" if fast else "no difference shown"
+        verdict = "better" if end.value >= 1 and q < LEVEL else verdict
+        rows.append((task, *steps, str(interval(short, 1)), str(interval(end, 1)), verdict))
+    header = ("task", "plain: steps to its converged quality", f"{FORM}: steps to it", "test at 160 steps",
+              "test at 640 steps", "verdict")  # fmt: skip
+    return markdown(header, rows) if rows else ""
+
+
+def hurts(estimate: Estimate, p: float) -> bool:
+    return estimate.value < 0 and p < LEVEL
+
+
+def write(directory: pathlib.Path) -> None:
+    """Fills the blocks; one without results is "Not measured."."""
+    results = read(directory)
+    tables: dict[str, Callable[[Results], str]] = {
+        "choice": choice_table,
+        "confirmation": confirmation_table,
+        "settings": settings_table,
+        "goal": goal_table,
+    }
+    fill(
+        CLAIMS,
+        {name: (made if (made := table(results)).count("\n") > 1 else UNMEASURED) for name, table in tables.items()},
+    )
+
+
+def claims(results: Results) -> Sequence[tuple[str, Estimate]]:
+    """The form's effects for the verdicts: the mean over the confirming tasks, in the primary setting."""
+    seeds = SETTINGS[PRIMARY]
+    if not complete(results, PRIMARY, FORM, seeds):
+        return []
+    return [
+        (title, student(np.mean([effect(results, t, PRIMARY, FORM, seeds, measure) for t in CONFIRMING], axis=0)))
+        for title, measure in MEASURES.items()
+    ]
