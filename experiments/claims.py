@@ -1,6 +1,6 @@
 """The experiment behind docs/claims.md: runs it, or writes the documents from its results.
 
-    python -m experiments.claims run [--workdir runs/claims] [NAME ...]     trains missing runs; again: resumes
+    python -m experiments.claims run [NAME ...] [--workdir runs/claims]     trains missing runs; again: resumes
     python -m experiments.claims report                                     writes the tables and the plot
 
 A run is `experiments/claims_config.py:<text>` with a text of `RUNS`. Its result is results/claims/<name>.json.

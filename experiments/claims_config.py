@@ -60,6 +60,18 @@ RECIPE = ("task_loss", "optimizer", "learning_rate", "schedule", "warmup", "weig
 
 Fields = dict[str, Any]
 
+# The terms as in the released code, whatever the defaults are; experiments/forms_config.py has other forms of them.
+RELEASED_TERMS: Fields = {
+    "infoprompt.gamma": 0.1,
+    "infoprompt.beta": 0.2,
+    "infoprompt.head": "released_code",
+    "infoprompt.head_steps": 0,
+    "infoprompt.score": "product",
+    "infoprompt.negatives": "posterior",
+    "infoprompt.noise": "absolute",
+    "train.clip_apart": False,
+}
+
 
 def get_config(chosen: str = "entailment,256") -> ml_collections.ConfigDict:
     task, shots, *differs = chosen.split(",")
@@ -69,6 +81,7 @@ def get_config(chosen: str = "entailment,256") -> ml_collections.ConfigDict:
         config.task.name, config.task.template, *splits = REAL[task]
         config.task.train_split, config.task.eval_split, config.task.test_split = splits
         config.data.max_input_length, config.data.buckets = 128, (64, 96, 128)  # nano's vocabulary splits public text
+    config.update_from_flattened_dict(RELEASED_TERMS)
     config.task.shots = 0 if shots == "full" else int(shots)
     config.fleet.seeds, config.fleet.presets, config.fleet.at_once = SEEDS, PRESETS, 8
     config.train.log_every, config.train.eval_batch_size = 20, 16

@@ -1,6 +1,6 @@
 """Which form of InfoPrompt's terms is chosen, and whether it is confirmed: docs/claims.md, Protocol.
 
-    python -m experiments.forms run [--workdir runs/forms] [NAME ...]    trains missing runs; again: resumes
+    python -m experiments.forms run [NAME ...] [--workdir runs/forms]    trains missing runs; again: resumes
     python -m experiments.forms report                                   writes the tables
 
 A run is `experiments/forms_config.py:<text>` with a text of `RUNS`. Its result is results/forms/<name>.json.

@@ -68,6 +68,8 @@ ARMS: dict[str, Fields] = {
     "unprompted0.2": representation("unprompted", 0.2),
     "unprompted1": representation("unprompted", 1.0),
     "shuffled0.2": representation("shuffled", 0.2),
+    "in_batch0.2": representation("in_batch", 0.2),
+    "answer1": head("answer", 1.0),
 }
 ARMS |= {f"{arm}-placebo": {**ARMS[arm], "infoprompt.placebo": True} for arm in ("start10", "start40")}
 
