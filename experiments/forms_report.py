@@ -17,6 +17,7 @@ from experiments.cells import Cell, confirmed, interval, plus_minus, ratio, with
 from experiments.estimates import LEVEL, Estimate, holm, ratio_of_deviations, student
 from experiments.forms_config import CHOOSING, CONFIRMING, TESTED
 from experiments.pages import CLAIMS, UNMEASURED
+from experiments.verdicts import Claim
 from infoprompt_jax import member_names
 from infoprompt_jax.reports.documents import fill
 from infoprompt_jax.reports.tables import markdown
@@ -192,12 +193,23 @@ def write(directory: pathlib.Path) -> None:
     )
 
 
-def claims(results: Results) -> Sequence[tuple[str, Estimate]]:
-    """The form's effects for the verdicts: the mean over the confirming tasks, in the primary setting."""
-    seeds = SETTINGS[PRIMARY]
-    if not complete(results, PRIMARY, FORM, seeds):
-        return []
+def claims(results: Results) -> list[Claim]:
+    """The form's lines of the verdicts: means over the tasks of the choice, and over those of the confirmation."""
+
+    def mean(tasks: Sequence[str], seeds: str, measure: Measure) -> Estimate | None:
+        effects = [effect(results, task, PRIMARY, FORM, seeds, measure) for task in tasks]
+        return None if any(each is None for each in effects) else student(np.mean(effects, axis=0))
+
+    rows = [
+        ("better results, by steps on the head term before training", "test accuracy", test),
+        ("faster convergence, by the same", "area under the validation curve", curve_mean),
+    ]
     return [
-        (title, student(np.mean([effect(results, t, PRIMARY, FORM, seeds, measure) for t in CONFIRMING], axis=0)))
-        for title, measure in MEASURES.items()
+        Claim(
+            f"InfoPrompt: {text}",
+            f"[{measured}](#the-confirmation)",
+            mean(CHOOSING, "0-9", measure),
+            mean(CONFIRMING, SETTINGS[PRIMARY], measure),
+        )
+        for text, measured, measure in rows
     ]

@@ -8,7 +8,7 @@ from functools import partial
 
 import numpy as np
 
-from experiments import rospr_report
+from experiments import forms_report, rospr_report
 from experiments.cells import confirmed, interval
 from experiments.claims_fresh import TERMS, Pairs, pairs_of
 from experiments.claims_results import TASKS, Result, of_kind, read, rows_of, task_of
@@ -21,6 +21,7 @@ from infoprompt_jax.reports.documents import fill
 from infoprompt_jax.reports.tables import markdown
 from infoprompt_jax.rospr.results import TITLES
 
+FORMS = pathlib.Path(__file__).parent / "results" / "forms"
 OTHERS = ("nwj", "dv", "smile")  # estimators whose critics diverge
 
 
@@ -171,13 +172,16 @@ def rospr_table(sides: Sides) -> str:
     return confirmed(header, rows) if sides.fresh else markdown(header, rows)
 
 
-def blocks(claims: pathlib.Path, retrieval: pathlib.Path) -> dict[pathlib.Path, dict[str, str]]:
+def blocks(
+    claims: pathlib.Path, retrieval: pathlib.Path, forms: pathlib.Path = FORMS
+) -> dict[pathlib.Path, dict[str, str]]:
     """What the pages' blocks hold, from the directories of results."""
     results, sides = read(claims), rospr_report.read(retrieval)
     pairs = pairs_of(results)
     if not pairs or not sides.first:
         return {CLAIMS: {"verdicts": UNMEASURED}, README: dict.fromkeys(("results", "rospr"), UNMEASURED)}
-    verdicts = verdict_table([*infoprompt_claims(results), *rospr_claims(sides)])
+    of_forms = forms_report.claims(forms_report.read(forms))
+    verdicts = verdict_table([*infoprompt_claims(results), *of_forms, *rospr_claims(sides)])
     return {
         CLAIMS: {"verdicts": verdicts},
         README: {"results": infoprompt_table(pairs), "rospr": rospr_table(sides)},
