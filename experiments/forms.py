@@ -13,10 +13,11 @@ import json
 import pathlib
 import subprocess
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 from experiments import forms_report
-from experiments.forms_config import ARMS, CHOOSING, CONFIRMING, SAME_CHOICES
+from experiments.forms_config import CHOOSING, CONFIRMING, SAME_CHOICES
 from infoprompt_jax.files import whole
 from infoprompt_jax.reports import measurements
 from infoprompt_jax.reports.records import read_records, series
@@ -24,28 +25,27 @@ from infoprompt_jax.reports.records import read_records, series
 CONFIG = pathlib.Path(__file__).with_name("forms_config.py")
 RESULTS = pathlib.Path(__file__).parent / "results" / "forms"
 METRIC = "accuracy"
-FORM, PLACEBO = forms_report.FORM, f"{forms_report.FORM}-placebo"
 
 
 def runs() -> list[str]:
     """The texts of all runs, in the order of their value: an interrupted experiment has the most important ones."""
-    confirmed = {
-        "256,static,160,{arm},20-39": ("plain", FORM, PLACEBO),
-        "256,static,640,{arm},20-29": ("plain", FORM),
-        "256,instance,160,{arm},20-39": ("plain", FORM),
-        "256,static,160,{arm},20-39,initial": ("plain", FORM),
-        "64,static,160,{arm},20-39": ("plain", FORM),
-        "full,static,160,{arm},20-39": ("plain", FORM),
-    }
-    choice = [f"{task},256,static,160,{arm},0-9" for arm in ARMS for task in CHOOSING if not arm.endswith("placebo")]
-    confirmation = [
-        f"{task},{setting.format(arm=arm)}"
-        for setting, arms in confirmed.items()
-        for task in CONFIRMING
-        for arm in arms
-    ]
-    labels = [f"{task},256,static,160,labels,20-39" for task in SAME_CHOICES]
-    return [run for run in choice if "causes" not in run or "labels" not in run] + confirmation + labels
+    texts: list[str] = []
+    for of in forms_report.ROUNDS:
+        chosen = [f"{task},{of.primary},{a},{forms_report.CHOSEN}" for a in ("plain", *of.tried) for task in CHOOSING]
+        texts += [text for text in chosen if not (text.startswith("causes") and ",labels," in text)]
+        texts += confirming(of.primary, ("plain", of.form), of.seeds)
+    for of in forms_report.ROUNDS:
+        texts += confirming(of.long, ("plain", of.form), of.settings[of.long])
+        texts += confirming(of.primary, (f"{of.form}-placebo",), of.seeds)
+        texts += [f"{task},{of.primary},labels,{of.seeds}" for task in SAME_CHOICES]
+        texts += confirming(of.primary, ("plain", of.form), f"{of.seeds},initial")
+        for setting in sorted(of.settings.keys() - {of.primary, of.long}):
+            texts += confirming(setting, ("plain", of.form), of.settings[setting])
+    return texts
+
+
+def confirming(setting: str, arms: Sequence[str], seeds: str) -> list[str]:
+    return [f"{task},{setting},{arm},{seeds}" for task in CONFIRMING for arm in arms]
 
 
 RUNS = {text.replace(",", "-"): text for text in runs()}

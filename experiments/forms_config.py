@@ -61,17 +61,14 @@ ARMS: dict[str, Fields] = {
     "start10": start(10),
     "start40": start(40),
     "answer0.1": head("answer", 0.1),
-    "conditional0.1": head("conditional", 0.1),
     "conditional0.3": head("conditional", 0.3),
     "conditional1": head("conditional", 1.0),
     "conditional3": head("conditional", 3.0),
     "unprompted0.2": representation("unprompted", 0.2),
-    "unprompted1": representation("unprompted", 1.0),
     "shuffled0.2": representation("shuffled", 0.2),
-    "in_batch0.2": representation("in_batch", 0.2),
     "answer1": head("answer", 1.0),
 }
-ARMS |= {f"{arm}-placebo": {**ARMS[arm], "infoprompt.placebo": True} for arm in ("start10", "start40")}
+ARMS |= {f"{arm}-placebo": {**ARMS[arm], "infoprompt.placebo": True} for arm in ("start10", "answer1")}
 
 
 def get_config(chosen: str = "entailment,256,static,160,plain,0-9") -> ml_collections.ConfigDict:

@@ -11,13 +11,13 @@ import pytest
 
 from experiments import forms, forms_report
 from experiments.forms_config import CHOOSING, CONFIRMING
-from experiments.forms_report import FORM, PRIMARY
+from experiments.forms_report import FIRST, ROUNDS
 from infoprompt_jax import jobs
 from infoprompt_jax.command_line import read_config
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.fleet.members import expand
 
-LONG = "256,static,640"
+FORM, PRIMARY, LONG = FIRST.form, FIRST.primary, FIRST.long
 
 
 @pytest.mark.parametrize("run", forms.RUNS)
@@ -44,10 +44,12 @@ def test_choice_and_confirmation_share_no_task_and_no_seed() -> None:
         first, end = map(int, last.split("-"))
         seeds[task in CHOOSING] |= {*range(first, end + 1)}
     assert seeds[True] and seeds[False] and not seeds[True] & seeds[False]
+    of_rounds = [{seeds for seeds in of.settings.values()} for of in ROUNDS]
+    assert of_rounds[0] == {"20-39", "20-29"} and of_rounds[1] == {"40-59", "40-49"}
 
 
 def test_an_unknown_arm_is_refused() -> None:
-    with pytest.raises(UserError, match=r"no arm 'nope': choose from plain, .*start40-placebo\.$"):
+    with pytest.raises(UserError, match=r"no arm 'nope': choose from plain, .*answer1-placebo\.$"):
         read_config(f"{forms.CONFIG}:causes,256,static,160,nope,0-9")
 
 
@@ -69,7 +71,7 @@ def confirmed(gains: dict[str, float], learns: int) -> forms_report.Results:
     for task in CONFIRMING:
         for setting in (PRIMARY, LONG):
             for arm in ("plain", FORM):
-                text = f"{task},{setting},{arm},{forms_report.SETTINGS[setting]}"
+                text = f"{task},{setting},{arm},{FIRST.settings[setting]}"
                 gain = gains.get(task, 0.0) if arm == FORM and setting == LONG else 0.0
                 made[text] = result(text, gain, learns=learns if arm == FORM else 8)
     return made
@@ -79,7 +81,7 @@ def test_the_goals_verdicts() -> None:
     """Faster by the share of plain's steps; better by a point that is beyond chance; hurt wherever it is worse."""
     gains = {"endings": 0.05, "pronouns": -0.05}
     for learns, otherwise in ((5, "faster"), (7, "no difference shown")):
-        rows = forms_report.goal_table(confirmed(gains, learns)).splitlines()[2:]
+        rows = forms_report.goal_table(confirmed(gains, learns), FIRST).splitlines()[2:]
         verdicts = {row.strip("| ").split(" | ")[0]: row.strip("| ").split(" | ")[-1] for row in rows}
         assert verdicts == {**dict.fromkeys(CONFIRMING, otherwise), "endings": "better", "pronouns": "hurts"}
 
@@ -90,14 +92,14 @@ def test_the_confirmation_is_bold_where_holm_leaves_it() -> None:
         for arm in ("plain", FORM):
             text = f"{task},{PRIMARY},{arm},20-39"
             results[text] = result(text, 0.05 if arm == FORM and task == "films" else 0.0)
-    table = forms_report.confirmation_table(results)
+    table = forms_report.confirmation_table(results, FIRST)
     bold = [line.split(" | ")[0].strip("| ") for line in table.splitlines() if "**" in line]
     assert bold == ["films"] and "512 test rows" in table
 
 
 def test_the_choice_has_no_bold_and_a_dash_for_what_did_not_run() -> None:
     texts = [f"{task},{PRIMARY},{arm},0-9" for task in ("entailment", "causes") for arm in ("plain", "start10")]
-    table = forms_report.choice_table({text: result(text, 0.2 if "start10" in text else 0.0) for text in texts})
+    table = forms_report.choice_table({text: result(text, 0.2 if "start10" in text else 0.0) for text in texts}, FIRST)
     assert "**" not in table and " - |" in table and "start10" in table
 
 
@@ -108,7 +110,7 @@ def test_runs_on_other_rows_are_no_pair() -> None:
         "test_data": "b",
     }
     with pytest.raises(ValueError, match="have different test_data: they are no pair"):
-        forms_report.confirmation_table(results)
+        forms_report.confirmation_table(results, FIRST)
 
 
 def test_a_run_leaves_its_result_and_is_not_repeated(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
