@@ -92,21 +92,27 @@ def member_results(run: Run) -> list[MemberResult]:
     best_steps, failed = (steps.tolist() for steps in run.on_host((run.state.best_step, run.state.failed)))
     last_steps = last_evaluations(run)
     final = [run.log.at(name, step, "eval/") for name, step in zip(names, last_steps, strict=True)]
-    to_quality = steps_to_quality(dict(zip(names, final, strict=True)), run.log.records, experiment.main_metrics)
+    main = experiment.main_metrics
+    to_quality = steps_to_quality(dict(zip(names, final, strict=True)), run.log.records, main)
     return [
         MemberResult(
             name=name,
             steps=max(last_steps[m], failed[m]),
-            final=final[m],
-            best=run.log.at(name, best_steps[m], "eval/"),
+            final=led_by(main[m], final[m]),
+            best=led_by(main[m], run.log.at(name, best_steps[m], "eval/")),
             best_step=best_steps[m],
-            test=tested[m],
+            test=None if (test := tested[m]) is None else led_by(main[m], test),
             mutual_information=last_estimates(run.log, name),
             failed_at_step=failed[m] + 1 if failed[m] >= 0 else None,
             to_quality=to_quality[m],
         )
         for m, name in enumerate(names)
     ]
+
+
+def led_by(main: str, values: Metrics) -> Metrics:
+    """The metrics with the one that picks the best prompt first: it is the one that tables show."""
+    return {main: values[main], **values}
 
 
 def last_evaluations(run: Run) -> list[int]:
@@ -128,7 +134,8 @@ def references(experiment: Experiment) -> list[Reference]:
         "most frequent answer": {name: evaluator.majority(split) for name, split in splits},
         "no prompt": {name: evaluator.evaluate(prompts, split, warn=False) for name, split in splits},
     }
-    return [
-        Reference(name, metrics.mean(values["eval"]), metrics.mean(values["test"]) if "test" in values else None)
+    means = {
+        name: {split: led_by(experiment.main_metrics[0], metrics.mean(of)) for split, of in values.items()}
         for name, values in measured.items()
-    ]
+    }
+    return [Reference(name, of["eval"], of.get("test")) for name, of in means.items()]

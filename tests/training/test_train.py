@@ -106,6 +106,26 @@ def test_the_workdir_holds_what_is_documented(together: pathlib.Path) -> None:
     assert len(prompt.metadata["nearest_tokens"]) == 4
 
 
+def test_the_metric_that_picks_the_best_prompt_comes_first(tmp_path: pathlib.Path) -> None:
+    """Tables show a member's first metric."""
+    fields = {
+        "train__steps": 1,
+        "train__references": True,
+        "task__test_split": "validation",
+        "task__metric": "macro_f1",
+    }
+    jobs.run(tiny_runs.config(tmp_path, **fields), tmp_path / "run")
+    made = json.loads((tmp_path / "run" / "summary.json").read_text())
+    (member,), references = made["members"], made["references"]
+    shown = [
+        member["best"],
+        member["final"],
+        member["test"],
+        *(of[split] for of in references for split in ("best", "test")),
+    ]
+    assert {next(iter(metrics)) for metrics in shown} == {"macro_f1"} and all(len(metrics) > 1 for metrics in shown)
+
+
 def test_prompt_norms_are_mean_lengths_of_vectors() -> None:
     value_MPD = np.array([[[3.0, 4.0], [0.0, 1.0]], [[0.0, 0.0], [1e30, 0.0]]], np.float32)
     norms = prompt_norms(value_MPD)
