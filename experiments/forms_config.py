@@ -39,7 +39,7 @@ COSINE: Fields = {"infoprompt.score": "cosine"}
 
 def start(steps: int) -> Fields:
     """Plain prompt tuning from a prompt that took so many steps on the head loss alone."""
-    return {**COSINE, **NONE, "infoprompt.head": "answer", "infoprompt.head_steps": steps}
+    return {**head("answer", 0.0), "infoprompt.head_steps": steps}
 
 
 def head(form: str, gamma: float, temperature: float = 0.1) -> Fields:

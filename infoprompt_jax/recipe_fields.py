@@ -98,8 +98,8 @@ INFOPROMPT = Section(
     ),
     Field(
         "temperature",
-        0.1,
-        "divisor of the scores of score=cosine and layer_norm",
+        0.5,
+        "divisor of the scores of score=cosine and layer_norm; at 0.1, some terms saturate",
         between=(0.01, MOST_WEIGHT),
         member=True,
     ),

@@ -32,8 +32,11 @@ class Estimates:
         self._warned: set[tuple[str, str]] = set()
 
     def observe(self, member: str, term: str, nats: float, most: float | None) -> None:
-        """Takes a record: the estimate, and the most that it can be (None = the estimator has no such limit)."""
-        states = {"ceiling": most is not None and nats >= AT_CEILING * most, "zero": nats < 0}
+        """Takes a record: the estimate, and the most that it can be.
+
+        `most` is None for an estimator that has no such limit, and 0 where there were no negatives.
+        """
+        states = {"ceiling": most is not None and nats >= AT_CEILING * most > 0, "zero": nats < 0}
         for state, holds in states.items():
             key = member, term, state
             self._counts[key] = self._counts.get(key, 0) + 1 if holds else 0

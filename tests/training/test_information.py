@@ -61,6 +61,7 @@ def test_an_estimate_without_gradient_is_reported_once(caplog: pytest.LogCapture
             watch.observe("a", "representation", -0.1, 3.5)
             watch.observe("b", "representation", -0.1 if step % LONG else 0.1, 3.5)  # never for long
             watch.observe("c", "head", 99.0, None)  # of an estimator without a ceiling
+            watch.observe("d", "representation", 0.0, 0.0)  # without negatives
     assert [(record.args[0], record.args[1]) for record in caplog.records if isinstance(record.args, tuple)] == [
         ("a", "head"),
         ("a", "representation"),
