@@ -51,6 +51,8 @@ REASONS = {
     "python -m experiments.rospr run": "takes an hour; tests/experiments",
     "python -m experiments.forms run": "takes hours; tests/experiments",
     "python -m experiments.forms report": "writes into docs/; tests/experiments",
+    "python -m experiments.critics run": "takes minutes; tests/experiments",
+    "python -m experiments.critics report": "writes into docs/; tests/experiments",
     "python -m experiments.nano_run": "measures minutes of time",
     "python -m experiments.world": "takes minutes",
     "python -m experiments.claims report": "writes into docs/; tests/experiments",

@@ -111,8 +111,8 @@ def member_results(run: Run) -> list[MemberResult]:
 
 
 def led_by(main: str, values: Metrics) -> Metrics:
-    """The metrics with the one that picks the best prompt first: it is the one that tables show."""
-    return {main: values[main], **values}
+    """The metrics with the one that picks the best prompt first, which tables show; a failed member may have none."""
+    return {main: values[main], **values} if main in values else values
 
 
 def last_evaluations(run: Run) -> list[int]:
