@@ -41,7 +41,7 @@ def _t(value: float, error: float, count: int) -> Estimate:
     half = float(stats.t.ppf(0.975, count - 1)) * error
     rounding = 1e-12 * max(1, abs(value))  # equal samples, whose error is not exactly zero
     p = 2 * stats.t.sf(abs(value) / error, count - 1) if error > rounding else abs(value) <= rounding
-    return Estimate(value, value - half, value + half, float(p))
+    return Estimate(value, value - half, value + half, float(p) if np.isfinite(error) else np.nan)
 
 
 def ratio_of_deviations(pairs: np.ndarray) -> Estimate:

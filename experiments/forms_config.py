@@ -15,6 +15,7 @@ from typing import Any
 
 import ml_collections
 
+from experiments.claims_config import RELEASED_TERMS
 from infoprompt_jax.command_line import read_config
 from infoprompt_jax.errors import UserError
 
@@ -34,7 +35,7 @@ TESTED = 512  # rows, at the end
 Fields = dict[str, Any]
 
 NONE: Fields = {"infoprompt.gamma": 0.0, "infoprompt.beta": 0.0}
-COSINE: Fields = {"infoprompt.score": "cosine"}
+COSINE: Fields = {"infoprompt.score": "cosine", "train.clip_apart": True}
 
 
 def start(steps: int) -> Fields:
@@ -57,7 +58,7 @@ def representation(negatives: str, beta: float, temperature: float = 0.5) -> Fie
 ARMS: dict[str, Fields] = {
     "plain": NONE,
     "labels": {**NONE, "prompt.init": "labels"},
-    "released": {"train.clip_apart": False},
+    "released": RELEASED_TERMS,
     "start10": start(10),
     "start40": start(40),
     "answer0.1": head("answer", 0.1),

@@ -208,8 +208,8 @@ def goal_table(results: Results, of: Round) -> str:
     for (task, short, end, pair), (p, q) in zip(measured, np.reshape(adjusted, (-1, 2)), strict=True):
         steps = [str(step) if step is not None else "never" for step in pair]
         fast = None not in pair and pair[1] <= SHARE * pair[0]
-        verdict = "hurts" if hurts(short, p) or hurts(end, q) else "faster" if fast else "no difference shown"
-        verdict = "better" if end.value >= 1 and q < LEVEL else verdict
+        verdict = "better" if end.value >= 1 and q < LEVEL else "faster" if fast else "no difference shown"
+        verdict = "hurts" if hurts(short, p) or hurts(end, q) else verdict
         rows.append((task, *steps, str(interval(short, 1)), str(interval(end, 1)), verdict))
     header = ("task", "plain: steps to its converged quality", f"{of.form}: steps to it", "test at 160 steps",
               "test at 640 steps", "verdict")  # fmt: skip

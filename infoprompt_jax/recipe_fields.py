@@ -87,7 +87,7 @@ INFOPROMPT = Section(
         "critic",
         "auto",
         "map from head rows to embeddings in the head loss: none (dot) or trained (bilinear); auto = dot if embeddings "
-        "are tied",
+        "are tied, or if head=conditional reads the decoder",
         choices=("auto", "dot", "bilinear"),
     ),
     Field(
@@ -186,7 +186,7 @@ TRAIN = Section(
         between=(0, 1),
     ),
     Field("clip_norm", 1.0, "largest global norm of a member's gradients; 0 = no clipping", between=(0, MOST_WEIGHT)),
-    Field("clip_apart", True, "whether the gradients of the information terms' critics are clipped by themselves"),
+    Field("clip_apart", False, "whether the gradients of the information terms' critics are clipped by themselves"),
     Field("eval_every", 200, "steps between evaluations; 0 = only at the end", between=(0, MOST_STEPS)),
     Field(
         "eval_batch_size",

@@ -96,7 +96,12 @@ def check_fit(config: ml_collections.ConfigDict) -> None:
 def check_terms(config: ml_collections.ConfigDict) -> None:
     """Raises UserError unless the fields of the information terms fit each other."""
     terms = config.infoprompt
-    if terms.noise == "relative" and not terms.cache_features:
+    if terms.variational and terms.negatives == "unprompted":
+        raise UserError(
+            "infoprompt.negatives='unprompted' compares representations that infoprompt.variational has changed with "
+            "some that it has not: choose negatives='posterior'."
+        )
+    if terms.noise == "relative" and terms.negatives == "posterior" and not terms.cache_features:
         raise UserError(
             "infoprompt.noise='relative' measures the spread of cached features: set infoprompt.cache_features=True."
         )

@@ -114,7 +114,8 @@ def make_objective(
     critic, vocabulary = info.critic, ()
     if critic == "auto":
         # The prompted representation lies in the head's space, whether or not the embeddings do.
-        critic = "dot" if backbone.config.tied or info.head == "conditional" else "bilinear"
+        in_head_space = info.head == "conditional" and info.representation == "decoder"
+        critic = "dot" if backbone.config.tied or in_head_space else "bilinear"
     if head_term and info.head != "released_code":
         vocabulary = tuple(backbone.tokenizer.pieces[: config.prompt.top_k].tolist())
     return Objective(

@@ -250,6 +250,7 @@ class Fleet:
     ) -> Metrics:
         def member(trainable: Trainable, rows: Batch[jax.Array], member_hyper: Hyper[jax.Array], key: jax.Array) -> Any:
             key = jax.random.fold_in(jax.random.fold_in(key, streams.STEP), state.step)
+            key = jax.random.fold_in(key, 0) if self.accumulate > 1 else key
             progress = state.step / self.total_steps
             rows = jax.tree.map(
                 lambda x: x[:: self.accumulate], rows
@@ -315,7 +316,7 @@ class Fleet:
         return self._mean_gradient(differentiate, *arguments)
 
     def _with_placebo(self, *arguments: Any) -> tuple[optax.Updates, Metrics]:
-        """The gradient with the information terms' part rolled by half of the prompt's coordinates: a control.
+        """The gradient with the information terms' part turned to other coordinates: a control.
 
         Its size is that of the terms' gradient, its direction has nothing to do with them. Critics are not touched.
         """
@@ -351,11 +352,11 @@ class Fleet:
 
 
 def _turned(gradients: Any) -> Any:
-    """A member's gradients; those of the prompt and of a generator's output are rolled by half of the width."""
+    """A member's gradients, rolled by half of their last axis; the critics' are as they are."""
 
     def rolled(path: Any, gradient: jax.Array) -> jax.Array:
-        is_prompt = path[0].key == "prompt" or path[-1].key == "up"
-        return jnp.roll(gradient, gradient.shape[-1] // 2, axis=-1) if is_prompt else gradient
+        is_critic = path[0].key in optimizers.NOT_DECAYED
+        return gradient if is_critic else jnp.roll(gradient, gradient.shape[-1] // 2, axis=-1)
 
     return jax.tree_util.tree_map_with_path(rolled, gradients)
 

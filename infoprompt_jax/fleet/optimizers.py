@@ -108,7 +108,7 @@ OPTIMIZERS = {"adafactor": adafactor, "adamw": adamw}
 
 @functools.cache  # the same object for the same arguments, so that fleets compare equal
 def optimizer(
-    name: str, weight_decay: float, clip_norm: float, clip_apart: bool = True
+    name: str, weight_decay: float, clip_norm: float, clip_apart: bool = False
 ) -> optax.GradientTransformationExtraArgs:
     """The update of one member's tree, a dict with the part "prompt" and any others.
 

@@ -11,8 +11,9 @@ subtracts beta times the bound from the loss. What is drawn apart, `infoprompt.n
     shuffled     the critic's maps of other prompts: those of the batch's other rows for an instance prompt; this prompt
                  with its coordinates shuffled, for one that is the same for all rows
 
-All but the first are ours. With a prompt that is the same for all rows, `in_batch` and `labels` cannot exceed 0 nats:
-the critic's map is one vector, and a row's Z is as often its partner as its negative.
+All but the first are ours. With a prompt that is the same for all rows, `in_batch` and `labels` estimate nothing about
+it, because the critic's map is one vector. `in_batch` cannot exceed 0 nats: a row's Z is as often its partner as its
+negative. `labels` can, where one answer is more frequent in a batch.
 
 Axes as in `t5/model.py`, and K negatives.
 """
@@ -27,7 +28,7 @@ from infoprompt_jax.infoprompt.trainable import Part
 
 NEGATIVES = ("posterior", "unprompted", "in_batch", "labels", "shuffled")
 OF_FEATURES = ("posterior", "unprompted")  # those that read representations without a prompt
-OF_ROWS = ("in_batch", "labels")  # those that an estimate above 0 nats needs an instance prompt for
+OF_ROWS = ("in_batch", "labels")  # those whose estimate needs an instance prompt
 
 Negatives = tuple[jax.Array, jax.Array | None]  # [B, K, D], and the mask [B, K] of those that count (None = all)
 

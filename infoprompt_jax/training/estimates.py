@@ -59,6 +59,6 @@ def warn_of_static(config: ml_collections.ConfigDict, representation: bool) -> N
     if representation and config.prompt.kind == "static" and terms.negatives in OF_ROWS:
         log.warning(
             "infoprompt.negatives=%r compares rows, and a static prompt is the same for all of them: the estimate "
-            "cannot exceed 0 nats. Choose prompt.kind='instance', or negatives='unprompted' or 'shuffled'.",
+            "tells nothing about it. Choose prompt.kind='instance', or negatives='unprompted' or 'shuffled'.",
             terms.negatives,
         )

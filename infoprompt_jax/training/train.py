@@ -105,7 +105,7 @@ def of_all_steps(config: ml_collections.ConfigDict) -> list[str]:
     fields = {
         f"train.schedule={train.schedule!r}": train.schedule != "constant",
         f"train.warmup={train.warmup:g}": train.warmup > 0,
-        "infoprompt.noise='relative'": terms.noise == "relative" and terms.beta > 0,
+        "infoprompt.noise='relative'": terms.noise == "relative" and terms.negatives == "posterior" and terms.beta > 0,
         f"infoprompt.decay={terms.decay:g}": terms.decay > 0 and any(weights),
     }
     return [field for field, depends in fields.items() if depends]

@@ -83,3 +83,7 @@ def test_bold_is_what_the_whole_tables_correction_shows() -> None:
     assert confirmed(("a", "b"), [(one, none)]).splitlines()[2] == "| **+2.0 [1.0, 3.0]** | - |"
     assert confirmed(("a", "b"), [(one, str(two))]).splitlines()[2] == "| **+2.0 [1.0, 3.0]** | 0.50 [0.40, 0.60] |"
     assert confirmed(("a", "b"), [(one, two)]).splitlines()[2] == "| +2.0 [1.0, 3.0] | 0.50 [0.40, 0.60] |"
+
+
+def test_a_sample_that_is_not_a_number_shows_nothing() -> None:
+    assert np.isnan(student(np.array([1.0, np.nan, 2.0])).p)

@@ -113,7 +113,7 @@ def test_gradients_are_clipped_by_their_norm(apart: bool, clipped: tuple[float, 
 def test_apart_the_critics_gradients_do_not_slow_the_prompt() -> None:
     """What predictions need shares one norm, the two critics another."""
     gradient = {"prompt": jnp.array([[0.3]]), "verbalizer": jnp.array([[0.4]]), "head_critic": jnp.array([[1e4]])}
-    transform = optimizers.optimizer("adamw", 0.0, clip_norm=1.0)
+    transform = optimizers.optimizer("adamw", 0.0, clip_norm=1.0, clip_apart=True)
     rates = optimizers.StepSizes(0.0, 0.0)
     _, state = transform.update(gradient, transform.init(gradient), gradient, step_sizes=rates)
     moments = sorted(float(x[0, 0]) for x in jax.tree.leaves(state) if x.ndim == 2)

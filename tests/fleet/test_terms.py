@@ -9,7 +9,11 @@ import numpy as np
 import pytest
 import tiny
 
+from infoprompt_jax import settings
+from infoprompt_jax.errors import UserError
+from infoprompt_jax.fleet import assembly
 from infoprompt_jax.fleet.fleet import Fleet, FleetState, member_keys
+from infoprompt_jax.fleet.members import expand
 
 VOCABULARY = tuple(range(3, 60))
 
@@ -112,3 +116,19 @@ def test_the_placebo_turns_the_heads_first_steps(model: tiny.Backbone) -> None:
         moved.append(np.sign(values(state) - before))
     assert np.abs(moved[0]).all()
     assert (moved[1] == np.roll(moved[0], 32, axis=-1)).mean() > 0.99  # Adam's first step is the gradient's sign
+
+
+@pytest.mark.parametrize(("representation", "critic"), [("decoder", "dot"), ("mean_encoder", "bilinear")])
+def test_the_prompted_decoder_state_needs_no_map_to_the_head(representation: str, critic: str) -> None:
+    config = settings.defaults()
+    config.infoprompt.update(head="conditional", representation=representation)
+    untied = tiny.backbone()
+    assert not untied.config.tied
+    assert assembly.assemble(config, expand(config), untied).fleet.objective.critic == critic
+
+
+def test_representations_of_two_spaces_are_not_compared() -> None:
+    config = settings.defaults()
+    config.infoprompt.update(variational=True, negatives="unprompted")
+    with pytest.raises(UserError, match="choose negatives='posterior'"):
+        settings.check(config)

@@ -107,7 +107,10 @@ def test_the_gradient_reaches_the_prompt_through_z_alone() -> None:
 
 @pytest.mark.parametrize("by_label", [False, True])
 def test_rows_of_the_batch_give_a_static_prompt_at_most_zero_nats(by_label: bool) -> None:
-    """Jensen's inequality: the critic's map is one vector, and each Z is a partner as often as it is a negative."""
+    """Jensen's inequality: the critic's map is one vector, and each Z is a partner as often as it is a negative.
+
+    Of labels that holds where the answers are equally frequent, as here.
+    """
     for seed in range(20):
         critic, value, _, z = made(seed)
         targets = jnp.asarray([[1], [1], [2], [2]]) if by_label else None
