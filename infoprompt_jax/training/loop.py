@@ -223,7 +223,9 @@ class Run:
             placed = fleet.place(next(batches))
             frozen, hyper = self.experiment.backbone.frozen, self.hyper
             state, _ = fleet.head_step(state, frozen, placed, hyper, self.keys, np.int32(number))
-        log.info("The prompts start from %d steps on the head loss alone.", steps)
+        log.info(
+            "Members start from as many steps on the head loss alone as their infoprompt.head_steps, at most %d.", steps
+        )
         return fleet.restart(state)
 
     def log_gradient_shares(self, step: int, batch: Any, shape: tuple[int, ...]) -> None:
