@@ -124,7 +124,8 @@ class Run:
             self.speed.fetched()
             placed = self.experiment.fleet.place(batch)
             if config.eval_every and step % config.eval_every == 0:
-                self.log_gradient_shares(step, placed, batch["inputs"].shape)
+                with self.speed.pause(), self.progress.pause():
+                    self.log_gradient_shares(step, placed, batch["inputs"].shape)
             self.state, values = memory.run(
                 self.experiment.fleet.step,
                 (self.state, self.experiment.backbone.frozen, placed, self.hyper, self.keys),

@@ -6,7 +6,9 @@ activations. Full training has 6 N, because it also computes the weights' gradie
 
 from __future__ import annotations
 
+import contextlib
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -89,6 +91,14 @@ class Speedometer:
     def fetched(self) -> None:
         """Adds the time since `begin` to the time spent waiting for batches."""
         self.waited += time.monotonic() - self.begun
+
+    @contextlib.contextmanager
+    def pause(self) -> Iterator[None]:
+        """The time of the block, compilation included, is no part of the step that has begun."""
+        since, compiling = time.monotonic(), self.compilations.seconds
+        yield
+        self.begun += time.monotonic() - since
+        self.compiling += self.compilations.seconds - compiling
 
     def count(self, batch: Batch[np.ndarray]) -> None:
         """One step; `batch` [M, B, ...] is what this process read of it."""

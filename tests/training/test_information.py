@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import pathlib
 import signal
+import time
+import types
 
 import numpy as np
 import pytest
@@ -14,6 +17,7 @@ from infoprompt_jax import jobs
 from infoprompt_jax.errors import Stopped
 from infoprompt_jax.fleet.fleet import Fleet
 from infoprompt_jax.reports.records import read_records, series
+from infoprompt_jax.training import speed
 from infoprompt_jax.training.estimates import LONG, Estimates
 from infoprompt_jax.training.features import deviation
 
@@ -40,9 +44,19 @@ def test_a_run_with_head_steps_starts_elsewhere_and_resumes_bit_for_bit(
     assert logs[0] == logs[1]
 
 
-def test_a_run_logs_the_terms_gradient_shares_at_evaluations(tmp_path: pathlib.Path) -> None:
+def test_a_run_logs_the_terms_gradient_shares_at_evaluations(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And their time is no part of the steps': here each takes a day, by the clock of the speed."""
+    days: list[float] = []
+    monkeypatch.setattr(speed, "time", types.SimpleNamespace(monotonic=lambda: time.monotonic() + sum(days)))
+    monkeypatch.setattr(
+        Fleet, "gradient_norms", tiny_runs.acting("gradient_norms", lambda *_: True, lambda: days.append(86400.0))
+    )
     config = tiny_runs.config(tmp_path, train__steps=8, fleet__presets=("plain", "both"))
     jobs.run(config, tmp_path / "run")
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert len(days) == 2 and 8 / summary["steps_per_second"] < days[0]
     head, representation = (
         record(tmp_path / "run", f"gradient_share/{term}", "both") for term in ("head", "representation")
     )

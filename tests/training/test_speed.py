@@ -33,18 +33,20 @@ def test_a_step_counts_its_tokens_positions_and_time_without_compilation(
     meter = Speedometer(config, 5, rows, compilations)
     inputs, targets = np.zeros((2, 4, 10), np.int32), np.zeros((2, 4, 3), np.int32)
     inputs[..., :6], targets[..., :2] = 7, 7
-    seconds = iter((10.0, 10.1, 13.0))
+    seconds = iter((10.0, 10.1, 11.0, 15.0, 17.0))
     monkeypatch.setattr(speed.time, "monotonic", lambda: next(seconds))
     compilations.seconds = 0.5  # of the steps before
     meter.begin()
     meter.fetched()
-    compilations.seconds = 2.5
+    with meter.pause():  # 4 s that are no part of the step, 3 of them compiling
+        compilations.seconds = 3.5
+    compilations.seconds = 5.5
     meter.count({"inputs": inputs, "targets": targets})
     assert meter.flops == step_flops(config, rows * (10 + 5), rows * 3)
     monkeypatch.setattr(speed, "peak_flops", lambda device: meter.flops)  # a chip that needs a second for the step
     found = meter.summary()
     assert (found["steps_per_second"], found["tokens_per_second"]) == (1.0, rows * (6 + 2))  # 3 s, 2 of them compiling
-    assert found["input_wait_share"] == pytest.approx(0.1) and found["compile_seconds"] == 2.5
+    assert found["input_wait_share"] == pytest.approx(0.1) and found["compile_seconds"] == 5.5
     assert found["mfu"] == pytest.approx(1 / jax.device_count())
 
 
