@@ -119,7 +119,8 @@ class Fleet:
     def head_step(self) -> Callable[..., tuple[FleetState, Metrics]]:
         """`head_step(state, frozen, batch, hyper, keys, number)`: a step on the head loss alone, before training.
 
-        As `step`, for the members whose `head_steps` exceed `number`; the state's own step stays as it is.
+        As `step`, for the members whose `head_steps` exceed `number`; the state's own step stays as it is. A member
+        whose loss or gradient is not finite stops here, too: it is not trained afterwards.
         """
         return jax.jit(self._head_step, donate_argnums=0, out_shardings=(self.state_sharding, self.member_sharding))
 
@@ -202,12 +203,8 @@ class Fleet:
         trainable, optimizer, finite, metrics = self._each(
             member, state.trainable, state.optimizer, state.active, batch, hyper, keys
         )
-        metrics |= {"active": state.active, "finite": finite}
-        failed = jnp.where(state.active & ~finite, state.step, state.failed)
-        state = state._replace(
-            step=state.step + 1, trainable=trainable, optimizer=optimizer, active=state.active & finite, failed=failed
-        )
-        return state, metrics
+        state, metrics = _stopping(state, state.active, finite, metrics)
+        return state._replace(step=state.step + 1, trainable=trainable, optimizer=optimizer), metrics
 
     def _head_step(
         self,
@@ -235,9 +232,11 @@ class Fleet:
             rates = optimizers.StepSizes(member_hyper.learning_rate, member_hyper.critic_learning_rate)
             return self._updated(trainable, optimizer, active, gradient, rates)
 
-        trainable, optimizer, _, metrics = self._each(
-            member, state.trainable, state.optimizer, hyper.head_steps > number, batch, hyper, keys
+        starting = state.active & (hyper.head_steps > number)
+        trainable, optimizer, finite, metrics = self._each(
+            member, state.trainable, state.optimizer, starting, batch, hyper, keys
         )
+        state, metrics = _stopping(state, starting, finite, metrics)
         return state._replace(trainable=trainable, optimizer=optimizer), metrics
 
     def _gradient_norms(
@@ -349,6 +348,16 @@ class Fleet:
         split = jax.tree.map(lambda x: x.reshape(-1, self.accumulate, *x.shape[1:]).swapaxes(0, 1), batch)
         results = jax.lax.map(micro, (jnp.arange(self.accumulate), split))
         return jax.tree.map(lambda x: x.mean(axis=0), results)
+
+
+def _stopping(
+    state: FleetState, stepping: jax.Array, finite: jax.Array, metrics: Metrics
+) -> tuple[FleetState, Metrics]:
+    """The state in which those of the `stepping` members have stopped whose step was not finite; metrics of which."""
+    stopped = stepping & ~finite
+    failed = jnp.where(stopped, state.step, state.failed)
+    state = state._replace(active=state.active & ~stopped, failed=failed)
+    return state, metrics | {"active": stepping, "finite": finite}
 
 
 def _turned(gradients: Any) -> Any:

@@ -22,7 +22,7 @@ from infoprompt_jax.data.rows import data_fingerprint
 from infoprompt_jax.errors import Stopped
 from infoprompt_jax.fleet.fleet import FleetState, Metrics
 from infoprompt_jax.infoprompt.trainable import inference
-from infoprompt_jax.progress import Progress
+from infoprompt_jax.progress import Progress, watched
 from infoprompt_jax.t5 import partition
 from infoprompt_jax.training import sources, trackers
 from infoprompt_jax.training.checkpoints import Checkpoints
@@ -94,7 +94,7 @@ class Run:
         """Runs until the last step, or until no member is active, and shows the progress.
 
         Raises:
-          Stopped: `interrupt` was requested; everything is saved.
+          Stopped: `interrupt` was requested; everything is saved but the head start, which is done again.
         """
         with contextlib.closing(self.log), self.progress:
             self._train(interrupt)
@@ -102,7 +102,7 @@ class Run:
     def _train(self, interrupt: Interrupt) -> None:
         config, start = self.config, int(self.state.step)
         if self.evaluated < 0:
-            self.state = self.head_start(self.state)
+            self.head_start(interrupt)
         batches = self.batches(start)
         for step in range(start, config.steps + 1):
             # Order: evaluate the state as it stands, save it with its data position, step, log the step before.
@@ -183,22 +183,26 @@ class Run:
         step, metrics = self.pending
         values: dict[str, np.ndarray] = self.on_host(metrics)
         self.pending = None
-        for m in np.flatnonzero(values["active"]):
-            name = self.experiment.members[m].name
-            if not values["finite"][m]:
-                log.error(
-                    "%s stopped at step %d: its loss or gradient was not finite; its last finite prompt is kept. "
-                    "Lower train.learning_rate, or the weights of infoprompt.",
-                    name,
-                    step,
-                )
-            elif self.config.log_every and step % self.config.log_every == 0:
-                names = (field for field in LOGGED if field in values and self.is_trained(field, int(m)))
-                self.log.write(step, name, {field: values[field][m] for field in names})
-                self.observe(int(m), values)
+        self.report_stopped(values, f"at step {step}", "or the weights of infoprompt")
         self.active = values["active"] & values["finite"]
+        if self.config.log_every and step % self.config.log_every == 0:
+            for m in np.flatnonzero(self.active):
+                names = (field for field in LOGGED if field in values and self.is_trained(field, int(m)))
+                self.log.write(step, self.experiment.members[m].name, {field: values[field][m] for field in names})
+                self.observe(int(m), values)
         if self.active.any():
             self.progress.report(step, float(values["loss"][self.active].mean()), self.speed.mfu())
+
+    def report_stopped(self, values: dict[str, np.ndarray], where: str, remedy: str) -> None:
+        """Logs the members that a step has stopped; `values` are its metrics."""
+        for m in np.flatnonzero(values["active"] & ~values["finite"]):
+            log.error(
+                "%s stopped %s: its loss or gradient was not finite; its last finite prompt is kept. "
+                "Lower train.learning_rate, %s.",
+                self.experiment.members[m].name,
+                where,
+                remedy,
+            )
 
     def is_trained(self, field: str, member: int) -> bool:
         """False for an estimate whose term has weight 0: its critic is not trained, so it estimates nothing."""
@@ -214,20 +218,38 @@ class Run:
                 most = float(values[f"{term}_most"][member]) if estimator == "infonce" else None
                 self.estimates.observe(experiment.members[member].name, term, float(values[f"{term}_mi"][member]), most)
 
-    def head_start(self, state: FleetState) -> FleetState:
-        """The state after the steps on the head loss alone, which read the first batches of training."""
+    def head_start(self, interrupt: Interrupt) -> None:
+        """Takes the steps on the head loss alone, which read the first batches of training; nothing of it is saved.
+
+        Raises:
+          Stopped: `interrupt` was requested.
+        """
         fleet, steps = self.experiment.fleet, int(self.experiment.hyper.head_steps.max())
         if not steps:
-            return state
-        batches = self.batches(0)
-        for number in range(steps):
-            placed = fleet.place(next(batches))
-            frozen, hyper = self.experiment.backbone.frozen, self.hyper
-            state, _ = fleet.head_step(state, frozen, placed, hyper, self.keys, np.int32(number))
-        log.info(
-            "Members start from as many steps on the head loss alone as their infoprompt.head_steps, at most %d.", steps
-        )
-        return fleet.restart(state)
+            return
+        log.info("Each member begins with its infoprompt.head_steps on the head loss alone, at most %d.", steps)
+        batches, before = self.batches(0), None
+        for number in watched(range(steps), "Head start, steps", steps):
+            if interrupt.requested():
+                raise Stopped(
+                    f"Stopped in the head start, after {number} of {steps} steps, which are not saved; the same "
+                    "command begins again."
+                )
+            batch = next(batches)
+            shape, frozen = batch["inputs"].shape, self.experiment.backbone.frozen
+            arguments = (self.state, frozen, fleet.place(batch), self.hyper, self.keys, np.int32(number))
+            title = f"A step of the head start on inputs of {shape[-1]} tokens"
+            self.state, metrics = memory.run(fleet.head_step, arguments, shape, title, TOO_MUCH)
+            self.log_head_step(before)
+            before = number + 1, metrics
+        self.log_head_step(before)
+        self.state = fleet.restart(self.state)
+
+    def log_head_step(self, done: tuple[int, Metrics] | None) -> None:
+        """Waits for a step of the head start and reports the members that it stopped."""
+        if done is not None:
+            values, where = self.on_host(done[1]), f"at step {done[0]} of its head start"
+            self.report_stopped(values, where, "or infoprompt.head_steps")
 
     def log_gradient_shares(self, step: int, batch: Any, shape: tuple[int, ...]) -> None:
         """Logs each term's share in the gradient of what predictions need: its norm over the sum of the norms."""

@@ -26,7 +26,7 @@ class MemberResult:
     best_step: int | None = None
     test: Metrics | None = None  # of the best prompt, on the test split
     mutual_information: Metrics | None = None  # the last logged estimates of both terms, nats
-    failed_at_step: int | None = None  # the step whose loss was not finite, counted from 1 as in the log
+    failed_at_step: int | None = None  # whose loss was not finite, counted from 1 as in the log; 1 for the head start
     to_quality: dict[str, Any] | None = None  # see `quality.steps_to_quality`
 
 

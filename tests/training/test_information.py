@@ -8,22 +8,34 @@ import pathlib
 import signal
 import time
 import types
+from collections.abc import Callable
 
+import jax
 import numpy as np
 import pytest
 import tiny_runs
 
-from infoprompt_jax import jobs
-from infoprompt_jax.errors import Stopped
+from infoprompt_jax import jobs, load_prompt
+from infoprompt_jax.errors import Stopped, UserError
 from infoprompt_jax.fleet.fleet import Fleet
 from infoprompt_jax.reports.records import read_records, series
 from infoprompt_jax.training import speed
 from infoprompt_jax.training.estimates import LONG, Estimates
 from infoprompt_jax.training.features import deviation
 
+pytestmark = pytest.mark.usefixtures("programs")
+
 
 def record(path: pathlib.Path, name: str, member: str = "run") -> dict[int, float]:
     return series(read_records(path / "metrics.jsonl"))[member].get(name, {})
+
+
+def before_head_step(number: int, act: Callable[[], None]) -> property:
+    return tiny_runs.acting("head_step", lambda *arguments: int(arguments[-1]) == number, act)
+
+
+def exhaust() -> None:
+    raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
 
 
 def test_a_run_with_head_steps_starts_elsewhere_and_resumes_bit_for_bit(
@@ -36,12 +48,38 @@ def test_a_run_with_head_steps_starts_elsewhere_and_resumes_bit_for_bit(
     jobs.run(tiny_runs.config(tmp_path, **fields), tmp_path / "without")
     starts = [record(tmp_path / name, "prompt_norm")[0] for name in ("whole", "without")]
     assert starts[0] != starts[1]
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(UserError, match="head start on inputs of 64 tokens needs more memory"),
+    ):
+        patch.setattr(Fleet, "head_step", before_head_step(0, exhaust))
+        jobs.run(whole, tmp_path / "stopped")
+    with monkeypatch.context() as patch, pytest.raises(Stopped, match="head start, after 1 of 3 steps"):
+        patch.setattr(Fleet, "head_step", before_head_step(0, lambda: signal.raise_signal(signal.SIGTERM)))
+        jobs.run(whole, tmp_path / "stopped")
     with monkeypatch.context() as patch, pytest.raises(Stopped):
         patch.setattr(Fleet, "step", tiny_runs.before_step(4, lambda: signal.raise_signal(signal.SIGTERM)))
         jobs.run(whole, tmp_path / "stopped")
     jobs.run(whole, tmp_path / "stopped")
     logs = [(tmp_path / name / "metrics.jsonl").read_bytes() for name in ("whole", "stopped")]
     assert logs[0] == logs[1]
+
+
+def test_a_member_that_diverges_in_its_head_start_stops_alone(
+    tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    members = ({"name": "good"}, {"name": "bad", "train.learning_rate": 1e30, "infoprompt.estimator": "dv"})
+    fields = {"train__steps": 2, "infoprompt__gamma": 0.0, "infoprompt__beta": 0.0, "infoprompt__head": "answer"}
+    config = tiny_runs.config(tmp_path, **fields, fleet__members=members, infoprompt__head_steps=2)
+    with caplog.at_level(logging.ERROR):
+        jobs.run(config, tmp_path / "run")
+    (sentence,) = (record.getMessage() for record in caplog.records)
+    assert "bad stopped at step 2 of its head start" in sentence and "its last finite prompt is kept" in sentence
+    good, bad = json.loads((tmp_path / "run" / "summary.json").read_text())["members"]
+    assert good["steps"] == 2 and "failed_at_step" not in good
+    assert (bad["steps"], bad["failed_at_step"]) == (0, 1)
+    assert [*record(tmp_path / "run", "eval/accuracy", "bad")] == [0] and not record(tmp_path / "run", "loss", "bad")
+    assert np.isfinite(load_prompt(tmp_path / "run" / "prompts" / "bad").value_PD).all()
 
 
 def test_a_run_logs_the_terms_gradient_shares_at_evaluations(
