@@ -104,7 +104,8 @@ def make_objective(
       UserError: the representation loss has no negatives.
     """
     info, train = config.infoprompt, config.train
-    if np.any(hyper.beta) and info.negatives in OF_ROWS and train.batch_size // train.accumulate < 2:
+    of_rows = info.negatives in OF_ROWS or (info.negatives == "shuffled" and config.prompt.kind == "instance")
+    if np.any(hyper.beta) and of_rows and train.batch_size // train.accumulate < 2:
         raise UserError(
             f"train.batch_size={train.batch_size} with train.accumulate={train.accumulate} leaves one row each, "
             f"but infoprompt.negatives={info.negatives!r} needs others in it: choose a larger batch, "

@@ -58,8 +58,12 @@ def test_defaults_that_depend_on_other_fields(model: tiny.Backbone) -> None:
     assert (objective.critic, objective.negatives_per_example) == ("dot", 5)
 
 
-def test_a_batch_without_other_rows_has_no_negatives_of_its_own(model: tiny.Backbone) -> None:
-    alone = {"train__batch_size": 4, "train__accumulate": 4, "infoprompt__negatives": "in_batch"}
+@pytest.mark.parametrize(("negatives", "kind"), [("in_batch", "static"), ("shuffled", "instance")])
+def test_a_batch_without_other_rows_has_no_negatives_of_its_own(
+    model: tiny.Backbone, negatives: str, kind: str
+) -> None:
+    alone = {"train__batch_size": 4, "train__accumulate": 4, "infoprompt__negatives": negatives, "prompt__kind": kind}
+    alone |= {"infoprompt__beta": 0.2}
     with pytest.raises(UserError, match=r"train\.batch_size=4 with train\.accumulate=4 leaves one row each"):
         assembled(model, **alone)
     assembled(model, **alone | {"infoprompt__beta": 0.0})
