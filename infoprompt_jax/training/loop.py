@@ -26,7 +26,7 @@ from infoprompt_jax.progress import Progress, watched
 from infoprompt_jax.t5 import partition
 from infoprompt_jax.training import sources, trackers
 from infoprompt_jax.training.checkpoints import Checkpoints
-from infoprompt_jax.training.estimates import Estimates, warn_of_static
+from infoprompt_jax.training.estimates import Estimates, has_noise, warn_of_fields
 from infoprompt_jax.training.experiment import Experiment
 from infoprompt_jax.training.features import Features
 from infoprompt_jax.training.interrupt import Interrupt
@@ -82,7 +82,7 @@ class Run:
             log.info("Resuming from step %d.", start)
         self.log = MetricsLog.resume(metrics, start, trackers.sinks(path, experiment.config), logged)
         self.estimates = Estimates()
-        warn_of_static(experiment.config, experiment.fleet.objective.representation_term)
+        warn_of_fields(experiment.config, experiment.fleet.objective)
         self.pending: tuple[int, Metrics] | None = None  # a step that is not logged yet
         self.evaluated = start  # evaluations up to and including this step are in the log
         self.active = self.on_host(self.state.active)
@@ -157,7 +157,7 @@ class Run:
         features = Features(directory, experiment.streams, width, source)
         features.fill(experiment.fleet, experiment.backbone, self.config.steps, buckets, size)
         members = share.get("members")
-        relative = self.experiment.config.infoprompt.noise == "relative"
+        relative = experiment.config.infoprompt.noise == "relative" and has_noise(experiment.config)
 
         def with_features(batch: Batch[np.ndarray]) -> Batch[np.ndarray]:
             batch = {**batch, "features": features.gather(batch["row"], members)}
@@ -211,12 +211,10 @@ class Run:
 
     def observe(self, member: int, values: dict[str, np.ndarray]) -> None:
         """Has the member's estimates watched."""
-        experiment = self.experiment
-        estimator = experiment.fleet.objective.estimators[int(experiment.hyper.estimator[member])]
         for term in TERMS:
             if f"{term}_mi" in values and self.is_trained(f"{term}_mi", member):
-                most = float(values[f"{term}_most"][member]) if estimator == "infonce" else None
-                self.estimates.observe(experiment.members[member].name, term, float(values[f"{term}_mi"][member]), most)
+                nats, most = (float(values[f"{term}_{name}"][member]) for name in ("mi", "most"))
+                self.estimates.observe(self.experiment.members[member], term, nats, most)
 
     def head_start(self, interrupt: Interrupt) -> None:
         """Takes the steps on the head loss alone, which read the first batches of training; nothing of it is saved.

@@ -23,6 +23,7 @@ from infoprompt_jax.reports import curves
 from infoprompt_jax.reports.illustrations import beside_results
 from infoprompt_jax.t5.backbone import Backbone
 from infoprompt_jax.training import page, prompt_config, sources, trackers
+from infoprompt_jax.training.estimates import has_noise
 from infoprompt_jax.training.experiment import build
 from infoprompt_jax.training.export import export_prompts
 from infoprompt_jax.training.interrupt import Interrupt
@@ -105,7 +106,7 @@ def of_all_steps(config: ml_collections.ConfigDict) -> list[str]:
     fields = {
         f"train.schedule={train.schedule!r}": train.schedule != "constant",
         f"train.warmup={train.warmup:g}": train.warmup > 0,
-        "infoprompt.noise='relative'": terms.noise == "relative" and terms.negatives == "posterior" and terms.beta > 0,
+        "infoprompt.noise='relative'": terms.noise == "relative" and has_noise(config) and terms.beta > 0,
         f"infoprompt.decay={terms.decay:g}": terms.decay > 0 and any(weights),
     }
     return [field for field, depends in fields.items() if depends]

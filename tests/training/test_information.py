@@ -9,18 +9,22 @@ import signal
 import time
 import types
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import numpy as np
 import pytest
+import tiny
 import tiny_runs
 
-from infoprompt_jax import jobs, load_prompt
+from infoprompt_jax import jobs, load_prompt, settings
 from infoprompt_jax.errors import Stopped, UserError
+from infoprompt_jax.fleet.assembly import assemble
 from infoprompt_jax.fleet.fleet import Fleet
+from infoprompt_jax.fleet.members import Member, expand
 from infoprompt_jax.reports.records import read_records, series
 from infoprompt_jax.training import speed
-from infoprompt_jax.training.estimates import LONG, Estimates
+from infoprompt_jax.training.estimates import LONG, Estimates, disabled
 from infoprompt_jax.training.features import deviation
 
 pytestmark = pytest.mark.usefixtures("programs")
@@ -42,7 +46,7 @@ def test_a_run_with_head_steps_starts_elsewhere_and_resumes_bit_for_bit(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fields = {"infoprompt__head": "answer", "infoprompt__score": "cosine", "train__steps": 6}
-    fields |= {"infoprompt__noise": "relative", "infoprompt__negatives": "unprompted"}
+    fields |= {"infoprompt__noise": "relative"}
     whole = tiny_runs.config(tmp_path, **fields, infoprompt__head_steps=3)
     jobs.run(whole, tmp_path / "whole")
     jobs.run(tiny_runs.config(tmp_path, **fields), tmp_path / "without")
@@ -104,22 +108,65 @@ def test_a_run_logs_the_terms_gradient_shares_at_evaluations(
     assert not record(tmp_path / "run", "gradient_share/head", "plain")
 
 
+def member(name: str, **terms: Any) -> Member:
+    config = settings.defaults()
+    config.infoprompt.update(terms)
+    return Member(name, config)
+
+
 def test_an_estimate_without_gradient_is_reported_once(caplog: pytest.LogCaptureFixture) -> None:
     watch = Estimates()
+    a, b, unlimited = member("a"), member("b"), member("c", estimator="nwj")
     with caplog.at_level(logging.WARNING):
         for step in range(3 * LONG):
-            watch.observe("a", "head", 3.49, 3.5)
-            watch.observe("b", "head", 3.49, 3.5)
-            watch.observe("a", "representation", -0.1, 3.5)
-            watch.observe("b", "representation", -0.1 if step % LONG else 0.1, 3.5)  # never for long
-            watch.observe("c", "head", 99.0, None)  # of an estimator without a ceiling
-            watch.observe("d", "representation", 0.0, 0.0)  # without negatives
+            watch.observe(a, "head", 3.49, 3.5)
+            watch.observe(b, "head", 3.49, 3.5)
+            watch.observe(a, "representation", -0.1, 3.5)
+            watch.observe(b, "representation", -0.1 if step % LONG else 0.1, 3.5)  # never for long
+            watch.observe(unlimited, "head", 99.0, 3.5)
+            watch.observe(unlimited, "representation", 0.0, 0.0)
     assert [(record.args[0], record.args[1]) for record in caplog.records if isinstance(record.args, tuple)] == [
         ("a", "head"),
         ("a", "representation"),
+        ("c", "representation"),
     ]
-    assert "at its ceiling, 3.50 nats" in caplog.text and "below 0 nats" in caplog.text
-    assert "infoprompt.score='cosine'" in caplog.text
+    assert all(words in caplog.text for words in ("at its ceiling, 3.50 nats", "below 0 nats", "want of negatives"))
+
+
+@pytest.mark.parametrize(
+    ("term", "nats", "fields", "proposed"),
+    [
+        ("head", -1.0, {}, "infoprompt.head='conditional', infoprompt.score='cosine' or infoprompt.gamma=0"),
+        ("head", -1.0, {"head": "conditional", "score": "cosine"},
+         "a higher infoprompt.temperature or infoprompt.gamma=0"),
+        ("head", 3.5, {"head_steps": 2}, "infoprompt.score='cosine' or infoprompt.gamma=0"),
+        ("representation", 3.5, {"score": "layer_norm"},
+         "a higher infoprompt.temperature, other infoprompt.negatives or infoprompt.beta=0"),
+    ],
+)  # fmt: skip
+def test_a_warning_proposes_only_what_would_change(
+    term: str, nats: float, fields: dict[str, Any], proposed: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    watch = Estimates()
+    for _ in range(LONG):
+        watch.observe(member("a", **fields), term, nats, 3.5)
+    assert caplog.records[0].getMessage().endswith(f"try {proposed}.")
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"noise": "relative", "noise_scale": 0.5}, {}),
+        ({"noise": "relative", "negatives": "shuffled"}, {"noise": "negatives"}),
+        ({"noise": "relative", "negatives": "shuffled", "beta": 0.0}, {}),
+        ({"noise_scale": 0.5, "variational": True}, {"noise_scale": "variational"}),
+        ({"learn_temperature": True}, {"learn_temperature": "score"}),
+        ({"learn_temperature": True, "score": "cosine"}, {}),
+    ],
+)
+def test_fields_without_effect_are_known(fields: dict[str, Any], expected: dict[str, str]) -> None:
+    config = member("a", **{"gamma": 0.1, "beta": 0.2} | fields).config
+    assert disabled(config, assemble(config, expand(config), tiny.backbone()).fleet.objective) == expected
 
 
 def test_a_run_reports_its_saturated_head_term(tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -135,10 +182,11 @@ def test_a_run_reports_its_saturated_head_term(tmp_path: pathlib.Path, caplog: p
 def test_negatives_from_rows_and_a_static_prompt_are_reported(
     tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    fields = {"train__steps": 1, "infoprompt__negatives": "labels"}
+    fields = {"train__steps": 1, "infoprompt__negatives": "labels", "infoprompt__noise": "relative"}
     with caplog.at_level(logging.WARNING):
         jobs.run(tiny_runs.config(tmp_path, **fields), tmp_path / "static")
         assert "tells nothing about it" in caplog.text
+        assert "infoprompt.noise='relative' has no effect with infoprompt.negatives='labels'" in caplog.text
         caplog.clear()
         jobs.run(tiny_runs.config(tmp_path, **fields, prompt__kind="instance"), tmp_path / "instance")
     assert "tells nothing about it" not in caplog.text

@@ -193,3 +193,10 @@ def test_a_decay_of_terms_that_are_off_changes_nothing(data: pathlib.Path) -> No
     decay = {"infoprompt__decay": 1.0, "infoprompt__gamma": 0.0}
     assert of_all_steps(config(data, SHORT, **decay)) == ["infoprompt.decay=1"]
     assert of_all_steps(config(data, SHORT, **decay, infoprompt__beta=0.0)) == []
+
+
+def test_only_noise_that_is_drawn_depends_on_all_steps(data: pathlib.Path) -> None:
+    relative = {"infoprompt__noise": "relative", "infoprompt__beta": 0.2}
+    assert of_all_steps(config(data, SHORT, **relative)) == ["infoprompt.noise='relative'"]
+    for other in ({"infoprompt__negatives": "shuffled"}, {"infoprompt__variational": True}):
+        assert of_all_steps(config(data, SHORT, **relative, **other)) == []
