@@ -80,7 +80,7 @@ INFOPROMPT = Section(
     Field(
         "vocabulary_negatives",
         64,
-        "number of sampled pieces whose head rows are negatives of head=answer and conditional",
+        "number of pieces, sampled with replacement, whose head rows are negatives of head=answer and conditional",
         between=(0, MOST_ROWS),
     ),
     Field(

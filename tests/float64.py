@@ -186,7 +186,7 @@ class Loss:
         drawn = jax.random.choice(
             jax.random.fold_in(self.key, streams.VOCABULARY), pieces, (self.objective.vocabulary_negatives,)
         )
-        others = [rows[c] for c in there if first_C[c] != answer]
+        others = [rows[c] for c in there if (c != label if "verbalizer" in tree else first_C[c] != answer)]
         others += [self.states.head_VD[t] for t in np.asarray(drawn) if t != answer]
         anchor = self.mean_prompt(tree, b) if self.objective.head == "answer" else self.represented(tree)[0][b]
         return Row(weight, anchor, kernel @ row, [kernel @ other for other in others])

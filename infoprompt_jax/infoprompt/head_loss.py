@@ -56,25 +56,31 @@ def answer_pairs(
 ) -> Pairs:
     """A row's vector with the head row of its answer, and with other head rows: `answer` and `conditional`.
 
-    An answer is known by its first token. A choice that shares it is no negative, nor is such a sampled piece.
+    An answer is known by its first token: a choice that shares it is no negative, nor is such a sampled piece. With a
+    verbalizer each choice has a row of its own, so choices that begin alike are negatives of each other.
+
+    A row without other answers and sampled pieces has no negatives and is left out of the estimate. If no row is left,
+    the estimate is 0 nats, as is the most that it could be, and it has no gradient.
 
     Args:
         model, batch, verbalizer_CD, kernel_DD: as for `label_pairs`.
         anchor: [B, D], or [D] for the same one in every row.
-        vocabulary_K: sampled pieces, int32.
+        vocabulary_K: sampled pieces, int32. They are drawn with replacement, because a draw without it would sort the
+            vocabulary in every step. A piece that is drawn twice counts twice.
     """
     first_BC, label_B = batch["choices"][..., 0], batch["label"]
     chosen_B1 = jnp.maximum(label_B, 0)[:, None]
     answer_B = jnp.where(label_B < 0, batch["targets"][:, 0], jnp.take_along_axis(first_BC, chosen_B1, axis=1)[:, 0])
     sampled_BK = jnp.broadcast_to(vocabulary_K, (len(label_B), len(vocabulary_K)))
     other_BN = jnp.concatenate([first_BC, sampled_BK], axis=1)
-    mask_BN = (other_BN != answer_B[:, None]) & (other_BN != PAD)
+    apart_BN = other_BN != answer_B[:, None]
     positive_BD, negative_BND = (model.head_rows(ids).astype(jnp.float32) for ids in (answer_B, other_BN))
     if verbalizer_CD is not None:
-        positive_BD = verbalizer_CD[chosen_B1[:, 0]]
+        positive_BD, count = verbalizer_CD[chosen_B1[:, 0]], first_BC.shape[1]
         rows_BCD = jnp.broadcast_to(verbalizer_CD, (*first_BC.shape, verbalizer_CD.shape[-1]))
-        negative_BND = jnp.concatenate([rows_BCD, negative_BND[:, first_BC.shape[1] :]], axis=1)
-    anchor_BD = jnp.broadcast_to(anchor, positive_BD.shape)
+        negative_BND = jnp.concatenate([rows_BCD, negative_BND[:, count:]], axis=1)
+        apart_BN = apart_BN.at[:, :count].set(jnp.arange(count)[None] != chosen_B1)
+    anchor_BD, mask_BN = jnp.broadcast_to(anchor, positive_BD.shape), apart_BN & (other_BN != PAD)
     return Pairs(anchor_BD, mapped(kernel_DD, positive_BD), mapped(kernel_DD, negative_BND), mask_BN)
 
 

@@ -66,9 +66,12 @@ def test_a_verbalizer_replaces_the_choices_and_not_the_sampled_pieces(
     model: tiny.Backbone, rows: dict[str, Any]
 ) -> None:
     verbalizer = jnp.float32(np.random.default_rng(1).normal(size=(tiny.C, 64)))
+    rows = {name: value.copy() for name, value in rows.items()}
+    rows["choices"][0, :, 0] = rows["choices"][0, 0, 0]  # choices that begin alike have rows of their own
     made = answer_pairs(merged(model), rows, jnp.zeros(64), jnp.array([7]), verbalizer, 2 * jnp.eye(64))
     np.testing.assert_allclose(made.positive_BD, 2 * verbalizer[rows["label"]], rtol=1e-6)
     np.testing.assert_allclose(made.negative_BKD[0, : tiny.C], 2 * verbalizer, rtol=1e-6)
+    np.testing.assert_array_equal(made.mask_BK[:, : tiny.C], np.arange(tiny.C) != rows["label"][:, None])
     np.testing.assert_allclose(made.negative_BKD[0, tiny.C], 2 * model.head_rows(np.array([7]))[0], rtol=1e-5)
 
 
@@ -85,3 +88,15 @@ def test_the_gradient_reaches_the_prompt(model: tiny.Backbone, rows: dict[str, A
         return objective.gradients(trainable, model.frozen, rows, tiny.hyper_of_one(), jax.random.key(1), 0.0)[0]
 
     assert np.abs(jax.jit(gradients)(trainable)["head"]["prompt"]["value"]).max() > 1e-6
+
+
+def test_choices_that_all_begin_alike_estimate_nothing(model: tiny.Backbone, rows: dict[str, Any]) -> None:
+    """Without sampled pieces no row has negatives: no gradient, and a ceiling of 0 that says so."""
+    objective = Objective(graph=model.graph, representation_term=False, head="answer", vocabulary_negatives=0)
+    rows = rows | {"choices": rows["choices"].copy()}
+    rows["choices"][..., 0] = 7
+    trainable = objective.init(np.asarray(model.embed(np.arange(5, 5 + tiny.P)[None])[0]), jax.random.key(0))
+    _, parts = jax.jit(objective.loss)(
+        trainable, model.frozen, rows, tiny.hyper_of_one(), jax.random.key(1), jnp.float32(0)
+    )
+    assert (parts["head_mi"], parts["head_most"]) == (0, 0)
