@@ -18,6 +18,7 @@ describe_only()  # before JAX is imported
 
 from infoprompt_jax.capacity.case import Case, answer  # noqa: E402
 from infoprompt_jax.reports import measurements  # noqa: E402
+from infoprompt_jax.variants import VARIANTS  # noqa: E402
 
 RESULTS = pathlib.Path(__file__).parent / "results" / "capacity"
 
@@ -27,7 +28,7 @@ def case(
 ) -> tuple[str, Case]:
     """A name and a case of 512 input and 64 target tokens, with a prompt of 100 and both terms of InfoPrompt."""
     parts = [size, *(["int8"] if weights == "int8" else []), job if job == "score" else remat, topology, f"b{batch}"]
-    fields = (("backbone.remat", remat), ("backbone.weights", weights))
+    fields = (("backbone.remat", remat), ("backbone.weights", weights), *VARIANTS["infoprompt"].items())
     one = Case(f"google/t5-{size}-lm-adapt", topology, job=job, batch=batch, fields=fields, **named)
     return "-".join(parts).replace(":", "-"), one
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 
 from bench import command
-from bench.synthetic import PLAIN, Size
+from bench.synthetic import BOTH, PLAIN, Size
 from bench.turns import Subject, compare
 
 
@@ -25,8 +25,8 @@ def subjects(size: Size, against: str) -> list[Subject]:
     return [
         plain,
         Subject("PEFT", "bench.peft_step:train_step", {"size": size}),
-        ours("both terms, features cached", {}),
-        ours("both terms, features recomputed", {"infoprompt.cache_features": False}),
+        ours("both terms, features cached", BOTH),
+        ours("both terms, features recomputed", BOTH | {"infoprompt.cache_features": False}),
     ]
 
 

@@ -1,11 +1,10 @@
-"""InfoPrompt on CommitmentBank (three-way entailment, 250 training examples), scored by macro F1.
+"""A soft prompt for CommitmentBank (three-way entailment, 250 training examples), scored by macro F1.
 
     python -m infoprompt_jax.main --config=configs/cb.py
 
 T5 base, LM-adapted, is downloaded. Data come from TFDS, or from files under `data.dir` as
 super_glue/cb/{train,validation}.jsonl. All templates of the data set are trained on as a mixture. The variants are
-those of `rte.py`, joined by commas: 3b, 11b, 64, 256 (few-shot), smoke, nano (needs no network); for example
---config=configs/cb.py:64,smoke.
+those of `rte.py`, as in --config=configs/cb.py:64,smoke.
 """
 
 from __future__ import annotations

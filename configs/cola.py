@@ -1,11 +1,10 @@
-"""InfoPrompt on CoLA (linguistic acceptability), scored by Matthews correlation.
+"""A soft prompt for CoLA (linguistic acceptability), scored by Matthews correlation.
 
     python -m infoprompt_jax.main --config=configs/cola.py
 
 T5 base, LM-adapted, is downloaded. Data come from TFDS, or from files under `data.dir` as
 glue/cola/{train,validation}.jsonl. All templates of the data set are trained on as a mixture. The variants are those of
-`rte.py`, joined by commas: 3b, 11b, 64, 256 (few-shot), smoke, nano (needs no network); for example
---config=configs/cola.py:64,smoke.
+`rte.py`, as in --config=configs/cola.py:64,smoke.
 """
 
 from __future__ import annotations

@@ -1,11 +1,10 @@
-"""InfoPrompt on MRPC (paraphrase), scored by F1 and accuracy.
+"""A soft prompt for MRPC (paraphrase), scored by F1 and accuracy.
 
     python -m infoprompt_jax.main --config=configs/mrpc.py
 
 T5 base, LM-adapted, is downloaded. Data come from TFDS, or from files under `data.dir` as
 glue/mrpc/{train,validation}.jsonl. All templates of the data set are trained on as a mixture. The variants are those of
-`rte.py`, joined by commas: 3b, 11b, 64, 256 (few-shot), smoke, nano (needs no network); for example
---config=configs/mrpc.py:64,smoke.
+`rte.py`, as in --config=configs/mrpc.py:64,smoke.
 """
 
 from __future__ import annotations

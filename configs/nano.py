@@ -49,6 +49,7 @@ def get_config(task: str = "inference") -> ml_collections.ConfigDict:
     config.data.max_target_length = 16
     config.data.buckets = (32, 48, 64)
     config.prompt.length = 8
+    config.infoprompt.update(gamma=0.1, beta=0.2)  # as the released code; the preset `plain` has none
     config.train.steps = 160
     config.train.batch_size = 8
     config.train.learning_rate = 1.0  # 0.3, 1 and 3 do equally well for plain prompt tuning in short trials

@@ -1,4 +1,4 @@
-"""InfoPrompt on your own data: files and three lines of template, no code to write.
+"""A soft prompt for your own data: files and three lines of template, no code to write.
 
 Put your rows into DATA/mine/train.jsonl and DATA/mine/validation.jsonl (or another format of docs/data.md):
 
@@ -20,7 +20,7 @@ one), and the variant `templates` leaves out the template of this config:
     python -m infoprompt_jax.main --config=configs/own_data.py:templates --config.data.dir=DATA \
         --config.task.templates_dir=TEMPLATES
 
-The other variants are those of `rte.py`, joined by commas: 3b, 11b, 64, 256 (few-shot), smoke, nano (needs no network).
+The other variants are those of `rte.py`, as in --config=configs/own_data.py:64,smoke.
 """
 
 from __future__ import annotations

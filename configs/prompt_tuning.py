@@ -4,8 +4,8 @@
 
 T5 LM-adapted, 100 tokens from the class labels and the 5,000 most frequent pieces, Adafactor without parameter scaling,
 constant learning rate 0.3, weight decay 1e-5, batch size 32, no dropout in the frozen model. T5 and the data set, RTE,
-are downloaded; --config.task.name=glue/sst2 chooses another. The variants are those of `rte.py`: 3b, 11b, 64, 256
-(few-shot), smoke, nano (needs no network).
+are downloaded; --config.task.name=glue/sst2 chooses another. The variants are those of `rte.py`, as in
+--config=configs/prompt_tuning.py:64,smoke.
 """
 
 from __future__ import annotations
@@ -17,8 +17,6 @@ from infoprompt_jax import settings, variants
 
 def get_config(variant: str = "") -> ml_collections.ConfigDict:
     config = settings.defaults()
-    config.infoprompt.gamma = 0.0
-    config.infoprompt.beta = 0.0
     config.prompt.init = "labels"
     config.train.steps = 30000
     config.train.eval_every = 1000

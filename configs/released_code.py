@@ -6,8 +6,8 @@ Instance-conditioned prompts with a bottleneck of 32, a trained verbalizer over 
 bottleneck with its KL term, AdamW at 1e-3 with 6 % linear warm-up and linear decay, weight decay 0.01, batch size 8, 30
 epochs, one template. Two places differ, because the code has RoBERTa and this package T5. The code inserts a token at
 each of four places of the input; here four tokens come before the input. The code reads the state of <mask>; here the
-decoder's state at position 0 is read. T5 base, LM-adapted, is downloaded. The variants are those of `rte.py`: 3b, 11b,
-64, 256 (few-shot), smoke, nano (needs no network).
+decoder's state at position 0 is read. T5 base, LM-adapted, is downloaded. The variants are those of `rte.py`, as in
+--config=configs/released_code.py:64,smoke.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     config.prompt.length = 4
     config.prompt.kind = "instance"
     config.prompt.init = "uniform"
-    config.infoprompt.variational = True
+    config.infoprompt.update(gamma=0.1, beta=0.2, variational=True)
     config.train.task_loss = "verbalizer"
     config.train.optimizer = "adamw"
     config.train.learning_rate = 1e-3

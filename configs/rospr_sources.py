@@ -73,7 +73,6 @@ def get_config(variant: str = "p3") -> ml_collections.ConfigDict:
     config.backbone.update(name="bigscience/T0_3B", dtype="bfloat16")
     config.task.update(name="p3", train_split="train[200:]", eval_split="train[:200]")
     config.task.train_limit = 65536  # 2000 steps of 32 rows read no more
-    config.infoprompt.update(gamma=0.0, beta=0.0)
     config.fleet.at_once, config.rospr.group = 1, 8
     config.train.update(accumulate=4, eval_every=0)
     config.train.eval_batch_size = 8  # of each member at work

@@ -1,12 +1,12 @@
-"""InfoPrompt on SemEval-2010 task 8 (relation classification, 19 labels), scored by macro F1.
+"""A soft prompt for SemEval-2010 task 8 (relation classification, 19 labels), scored by macro F1.
 
     python -m infoprompt_jax.main --config=configs/semeval.py --config.data.dir=DATA
 
 TFDS does not have this data set: it is read from files, sem_eval_2010_task_8/{train,test}.jsonl under `data.dir`, with
 fields `sentence` and `relation` (0 to 18, in the order of Hugging Face's version). It has no validation split: the last
 1,000 training rows pick the best prompt, and the test split is scored once, at the end. There is one template, because
-19 choices make evaluation slow. T5 base, LM-adapted, is downloaded. The variants are those of `rte.py`: 3b, 11b, 64,
-256 (few-shot), smoke, nano (needs no network).
+19 choices make evaluation slow. T5 base, LM-adapted, is downloaded. The variants are those of `rte.py`, as in
+--config=configs/semeval.py:64,smoke.
 """
 
 from __future__ import annotations

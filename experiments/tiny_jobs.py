@@ -70,8 +70,8 @@ def config(job: str, folder: pathlib.Path, **fields: Any) -> ml_collections.Conf
     made.rospr.update(group=2, instances=3, queries=4, top=3, interpolate=2)
     if job == "train":
         made.fleet.seeds = (0, 1)
+        made.infoprompt.update(gamma=0.1, beta=0.2)
     if job == "rospr_sources":
-        made.infoprompt.update(gamma=0.0, beta=0.0)
         made.train.eval_every = 0
     if job == "rospr_eval":
         made.prompt.length = 0

@@ -44,12 +44,18 @@ PROMPT = Section(
 
 INFOPROMPT = Section(
     "infoprompt",
-    "The mutual-information terms; docs/infoprompt.md has the formulas.",
-    Field("gamma", 0.1, "weight of the head loss, I(prompt; head)", between=(0, MOST_WEIGHT), member=True),
+    "The mutual-information terms, off by default; docs/infoprompt.md has the formulas and the evidence.",
+    Field(
+        "gamma",
+        0.0,
+        "weight of the head loss, I(prompt; head); the released code has 0.1",
+        between=(0, MOST_WEIGHT),
+        member=True,
+    ),
     Field(
         "beta",
-        0.2,
-        "weight of the representation loss, I(prompt; encoded representation)",
+        0.0,
+        "weight of the representation loss, I(prompt; encoded representation); the released code has 0.2",
         between=(0, MOST_WEIGHT),
         member=True,
     ),

@@ -37,6 +37,7 @@ EMBEDDED = {
 GENERATED = {"data.max_input_length": 64, "data.max_target_length": 16, "data.buckets": (32, 48, 64)}
 
 VARIANTS: dict[str, dict[str, Any]] = {
+    "infoprompt": {"infoprompt.gamma": 0.1, "infoprompt.beta": 0.2},  # as the released code
     "3b": _large("xl"),
     "11b": _large("xxl"),
     "64": _few_shot(64),

@@ -91,7 +91,7 @@ def fleet(
     """The fleet of the default config with a dot critic; `fields` of its objective are changed."""
     config = settings.defaults()
     config.train.update(optimizer=optimizer, accumulate=accumulate, steps=steps, batch_size=B)
-    config.infoprompt.update(critic="dot", placebo=placebo)
+    config.infoprompt.update(gamma=0.1, beta=0.2, critic="dot", placebo=placebo)
     made = assembly.assemble(config, expand(config), model).fleet
     objective = dataclasses.replace(made.objective, graph=assembly.member_graph(model, over), **fields)
     return assembly.compiled_once(dataclasses.replace(made, objective=objective, over=over, at_once=at_once))

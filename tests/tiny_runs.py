@@ -56,6 +56,7 @@ def config(directory: pathlib.Path, **fields: Any) -> ml_collections.ConfigDict:
     )
     made.task.update(name="generated/words", templates_dir=str(directory / "templates"), eval_limit=16)
     made.prompt.length = 4
+    made.infoprompt.update(gamma=0.1, beta=0.2)
     made.train.update(steps=STEPS, batch_size=8, eval_batch_size=16, warmup=0.4, schedule="cosine")
     made.train.update(eval_every=4, save_every=3, log_every=1)
     made.update_from_flattened_dict({name.replace("__", "."): value for name, value in fields.items()})

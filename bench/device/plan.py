@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from bench.device.cases import Case, Group
-from bench.synthetic import PLAIN, Size
+from bench.synthetic import BOTH, PLAIN, Size
 
 OURS, PEER = "bench.device.ours", "bench.device.peer"
 # One process at a time uses the device, so JAX may allocate nearly all of it. The peer's process counts with JAX.
@@ -64,10 +64,9 @@ def peer(name: str, *cases: Case, share: float = 1.0) -> Group:
 def terms(shape: str, batch: int) -> list[Case]:
     """InfoPrompt's terms, with un-prompted features cached or computed in every step."""
     shared: dict[str, Any] = {"topic": "infoprompt", "beside": f"{shape}-train-ours-L128-b{batch}"}
-    on = {"infoprompt.gamma": 0.1, "infoprompt.beta": 0.2}
-    recomputed = on | {"infoprompt.cache_features": False}
+    recomputed = BOTH | {"infoprompt.cache_features": False}
     return [
-        train(shape, batch, fields=on, what="infoprompt-cached", **shared),
+        train(shape, batch, fields=BOTH, what="infoprompt-cached", **shared),
         train(shape, batch, fields=recomputed, what="infoprompt-recomputed", **shared),
     ]
 

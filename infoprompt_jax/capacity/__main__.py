@@ -85,8 +85,8 @@ def _case(known: argparse.Namespace, rest: list[str]) -> Any:
         fields["backbone.weights"] = known.weights
     if known.members > 1:
         fields["fleet.seeds"] = tuple(range(known.members))
-    if known.infoprompt == "off":
-        fields |= {"infoprompt.gamma": 0.0, "infoprompt.beta": 0.0}
+    if known.infoprompt == "on":
+        fields |= {"infoprompt.gamma": 0.1, "infoprompt.beta": 0.2}
     return Case(
         model=known.model,
         topology=known.topology,

@@ -30,6 +30,8 @@ PRESETS: dict[str, dict[str, float | int]] = {
     "representation": {"infoprompt.gamma": 0.0, "infoprompt.head_steps": 0},
 }
 
+NEEDED = {"both": ("gamma", "beta"), "head": ("gamma",), "representation": ("beta",)}  # weights that it leaves on
+
 
 @dataclasses.dataclass(frozen=True)
 class Member:
@@ -43,7 +45,8 @@ def expand(config: ml_collections.ConfigDict) -> list[Member]:
     """The fleet's members, in a fixed order.
 
     Raises:
-      UserError: a field out of its range, a field that a member cannot set for itself, or two members of one name.
+      UserError: a field out of its range, a field that a member cannot set for itself, two members of one name, or a
+        preset without a weight for its terms.
     """
     fleet = settings.check(config).fleet
     product = itertools.product(fleet.members or ({},), fleet.presets or (AS_IT_IS,), fleet.seeds or (None,))
@@ -55,7 +58,18 @@ def expand(config: ml_collections.ConfigDict) -> list[Member]:
 def _member(config: ml_collections.ConfigDict, fields: dict[str, Any], preset: str, seed: int | None) -> Member:
     name = member_names.compose(fields.pop("name", None), preset if preset != AS_IT_IS else None, seed)
     fields = PRESETS[preset] | fields | ({} if seed is None else {"seed": seed})
-    return Member(name, _override(config, fields))
+    config = _override(config, fields)
+    _check_weights(preset, config.infoprompt)
+    return Member(name, config)
+
+
+def _check_weights(preset: str, terms: ml_collections.ConfigDict) -> None:
+    weights = {"gamma": terms.gamma or terms.head_steps, "beta": terms.beta}
+    if off := [f"infoprompt.{name}=0" for name in NEEDED.get(preset, ()) if not weights[name]]:
+        raise UserError(
+            f"fleet.presets has {preset!r}, but {' and '.join(off)}: set weights, or use the variant `infoprompt`, "
+            "which has gamma=0.1 and beta=0.2."
+        )
 
 
 def _check_distinct(names: list[str]) -> None:

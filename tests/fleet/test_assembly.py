@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import tiny
 
-from infoprompt_jax import settings
+from infoprompt_jax import settings, variants
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.fleet.assembly import Assembly, assemble
 from infoprompt_jax.fleet.members import expand
@@ -22,7 +22,7 @@ def model() -> tiny.Backbone:
 
 
 def assembled(model: tiny.Backbone, **fields: Any) -> Assembly:
-    config = settings.defaults()
+    config = variants.apply(settings.defaults(), "infoprompt")
     config.update_from_flattened_dict({name.replace("__", "."): value for name, value in fields.items()})
     return assemble(config, expand(config), model)
 

@@ -8,14 +8,14 @@ import ml_collections
 import numpy as np
 import pytest
 
-from infoprompt_jax import settings
+from infoprompt_jax import settings, variants
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.fleet.members import PRESETS, expand, hyper_parameters
 from infoprompt_jax.infoprompt.hyper import Hyper
 
 
 def config(**fleet: Any) -> ml_collections.ConfigDict:
-    made = settings.defaults()
+    made = variants.apply(settings.defaults(), "infoprompt")
     made.fleet.update(**fleet)
     return settings.check(made)
 
@@ -45,6 +45,29 @@ def test_presets_differ_in_the_terms_alone() -> None:
         for term in ("gamma", "beta", "kappa"):
             del fields[f"infoprompt.{term}"]
     assert all(fields == rest[0] for fields in rest)
+
+
+@pytest.mark.parametrize(
+    ("preset", "weights", "problem"),
+    [
+        ("both", {"gamma": 0.0, "beta": 0.0}, r"'both', but infoprompt\.gamma=0 and infoprompt\.beta=0: set weights"),
+        ("both", {"beta": 0.0}, r"'both', but infoprompt\.beta=0: set weights"),
+        ("head", {"gamma": 0.0}, r"'head', but infoprompt\.gamma=0: set"),
+        ("representation", {"beta": 0.0}, r"'representation', but infoprompt\.beta=0: set"),
+        ("head", {"gamma": 0.0, "beta": 0.0, "head": "answer", "head_steps": 5}, ""),
+        ("plain", {"gamma": 0.0, "beta": 0.0}, ""),
+        ("run", {"gamma": 0.0, "beta": 0.0}, ""),
+    ],
+)
+def test_a_preset_without_a_weight_for_its_terms_is_refused(preset: str, weights: dict[str, Any], problem: str) -> None:
+    """It would be plain prompt tuning under another name."""
+    made = config(presets=(preset,))
+    made.infoprompt.update(**weights)
+    if not problem:
+        assert len(expand(made)) == 1
+        return
+    with pytest.raises(UserError, match=problem):
+        expand(made)
 
 
 def test_members_set_their_own_fields() -> None:

@@ -28,6 +28,7 @@ def sst2(invented: pathlib.Path, cache: pathlib.Path, seeds: tuple[int, ...], pr
     config.data.update(dir=str(invented), cache_dir=str(cache), max_input_length=64, buckets=(64,))
     config.task.update(name="glue/sst2", template="tone", eval_limit=32)
     config.prompt.length = 4
+    config.infoprompt.update(gamma=0.1, beta=0.2)
     config.train.update(steps=4, batch_size=8, eval_batch_size=16, eval_every=2, log_every=1, save_every=0)
     config.fleet.update(seeds=seeds, presets=presets)
     return config
