@@ -26,7 +26,7 @@ from infoprompt_jax.t5 import hub
 
 USAGE = "python -m infoprompt_jax.main --config=FILE.py[:VARIANT,...] [--workdir=DIR] [--config.FIELD=VALUE ...]"
 OPTIONS = ("config", "workdir", "help")
-OFFLINE = "nano"  # the variant of the tasks' configs that needs no network
+OFFLINE = ("mini", "nano")  # the variants of the tasks' configs that need no network: for real rows, and for any
 HELP = f"""\
 {USAGE}
 
@@ -112,18 +112,23 @@ def is_saved(named: str) -> bool:
 
 
 def offline_command(arguments: Sequence[str]) -> str | None:
-    """The command that does the same without a network; None if the config has no such variant."""
+    """The command that does the same without a network; None if the config has no such variant.
+
+    It is that of `mini` where `data.dir` has the rows, and otherwise that of `nano`, which can generate others.
+    """
     options, program, *rest = _options(arguments)
-    named = f"--config={options['config'].value.partition(':')[0]}:{OFFLINE}"
     kept = [argument for argument in rest if not argument.lstrip("-").startswith("config.backbone.")]
-    try:
-        config, _ = parse([program, named, *kept])
-        if config.backbone.name not in hub.EMBEDDED:
-            return None
-        counterparts.counterpart(config)
-    except UserError:
-        return None
-    return f"python -m infoprompt_jax.main {shlex.join([named, *kept])}"
+    for variant in OFFLINE:
+        named = f"--config={options['config'].value.partition(':')[0]}:{variant}"
+        try:
+            config, _ = parse([program, named, *kept])
+            config.task.counterpart = True
+            generated = counterparts.counterpart(config) is not config
+        except UserError:
+            continue
+        if config.backbone.name in hub.EMBEDDED and not (generated and variant == "mini"):
+            return f"python -m infoprompt_jax.main {shlex.join([named, *kept])}"
+    return None
 
 
 def _options(arguments: Sequence[str]) -> tuple[Any, ...]:

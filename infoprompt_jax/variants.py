@@ -1,7 +1,8 @@
 """The variants of a config, `--config=configs/rte.py:NAME,NAME`, and those that the shipped tasks' configs share.
 
 A variant is a set of fields with a name. `nano` needs no network: it trains the embedded backbone's prompts on real
-rows if `data.dir` has them, else on the generated data set that asks for the same kind of answer (docs/nano.md).
+rows if `data.dir` has them, else on the generated data set that asks for the same kind of answer (docs/nano.md). `mini`
+trains the embedded backbone of English, on real rows only: generated ones would say nothing about it (docs/mini.md).
 """
 
 from __future__ import annotations
@@ -52,6 +53,18 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "train.steps": 200,
         "train.batch_size": 8,
         "train.eval_every": 20,
+        "train.references": True,
+    },
+    "mini": {
+        **EMBEDDED,
+        "backbone.name": "mini",
+        "data.max_input_length": 256,
+        "data.buckets": (32, 64, 128, 256),
+        "task.eval_limit": 256,
+        "prompt.length": 20,
+        "train.steps": 200,
+        "train.batch_size": 16,
+        "train.eval_every": 50,
         "train.references": True,
     },
     "smoke": {

@@ -223,14 +223,14 @@ def test_real_rows_are_trained_on_where_there_are_any(tmp_path: pathlib.Path) ->
 
 
 def test_the_advice_keeps_what_was_typed(tmp_path: pathlib.Path) -> None:
-    """All but the backbone, which needs the network; and there is none where it would not run."""
+    """All but the backbone, which needs the network; of real rows it is mini. There is none where it would not run."""
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "train.jsonl").write_text("{}")
     config = f"--config={ROOT / 'configs' / 'own_data.py'}"
     typed = ["--config.task.target={{ a }}", "--config.train.steps=7"]
     kept = [*typed, f"--config.data.dir={tmp_path}"]
     advised = offline_command(["main", config, *kept, "--config.backbone.dtype=bfloat16", "--workdir=w"])
-    assert advised and shlex.split(advised) == ["python", "-m", "infoprompt_jax.main", f"{config}:nano", *kept]
+    assert advised and shlex.split(advised) == ["python", "-m", "infoprompt_jax.main", f"{config}:mini", *kept]
     assert offline_command(["main", config, *typed]) is None
 
 

@@ -270,7 +270,7 @@ def test_variants_add_up() -> None:
     assert (config.task.shots, config.train.steps, config.prompt.length) == (256, 4, 8)
     assert variants.apply(settings.defaults(), "11b").backbone.name == "google/t5-xxl-lm-adapt"
     assert variants.apply(settings.defaults(), "") == settings.defaults()
-    with pytest.raises(UserError, match="no variant 'nope': choose from infoprompt, 3b, 11b, 64, 256, nano, smoke"):
+    with pytest.raises(UserError, match=r"no variant 'nope': choose from infoprompt, .*, nano, mini, smoke"):
         variants.apply(settings.defaults(), "64,nope")
     for name in variants.VARIANTS:
         settings.check(variants.apply(settings.defaults(), name))
