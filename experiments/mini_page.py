@@ -1,7 +1,7 @@
 """Writes docs/mini.md's tables, and the model card from it: `python -m experiments.mini_page`.
 
 It reads pretraining.json and validation.json beside the backbone, and of `experiments/results/mini` the run's
-metrics.jsonl and the corpus's overlap.json.
+metrics.jsonl, the corpus's overlap.json, and what `experiments.mini_zero_shot` and `experiments.own_rows` measured.
 """
 
 from __future__ import annotations
@@ -14,13 +14,15 @@ from typing import Any
 
 from experiments.mini_sources import LEFT_OUT, LICENCES, RENDERED, SETS, TEXT
 from experiments.nano_page import account, percent
-from experiments.pages import MINI
+from experiments.pages import MINI, UNMEASURED
 from infoprompt_jax.data.families import family
 from infoprompt_jax.reports.documents import fill
 from infoprompt_jax.reports.tables import markdown
 
 RESULTS = pathlib.Path(__file__).parent / "results" / "mini"
 BACKBONE = pathlib.Path(__file__).parents[1] / "infoprompt_jax" / "mini" / "backbone"
+# The groups of `experiments.mini_zero_shot`, and the title of the row of means.
+GROUPS = {"real": "", "held out": "mean of {} held-out sets", "BIG-bench": "mean of {} BIG-bench tasks"}
 HEADER = """---
 language: en
 library_name: transformers
@@ -82,8 +84,11 @@ def progress_table(records: Sequence[Mapping[str, Any]]) -> str:
     return markdown(header, rows)
 
 
-def accuracies_table(measured: Mapping[str, Mapping[str, Any]]) -> str:
-    """The held-in accuracies. Where the right choice always has the same place, the majority is no baseline."""
+def accuracies_table(measured: Mapping[str, Mapping[str, Any]], words: Mapping[str, float | None] = {}) -> str:
+    """The held-in accuracies, and the bag of words' by data set (`words`).
+
+    Where the right choice always has the same place, the majority is no baseline.
+    """
     rows = []
     for name, entry in sorted(measured.items(), key=lambda item: (str(family(item[0])), item[0])):
         by_template, majority = entry["hard_prompts"].values(), entry["majority"]
@@ -93,9 +98,53 @@ def accuracies_table(measured: Mapping[str, Mapping[str, Any]]) -> str:
             majority if majority < 1 else None,
             min(by_template),
             max(by_template),
+            words.get(name),
         )
         rows.append((name, str(family(name)), *map(percent, numbers)))
-    return markdown(("data set", "family", "mini", "chance", "majority", "lowest template", "highest"), rows)
+    header = ("data set", "family", "mini", "chance", "majority", "lowest template", "highest", "bag of words")
+    return markdown(header, rows)
+
+
+def results(name: str) -> list[dict[str, Any]]:
+    """The records of a folder of results, in the order of their files' names."""
+    return [json.loads(path.read_text()) for path in sorted((RESULTS / name).glob("*.json"))]
+
+
+def zero_shot_table(records: Sequence[Mapping[str, Any]]) -> str:
+    """Accuracies without a prompt on data sets that mini was not trained on, group by group, with each group's mean."""
+    rows: list[tuple[str, ...]] = []
+    for group, mean in GROUPS.items():
+        measured = [record for record in records if record["group"] == group and "value" in record]
+        rows += [zero_shot_row(record) for record in measured]
+        if mean and measured:
+            numbers = [[r[name] for r in measured] for name in ("value", "chance", "majority")]
+            means = [percent(statistics.mean(values)) for values in numbers]
+            templates = sum(len(record["hard_prompts"]) for record in measured)
+            rows.append((mean.format(len(measured)), "", str(templates), "", means[0], "", "", *means[1:], ""))
+    header = ("data set", "family", "templates", "rows", "mini", "lowest", "highest", "chance", "majority")
+    return markdown((*header, "bag of words"), rows) if rows else UNMEASURED
+
+
+def zero_shot_row(record: Mapping[str, Any]) -> tuple[str, ...]:
+    by_template = record["hard_prompts"].values()
+    shown = (record["value"], min(by_template), max(by_template), record["chance"], record["majority"])
+    counts = (str(len(by_template)), str(record["rows"]))
+    name, of_family = record["data_set"], record["family"] or "-"
+    return (name, of_family, *counts, *map(percent, shown), percent(record["bag_of_words"]))
+
+
+def own_rows_table(records: Sequence[Mapping[str, Any]]) -> str:
+    """Accuracies before and after a prompt was trained on a few rows: means over seeds, with the range."""
+    rows = []
+    for record in sorted(records, key=lambda one: one["no_prompt"]):
+        prompts = record["prompts"].values()
+        spread = f"{percent(statistics.mean(prompts))} ({percent(min(prompts))} to {percent(max(prompts))})"
+        references = map(percent, (record["majority"], record["no_prompt"]))
+        rows.append(
+            (record["task"], str(record["rows"]), *references, spread, percent(statistics.mean(record["bag_of_words"])))
+        )
+    header = ("task", "rows measured", "most frequent answer", "mini", "mini with a prompt", "bag of words")
+    return markdown(header, rows) if rows else UNMEASURED
 
 
 def blocks() -> dict[str, str]:
@@ -103,6 +152,8 @@ def blocks() -> dict[str, str]:
     pretraining, validation = (json.loads((BACKBONE / f"{n}.json").read_text()) for n in ("pretraining", "validation"))
     overlap = json.loads((RESULTS / "overlap.json").read_text())
     records = [json.loads(line) for line in (RESULTS / "metrics.jsonl").read_text().splitlines()]
+    zero_shot = results("zero_shot")
+    words = {record["data_set"]: record["bag_of_words"] for record in zero_shot if record["group"] == "held in"}
     return {
         "text": text_table(overlap),
         "left out": markdown(("source", "licence"), list(LEFT_OUT.items())),
@@ -110,7 +161,9 @@ def blocks() -> dict[str, str]:
         "overlap": overlap_table(overlap),
         "pretraining": account(pretraining),
         "progress": progress_table(records),
-        "validation": accuracies_table(validation),
+        "validation": accuracies_table(validation, words),
+        "zero shot": zero_shot_table(zero_shot),
+        "own rows": own_rows_table(results("own_rows")),
     }
 
 
