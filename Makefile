@@ -16,7 +16,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Huge pages for what XLA allocates anew in every step on a CPU (bench.levers pages); other C libraries ignore it.
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 
-.PHONY: help run test test-slow lint bench lock clean
+.PHONY: help run test test-slow lint bench wheel lock clean
 .DELETE_ON_ERROR:
 
 help:  ## list the targets
@@ -39,6 +39,11 @@ lint: $(VENV)/dev.stamp  ## style, formatting, types, shell scripts
 
 bench: $(VENV)/dev.stamp  ## measure speed, beside torch where it is installed
 	$(RUN) bench
+
+# build/lib would bring back modules that are gone.
+wheel: $(VENV)/run.stamp  ## build the package into dist/
+	rm -rf build/lib build/bdist.*
+	$(RUN) pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
 
 # One set of versions for all three Pythons. torch pins its own CUDA packages, and the lock is a list of constraints: they are left out.
 lock: | $(VENV)/bin/python  ## resolve the requirements anew into requirements.lock

@@ -11,6 +11,7 @@ import pathlib
 import re
 import runpy
 import shlex
+import textwrap
 import traceback
 from collections.abc import Sequence
 from typing import Any
@@ -19,7 +20,7 @@ import ml_collections
 from absl import flags
 from ml_collections import config_flags
 
-from infoprompt_jax import files, saved_config, settings
+from infoprompt_jax import config_files, files, saved_config, settings
 from infoprompt_jax.data import counterparts
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.t5 import hub
@@ -27,15 +28,23 @@ from infoprompt_jax.t5 import hub
 USAGE = "python -m infoprompt_jax.main --config=FILE.py[:VARIANT,...] [--workdir=DIR] [--config.FIELD=VALUE ...]"
 OPTIONS = ("config", "workdir", "help")
 OFFLINE = ("mini", "nano")  # the variants of the tasks' configs that need no network: for real rows, and for any
-HELP = f"""\
-{USAGE}
+HELP = """\
+{usage}
 
-  --config        a file in configs/, or your own; its docstring is its manual. Or RUN/config.json: the fields of a run
+  --config        a file; its docstring is its manual. Or RUN/config.json: the fields of a run. These come with the
+                  package, and work in every directory that has no such file of its own:
+{shipped}
   --workdir       directory of the run's files; without it runs/FILE[-VARIANT], or RUN. The same command again resumes.
                   Another job than the config's own gets a directory of its own: runs/FILE-JOB, or RUN/JOB
   --config.FIELD  overrides one field; docs/configuration.md lists all fields. Examples:
                   --config.train.steps=100 --config.backbone.name=DIR "--config.fleet.seeds=(0,1,2)"
 """
+
+
+def help_text() -> str:
+    """The options, and the configs that come with the package."""
+    names = textwrap.wrap(", ".join(config_files.shipped()), width=100)
+    return HELP.format(usage=USAGE, shipped=textwrap.indent("\n".join(names), " " * 18))
 
 
 def parse(arguments: Sequence[str]) -> tuple[ml_collections.ConfigDict, str]:
@@ -151,6 +160,7 @@ def read_config(path: str) -> ml_collections.ConfigDict:
     if is_saved(path):
         return saved_config.read(path)
     file, *variant = path.split(":", 1)
+    file = config_files.locate(file)
     try:
         if pathlib.Path(file).is_dir():
             raise UserError(f"--config={path} is a directory: give a config file, or of a run its config.json.")

@@ -13,7 +13,7 @@ from typing import NoReturn
 import absl.logging
 
 from infoprompt_jax import jobs, watch
-from infoprompt_jax.command_line import HELP, help_requested, offline_command, parse
+from infoprompt_jax.command_line import help_requested, help_text, offline_command, parse
 from infoprompt_jax.devices import deepen_stacks, order_collectives, quiet_tensorflow
 from infoprompt_jax.errors import OfflineError, Stopped, UserError
 
@@ -32,7 +32,7 @@ def main() -> None:
     order_collectives()
     quiet_tensorflow()
     try:
-        shown = HELP if help_requested(sys.argv) else run(sys.argv)
+        shown = help_text() if help_requested(sys.argv) else run(sys.argv)
         if watch.reports():
             print(shown)
         watch.finish()

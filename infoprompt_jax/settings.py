@@ -157,6 +157,9 @@ A file in `configs/` sets fields, `config.train.steps = 4000`; the command line 
 names who else may set a field: members of a fleet, each for itself (`fleet.members`), and runs that are resumed. A
 longer run is a run, finished or not, that goes on with a larger number, or with a value where it had none
 ([training](training.md#longer-runs)). All other fields must have the run's own values.
+
+The configs come with the package. `--config=configs/rte.py` is the working directory's own file; where there is none,
+it is the package's, and the first line of the log has its path. `--help` lists them.
 """
     return "\n".join([introduction, *(section.page() for section in SECTIONS)])
 
