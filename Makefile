@@ -16,7 +16,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Huge pages for what XLA allocates anew in every step on a CPU (bench.levers pages); other C libraries ignore it.
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 
-.PHONY: help run test test-slow lint bench wheel lock clean
+.PHONY: help run test test-slow lint bench wheel site lock clean
 .DELETE_ON_ERROR:
 
 help:  ## list the targets
@@ -44,6 +44,10 @@ bench: $(VENV)/dev.stamp  ## measure speed, beside torch where it is installed
 wheel: $(VENV)/run.stamp  ## build the package into dist/
 	rm -rf build/lib build/bdist.*
 	$(RUN) pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
+
+site: $(VENV)/dev.stamp  ## build the documents into build/site; a broken link is an error
+	$(RUN) sphinx --fail-on-warning --quiet -c docs -d build/doctrees . build/site
+	@echo "Open build/site/index.html"
 
 # One set of versions for all three Pythons. torch pins its own CUDA packages, and the lock is a list of constraints: they are left out.
 lock: | $(VENV)/bin/python  ## resolve the requirements anew into requirements.lock

@@ -33,6 +33,7 @@ REASONS = {
     "pip install": "needs a network: the package index",
     "make lint": "makes an environment, from the package index",
     "make test": "makes an environment, from the package index; these are the tests",
+    "make site": "makes an environment, from the package index; tests/test_site.py",
     "make bench": "makes an environment, from the package index",
     "make wheel": "makes an environment, from the package index; tests/test_wheel.py",
     "source .venv/bin/activate": "changes the shell",

@@ -16,7 +16,7 @@ import infoprompt_jax
 from infoprompt_jax import reference, settings
 
 ROOT = pathlib.Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "launch" / "README.md"]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), ROOT / "launch" / "README.md"]
 CHANGES = ROOT / "CHANGELOG.md"  # also names what is gone
 PACKAGE = ROOT / "infoprompt_jax"
 FIELDS = set(settings.flatten(settings.defaults().to_dict()))

@@ -1,0 +1,95 @@
+"""The site builds without a warning, and on its pages every link and anchor leads somewhere and nothing is fetched."""
+
+from __future__ import annotations
+
+import html.parser
+import json
+import pathlib
+import runpy
+import subprocess
+import sys
+import urllib.parse
+from typing import Any
+
+import pytest
+
+pytest.importorskip("sphinx", reason="make test installs it")
+
+ROOT = pathlib.Path(__file__).parents[1]
+SCHEMES = ("http://", "https://", "//", "mailto:")
+
+
+class Page(html.parser.HTMLParser):
+    """A page's anchors, its links, and what a browser loads with it."""
+
+    def __init__(self, path: pathlib.Path) -> None:
+        super().__init__()
+        self.anchors, self.links, self.loaded = {"", "top"}, list[str](), list[str]()
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        attributes = {name: value or "" for name, value in attrs}
+        self.anchors.add(attributes.get("id", ""))
+        if tag == "a":
+            self.links.append(attributes.get("href", ""))
+        elif tag != "meta":
+            self.loaded += [attributes[name] for name in ("src", "href") if name in attributes]
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> dict[pathlib.Path, Page]:
+    """The pages of the site, as `make site` builds it."""
+    out = tmp_path_factory.mktemp("site")
+    printed = subprocess.run(["make", "-C", str(ROOT), "-n", "site"], capture_output=True, text=True, check=True).stdout
+    (recipe,) = [line for line in printed.splitlines() if " -m sphinx " in line]
+    options = recipe.partition(" -m sphinx ")[2].replace("build/doctrees", str(out / "trees")).split()[:-1]
+    command = [sys.executable, "-m", "sphinx", *options, str(out / "html")]
+    built = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert built.returncode == 0, built.stderr
+    return {path: Page(path) for path in (out / "html").rglob("*.html")}
+
+
+def test_links_and_anchors_lead_somewhere(site: dict[pathlib.Path, Page]) -> None:
+    names = {path.name for path in site}
+    assert {"index.html", "README.html", "CHANGELOG.html", "configuration.html", "quickstart.html"} <= names
+    for path, page in site.items():
+        for link in (link for link in page.links if not link.startswith(SCHEMES)):
+            file, _, anchor = urllib.parse.unquote(link).partition("#")
+            linked = (path.parent / file).resolve() if file else path
+            assert linked.is_file(), f"{path.name}: {link}"
+            assert linked not in site or anchor in site[linked].anchors, f"{path.name}: {link}"
+
+
+def test_pages_load_files_of_the_site_alone(site: dict[pathlib.Path, Page]) -> None:
+    for path, page in site.items():
+        for file in page.loaded:
+            if not file.startswith("#"):
+                assert not file.startswith(SCHEMES), f"{path.name}: {file}"
+                assert (path.parent / file.partition("?")[0]).is_file(), f"{path.name}: {file}"
+
+
+@pytest.fixture(scope="module")
+def conf() -> dict[str, Any]:
+    return runpy.run_path(str(ROOT / "docs" / "conf.py"))
+
+
+def test_lists_become_the_navigation(conf: dict[str, Any]) -> None:
+    text = "# Title\n\n[beside](b.md)\n\n## Start\n\n* [One, two](../a.md): what.\n\n## More\n\n* [C](c/d.ipynb)\n"
+    trees = [tree.split() for tree in conf["navigation"](text).split("```{toctree}")]
+    assert trees[1] == [":hidden:", ":caption:", "Start", "One,", "two", "<../a>", "```"]
+    assert trees[2:] == [[":hidden:", ":caption:", "More", "C", "<c/d>", "```"]]
+
+
+def test_a_notebook_becomes_markdown(conf: dict[str, Any]) -> None:
+    outputs = [{"text": ["1\n"]}, {"data": {"text/plain": ["2"]}}]
+    cells = [
+        {"cell_type": "markdown", "source": ["# Title"]},
+        {"cell_type": "code", "source": ["print(1)\n", "2"], "outputs": outputs},
+    ]
+    text = conf["markdown"](json.dumps({"cells": cells}))
+    assert text == "# Title\n\n```python\nprint(1)\n2\n```\n\n```text\n1\n```\n\n```text\n2\n```"
+
+
+def test_a_link_to_a_folder_becomes_its_name(conf: dict[str, Any]) -> None:
+    text = "[`results`](../bench/results), [data](data.md), [x](https://x.org/y)"
+    assert conf["without_folders"](text, ROOT / "docs") == text.replace("[`results`](../bench/results)", "`results`")
