@@ -142,6 +142,7 @@ def place(invented: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> p
         (path / letter).symlink_to(path / name)
     (path / "my_tasks.py").write_text(MY_TASKS)
     row = {"premise": "Ann sold a red boat.", "hypothesis": "Ann sold a boat.", "text": "The film was charming."}
+    row["which"] = "plain-seed0"
     (path / "rows.csv").write_text("review\nIt works.\n")
     (path / "rows.jsonl").write_text(json.dumps(row) + "\n")
     return path
