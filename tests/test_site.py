@@ -10,6 +10,7 @@ import subprocess
 import sys
 import urllib.parse
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
@@ -66,6 +67,17 @@ def test_pages_load_files_of_the_site_alone(site: dict[pathlib.Path, Page]) -> N
             if not file.startswith("#"):
                 assert not file.startswith(SCHEMES), f"{path.name}: {file}"
                 assert (path.parent / file.partition("?")[0]).is_file(), f"{path.name}: {file}"
+
+
+def test_the_drawn_figures_are_current() -> None:
+    """And each is XML with a title."""
+    folder = ROOT / "docs" / "figures"
+    figures = runpy.run_path(str(folder / "draw.py"))["FIGURES"]
+    assert {path.stem for path in folder.glob("*.svg")} == figures.keys()
+    for name, draw in figures.items():
+        current = (folder / f"{name}.svg").read_text(encoding="utf-8") == draw()
+        assert current, "draw them again: python docs/figures/draw.py"
+        assert ElementTree.fromstring(draw()).findtext("{http://www.w3.org/2000/svg}title")
 
 
 @pytest.fixture(scope="module")
