@@ -8,7 +8,13 @@ and write a template that shows a row to the model, in jinja2 over the row's fie
 
     python -m infoprompt_jax.main --config=configs/own_data.py --config.data.dir=DATA
 
-T5 base, LM-adapted, is downloaded; --config.backbone.name=MODEL_DIRECTORY reads a local checkpoint.
+T5 base, LM-adapted, is downloaded; --config.backbone.name=MODEL_DIRECTORY reads a local checkpoint. The variant `mini`
+needs no network: its backbone, which reads English, is in the package (docs/mini.md). With the repository's example
+rows, {"text": "The ferry to the castle leaves at nine.", "topic": "travel"}, and a template for them:
+
+    python -m infoprompt_jax.main --config=configs/own_data.py:mini --config.data.dir=examples/data \
+        --config.task.input="{{ text }} What is this about?" --config.task.target="{{ topic }}" \
+        --config.task.answer_choices="sports ||| money ||| computers ||| travel"
 
 `task.answer_choices` lists the answers that the model may give, separated by |||; `task.target` must render to one of
 them. With an integer `label` field, the target is {{ answer_choices[label] }}. Leave `answer_choices` empty for free

@@ -62,10 +62,10 @@ PRODUCT = "Review: {{ text }}\nIs the customer's opinion of the product good or 
 PRAISE = "{{ text }}\nIs this a complaint or praise?"
 TOPICS = "{{ text }}\nWhich topic is this: world, sports, business or technology?"
 TASKS = {
-    "AG News, topics": Own("ag_news", "test", TOPICS, "world ||| sports ||| business ||| technology"),
     "SST-2, complaint or praise": Own(
         "glue/sst2", "validation", PRAISE.replace("text", "sentence"), "complaint ||| praise"
     ),
+    "AG News, topics": Own("ag_news", "test", TOPICS, "world ||| sports ||| business ||| technology"),
     "CR, complaint or praise": Own("cr", "validation", PRAISE, "complaint ||| praise"),
     "CR, good or bad": Own("cr", "validation", PRODUCT, "bad ||| good"),
 }

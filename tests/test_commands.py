@@ -127,7 +127,8 @@ def place(invented: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> p
     """A directory with the configs, and what the documents call DATA, D, TEMPLATES, T and MODEL_DIRECTORY."""
     path = tmp_path_factory.mktemp("place")
     shutil.copytree(invented, path / "DATA")
-    (path / "configs").symlink_to(ROOT / "configs")
+    for name in ("configs", "examples"):
+        (path / name).symlink_to(ROOT / name)
     (path / "MODEL_DIRECTORY").symlink_to(hub.find("nano"))
     (template,) = re.findall(r"^```yaml\n(.*?)^```", (ROOT / "docs" / "data.md").read_text(), re.M | re.S)
     rows = [{"review": f"Late by {n} days, but it works.", "stars": ("good", "bad")[n % 2]} for n in range(24)]

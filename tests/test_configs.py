@@ -7,6 +7,7 @@ import csv
 import json
 import pathlib
 import re
+import shlex
 from collections.abc import Callable
 from typing import Any
 
@@ -214,7 +215,7 @@ def test_own_data_with_several_templates_by_the_commands_of_the_manual(tmp_path:
     (shown,) = re.findall(r"^```yaml\n(.*?)^```", (CONFIGS.parent / "docs" / "data.md").read_text(), re.M | re.S)
     (tmp_path / "TEMPLATES" / "mine" / "templates.yaml").write_text(shown)
     docstring = ast.get_docstring(ast.parse((CONFIGS / "own_data.py").read_text())) or ""
-    inline, templates = re.findall(r"python -m infoprompt_jax\.main (--config.*)", docstring.replace("\\\n", ""))
+    inline, _, templates = re.findall(r"python -m infoprompt_jax\.main (--config.*)", docstring.replace("\\\n", ""))
     small = ["--config.backbone.name=nano", f"--config.data.cache_dir={tmp_path / 'cache'}", "--config.train.steps=2"]
     small += ["--config.train.batch_size=8", "--config.train.eval_batch_size=8", "--config.prompt.length=4"]
 
@@ -232,3 +233,19 @@ def test_own_data_with_several_templates_by_the_commands_of_the_manual(tmp_path:
     assert member["best"].keys() == {"accuracy", "macro_f1"}
     with pytest.raises(UserError, match=r"task\.input and task\.templates_dir=.* are both set"):
         summary(inline, "both", f"--config.task.templates_dir={tmp_path}/TEMPLATES")
+
+
+@pytest.mark.slow
+def test_own_rows_teach_mini(tmp_path: pathlib.Path) -> None:
+    """The manual's command on the example rows, without a network: clearly above mini alone and the majority."""
+    docstring = ast.get_docstring(ast.parse((CONFIGS / "own_data.py").read_text())) or ""
+    (command,) = re.findall(r"python -m infoprompt_jax\.main (--config=\S+:mini .*)", docstring.replace("\\\n", ""))
+    words = [word.replace("examples/data", f"{CONFIGS.parent}/examples/data") for word in shlex.split(command)]
+    words[0] = f"--config={CONFIGS}/own_data.py:mini"
+    config, _ = parse(["main", *words, f"--config.data.cache_dir={tmp_path / 'cache'}"])
+    jobs.run(config, str(tmp_path / "run"))
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    (member,) = summary["members"]
+    assert len(summary["references"]) == 2
+    for reference in summary["references"]:
+        assert member["final"]["accuracy"] > reference["best"]["accuracy"] + 0.15

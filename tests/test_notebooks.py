@@ -41,7 +41,7 @@ def test_links_lead_somewhere(path: pathlib.Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_notebooks_run(path: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With few steps of training; everything else is as it stands."""
+    """With few steps of training; everything else is as it stands. `examples` lies beside the notebooks' folder."""
     nbclient = pytest.importorskip("nbclient")
     pytest.importorskip("ipykernel")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
@@ -51,7 +51,10 @@ def test_notebooks_run(path: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: 
     for cell in notebook.cells:
         cell.source = re.sub(r"(config\.train\.steps) = \d+", r"\1 = 4", cell.source)
         cell.source = re.sub(r"(config\.train\.eval_every) = [1-9]\d*", r"\1 = 2", cell.source)
-    nbclient.NotebookClient(notebook, timeout=None, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    (tmp_path / "notebooks").mkdir()
+    place = {"metadata": {"path": str(tmp_path / "notebooks")}}
+    nbclient.NotebookClient(notebook, timeout=None, resources=place).execute()
     shown = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
     assert not [output for output in shown if output.output_type == "error"]
     assert any("prediction" in output.get("data", {}).get("text/plain", "") for output in shown)
