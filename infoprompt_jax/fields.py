@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from infoprompt_jax.errors import UserError
@@ -47,7 +47,7 @@ class Field:
     name: str
     default: Any
     meaning: str
-    choices: tuple[str, ...] = ()
+    choices: Sequence[str] = ()
     between: tuple[float, float] | None = None
     also: tuple[float, ...] = ()
     longest: int = MOST_PATH

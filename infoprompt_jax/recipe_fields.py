@@ -5,6 +5,7 @@ Each field is declared once, as `Field(name, default, meaning, ...)`; `fields.py
 
 from __future__ import annotations
 
+from infoprompt_jax import estimator_names
 from infoprompt_jax.fields import (
     MOST_BATCH,
     MOST_RATE,
@@ -65,7 +66,7 @@ INFOPROMPT = Section(
         "estimator",
         "infonce",
         "estimator of mutual information",
-        choices=("infonce", "nwj", "dv", "smile", "js"),
+        choices=estimator_names.NAMES,
         member=True,
     ),
     Field("smile_tau", 5.0, "clipping threshold of estimator=smile", between=(0, MOST_WEIGHT)),

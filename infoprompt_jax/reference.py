@@ -26,7 +26,8 @@ are its axes, listed in [design.md](design.md#axes).
 Two modules are meant for use beside them: `infoprompt_jax.settings.defaults()` is a config with
 [all fields](configuration.md), and `infoprompt_jax.jobs.run(config, workdir)` runs any job and returns the table that
 the command prints. [notebooks/quickstart.ipynb](../notebooks/quickstart.ipynb) and
-[notebooks/rospr.ipynb](../notebooks/rospr.ipynb) are examples.
+[notebooks/rospr.ipynb](../notebooks/rospr.ipynb) are examples, and so is each file of [examples/](../examples).
+`infoprompt_jax.infoprompt.estimators.register` adds an estimator of mutual information.
 
 """
 SECTION = re.compile(r"^(Args|Returns|Raises):$")

@@ -63,6 +63,11 @@ REASONS = {
     "python -m experiments.rospr report": "writes into docs/; tests/experiments",
     "python -m experiments.nano_page": "writes into docs/",
     "python -m experiments.mini_page": "writes into docs/",
+    "python -m examples.train": "tests/test_examples.py",
+    "python -m examples.predict": "tests/test_examples.py",
+    "python -m examples.retrieval": "tests/test_examples.py",
+    "python -m examples.estimator": "tests/test_examples.py",
+    "python -m examples.seqio_mixture": "tests/test_examples.py",
     "python -m examples.serve": "serves until it is stopped; tests/test_serve.py",
     "curl localhost:8000": "a request to that server; tests/test_serve.py",
     "cp build/device/device.json": "copies what an accelerator measured",
@@ -210,6 +215,7 @@ def start(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 WITHOUT_OPTIONS = (
+    *(start for start, why in REASONS.items() if why == "tests/test_examples.py"),
     "python -m experiments.nano_page",
     "python -m experiments.mini_page",
     "python -m bench.device report",
@@ -236,6 +242,24 @@ def test_the_commands_of_a_page_are_understood(
             if str(command) not in WITHOUT_OPTIONS:
                 with monkeypatch.context() as patch:
                     options_are_parsed(command, patch)
+
+
+DOCSTRINGS = [path for room in ("infoprompt_jax", "experiments", "bench") for path in (ROOT / room).rglob("*.py")]
+
+
+def test_docstrings_name_commands_that_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their modules and configs exist, and so do their options, of which [...] may be left out."""
+    monkeypatch.chdir(ROOT)
+    for command in (command for path in DOCSTRINGS for command in commands(path)):
+        if command.arguments and "[" not in str(command):
+            config = next(word.partition("=")[2] for word in command.arguments if word.startswith("--config="))
+            assert settings.check(read_config(config)).job, command
+        elif command.words[:2] == ("python", "-m") and not command.arguments:
+            spec = importlib.util.find_spec(command.words[2])
+            assert spec and spec.origin, command
+            source = "\n".join(path.read_text() for path in pathlib.Path(spec.origin).parent.glob("*.py"))
+            for option in re.findall(r"--([a-z]+)", str(command)):
+                assert re.search(rf'"--{option}"|^    {option}: ', source, re.M), command  # a field, of bench.search
 
 
 def test_every_command_is_run_or_has_a_reason() -> None:

@@ -16,7 +16,7 @@ PACKAGE = pathlib.Path(__file__).parents[1] / "infoprompt_jax"
 # Single modules that every room may import.
 BASE = set(
     """
-    batch bucket checksums devices disk errors fields files foreign hosts leftovers memory
+    batch bucket checksums devices disk errors estimator_names fields files foreign hosts leftovers memory
     member_names network plain_text progress recipe_fields run_fields saved_config settings
     watch
     """.split()  # noqa: SIM905 (sets of one element a line conflict with every other change)
@@ -52,7 +52,7 @@ ARROWS = {
 COMPILED = {"t5.model", "t5.int8", "t5.scoring", "prompts.prompts", "fleet.fleet", "fleet.optimizers"}
 COMPILED_OUTSIDE = {"jax", "flax", "optax", "numpy"}
 # Beside each other, compiled modules name the batch's type, read the sharding rules and raise errors.
-COMPILED_INSIDE = {"batch", "errors", "t5.partition"}
+COMPILED_INSIDE = {"batch", "errors", "estimator_names", "t5.partition"}
 TENSORFLOW = {"tensorflow", "tensorflow_datasets", "seqio"}
 TENSORFLOW_IN = {
     "data.seqio_adapter",

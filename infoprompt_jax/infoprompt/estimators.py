@@ -14,11 +14,13 @@ Axes as in `t5/model.py`, and K negatives.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from infoprompt_jax import estimator_names
 from infoprompt_jax.errors import UserError
 
 MAX_EXPONENT = 80.0  # exp of it is still a float32
@@ -97,7 +99,27 @@ def js(s: Scores) -> jax.Array:
     return jax.lax.stop_gradient(nwj(s)) + (surrogate - jax.lax.stop_gradient(surrogate))
 
 
-ESTIMATORS = {"infonce": infonce, "nwj": nwj, "dv": dv, "smile": smile, "js": js}
+Estimator = Callable[[Scores], jax.Array]
+ESTIMATORS: dict[str, Estimator] = {"infonce": infonce, "nwj": nwj, "dv": dv, "smile": smile, "js": js}
+
+
+def register(name: str, estimator: Estimator) -> None:
+    """Adds an estimator: `infoprompt.estimator=name` trains with it, and `mutual_information(name, ...)` computes it.
+
+    Call it in the config file, or before `ip.train`; a resumed run needs it again. `examples/estimator.py` does it.
+
+    Args:
+        name: of the estimator, in configs and in the log.
+        estimator: from `Scores`, which are finite, to a bound in nats, a float32 scalar. JAX traces it; critics and
+            prompts are trained with its gradient.
+
+    Raises:
+        UserError: there is an estimator of that name. It is not replaced, because compiled programs may hold it.
+    """
+    if name in ESTIMATORS:
+        raise UserError(f"There is an estimator {name!r} already: register yours under another name.")
+    ESTIMATORS[name] = estimator
+    estimator_names.NAMES.append(name)
 
 
 def _scores(
@@ -144,7 +166,7 @@ def mutual_information(
     """A lower bound on the mutual information, a float32 scalar in nats; its gradient is the one to train with.
 
     Args:
-        estimator: infonce | nwj | dv | smile | js.
+        estimator: infonce | nwj | dv | smile | js, or one that was added with `register`.
         positive_B: the critic's scores of pairs drawn together.
         negative_BK: its scores of pairs drawn apart, K for every row.
         mask_BK: true where a negative counts; None = all.
