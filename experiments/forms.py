@@ -9,22 +9,15 @@ A run is `experiments/forms_config.py:<text>` with a text of `RUNS`. Its result 
 from __future__ import annotations
 
 import argparse
-import json
 import pathlib
-import subprocess
-import sys
 from collections.abc import Sequence
-from typing import Any
 
 from experiments import forms_report
+from experiments.arms import Experiment
 from experiments.forms_config import CHOOSING, CONFIRMING, SAME_CHOICES
-from infoprompt_jax.files import whole
-from infoprompt_jax.reports import measurements
-from infoprompt_jax.reports.records import read_records, series
 
 CONFIG = pathlib.Path(__file__).with_name("forms_config.py")
 RESULTS = pathlib.Path(__file__).parent / "results" / "forms"
-METRIC = "accuracy"
 
 
 def runs() -> list[str]:
@@ -49,40 +42,7 @@ def confirming(setting: str, arms: Sequence[str], seeds: str) -> list[str]:
 
 
 RUNS = {text.replace(",", "-"): text for text in runs()}
-
-
-def train(name: str, workdir: pathlib.Path) -> None:
-    """Runs the job in a separate process, so that its compiled programs are freed."""
-    main = [sys.executable, "-m", "infoprompt_jax.main"]
-    subprocess.run([*main, f"--config={CONFIG}:{RUNS[name]}", f"--workdir={workdir}"], check=True)
-
-
-def extract(name: str, workdir: pathlib.Path) -> dict[str, Any]:
-    """The result of a finished run: what the report needs of its summary and log."""
-    summary = json.loads((workdir / "summary.json").read_text())
-    records = series(read_records(workdir / "metrics.jsonl"))
-    members = {
-        member["name"]: {
-            "test": member["test"][METRIC],
-            "curve": sorted(records[member["name"]][f"eval/{METRIC}"].items()),
-        }
-        for member in summary["members"]
-    }
-    references = {reference["name"]: reference["test"][METRIC] for reference in summary["references"]}
-    about = {key: summary[key] for key in ("examples", "training_examples", "fingerprints")}
-    made = {"run": name, "config": RUNS[name], "references": references, **about}
-    return {**made, "machine": measurements.machine(), "members": members}
-
-
-def run(names: list[str], directory: pathlib.Path) -> None:
-    """Trains the runs without a result, all of RUNS if no names are given, and writes their results."""
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    for name in names or RUNS:
-        result = RESULTS / f"{name}.json"
-        if not result.exists():
-            train(name, directory / name)
-            with whole(result) as partial:
-                partial.write_text(json.dumps(measurements.rounded(extract(name, directory / name))) + "\n")
+EXPERIMENT = Experiment(CONFIG, RUNS, RESULTS)
 
 
 def main() -> None:
@@ -92,7 +52,7 @@ def main() -> None:
     options.add_argument("--workdir", type=pathlib.Path, default=pathlib.Path("runs/forms"))
     chosen = options.parse_args()
     if chosen.what == "run":
-        run(chosen.names, chosen.workdir)
+        EXPERIMENT.run(chosen.names, chosen.workdir)
     else:
         forms_report.write(RESULTS)
 

@@ -7,19 +7,18 @@ on other tasks and fresh seeds; its cells are bold by `cells.confirmed`.
 from __future__ import annotations
 
 import dataclasses
-import json
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from experiments.arms import MEASURES, Measure, Results, cell, curve_mean, effect, last, read, test, values
 from experiments.cells import Cell, confirmed, interval, plus_minus, ratio, with_rows
 from experiments.estimates import LEVEL, Estimate, holm, ratio_of_deviations, student
 from experiments.forms_config import CHOOSING, CONFIRMING, TESTED
 from experiments.pages import CLAIMS, UNMEASURED
 from experiments.verdicts import Claim
-from infoprompt_jax import member_names
 from infoprompt_jax.reports.documents import fill
 from infoprompt_jax.reports.tables import markdown
 
@@ -69,56 +68,6 @@ SECOND = Round(
     "second", "answer1", "256,instance,160", _settings("instance", "static", "40-59", "40-49"), ("answer0.1", "answer1")
 )
 ROUNDS = (FIRST, SECOND)
-
-Results = Mapping[str, Any]  # by the run's text
-Measure = Callable[[Mapping[str, Any]], float]  # of a member
-
-
-def curve_mean(member: Mapping[str, Any]) -> float:
-    """The area under the validation curve, over its steps: the mean of the evaluations after the first one."""
-    return float(np.mean([value for _, value in member["curve"][1:]]))
-
-
-def test(member: Mapping[str, Any]) -> float:
-    return member["test"]
-
-
-def last(member: Mapping[str, Any]) -> float:
-    return member["curve"][-1][1]
-
-
-MEASURES: dict[str, Measure] = {"area under the curve": curve_mean, "test accuracy": test, "last evaluation": last}
-
-
-def read(directory: pathlib.Path) -> Results:
-    """The results by the run's text."""
-    results = [json.loads(path.read_text()) for path in sorted(directory.glob("*.json"))]
-    return {result["config"]: result for result in results}
-
-
-def values(result: Mapping[str, Any], measure: Measure) -> np.ndarray:
-    """[seeds]: of the members, in the order of their seeds."""
-    members = sorted(result["members"], key=lambda name: member_names.seed(name) or 0)
-    return np.array([measure(result["members"][name]) for name in members])
-
-
-def effect(results: Results, task: str, setting: str, arm: str, seeds: str, measure: Measure) -> np.ndarray | None:
-    """[seeds]: the arm minus plain, in points; None where one of them has not run.
-
-    Raises:
-      ValueError: the two were evaluated on other rows, or trained on others.
-    """
-    pair = [results.get(f"{task},{setting},{each},{seeds}") for each in (arm, "plain")]
-    if pair[0] is None or pair[1] is None:
-        return None
-    for key in ("backbone", "data", "evaluation_data", "test_data"):
-        if pair[0]["fingerprints"][key] != pair[1]["fingerprints"][key]:
-            raise ValueError(f"{pair[0]['run']} and {pair[1]['run']} have different {key}: they are no pair.")
-    return 100 * (values(pair[0], measure) - values(pair[1], measure))
-
-
-def cell(differences: np.ndarray | None) -> Cell | str:
-    return "-" if differences is None else interval(student(differences), 1)
 
 
 def choice_table(results: Results, of: Round) -> str:

@@ -55,6 +55,8 @@ REASONS = {
     "python -m experiments.rospr run": "takes an hour; tests/experiments",
     "python -m experiments.forms run": "takes hours; tests/experiments",
     "python -m experiments.forms report": "writes into docs/; tests/experiments",
+    "python -m experiments.real run --data=DATA": "takes hours; tests/experiments",
+    "python -m experiments.real report": "writes into docs/; tests/experiments",
     "python -m experiments.critics run": "takes minutes; tests/experiments",
     "python -m experiments.critics report": "writes into docs/; tests/experiments",
     "python -m experiments.nano_run": "measures minutes of time",

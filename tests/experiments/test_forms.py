@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import pathlib
 from typing import Any
 
 import numpy as np
@@ -12,7 +10,6 @@ import pytest
 from experiments import forms, forms_report
 from experiments.forms_config import CHOOSING, CONFIRMING
 from experiments.forms_report import FIRST, ROUNDS
-from infoprompt_jax import jobs
 from infoprompt_jax.command_line import read_config
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.fleet.members import expand
@@ -101,34 +98,3 @@ def test_the_choice_has_no_bold_and_a_dash_for_what_did_not_run() -> None:
     texts = [f"{task},{PRIMARY},{arm},0-9" for task in ("entailment", "causes") for arm in ("plain", "start10")]
     table = forms_report.choice_table({text: result(text, 0.2 if "start10" in text else 0.0) for text in texts}, FIRST)
     assert "**" not in table and " - |" in table and "start10" in table
-
-
-def test_runs_on_other_rows_are_no_pair() -> None:
-    results = {text: result(text, 0.0) for text in (f"films,{PRIMARY},{arm},20-39" for arm in ("plain", FORM))}
-    results[f"films,{PRIMARY},{FORM},20-39"]["fingerprints"] = {
-        **dict.fromkeys(("backbone", "data", "evaluation_data"), "a"),
-        "test_data": "b",
-    }
-    with pytest.raises(ValueError, match="have different test_data: they are no pair"):
-        forms_report.confirmation_table(results, FIRST)
-
-
-def test_a_run_leaves_its_result_and_is_not_repeated(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A short run of a real job; what is kept of it is what the tables read."""
-    monkeypatch.setattr(forms, "RESULTS", tmp_path / "results")
-
-    def train(name: str, workdir: pathlib.Path) -> None:
-        config = read_config(f"{forms.CONFIG}:{forms.RUNS[name]}")
-        config.train.steps, config.train.eval_every, config.fleet.seeds = 2, 1, (0, 1)
-        config.infoprompt.head_steps = 2
-        config.task.eval_split, config.task.test_split = "validation[:32]", "test[:32]"
-        jobs.run(config, workdir)
-
-    monkeypatch.setattr(forms, "train", train)
-    name = "entailment-256-static-160-start10-0-9"
-    forms.run([name], tmp_path / "work")
-    made = json.loads((tmp_path / "results" / f"{name}.json").read_text())
-    assert made["config"] == forms.RUNS[name] and made["examples"] == {"validation[:32]": 32, "test[:32]": 32}
-    assert {len(member["curve"]) for member in made["members"].values()} == {3}
-    monkeypatch.setattr(forms, "train", lambda *_: pytest.fail("it has run"))
-    forms.run([name], tmp_path / "work")
