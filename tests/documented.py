@@ -17,6 +17,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 MAIN = ("python", "-m", "infoprompt_jax.main")
 PAGES = [
     ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
     *sorted((ROOT / "docs").rglob("*.md")),
     ROOT / "launch" / "README.md",
     *sorted((ROOT / "configs").glob("*.py")),

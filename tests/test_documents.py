@@ -16,7 +16,8 @@ import infoprompt_jax
 from infoprompt_jax import reference, settings
 
 ROOT = pathlib.Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), ROOT / "launch" / "README.md"]
+PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "launch/README.md")]
+PAGES += sorted((ROOT / "docs").rglob("*.md"))
 CHANGES = ROOT / "CHANGELOG.md"  # also names what is gone
 PACKAGE = ROOT / "infoprompt_jax"
 FIELDS = set(settings.flatten(settings.defaults().to_dict()))

@@ -21,6 +21,7 @@ from documented import PAGES, ROOT
 
 import infoprompt_jax as ip
 from infoprompt_jax import settings
+from infoprompt_jax.t5 import hub
 
 # Why a block is not run, by a line of it. All others are.
 REASONS = {
@@ -114,6 +115,7 @@ def session(invented: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) ->
     for path in {path for page in BLOCKS for path in re.findall(r"runs/[\w-]+/prompts/[\w-]+", page.read_text())}:
         ip.save_prompt(place / path, ip.Prompt(tiny_library.prompt(0, backbone.config.d_model), made))
     tiny_library.random_library(place / "runs" / "nano_rospr-sources" / "library", backbone, count=4)
+    (place / "MODEL_DIRECTORY").symlink_to(hub.find("nano"))
     config = settings.defaults()
     config.backbone.name, config.data.dir = "nano", str(invented)
     choices_BCT = np.array([[[5, 1], [6, 1]]])
