@@ -21,7 +21,10 @@ def citation() -> dict[str, Any]:
 
 
 def test_the_version_stands_in_three_places(citation: dict[str, Any]) -> None:
-    assert citation["version"] == PROJECT["version"]
+    changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    released = re.findall(r"^## \[(\d+\.\d+\.\d+)\] - \d{4}-\d\d-\d\d$", changes, re.M)
+    assert citation["version"] == released[0] == PROJECT["version"]
+    assert re.findall(r"^## \[(.*?)\]", changes, re.M) == ["Unreleased", *released]
     assert citation["abstract"] == PROJECT["description"] and citation["title"] == PROJECT["name"]
 
 
