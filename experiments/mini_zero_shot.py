@@ -1,7 +1,7 @@
 """mini without a prompt, on rows that it was not trained on, beside the most frequent answer and a bag of words.
 
-    python -m experiments.mini_zero_shot --data ../shared/data     measures the data sets that have no result yet
-    python -m experiments.mini_page                                writes docs/mini.md's tables from the results
+    python -m experiments.mini_zero_shot [NAME ...] --data ../shared/data     measures what has no result yet
+    python -m experiments.mini_page                                           writes docs/mini.md's tables
 
 Three groups of data sets: real sentiment, topics and questions, T0's 11 held-out sets with its 116 templates, and
 BIG-bench. Templates are promptsource's, in DATA/promptsource. Of a split, `--rows` rows are drawn, the same for all
@@ -135,13 +135,16 @@ def held_in(data: str) -> Iterator[Dataset]:
             yield Dataset(name, name, "validation" if "validation" in splits else "test")
 
 
-def run(data: str, rows: int, out: pathlib.Path) -> None:
-    """Measures the data sets without a result, and writes theirs."""
+def run(data: str, rows: int, out: pathlib.Path, names: Sequence[str] = ()) -> None:
+    """Measures the data sets without a result, only those of `names` if there are any, and writes their results."""
     out.mkdir(parents=True, exist_ok=True)
-    backbone = load_backbone("mini", remat="none", unroll=8)
     everything = [(HELD_IN, one) for one in held_in(data)]
     everything += [(group, one) for group in (REAL, HELD_OUT, BIG_BENCH) for one in data_sets(group)]
-    for group, dataset in everything:
+    by_name = {dataset.name: (group, dataset) for group, dataset in everything}
+    if unknown := [name for name in names if name not in by_name]:
+        raise SystemExit(f"There is no data set {unknown[0]}: choose from {', '.join(by_name)}.")
+    backbone = load_backbone("mini", remat="none", unroll=8)
+    for group, dataset in [by_name[name] for name in names] or everything:
         result = out / f"{group} {dataset.name}.json".replace("/", "-").replace(" ", "-")
         if result.exists():
             continue
@@ -158,11 +161,12 @@ def run(data: str, rows: int, out: pathlib.Path) -> None:
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("names", nargs="*", metavar="NAME", help="data sets, as results name them; none: all")
     options.add_argument("--data", default="data", help="folder of rows and of promptsource's templates")
     options.add_argument("--rows", type=int, default=128, help="rows of each data set; 0 = all")
     options.add_argument("--out", type=pathlib.Path, default=OUT)
     given = options.parse_args()
-    run(given.data, given.rows, given.out)
+    run(given.data, given.rows, given.out, given.names)
 
 
 if __name__ == "__main__":

@@ -48,13 +48,18 @@ def test_the_table_has_each_group_and_the_mean_of_the_held_out_sets() -> None:
 
 @pytest.mark.slow
 def test_a_measured_data_set_is_not_measured_again(data: str, tmp_path: pathlib.Path) -> None:
-    """Only CR is at hand; every other data set's file says why it is skipped."""
+    """Only CR is at hand; the file of another data set says why it is skipped."""
     out = tmp_path / "out"
-    mini_zero_shot.run(data, 4, out)
+    mini_zero_shot.run(data, 4, out, ["cr", "glue/sst2"])
     record = json.loads((out / "real-cr.json").read_text())
     assert record["rows"] == 4 and set(record["hard_prompts"]) == set(mini_zero_shot.INLINE["cr"])
     (sst2,) = json.loads((out / "real-glue-sst2.json").read_text())["skipped"].values()
     assert "glue/sst2/validation" in sst2
     (out / "real-cr.json").write_text("kept")
-    mini_zero_shot.run(data, 4, out)
+    mini_zero_shot.run(data, 4, out, ["cr"])
     assert (out / "real-cr.json").read_text() == "kept"
+
+
+def test_an_unknown_data_set_ends_the_command(data: str, tmp_path: pathlib.Path) -> None:
+    with pytest.raises(SystemExit, match=r"no data set nope: choose from glue/sst2, cr, ag_news, trec, "):
+        mini_zero_shot.run(data, 4, tmp_path / "out", ["cr", "nope"])
