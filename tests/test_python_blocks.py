@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
+import json
 import pathlib
 import re
 from collections.abc import Callable, Iterator
@@ -116,11 +117,28 @@ def session(invented: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) ->
         ip.save_prompt(place / path, ip.Prompt(tiny_library.prompt(0, backbone.config.d_model), made))
     tiny_library.random_library(place / "runs" / "nano_rospr-sources" / "library", backbone, count=4)
     (place / "MODEL_DIRECTORY").symlink_to(hub.find("nano"))
+    write_runs(place / "runs")
     config = settings.defaults()
     config.backbone.name, config.data.dir = "nano", str(invented)
     choices_BCT = np.array([[[5, 1], [6, 1]]])
     names = {"backbone": backbone, "config": config, "tokens_BL": np.array([[7, 8, 1]]), "choices_BCT": choices_BCT}
     return place, {"ip": ip, "np": np, **names}
+
+
+def write_runs(runs: pathlib.Path) -> None:
+    """What docs/tutorials/infoprompt.md reads of its runs."""
+    record = {"step": 10, "member": "both-seed0", "name": "head_mi", "value": 1.5}
+    members = [
+        {"name": f"{preset}-seed{seed}", "test": {"accuracy": 0.5 + (seed % len(preset)) / 10}}
+        for preset, seeds in (("both", range(100, 120)), ("plain", range(100, 120)))
+        for seed in seeds
+    ]
+    for name, text in {
+        "pairs/metrics.jsonl": json.dumps(record) + "\n",
+        "twenty/summary.json": json.dumps({"members": members}),
+    }.items():
+        (runs / name).parent.mkdir(parents=True, exist_ok=True)
+        (runs / name).write_text(text)
 
 
 @pytest.mark.usefixtures("programs")
