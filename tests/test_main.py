@@ -152,7 +152,9 @@ def test_a_runs_directory_is_no_config(tmp_path: pathlib.Path) -> None:
 
 def test_unknown_variants(tmp_path: pathlib.Path) -> None:
     (tmp_path / "plain.py").write_text("def get_config():\n    pass\n")
-    with pytest.raises(UserError, match="no variant 'nope': choose from 3b, 11b, 64, 256, nano, smoke"):
+    with pytest.raises(
+        UserError, match="no variant 'nope': choose from infoprompt, 3b, 11b, 64, 256, nano, mini, smoke"
+    ):
         parse(["main", f"--config={ROOT / 'configs' / 'rte.py'}:nope", "--workdir=w"])
     with pytest.raises(UserError, match=r"TypeError: get_config\(\) takes 0 positional arguments but 1 was given"):
         parse(["main", f"--config={tmp_path / 'plain.py'}:nope", "--workdir=w"])
