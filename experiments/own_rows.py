@@ -4,8 +4,9 @@
     python -m experiments.mini_page                          writes docs/mini.md's table from the results
 
 Each task has a template that a user may write, for a data set of `--data`. Its one run trains a prompt for each seed,
-on a hundred rows of its own that the seed draws, balanced over the labels. No rows choose anything: the last prompt of
-each seed is measured on rows that were not trained on. A bag of words (logistic regression) reads the same rows.
+on a hundred rows of its own that the seed draws, balanced over the labels. The last prompt of each seed is measured on
+rows that were not trained on. No rows choose anything: templates and schedule come from trials on other rows and
+another seed. A bag of words (logistic regression) reads the same rows.
 """
 
 from __future__ import annotations
@@ -26,22 +27,23 @@ from experiments.mini_page import RESULTS
 from experiments.world import bag_of_words
 from infoprompt_jax.data.batches import subset
 from infoprompt_jax.data.local_files import LocalSource
+from infoprompt_jax.data.splits import split_bounds, split_name
 from infoprompt_jax.files import whole
 from infoprompt_jax.reports import measurements
 
 OUT = RESULTS / "own_rows"
 SHOTS = 100
-SEEDS = (0, 1, 2)
-EVALUATED = 400  # rows, the first ones
+SEEDS = (10, 11, 12, 13, 14)  # seed 0 was for trials
 METRIC = "accuracy"
 
 
 @dataclasses.dataclass(frozen=True)
 class Own:
-    """A data set, the split that is measured, and the three lines that a user writes."""
+    """A data set, the splits that prompts are trained and measured on, and the three lines that a user writes."""
 
     data_set: str
-    split: str
+    train: str
+    measured: str
     text: str
     choices: str
 
@@ -50,7 +52,8 @@ class Own:
         """The options of the command."""
         task = {
             "name": self.data_set,
-            "eval_split": self.split,
+            "train_split": self.train,
+            "eval_split": self.measured,
             "input": self.text,
             "target": "{{ answer_choices[label] }}",
             "answer_choices": self.choices,
@@ -61,13 +64,19 @@ class Own:
 PRODUCT = "Review: {{ text }}\nIs the customer's opinion of the product good or bad?"
 PRAISE = "{{ text }}\nIs this a complaint or praise?"
 TOPICS = "{{ text }}\nWhich topic is this: world, sports, business or technology?"
+UNREAD = {  # by trials: the splits of each data set
+    "glue/sst2": ("train", "validation[400:]"),
+    "ag_news": ("train", "test[-400:]"),
+    "cr": ("train[:-400]", "train[-400:]"),
+}
 TASKS = {
-    "SST-2, complaint or praise": Own(
-        "glue/sst2", "validation", PRAISE.replace("text", "sentence"), "complaint ||| praise"
-    ),
-    "AG News, topics": Own("ag_news", "test", TOPICS, "world ||| sports ||| business ||| technology"),
-    "CR, complaint or praise": Own("cr", "validation", PRAISE, "complaint ||| praise"),
-    "CR, good or bad": Own("cr", "validation", PRODUCT, "bad ||| good"),
+    name: Own(data_set, *UNREAD[data_set], text, choices)
+    for name, data_set, text, choices in (
+        ("SST-2, complaint or praise", "glue/sst2", PRAISE.replace("text", "sentence"), "complaint ||| praise"),
+        ("AG News, topics", "ag_news", TOPICS, "world ||| sports ||| business ||| technology"),
+        ("CR, complaint or praise", "cr", PRAISE, "complaint ||| praise"),
+        ("CR, good or bad", "cr", PRODUCT, "bad ||| good"),
+    )
 }
 
 
@@ -76,7 +85,7 @@ def train(own: Own, data: str, workdir: pathlib.Path) -> float:
     fields = {
         "data.dir": data,
         "task.shots": SHOTS,
-        "task.eval_limit": EVALUATED,
+        "task.eval_limit": 0,
         "train.eval_every": 0,
         "fleet.seeds": SEEDS,
     }
@@ -89,16 +98,18 @@ def train(own: Own, data: str, workdir: pathlib.Path) -> float:
 
 def words_alone(own: Own, data: str) -> list[float]:
     """Accuracy of a bag of words fitted on each seed's rows, on the rows that the prompts are measured on."""
-    source = LocalSource(data, own.data_set)
-    train_rows, test = (list(map(json.loads, source.read(split))) for split in ("train", own.split))
+    train_rows, test = (rows_of(own, data, split) for split in (own.train, own.measured))
     labels = np.array([row["label"] for row in train_rows])
-    texts = ("text", "sentence", "label")
-    kept = [{name: row[name] for name in texts if name in row} for row in test[:EVALUATED]]
     drawn = [subset(len(train_rows), SHOTS, seed, labels) for seed in SEEDS]
-    return [
-        bag_of_words([{name: train_rows[n][name] for name in texts if name in train_rows[n]} for n in rows], kept)
-        for rows in drawn
-    ]
+    return [bag_of_words([train_rows[n] for n in rows], test) for rows in drawn]
+
+
+def rows_of(own: Own, data: str, split: str) -> list[dict[str, Any]]:
+    """The rows of a slice of a split, with their text and label alone."""
+    rows = list(map(json.loads, LocalSource(data, own.data_set).read(split_name(split))))
+    start, stop = split_bounds(split, len(rows))
+    texts = ("text", "sentence", "label")
+    return [{name: row[name] for name in texts if name in row} for row in rows[start:stop]]
 
 
 def record(own: Own, data: str) -> dict[str, Any]:
