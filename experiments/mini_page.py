@@ -6,6 +6,7 @@ metrics.jsonl, the corpus's overlap.json, and what `experiments.mini_zero_shot` 
 
 from __future__ import annotations
 
+import argparse
 import json
 import pathlib
 import statistics
@@ -173,6 +174,7 @@ def card(page: str) -> str:
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     fill(MINI, blocks())
     (BACKBONE / "README.md").write_text(card(MINI.read_text(encoding="utf-8")), encoding="utf-8")
 

@@ -8,6 +8,7 @@ It reads the files of these commands, and pretraining.json and validation.json b
 
 from __future__ import annotations
 
+import argparse
 import json
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -104,6 +105,7 @@ def account(pretraining: Mapping[str, Any]) -> str:
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     records = json.loads((RESULTS / "world.json").read_text())["records"]
     run = json.loads((RESULTS / "run.json").read_text())
     pretraining, validation = (json.loads((BACKBONE / f"{n}.json").read_text()) for n in ("pretraining", "validation"))
