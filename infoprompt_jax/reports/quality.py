@@ -17,11 +17,11 @@ def steps_to_quality(
 ) -> list[dict[str, Any] | None]:
     """For each member the quality to reach, and the first step whose evaluation reached it.
 
-    Plain prompt tuning is the mean over the `plain` members whose name differs from the member's only in preset and
-    seed.
+    Plain prompt tuning is the mean over the `plain` members that were evaluated and whose name differs from the
+    member's only in preset and seed.
 
     Args:
-      final: each member's last evaluation, by the member's name.
+      final: each member's last evaluation, by the member's name; empty for one that was never evaluated.
       records: the run's log, as `MetricsLog.records` has it.
       main_metrics: each member's main metric.
 
@@ -32,7 +32,7 @@ def steps_to_quality(
     names = [member_names.split(member) for member in final]
     plain: dict[str, list[float]] = {}
     for (name, preset), member, metric in zip(names, final, main_metrics, strict=True):
-        if preset == "plain":
+        if preset == "plain" and metric in final[member]:  # a member that stopped early may have no evaluation
             plain.setdefault(name, []).append(final[member][metric])
     return [
         _reached(records.get(member, {}), metric, plain[name]) if name in plain else None

@@ -22,3 +22,11 @@ def test_steps_to_quality_are_counted_against_plain_members_of_the_same_setting(
     *compared, alone = steps_to_quality(final, records, ["accuracy"] * len(final))
     assert [one and one["steps"] for one in compared] == [20, 10, 10, None] and alone is None
     assert all(one and one["accuracy"] == pytest.approx(0.63) for one in compared)
+
+
+def test_plain_members_that_stopped_before_an_evaluation_do_not_count() -> None:
+    records = {"both-seed0": {"eval/accuracy": {4: 0.5}}}
+    final = {"plain-seed0": {}, "both-seed0": {"accuracy": 0.5}}
+    assert steps_to_quality(final, records, ["accuracy"] * 2) == [None, None]
+    final |= {"plain-seed1": {"accuracy": 0.4}}
+    assert steps_to_quality(final, records, ["accuracy"] * 3)[1] == {"steps": 4, "accuracy": pytest.approx(0.36)}
