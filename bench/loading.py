@@ -37,8 +37,8 @@ from bench import command
 from bench.synthetic import SHAPES
 from bench.turns import variables
 from infoprompt_jax.t5 import convert, hugging_face, partition, placement, weight_files
+from infoprompt_jax.t5.config import T5Config
 from infoprompt_jax.t5.leaf import StoredLeaf, blocks
-from infoprompt_jax.t5.model import T5Config
 
 DEVICES = "--xla_force_host_platform_device_count=8"
 ALLOWED, SHARE = 300e6, 1.2  # bytes, and the share of the largest slice

@@ -24,8 +24,9 @@ from infoprompt_jax.infoprompt import streams
 from infoprompt_jax.infoprompt.hyper import Hyper
 from infoprompt_jax.t5 import partition
 from infoprompt_jax.t5.backbone import Backbone
+from infoprompt_jax.t5.config import T5Config
 from infoprompt_jax.t5.leaf import of_array
-from infoprompt_jax.t5.model import T5, T5Config
+from infoprompt_jax.t5.model import T5
 from infoprompt_jax.t5.placement import place
 from infoprompt_jax.t5.tokenizer import load_tokenizer
 from infoprompt_jax.training import speed

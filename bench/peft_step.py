@@ -50,8 +50,8 @@ def train_step(size: Size) -> Work:
 
 def _flops(size: Size) -> float:
     """The count of `bench.ours`: 4 FLOPs a weight and position, without attention."""
-    from infoprompt_jax.t5 import model as t5
+    from infoprompt_jax.t5.config import T5Config
     from infoprompt_jax.training import speed
 
     positions = size.input_length + size.prompt_length
-    return speed.step_flops(t5.T5Config(**SHAPES[size.shape]), size.batch * positions, size.batch * size.target_length)
+    return speed.step_flops(T5Config(**SHAPES[size.shape]), size.batch * positions, size.batch * size.target_length)

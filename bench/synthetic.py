@@ -15,7 +15,7 @@ _DEEP = {"vocab_size": 32128, "d_kv": 64, "num_layers": 24, "num_decoder_layers"
 
 PLAIN = {"infoprompt.gamma": 0.0, "infoprompt.beta": 0.0}  # config fields of plain prompt tuning
 BOTH = {"infoprompt.gamma": 0.1, "infoprompt.beta": 0.2}  # of both terms, weighted as in the released code
-# Keyword arguments of `infoprompt_jax.t5.model.T5Config`.
+# Keyword arguments of `infoprompt_jax.t5.config.T5Config`.
 SHAPES: dict[str, dict[str, Any]] = {
     "v1.1-small": _SMALL | {"d_ff": 1024, "num_layers": 8, "num_decoder_layers": 8, "num_heads": 6} | _GATED,
     "v1.0-small": _SMALL | {"d_ff": 2048, "num_layers": 6, "num_decoder_layers": 6, "num_heads": 8} | _RELU,

@@ -30,8 +30,9 @@ from infoprompt_jax.reports.documents import fill
 from infoprompt_jax.reports.tables import markdown
 from infoprompt_jax.t5 import partition
 from infoprompt_jax.t5.backbone import Backbone, load_backbone
+from infoprompt_jax.t5.config import T5Config
 from infoprompt_jax.t5.leaf import of_array
-from infoprompt_jax.t5.model import T5, T5Config
+from infoprompt_jax.t5.model import T5
 from infoprompt_jax.t5.placement import place
 from infoprompt_jax.training.estimates import AT_CEILING
 from infoprompt_jax.training.experiment import Experiment, build

@@ -20,7 +20,8 @@ from infoprompt_jax import jobs, settings, variants
 from infoprompt_jax.command_line import parse, read_config
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.t5 import convert
-from infoprompt_jax.t5.model import T5, T5Config
+from infoprompt_jax.t5.config import T5Config
+from infoprompt_jax.t5.model import T5
 from infoprompt_jax.t5.tokenizer import load_tokenizer
 from infoprompt_jax.training.experiment import build
 

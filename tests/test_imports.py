@@ -49,7 +49,16 @@ ARROWS = {
     "reports": set(),
     "nano": set(),
 }
-COMPILED = {"t5.model", "t5.int8", "t5.scoring", "prompts.prompts", "fleet.fleet", "fleet.optimizers"}
+COMPILED = {
+    "t5.model",
+    "t5.layers",
+    "t5.config",
+    "t5.int8",
+    "t5.scoring",
+    "prompts.prompts",
+    "fleet.fleet",
+    "fleet.optimizers",
+}
 COMPILED_OUTSIDE = {"jax", "flax", "optax", "numpy"}
 # Beside each other, compiled modules name the batch's type, read the sharding rules and raise errors.
 COMPILED_INSIDE = {"batch", "errors", "estimator_names", "t5.partition"}

@@ -22,7 +22,8 @@ from infoprompt_jax.errors import UserError
 from infoprompt_jax.fleet.fleet import Fleet
 from infoprompt_jax.main import main
 from infoprompt_jax.t5 import convert
-from infoprompt_jax.t5.model import T5, T5Config
+from infoprompt_jax.t5.config import T5Config
+from infoprompt_jax.t5.model import T5
 from infoprompt_jax.t5.tokenizer import load_tokenizer
 
 ROOT = pathlib.Path(__file__).parent.parent

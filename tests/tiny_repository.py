@@ -14,8 +14,9 @@ from flax import nnx
 from safetensors.numpy import save_file
 
 from infoprompt_jax.t5 import hub
+from infoprompt_jax.t5.config import T5Config
 from infoprompt_jax.t5.hugging_face import is_transposed, tensor_name
-from infoprompt_jax.t5.model import T5, T5Config
+from infoprompt_jax.t5.model import T5
 
 SIZES = {"vocab_size": 2048, "d_model": 16, "d_kv": 8, "d_ff": 16, "num_layers": 1, "num_heads": 2}
 # As the config.json of google's LM-adapted T5s has them.

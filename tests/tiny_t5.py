@@ -14,7 +14,8 @@ import numpy as np
 from flax import nnx
 
 from infoprompt_jax.t5 import convert, placement
-from infoprompt_jax.t5.model import PAD, T5, T5Config
+from infoprompt_jax.t5.config import PAD, T5Config
+from infoprompt_jax.t5.model import T5
 
 # The heads' widths do not add up to D, and the decoder is shallower than the encoder: nothing may take them for equal.
 SIZES = {

@@ -19,7 +19,8 @@ from bench.device.timing import repeated
 from bench.synthetic import SHAPES
 from infoprompt_jax.t5 import convert, int8, partition
 from infoprompt_jax.t5.backbone import Backbone
-from infoprompt_jax.t5.model import T5, T5Config
+from infoprompt_jax.t5.config import T5Config
+from infoprompt_jax.t5.model import T5
 from infoprompt_jax.t5.tokenizer import load_tokenizer
 
 

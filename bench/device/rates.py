@@ -9,7 +9,7 @@ from typing import Any
 
 from bench.device.cases import NEW_TOKENS, Case
 from bench.synthetic import SHAPES
-from infoprompt_jax.t5.model import T5Config
+from infoprompt_jax.t5.config import T5Config
 from infoprompt_jax.training import speed
 
 

@@ -24,7 +24,8 @@ from experiments.fuzz import tensors
 from experiments.fuzz.cases import Case
 from infoprompt_jax.t5 import convert
 from infoprompt_jax.t5.backbone import load_backbone
-from infoprompt_jax.t5.model import T5, T5Config
+from infoprompt_jax.t5.config import T5Config
+from infoprompt_jax.t5.model import T5
 
 SIZES = {
     "vocab_size": 300,

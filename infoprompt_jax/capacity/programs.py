@@ -24,7 +24,7 @@ from infoprompt_jax.fleet.fleet import FleetState
 from infoprompt_jax.fleet.members import expand
 from infoprompt_jax.t5 import convert, hub, partition
 from infoprompt_jax.t5.backbone import Backbone
-from infoprompt_jax.t5.model import T5Config
+from infoprompt_jax.t5.config import T5Config
 from infoprompt_jax.t5.placement import planned, skeleton
 from infoprompt_jax.t5.published import PUBLISHED, SHAPES
 from infoprompt_jax.training import speed

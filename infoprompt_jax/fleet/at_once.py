@@ -12,7 +12,7 @@ import math
 
 import jax.numpy as jnp
 
-from infoprompt_jax.t5.model import T5Config
+from infoprompt_jax.t5.config import T5Config
 
 SHARE = 0.25  # of a device's memory, for activations: weights, batches and other processes need the rest
 KEEPING = {"none": "all", "dots": "products"}  # by `backbone.remat`; others keep a layer's input

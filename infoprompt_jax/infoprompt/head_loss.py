@@ -20,7 +20,8 @@ import jax.numpy as jnp
 
 from infoprompt_jax.batch import Batch
 from infoprompt_jax.infoprompt.critics import Pairs, score_product
-from infoprompt_jax.t5.model import PAD, T5
+from infoprompt_jax.t5.config import PAD
+from infoprompt_jax.t5.model import T5
 
 HEADS = ("released_code", "answer", "conditional")
 

@@ -14,7 +14,8 @@ import jax.numpy as jnp
 
 from infoprompt_jax.batch import Batch
 from infoprompt_jax.t5 import scoring
-from infoprompt_jax.t5.model import PAD, T5, T5Config
+from infoprompt_jax.t5.config import PAD, T5Config
+from infoprompt_jax.t5.model import T5
 
 
 def lm_loss(model: T5, hidden_BTD: jax.Array, batch: Batch[jax.Array]) -> jax.Array:

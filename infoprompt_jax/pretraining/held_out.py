@@ -21,7 +21,7 @@ from infoprompt_jax.pretraining.corpus import Measured
 from infoprompt_jax.pretraining.mixture import item, padded
 from infoprompt_jax.pretraining.step import computing
 from infoprompt_jax.t5 import scoring
-from infoprompt_jax.t5.model import EOS, PAD
+from infoprompt_jax.t5.config import EOS, PAD
 
 TEXT_BATCHES = 8  # of span corruption
 

@@ -27,7 +27,7 @@ from infoprompt_jax.data.tasks import Task
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.pretraining import corruption
 from infoprompt_jax.pretraining.corpus import Corpus
-from infoprompt_jax.t5.model import EOS, PAD
+from infoprompt_jax.t5.config import EOS, PAD
 from infoprompt_jax.t5.tokenizer import SENTINELS, Tokenizer
 
 log = logging.getLogger(__name__)

@@ -15,7 +15,8 @@ from jax.typing import ArrayLike
 
 from infoprompt_jax.fleet import optimizers
 from infoprompt_jax.t5 import scoring
-from infoprompt_jax.t5.model import PAD, T5, T5Config
+from infoprompt_jax.t5.config import PAD, T5Config
+from infoprompt_jax.t5.model import T5
 from infoprompt_jax.t5.tokenizer import SENTINELS
 
 State = dict[str, Any]  # "params": the weights, "optimizer": its state

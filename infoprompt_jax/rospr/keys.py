@@ -14,7 +14,7 @@ from jax.typing import ArrayLike
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.rospr.library_files import Model
 from infoprompt_jax.t5.backbone import Backbone
-from infoprompt_jax.t5.model import PAD
+from infoprompt_jax.t5.config import PAD
 
 
 def model(backbone: Backbone) -> Model:

@@ -24,8 +24,9 @@ from jax.typing import ArrayLike
 from infoprompt_jax import memory
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.t5 import convert, hub, partition, scoring
+from infoprompt_jax.t5.config import T5Config
 from infoprompt_jax.t5.leaf import StoredLeaf, of_array
-from infoprompt_jax.t5.model import T5, T5Config
+from infoprompt_jax.t5.model import T5
 from infoprompt_jax.t5.placement import place
 from infoprompt_jax.t5.tokenizer import Tokenizer, check_vocabulary, has_vocabulary, load_tokenizer
 

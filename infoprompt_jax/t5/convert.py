@@ -26,9 +26,10 @@ from infoprompt_jax import foreign
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.files import whole
 from infoprompt_jax.t5 import hugging_face, t5x
+from infoprompt_jax.t5.config import T5Config
 from infoprompt_jax.t5.leaf import Slices, StoredLeaf, blocks
 from infoprompt_jax.t5.mapped import Index
-from infoprompt_jax.t5.model import T5, T5Config
+from infoprompt_jax.t5.model import T5
 
 log = logging.getLogger(__name__)
 

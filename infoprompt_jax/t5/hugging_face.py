@@ -21,9 +21,9 @@ from infoprompt_jax import foreign
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.fields import shortened
 from infoprompt_jax.t5 import weight_files
+from infoprompt_jax.t5.config import EOS, PAD, T5Config
 from infoprompt_jax.t5.leaf import blocks
 from infoprompt_jax.t5.mapped import Index
-from infoprompt_jax.t5.model import EOS, PAD, T5Config
 from infoprompt_jax.t5.torch_pickle import TorchPickleError
 
 FEED_FORWARD = {"t5": "relu", "mt5": "gated-gelu"}  # by model_type, if config.json has no feed_forward_proj

@@ -18,9 +18,10 @@ from jax.sharding import Mesh, NamedSharding, Sharding
 
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.t5 import partition, quantized
+from infoprompt_jax.t5.config import T5Config
 from infoprompt_jax.t5.convert import Fingerprint
 from infoprompt_jax.t5.leaf import Leaf, StoredLeaf
-from infoprompt_jax.t5.model import T5, T5Config
+from infoprompt_jax.t5.model import T5
 
 ALIGNMENT = 64  # of the arrays that a CPU device takes over without a copy
 

@@ -16,7 +16,7 @@ def _shape(*widths: int, **kind: Any) -> dict[str, Any]:
     return {"vocab_size": 32128, **dict(zip(_WIDTHS, widths, strict=True)), **kind}
 
 
-# Keyword arguments of `t5.model.T5Config`.
+# Keyword arguments of `t5.config.T5Config`.
 SHAPES: dict[str, dict[str, Any]] = {
     "v1.0-small": _shape(512, 64, 2048, 6, 6, 8, **_RELU),
     "v1.0-base": _shape(768, 64, 3072, 12, 12, 12, **_RELU),

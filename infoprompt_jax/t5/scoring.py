@@ -13,7 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from infoprompt_jax.errors import UserError
-from infoprompt_jax.t5.model import PAD, T5
+from infoprompt_jax.t5.config import PAD
+from infoprompt_jax.t5.model import T5
 
 NORMALIZATIONS = ("none", "tokens", "characters")
 

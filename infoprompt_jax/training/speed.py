@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 from infoprompt_jax.batch import Batch
-from infoprompt_jax.t5.model import PAD, T5Config
+from infoprompt_jax.t5.config import PAD, T5Config
 
 COMPILATION = "/jax/core/compile/backend_compile_duration"  # JAX's event for one compiled program
 

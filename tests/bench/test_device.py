@@ -21,7 +21,7 @@ from bench.device import estimate, plan, rates, report, run, tables
 from bench.device.cases import Case, Group, toy
 from bench.device.worker import Worker
 from bench.synthetic import Size
-from infoprompt_jax.t5.model import T5Config
+from infoprompt_jax.t5.config import T5Config
 from infoprompt_jax.training import speed
 
 ROOT = pathlib.Path(__file__).parents[2]

@@ -12,7 +12,7 @@ import tiny_t5
 from bench import loading
 from bench.synthetic import SHAPES
 from infoprompt_jax.t5 import convert
-from infoprompt_jax.t5.model import T5Config
+from infoprompt_jax.t5.config import T5Config
 
 CONFIG = T5Config(**SHAPES["toy"])
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from infoprompt_jax.infoprompt.task_losses import verbalizer_logits
-from infoprompt_jax.t5.model import T5Config
+from infoprompt_jax.t5.config import T5Config
 
 
 @pytest.mark.parametrize(("scaled", "factor"), [(True, 0.5), (False, 1.0)])

@@ -21,8 +21,8 @@ from tiny_t5 import assert_same, edit_json, fingerprint, logits, read, torch_log
 
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.t5 import convert
+from infoprompt_jax.t5.config import T5Config
 from infoprompt_jax.t5.leaf import of_array
-from infoprompt_jax.t5.model import T5Config
 
 torch = pytest.importorskip("torch")
 

@@ -16,8 +16,9 @@ from jax.typing import ArrayLike
 
 import infoprompt_jax as ip
 from infoprompt_jax.t5 import convert, partition
+from infoprompt_jax.t5.config import T5Config
 from infoprompt_jax.t5.int8 import TABLES, quantize
-from infoprompt_jax.t5.model import T5, T5Config
+from infoprompt_jax.t5.model import T5
 
 
 @pytest.mark.parametrize("library", [np, jnp])

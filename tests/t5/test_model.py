@@ -14,7 +14,9 @@ import tiny_t5
 from flax import nnx
 from tiny_t5 import logits, torch_inputs, torch_logits
 
-from infoprompt_jax.t5.model import EOS, PAD, T5, RelativeBias, T5Config
+from infoprompt_jax.t5.config import EOS, PAD, T5Config
+from infoprompt_jax.t5.layers import RelativeBias
+from infoprompt_jax.t5.model import T5
 
 torch = pytest.importorskip("torch")
 

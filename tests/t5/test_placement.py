@@ -23,9 +23,10 @@ from flax import nnx
 from safetensors.numpy import load_file, save_file
 
 from infoprompt_jax.t5 import convert, mapped, partition, placement, quantized, weight_files
+from infoprompt_jax.t5.config import T5Config
 from infoprompt_jax.t5.int8 import TABLES, quantize
 from infoprompt_jax.t5.leaf import Leaf, of_array
-from infoprompt_jax.t5.model import T5, T5Config
+from infoprompt_jax.t5.model import T5
 
 SIZES = {"d_model": 16, "d_kv": 4, "d_ff": 24, "num_layers": 3, "num_decoder_layers": 2, "num_heads": 8}
 MESHES = [{"data": 8}, {"fsdp": 8}, {"model": 8}, {"data": 2, "fsdp": 2, "model": 2}]

@@ -18,7 +18,7 @@ from tiny_t5 import assert_same, fingerprint, logits, read, torch_logits
 
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.t5 import convert
-from infoprompt_jax.t5.model import T5Config
+from infoprompt_jax.t5.config import T5Config
 
 INPUTS, TARGETS = np.array([[5, 6, 7, 8], [9, 10, 0, 0]]), np.array([[11, 12, 13], [14, 15, 16]])
 

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from infoprompt_jax.t5.model import T5Config
+from infoprompt_jax.t5.config import T5Config
 from infoprompt_jax.training import speed
 from infoprompt_jax.training.speed import Compilations, Speedometer, peak_flops, step_flops
 
