@@ -14,10 +14,9 @@ used, so that `import infoprompt_jax` takes no time and needs no accelerator.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from infoprompt_jax.errors import UserError, in_python
+from infoprompt_jax.errors import ARGUMENTS, UserError, in_python
 
 if TYPE_CHECKING:
     from infoprompt_jax.infoprompt.estimators import mutual_information
@@ -62,23 +61,14 @@ _MODULES = {
     "save_prompt": "prompts.saved",
     "train": "training.train",
 }
-# Jobs call the same functions; what errors name as a config field there is an argument here.
-_ARGUMENTS: dict[str, Mapping[str, str]] = {
-    "load_backbone": {r"\bbackbone\.(?=\w)": ""},
-    "predict": {
-        r"train\.eval_batch_size": "batch_size",
-        r"prompt\.init": "prompt",
-        r"\b(data|scoring|task)\.(?=\w)": "",
-    },
-}
 
 
 def __getattr__(name: str) -> Any:
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
-    if name in _ARGUMENTS:
-        value = globals()[name] = in_python(value, _ARGUMENTS[name])
+    if name in ARGUMENTS:
+        value = globals()[name] = in_python(value, ARGUMENTS[name])
     return value
 
 

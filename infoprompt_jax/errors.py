@@ -11,6 +11,15 @@ from collections.abc import Callable, Mapping
 from typing import ParamSpec, TypeVar
 
 LONGEST = 2000  # characters of a sentence
+# What sentences name as a config field and callers of these public functions as an argument, as patterns.
+ARGUMENTS: Mapping[str, Mapping[str, str]] = {
+    "load_backbone": {r"\bbackbone\.(?=\w)": ""},
+    "predict": {
+        r"train\.eval_batch_size": "batch_size",
+        r"prompt\.init": "prompt",
+        r"\b(data|scoring|task)\.(?=\w)": "",
+    },
+}
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")

@@ -70,8 +70,9 @@ REASONS = {
     "python -m examples.retrieval": "tests/test_examples.py",
     "python -m examples.estimator": "tests/test_examples.py",
     "python -m examples.seqio_mixture": "tests/test_examples.py",
-    "python -m examples.serve": "serves until it is stopped; tests/test_serve.py",
-    "curl localhost:8000": "a request to that server; tests/test_serve.py",
+    "python -m examples.serve": "serves until it is stopped; tests/serving/test_server.py",
+    "python -m infoprompt_jax.serving": "serves until it is stopped; tests/serving/test_server.py",
+    "curl localhost:8000": "a request to that server; tests/serving/test_server.py",
     "cp build/device/device.json": "copies what an accelerator measured",
     "mkdir -p build/before": "makes another checkout, to measure against",
     "git archive": "makes another checkout, to measure against",
@@ -218,6 +219,7 @@ def start(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
 
 WITHOUT_OPTIONS = (
     *(start for start, why in REASONS.items() if why == "tests/test_examples.py"),
+    "python -m examples.serve",
     "python -m experiments.nano_page",
     "python -m experiments.mini_page",
     "python -m bench.device report",

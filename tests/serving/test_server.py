@@ -1,4 +1,4 @@
-"""examples/serve.py: requests that arrive together share a batch, and each gets its own prompt's answer."""
+"""The server: requests that arrive together share a batch, and each gets its own prompt's answer."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ import contextlib
 import http.client
 import json
 import pathlib
-import runpy
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -22,9 +21,14 @@ import infoprompt_jax as ip
 uvicorn = pytest.importorskip("uvicorn")
 pytest.importorskip("starlette")
 
+from starlette.applications import Starlette
+
 pytestmark = pytest.mark.usefixtures("programs")
 
-EXAMPLE = runpy.run_path(str(pathlib.Path(__file__).parents[1] / "examples" / "serve.py"))
+from examples import serve as example
+from infoprompt_jax.serving import __main__ as command
+from infoprompt_jax.serving.server import Server
+
 CHOICES = ["animals", "gadgets"]
 TEMPLATE = {
     "dataset": "mine",
@@ -37,19 +41,19 @@ TEMPLATE = {
 
 
 @pytest.fixture(scope="module")
-def server() -> Any:
+def server() -> Server:
     backbone = tiny.backbone()
     values_NPD = np.random.default_rng(0).normal(scale=3, size=(3, 4, backbone.config.d_model)).astype(np.float32)
     records: list[dict[str, Any]] = [{}, {"templates": [TEMPLATE]}, {"fields": {"scoring.normalize": "tokens"}}]
     prompts = {name: ip.Prompt(*made) for name, made in zip("abc", zip(values_NPD, records, strict=True), strict=True)}
-    return EXAMPLE["Server"](backbone, prompts, most=8, wait=0.5)
+    return Server(backbone, prompts, most=8, wait=0.5)
 
 
 @contextlib.contextmanager
-def serving(server: Any) -> Iterator[int]:
-    """The port that the server answers at while the block lasts."""
+def serving(app: Starlette) -> Iterator[int]:
+    """The port that the app answers at while the block lasts."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        running = uvicorn.Server(uvicorn.Config(server.app(), log_level="warning"))
+        running = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
         thread = threading.Thread(target=running.run, kwargs={"sockets": [listening]})
         thread.start()
         try:
@@ -59,12 +63,15 @@ def serving(server: Any) -> Iterator[int]:
             thread.join()
 
 
-def post(port: int, body: Any) -> tuple[int, Any]:
-    connection = http.client.HTTPConnection("127.0.0.1", port)
-    with contextlib.closing(connection):
-        connection.request("POST", "/predict", body if isinstance(body, str) else json.dumps(body))
+def request(port: int, method: str, path: str, body: str | None = None) -> tuple[int, Any]:
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port)) as connection:
+        connection.request(method, path, body)
         response = connection.getresponse()
         return response.status, json.loads(response.read())
+
+
+def post(port: int, body: Any) -> tuple[int, Any]:
+    return request(port, "POST", "/predict", body if isinstance(body, str) else json.dumps(body))
 
 
 QUESTIONS: list[dict[str, Any]] = [
@@ -79,9 +86,9 @@ QUESTIONS: list[dict[str, Any]] = [
 ]
 
 
-def test_concurrent_requests_get_the_answers_of_each_alone(server: Any) -> None:
+def test_concurrent_requests_get_the_answers_of_each_alone(server: Server) -> None:
     """Prompts, texts, rows and choices of all kinds; two wrong requests do not disturb the others."""
-    with serving(server) as port, concurrent.futures.ThreadPoolExecutor(len(QUESTIONS)) as pool:
+    with serving(server.app()) as port, concurrent.futures.ThreadPoolExecutor(len(QUESTIONS)) as pool:
         answers = list(pool.map(lambda question: post(port, question), QUESTIONS))
     assert max(server.batches) > 1
     for question, (status, answer) in zip(QUESTIONS, answers, strict=True):
@@ -108,22 +115,54 @@ def test_concurrent_requests_get_the_answers_of_each_alone(server: Any) -> None:
         ({"text": "a", "prompt": "d"}, "there is no prompt 'd', only a, b, c"),
     ],
 )
-def test_what_is_no_question_gets_a_sentence(body: Any, sentence: str, server: Any) -> None:
-    with serving(server) as port:
+def test_what_is_no_question_gets_a_sentence(body: Any, sentence: str, server: Server) -> None:
+    with serving(server.app()) as port:
         status, answer = post(port, body)
     assert status == 400 and answer["error"].startswith(sentence)
 
 
 @pytest.mark.slow
-def test_mixed_and_one_task_batches_are_measured(server: Any) -> None:
-    speeds = EXAMPLE["measure"](server, rounds=1)
+def test_mixed_and_one_task_batches_are_measured(server: Server) -> None:
+    speeds = command.measure(server, rounds=1)
     assert list(speeds) == ["one batch of 3 tasks", "3 batches of one task"] and min(speeds.values()) > 0
 
 
-def test_a_prompt_without_a_name_is_refused(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+def test_the_example_adds_a_route(server: Server) -> None:
+    """Its answers are those of the prompt `both`, and requests to the package's routes are answered too."""
+    app = example.app(Server(server.backbone, {"both": server.prompts["a"]}, wait=0))
+    text, choices = "ant bat Is this review negative or positive?", ["negative", "positive"]
+    with serving(app) as port:
+        status, answer = request(port, "GET", "/mood?review=ant%20bat")
+        assert request(port, "GET", "/prompts") == (200, ["both"])
+        assert request(port, "GET", "/mood")[0] == 400
+    (alone,) = ip.predict(server.backbone, [text], server.prompts["a"], choices)
+    assert status == 200 and answer == {"mood": alone["prediction"]}
+
+
+@pytest.fixture
+def refusal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """What the command prints, with status 2, when it refuses these options."""
+
+    def refuse(*options: str) -> str:
+        monkeypatch.setattr("sys.argv", ["serving", *options])
+        with pytest.raises(SystemExit) as end:
+            command.main()
+        assert end.value.code == 2
+        return capsys.readouterr().err
+
+    return refuse
+
+
+def test_the_command_refuses_prompts_that_it_cannot_serve(
+    refusal: Callable[..., str], server: Server, tmp_path: pathlib.Path
 ) -> None:
-    monkeypatch.setattr("sys.argv", ["serve", "--prompt=runs/nano/prompts/run"])
-    with pytest.raises(SystemExit):
-        EXAMPLE["main"]()
-    assert "expected to be NAME=PATH, such as --prompt=mine=runs/nano/prompts/run" in capsys.readouterr().err
+    for name, backbone, width in (("first", "one", 3), ("second", "other", 3), ("third", "nano", 3)):
+        ip.save_prompt(tmp_path / name, ip.Prompt(np.zeros((2, width), np.float32), {"backbone": backbone}))
+    first, second, third = (f"--prompt={name}={tmp_path / name}" for name in ("first", "second", "third"))
+    assert "--prompt=runs/mine was expected to be NAME=PATH, such as --prompt=mine=runs/mine" in refusal(
+        "--prompt=runs/mine"
+    )
+    assert "is the second prompt named first: give it another name" in refusal(first, first)
+    assert "The prompts record one and other: name one with --backbone" in refusal(first, second)
+    assert "The prompts record no backbone: name one with --backbone" in refusal()
+    assert "--prompt=third: the prompt has width 3, but the backbone's is" in refusal(third)

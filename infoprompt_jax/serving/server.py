@@ -1,0 +1,127 @@
+"""An HTTP server for many tasks: concurrent requests share a batch, and each row gets its own soft prompt.
+
+`python -m infoprompt_jax.serving` starts it. There is one backbone in memory, whatever the number of prompts. A program
+that serves in its own way calls `Server.answer`, and adds routes to `Server.app`: examples/serve.py.
+
+A request names a prompt, or none for the backbone alone. It has a `text`, which is read as it is, or a `row`, which the
+prompt's own templates render. The `choices` of a text are those that the prompt records, if the request has none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+from infoprompt_jax.errors import ARGUMENTS, UserError, in_python
+from infoprompt_jax.prompts.saved import Prompt
+from infoprompt_jax.serving import texts
+from infoprompt_jax.t5.backbone import Backbone
+
+predict = in_python(texts.predict, ARGUMENTS["predict"])  # ip.predict
+
+
+@dataclasses.dataclass(frozen=True)
+class Question:
+    """One request: the name of its prompt, its text or row, and its answer choices."""
+
+    prompt: str | None
+    text: str | Mapping[str, Any]
+    choices: Sequence[str] | None = None
+
+
+class Server:
+    """A backbone with named prompts; `answer` waits for the batch that its question is in."""
+
+    def __init__(self, backbone: Backbone, prompts: Mapping[str, Prompt], most: int = 64, wait: float = 0.005) -> None:
+        """`most`: questions in a batch. `wait`: seconds that the first question of a batch waits for others."""
+        self.backbone, self.prompts, self.most, self.wait = backbone, prompts, most, wait
+        self.batches: list[int] = []  # the number of questions in each
+        self._queue: asyncio.Queue[tuple[Question, asyncio.Future[Any]]] = asyncio.Queue()
+
+    def app(self, routes: Sequence[Route] = ()) -> Starlette:
+        """POST /predict; GET /prompts, the names; and more routes. While it runs, batches are answered."""
+        own = [Route("/predict", self._predict, methods=["POST"]), Route("/prompts", self._prompts)]
+        return Starlette(routes=[*own, *routes], lifespan=self._batching)
+
+    async def answer(self, question: Question) -> dict[str, Any]:
+        """What `ip.predict` returns for the question. Raises UserError as it does, for this question alone."""
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        await self._queue.put((question, future))
+        return await future
+
+    def predict(self, questions: Sequence[Question]) -> list[dict[str, Any]]:
+        """The answers to the questions of one batch."""
+        self.batches.append(len(questions))
+        return predict(
+            self.backbone,
+            [question.text for question in questions],
+            [self.prompts[question.prompt] if question.prompt else None for question in questions],
+            [question.choices for question in questions],
+            batch_size=self.most,
+        )
+
+    async def _predict(self, request: Request) -> JSONResponse:
+        try:
+            question = read(await request.json(), self.prompts)
+            return JSONResponse(await self.answer(question))
+        except (ValueError, UserError) as error:
+            return JSONResponse({"error": str(error)}, status_code=400)  # json's own error is a ValueError
+
+    async def _prompts(self, request: Request) -> JSONResponse:
+        return JSONResponse(sorted(self.prompts))
+
+    @contextlib.asynccontextmanager
+    async def _batching(self, app: Starlette) -> AsyncIterator[None]:
+        task = asyncio.create_task(self._answer_batches())
+        yield
+        task.cancel()
+
+    async def _answer_batches(self) -> None:
+        while True:
+            batch = [await self._queue.get()]
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self.wait):
+                    while len(batch) < self.most:
+                        batch.append(await self._queue.get())
+            outcomes = await asyncio.to_thread(self._outcomes, [question for question, _ in batch])
+            for (_, future), outcome in zip(batch, outcomes, strict=True):
+                if not future.done():  # else the client has gone
+                    settle(future, outcome)
+
+    def _outcomes(self, questions: Sequence[Question]) -> list[dict[str, Any] | Exception]:
+        """The answers, or the errors. If a question of the batch is wrong, each is answered alone."""
+        try:
+            return [*self.predict(questions)]
+        except Exception as error:
+            return [error] if len(questions) == 1 else [self._outcomes([question])[0] for question in questions]
+
+
+def settle(future: asyncio.Future[Any], outcome: dict[str, Any] | Exception) -> None:
+    """Hands an answer or an error to whoever waits for it."""
+    if isinstance(outcome, Exception):
+        future.set_exception(outcome)
+    else:
+        future.set_result(outcome)
+
+
+def read(body: Any, prompts: Mapping[str, Prompt]) -> Question:
+    """The question of a request. Raises ValueError for what is no question."""
+    if not isinstance(body, dict) or not body.keys() <= {"prompt", "text", "row", "choices"}:
+        raise ValueError("a JSON object with prompt, text or row, and choices was expected")
+    text, row, choices, name = (body.get(key) for key in ("text", "row", "choices", "prompt"))
+    if not ((isinstance(text, str) and row is None) or (isinstance(row, dict) and text is None)):
+        raise ValueError("either a text, a string, or a row, an object, was expected")
+    if choices is not None and not (isinstance(choices, list) and all(isinstance(choice, str) for choice in choices)):
+        raise ValueError("choices was expected to be a list of strings")
+    if name is not None and name not in prompts:
+        raise ValueError(f"there is no prompt {name!r}, only {', '.join(sorted(prompts))}")
+    content: Any = row if text is None else text
+    return Question(name, content, choices)
