@@ -10,4 +10,5 @@ CLAIMS, CLAIMS_TABLES = ROOT / "docs" / "claims.md", ROOT / "docs" / "claims-tab
 ROSPR = ROOT / "docs" / "rospr.md"
 NANO = ROOT / "docs" / "nano.md"
 MINI = ROOT / "docs" / "mini.md"
+TUTORIALS = ROOT / "docs" / "tutorials" / "index.md"
 UNMEASURED = "Not measured."  # stands in a block without results

@@ -192,7 +192,7 @@ rehearse() {
   setup
   start_run "$@"
   follow_once
-  note "after a preemption, this and all of the above again"
+  note "after a preemption: the call below, then all of those above"
   remove
 }
 

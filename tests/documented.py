@@ -24,7 +24,7 @@ PAGES = [
     *sorted((ROOT / "examples").glob("*.py")),
 ]
 # What a command starts with, after variables of its environment.
-PROGRAMS = r"taskset|python3?|\.venv/bin/python|pip|make|git|cp|mkdir|source|export|curl|tensorboard"
+PROGRAMS = r"taskset|timeout|python3?|\.venv/bin/python|pip|make|git|cp|mkdir|source|export|curl|tensorboard"
 PROGRAMS += r"|launch/tpu_vm\.sh|sbatch"
 COMMAND = re.compile(rf"(?:[A-Z_]+=\S+ )*(?:{PROGRAMS})(?: |$)")
 INLINE = re.compile(r"`((?:\.venv/bin/)?python -m [a-z][^`]*|pip install [^`]*|make [a-z][a-z-]*)`")
@@ -106,7 +106,7 @@ def blocks(text: str) -> Iterator[list[str]]:
 def split(line: str) -> Iterator[tuple[str, ...]]:
     """The words of each command of a line, as a shell makes them; what follows two spaces is a note on it.
 
-    Left out are the environment, `taskset` and redirections.
+    Left out are the environment, `taskset`, `timeout` and redirections.
     """
     for part in re.split(r" (?:&&|\|) ", re.split(r" {2,}(?![ -])", line)[0]):
         words = shlex.split(part, comments=True)
@@ -115,5 +115,7 @@ def split(line: str) -> Iterator[tuple[str, ...]]:
             words = words[1:]
         if words[:1] == ["taskset"]:
             words = words[3:]
+        if words[:1] == ["timeout"]:
+            words = words[words.index("python") :]
         if words:
             yield ("python" if words[0].endswith("python") else words[0], *words[1:])

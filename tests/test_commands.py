@@ -39,12 +39,14 @@ REASONS = {
     "source .venv/bin/activate": "changes the shell",
     "export TPU_": "changes the shell",
     "export PYTHONPATH": "changes the shell",
+    "export XLA_FLAGS": "changes the shell",
     "python -m infoprompt_jax.capacity": "needs the compiler for TPUs; tests/capacity",
     "python -m experiments.mini_corpus": "reads data sets that one has; tests/pretraining",
     "python -m experiments.mini_zero_shot": "reads data sets that one has; tests/experiments",
     "python -m experiments.own_rows": "reads data sets that one has; tests/experiments",
     "python -m infoprompt_jax.main --config=configs/mini_pretrain.py": "needs that corpus; tests/pretraining",
     "launch/tpu_vm.sh": "needs a TPU; tests/test_launch.py",
+    "gcloud storage": "needs a Google Cloud account",
     "sbatch": "needs a SLURM cluster; tests/test_slurm.py",
     "python -m infoprompt_jax.main --config=configs/rospr_sources.py": "P3's rows are downloaded; below: your own data",
     "python -m infoprompt_jax.main --config=configs/rospr_eval.py": "P3's rows are downloaded; below: your own data",
@@ -60,11 +62,13 @@ REASONS = {
     "python -m experiments.critics run": "takes minutes; tests/experiments",
     "python -m experiments.critics report": "writes into docs/; tests/experiments",
     "python -m experiments.nano_run": "measures minutes of time",
+    "python -m experiments.tutorials": "takes minutes; tests/experiments",
     "python -m experiments.world": "takes minutes",
     "python -m experiments.claims report": "writes into docs/; tests/experiments",
     "python -m experiments.rospr report": "writes into docs/; tests/experiments",
     "python -m experiments.nano_page": "writes into docs/",
     "python -m experiments.mini_page": "writes into docs/",
+    "python -m infoprompt_jax.rospr.page": "tests/rospr/test_page.py",
     "python -m examples.train": "tests/test_examples.py",
     "python -m examples.predict": "tests/test_examples.py",
     "python -m examples.retrieval": "tests/test_examples.py",
@@ -81,6 +85,8 @@ REASONS = {
 # Beginnings of words.
 REASONS_OF_WORDS = {
     "--config.mesh.coordinator=": "waits for other processes; tests/test_several_hosts.py",
+    "--config.prompt.init=runs/exported/": "needs what the page's Python makes; experiments.tutorials",
+    "--config.rospr.library=runs/merged/": "needs what the page's Python makes; experiments.tutorials",
     "--workdir=gs://": "needs a bucket; tests/training/test_bucket_runs.py",
     "--config=gs://": "needs a bucket; tests/training/test_bucket_runs.py",
 }
@@ -174,6 +180,8 @@ def finished(place: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> p
             (run / "config.json").write_text(config.to_json())
         if member:
             ip.save_prompt(run / "prompts" / member, ip.Prompt(np.zeros((4, backbone.config.d_model)), made))
+    for name in re.findall(r"--config\.prompt\.init=(runs/exported/\w+)", " ".join(map(str, EVERY))):
+        ip.save_prompt(path / name, ip.Prompt(np.zeros((4, backbone.config.d_model))), format="peft")
     return path
 
 

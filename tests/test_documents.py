@@ -60,7 +60,7 @@ def test_config_fields_exist(page: pathlib.Path) -> None:
     """Those of commands, `--config.task.name=...`, and those named in the text, `task.name` and `task.name=...`."""
     text = text_of(page)
     named = set(re.findall(r"--config\.([a-z_.]+)=", text))
-    named |= set(re.findall(rf"`((?:{'|'.join(GROUPS)})\.(?!(?:json|safetensors)`)\w+)(?:=[^`]*)?`", text))
+    named |= set(re.findall(rf"`((?:{'|'.join(GROUPS)})\.(?!(?:jsonl?|csv|safetensors)`)\w+)(?:=[^`]*)?`", text))
     modules = {".".join(path.relative_to(PACKAGE).with_suffix("").parts) for path in PACKAGE.glob("*/*.py")}
     assert named <= FIELDS | modules
 

@@ -42,6 +42,14 @@ TEMPLATE = {
     "answer_choices": "no ||| yes",
     "metric": "accuracy",
 }
+# A line of predictions.jsonl.
+PREDICTION = {
+    "row": {"text": "A ferry.", "ctx": "A ferry."},
+    "prediction": "sports",
+    "scores": {"sports": -0.1, "travel": -2.4},
+    "target": "travel",
+    "templates": {"inline 000000": {"prediction": "sports", "prompt": "nano/causes:go on"}},
+}
 # What a name of the documents is an instance of.
 TYPES = {"backbone": "Backbone", "prompt": "Prompt", "library": "PromptLibrary"}
 MODULES = {"ip": "infoprompt_jax"}
@@ -116,7 +124,11 @@ def session(invented: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) ->
     for path in {path for page in BLOCKS for path in re.findall(r"runs/[\w-]+/prompts/[\w-]+", page.read_text())}:
         ip.save_prompt(place / path, ip.Prompt(tiny_library.prompt(0, backbone.config.d_model), made))
     tiny_library.random_library(place / "runs" / "nano_rospr-sources" / "library", backbone, count=4)
+    for run, count, first in (("sources", 3, 0), ("more", 1, 3)):
+        tiny_library.random_library(place / "runs" / run / "library", backbone, count, first=first)
     (place / "MODEL_DIRECTORY").symlink_to(hub.find("nano"))
+    for folder in ("examples", "infoprompt_jax"):
+        (place / folder).symlink_to(ROOT / folder)
     write_runs(place / "runs")
     config = settings.defaults()
     config.backbone.name, config.data.dir = "nano", str(invented)
@@ -126,7 +138,7 @@ def session(invented: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 def write_runs(runs: pathlib.Path) -> None:
-    """What docs/tutorials/infoprompt.md reads of its runs."""
+    """What docs/tutorials/ reads of its runs."""
     record = {"step": 10, "member": "both-seed0", "name": "head_mi", "value": 1.5}
     members = [
         {"name": f"{preset}-seed{seed}", "test": {"accuracy": 0.5 + (seed % len(preset)) / 10}}
@@ -136,13 +148,23 @@ def write_runs(runs: pathlib.Path) -> None:
     for name, text in {
         "pairs/metrics.jsonl": json.dumps(record) + "\n",
         "twenty/summary.json": json.dumps({"members": members}),
+        "checked/predictions.jsonl": json.dumps(PREDICTION) + "\n",
+        "new/predictions.jsonl": json.dumps(PREDICTION) + "\n",
+        "voted/predictions.jsonl": json.dumps(PREDICTION) + "\n",
     }.items():
         (runs / name).parent.mkdir(parents=True, exist_ok=True)
         (runs / name).write_text(text)
 
 
+def pages() -> list[Any]:
+    """All but README.md. A page that needs torch is slow."""
+    chosen = [page for page in BLOCKS if page.name != "README.md"]
+    slow = [[pytest.mark.slow] if "import torch" in page.read_text() else [] for page in chosen]
+    return [pytest.param(page, marks=marks, id=page.name) for page, marks in zip(chosen, slow, strict=True)]
+
+
 @pytest.mark.usefixtures("programs")
-@pytest.mark.parametrize("page", [page for page in BLOCKS if page.name != "README.md"], ids=lambda page: page.name)
+@pytest.mark.parametrize("page", pages())
 def test_the_blocks_of_a_page_run(
     page: pathlib.Path,
     session: tuple[pathlib.Path, dict[str, Any]],
@@ -153,6 +175,8 @@ def test_the_blocks_of_a_page_run(
     monkeypatch.chdir(place)
     names = dict(given)
     for block in BLOCKS[page]:
+        for name in {"torch", "peft"} & {*re.findall(r"^(?:import|from) (\w+)", block, re.M)}:
+            pytest.importorskip(name)
         if not any(start in block for start in REASONS):
             exec(compile(block, str(page), "exec"), names)
             printed = capsys.readouterr().out.strip()

@@ -24,7 +24,12 @@ def prompt(seed: int, width: int) -> np.ndarray:
 
 
 def make_library(
-    path: pathlib.Path, model: tiny.Backbone, values: list[np.ndarray], keys_of: list[np.ndarray], **fields: Any
+    path: pathlib.Path,
+    model: tiny.Backbone,
+    values: list[np.ndarray],
+    keys_of: list[np.ndarray],
+    first: int = 0,
+    **fields: Any,
 ) -> str:
     made = {"retriever": keys.model(model), "backbone": keys.model(model)} | fields
     known = {"backbone": made["backbone"].name, "fingerprint": made["backbone"].fingerprint}
@@ -35,7 +40,7 @@ def make_library(
             keys_NR.astype(np.float32),
             [f"instance {m}.{i}" for i in range(len(keys_NR))],
         )
-        for m, (value_PD, keys_NR) in enumerate(zip(values, keys_of, strict=True))
+        for m, (value_PD, keys_NR) in enumerate(zip(values, keys_of, strict=True), first)
     ]
     PromptLibrary.create(path, sources=sources, mesh=model.mesh, **made)
     return str(path)
