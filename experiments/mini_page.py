@@ -1,4 +1,4 @@
-"""Writes docs/mini.md's tables, and the model card from it: `python -m experiments.mini_page`.
+"""Writes docs/mini.md's tables and charts, and the model card from it: `python -m experiments.mini_page`.
 
 It reads pretraining.json and validation.json beside the backbone, and of `experiments/results/mini` the run's
 metrics.jsonl, the corpus's overlap.json, and what `experiments.mini_zero_shot` and `experiments.own_rows` measured.
@@ -13,6 +13,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from experiments import mini_charts
 from experiments.mini_sources import LEFT_OUT, LICENCES, RENDERED, SETS, TEXT
 from experiments.nano_page import account, percent
 from experiments.pages import MINI, UNMEASURED
@@ -176,6 +177,7 @@ def card(page: str) -> str:
 def main() -> None:
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     fill(MINI, blocks())
+    mini_charts.write(results("zero_shot"), results("own_rows"))
     (BACKBONE / "README.md").write_text(card(MINI.read_text(encoding="utf-8")), encoding="utf-8")
 
 

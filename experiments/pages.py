@@ -11,4 +11,5 @@ ROSPR = ROOT / "docs" / "rospr.md"
 NANO = ROOT / "docs" / "nano.md"
 MINI = ROOT / "docs" / "mini.md"
 TUTORIALS = ROOT / "docs" / "tutorials" / "index.md"
+CHARTS = ROOT / "docs" / "charts"
 UNMEASURED = "Not measured."  # stands in a block without results

@@ -13,10 +13,11 @@ from experiments.cells import confirmed, interval
 from experiments.claims_fresh import TERMS, Pairs, pairs_of
 from experiments.claims_results import TASKS, Result, of_kind, read, rows_of, task_of
 from experiments.estimates import Estimate, student
-from experiments.pages import CLAIMS, README, UNMEASURED
+from experiments.pages import CHARTS, CLAIMS, README, UNMEASURED
 from experiments.paired import pooled, spread, values
 from experiments.rospr_report import BELOW, LIBRARIES, SOURCES, Effect, Sides, contrast
-from experiments.verdicts import RATIO, Claim, verdict_table
+from experiments.verdicts import RATIO, Claim, verdict_chart, verdict_table
+from infoprompt_jax.reports import charts
 from infoprompt_jax.reports.documents import fill
 from infoprompt_jax.reports.tables import markdown
 from infoprompt_jax.rospr.results import TITLES
@@ -172,6 +173,15 @@ def rospr_table(sides: Sides) -> str:
     return confirmed(header, rows) if sides.fresh else markdown(header, rows)
 
 
+def every_claim(claims: pathlib.Path, retrieval: pathlib.Path, forms: pathlib.Path = FORMS) -> list[Claim]:
+    """The rows of the verdicts, from the directories of results; [] where the main ones are missing."""
+    results, sides = read(claims), rospr_report.read(retrieval)
+    if not pairs_of(results) or not sides.first:
+        return []
+    of_forms = forms_report.claims(forms_report.read(forms))
+    return [*infoprompt_claims(results), *of_forms, *rospr_claims(sides)]
+
+
 def blocks(
     claims: pathlib.Path, retrieval: pathlib.Path, forms: pathlib.Path = FORMS
 ) -> dict[pathlib.Path, dict[str, str]]:
@@ -180,15 +190,15 @@ def blocks(
     pairs = pairs_of(results)
     if not pairs or not sides.first:
         return {CLAIMS: {"verdicts": UNMEASURED}, README: dict.fromkeys(("results", "rospr"), UNMEASURED)}
-    of_forms = forms_report.claims(forms_report.read(forms))
-    verdicts = verdict_table([*infoprompt_claims(results), *of_forms, *rospr_claims(sides)])
     return {
-        CLAIMS: {"verdicts": verdicts},
+        CLAIMS: {"verdicts": verdict_table(every_claim(claims, retrieval, forms))},
         README: {"results": infoprompt_table(pairs), "rospr": rospr_table(sides)},
     }
 
 
 def write(claims: pathlib.Path, retrieval: pathlib.Path) -> None:
-    """Fills the blocks in."""
+    """Fills the blocks in, and draws the verdicts."""
     for page, content in blocks(claims, retrieval).items():
         fill(page, content)
+    if rows := every_claim(claims, retrieval):
+        charts.save(CHARTS / "verdicts.svg", verdict_chart(rows))

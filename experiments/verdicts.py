@@ -1,4 +1,4 @@
-"""What the papers claim, beside what was measured: the rows and the table that docs/claims.md opens with.
+"""What the papers claim, beside what was measured: the rows, the table and the chart that docs/claims.md opens with.
 
 A `Claim` has an effect on the first seeds, where it was looked for, and on fresh seeds, on which no choice was made.
 The verdict follows from the fresh seeds alone: `holds` or `the opposite` if the p-value, adjusted by Holm's method for
@@ -8,15 +8,19 @@ all fresh effects of the table, is below 0.05, else `no effect shown`. Without f
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Sequence
 
 import numpy as np
 
 from experiments.cells import Cell, interval, ratio
 from experiments.estimates import LEVEL, Estimate, holm
+from infoprompt_jax.reports import charts
 from infoprompt_jax.reports.tables import markdown
 
 RATIO = "x plain"  # the unit of an effect for which 1 is "no difference"
+LIMITS = {"points": (-6.0, 8.0)}  # of a unit's axis; an effect beyond it is an arrow
+SEEDS = {"fresh": "fresh seeds", "first": "first seeds"}  # and their words in the chart
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,3 +77,30 @@ def _cells(claim: Claim, p: float) -> tuple[str, ...]:
     shown = "" if np.isnan(p) else "< 0.001" if p < 0.001 else f"{p:.3f}"
     fresh = f"**{fresh}**" if claim.side(claim.fresh, p) else fresh
     return claim.text, claim.measured, claim.verdict(p), first, fresh, shown
+
+
+def verdict_chart(claims: Sequence[Claim]) -> str:
+    """The effects of the table with their intervals, as SVG: a panel for each paper and unit."""
+    adjusted = holm([np.nan if claim.fresh is None else claim.fresh.p for claim in claims])
+    panels: dict[tuple[str, str], list[charts.Row]] = {}
+    for claim, p in zip(claims, adjusted, strict=True):
+        paper, _, text = claim.text.partition(": ")
+        text, _, remark = text.replace("`", "").partition(" (")
+        about = re.sub(r"\[(.*)\]\(.*?\)", r"\1", claim.measured) + (f"; {remark.rstrip(')')}" if remark else "")
+        marks = [_mark(claim, kind, effect) for kind in SEEDS if (effect := getattr(claim, kind))]
+        row = charts.Row(text, marks, about, marks[0].text.partition(": ")[2], bool(claim.side(claim.fresh, p)))
+        panels.setdefault((paper, claim.unit), []).append(row)
+    legend = {kind: f"{words}, 95 % interval" for kind, words in SEEDS.items()}
+    return charts.svg(
+        "Each claim of the papers: its effect on the first and on the fresh seeds, with 95 % intervals.",
+        legend,
+        [
+            charts.Panel(unit, rows, float(unit == RATIO), LIMITS.get(unit), paper)
+            for (paper, unit), rows in panels.items()
+        ],
+        "bold: p < 0.05 after Holm's correction, fresh seeds alone",
+    )
+
+
+def _mark(claim: Claim, kind: str, effect: Estimate) -> charts.Mark:
+    return charts.Mark(kind, effect.value, f"{SEEDS[kind]}: {claim.cell(effect)}", effect.low, effect.high)

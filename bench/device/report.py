@@ -1,4 +1,4 @@
-"""Writes the results of `bench.device` to docs/performance.md: `python -m bench.device report`.
+"""Writes the results of `bench.device` to docs/performance.md, and the page's chart: `python -m bench.device report`.
 
 It reads every bench/results/<device>/device.json. Without any, the section is "Not measured.".
 """
@@ -9,7 +9,9 @@ import json
 import pathlib
 from typing import Any
 
+from bench import speed_chart
 from bench.device.tables import FILE, sections
+from infoprompt_jax.reports import charts
 from infoprompt_jax.reports.documents import fill
 
 RESULTS = pathlib.Path(__file__).parents[1] / "results"
@@ -20,6 +22,8 @@ VERSIONS = ("python", "jax", "flax", "torch", "transformers", "peft")
 
 def main(page: pathlib.Path = PAGE, results: pathlib.Path = RESULTS) -> None:
     fill(page, {BLOCK: text(results)})
+    if (results / "one-core").is_dir() and (results / "h100").is_dir():
+        charts.save(page.parent / "charts" / "speed.svg", speed_chart.draw(results))
 
 
 def text(results: pathlib.Path) -> str:

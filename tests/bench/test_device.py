@@ -10,6 +10,7 @@ import pathlib
 import subprocess
 import sys
 from typing import Any
+from xml.etree import ElementTree
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +18,7 @@ import pytest
 from bench_subjects import CPU
 
 import bench.device.__main__ as command_line
+from bench import speed_chart
 from bench.device import estimate, plan, rates, report, run, tables
 from bench.device.cases import Case, Group, toy
 from bench.device.worker import Worker
@@ -225,6 +227,20 @@ def test_the_pages_section_is_that_of_the_results() -> None:
     """The documentation has a place for them, and holds what the command would write."""
     page = (ROOT / "docs" / "performance.md").read_text()
     assert f"<!-- {report.BLOCK} -->\n\n{report.text(report.RESULTS)}\n\n<!-- end -->" in page
+
+
+def test_the_speed_chart_has_the_files_ratios() -> None:
+    """And docs/charts/speed.svg is that chart."""
+    chart = speed_chart.draw(report.RESULTS)
+    texts = [title.text for title in ElementTree.fromstring(chart).findall(".//{*}g/{*}title")]
+    record = json.loads((report.RESULTS / "one-core" / "search-300000x512.json").read_text())["records"][-1]
+    assert "{ratio:.2f} ({ratio_least:.2f} to {ratio_most:.2f})".format(**record) in texts
+    records = json.loads((report.RESULTS / "h100" / tables.FILE).read_text())["records"]
+    by_case = {one["case"]: one for one in records}
+    relative = [tables.relative(by_case[case], by_case) for case in speed_chart.H100]
+    assert [text.partition(" ")[0] for text in texts[-len(relative) :] if text] == relative
+    current = (report.PAGE.parent / "charts" / "speed.svg").read_text(encoding="utf-8") == chart
+    assert current, "python -m bench.device report"
 
 
 @pytest.mark.slow

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+from xml.etree import ElementTree
 
-from experiments import mini_page
-from experiments.pages import MINI
+from experiments import mini_charts, mini_page
+from experiments.pages import CHARTS, MINI
 
 
 def test_the_page_and_the_card_are_current() -> None:
@@ -27,3 +28,20 @@ def test_every_source_of_its_training_has_a_row_on_the_card() -> None:
 def test_a_choice_that_is_always_at_one_place_is_no_baseline() -> None:
     entry = {"value": 0.4, "chance": 0.25, "majority": 1.0, "hard_prompts": {"one": 0.3, "two": 0.5}}
     assert "| 40.0 | 25.0 | - | 30.0 | 50.0 |" in mini_page.accuracies_table({"sciq": entry})
+
+
+def test_the_charts_have_the_files_numbers() -> None:
+    """And docs/charts has these charts."""
+    zero_shot, own_rows = (mini_page.results(name) for name in ("zero_shot", "own_rows"))
+    drawn = mini_charts.draw(zero_shot, own_rows)
+    shown = {
+        name: [title.text or "" for title in ElementTree.fromstring(chart).findall(".//{*}g/{*}title")]
+        for name, chart in drawn.items()
+    }
+    accuracies = [r["value"] for r in zero_shot if "value" in r and r["group"] in mini_charts.GROUPS]
+    ours = [text.split()[1] for text in shown["mini-zero-shot.svg"] if text.startswith("mini: ")]
+    assert sorted(ours) == sorted(f"{100 * value:.1f}" for value in accuracies)
+    before = [text for text in shown["mini-own-rows.svg"] if text.startswith("mini: ")]
+    assert sorted(before) == sorted(f"mini: {100 * record['no_prompt']:.1f}" for record in own_rows)
+    for name, chart in drawn.items():
+        assert (CHARTS / name).read_text(encoding="utf-8") == chart, "python -m experiments.mini_page"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+from xml.etree import ElementTree
 
 import pytest
 
@@ -72,3 +73,15 @@ def test_an_estimator_is_compared_with_infonce() -> None:
 def test_what_has_no_results_is_not_measured(tmp_path: pathlib.Path) -> None:
     blocks = summary.blocks(tmp_path, tmp_path)
     assert {text for content in blocks.values() for text in content.values()} == {pages.UNMEASURED}
+
+
+def test_the_chart_of_the_verdicts_has_the_tables_numbers() -> None:
+    """And docs/charts/verdicts.svg is that chart."""
+    claims = summary.every_claim(RESULTS, rospr_report.RESULTS)
+    table = summary.blocks(RESULTS, rospr_report.RESULTS)[pages.CLAIMS]["verdicts"].splitlines()[2:]
+    cells = [cell.strip("* ") for line in table for cell in line.split(" | ")[3:5] if cell.strip()]
+    chart = verdicts.verdict_chart(claims)
+    texts = [title.text or "" for title in ElementTree.fromstring(chart).findall(".//{*}g/{*}title")]
+    assert sorted(text.partition(": ")[2] for text in texts) == sorted(cells) and len(texts) > len(claims)
+    current = (pages.CHARTS / "verdicts.svg").read_text(encoding="utf-8") == chart
+    assert current, "python -m experiments.claims report"
