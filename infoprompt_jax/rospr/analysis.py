@@ -80,7 +80,7 @@ def analyse(
     ]
     if all("none" in record.scores for record in records):
         qualities = [one.quality_M for one in searched]
-        tables["relations"], tables["unknown_family"] = relations(records, qualities, library)
+        tables["relations"], tables["unknown_family"] = relations(records, qualities, library.entries)
     tables["varied"] = varied(searched, library.owners_K, settings.top, seed)
     return tables
 
@@ -123,7 +123,7 @@ def vote_shares(records: Sequence[TargetRecord]) -> dict[str, Any]:
 
 
 def relations(
-    records: Sequence[TargetRecord], qualities: Sequence[np.ndarray], library: PromptLibrary
+    records: Sequence[TargetRecord], qualities: Sequence[np.ndarray], entries: Sequence[Entry]
 ) -> tuple[dict[str, dict[str, dict[str, float]]], dict[str, int]]:
     """The mean gain over no prompt by what a source prompt and an evaluation task have in common.
 
@@ -139,7 +139,7 @@ def relations(
     unknown = dict.fromkeys(gains, 0)
     for record, quality_M in zip(records, qualities, strict=True):
         winner = record.candidates[0].owner
-        for owner, entry in enumerate(library.entries):
+        for owner, entry in enumerate(entries):
             if owner in record.left_out:
                 continue
             relation = _relation(entry, record)

@@ -74,10 +74,10 @@ def test_an_unknown_family_is_not_another_one(tmp_path: pathlib.Path) -> None:
     (record,), library = by_hand(tmp_path)
     unknown = dataclasses.replace(record, family="")
     qualities = [np.array([0.75, 0.25])] * 2
-    analysed, count = rospr_analysis.relations([record, unknown], qualities, library)
-    assert analysed == rospr_analysis.relations([record], qualities[:1], library)[0]
+    analysed, count = rospr_analysis.relations([record, unknown], qualities, library.entries)
+    assert analysed == rospr_analysis.relations([record], qualities[:1], library.entries)[0]
     assert count == {"every": 2, "retrieved": 1}
-    analysed, count = rospr_analysis.relations([unknown], qualities[:1], library)
+    analysed, count = rospr_analysis.relations([unknown], qualities[:1], library.entries)
     assert analysed == {"every": {}, "retrieved": {}} and count == {"every": 2, "retrieved": 1}
     analysis = {"relations": analysed, "unknown_family": count}
     assert "Left out are 2 pairs" in tables.unknown_family(analysis, "every")[0]
