@@ -21,6 +21,8 @@ Variants, separated by commas:
                 --config.task.templates_dir. Absent data sets are skipped; results.md lists them with the reason.
     bigbench    the 14 BIG-bench tasks, from bigbench/<task>/task.json under --config.data.dir
     nano        the held-out families of the generated world on the embedded backbone: no download
+    mini        the embedded backbone of English on real rows, with a library made by rospr_sources.py:mini; also
+                bigbench,mini
     smoke       a few rows of each, to check that everything works here
 """
 
@@ -43,6 +45,13 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "task.eval_split": "test",
         "task.eval_limit": 128,
         "train.eval_batch_size": 64,
+    },
+    "mini": {
+        **variants.EMBEDDED,
+        "backbone.name": "mini",
+        "data.max_input_length": 256,
+        "data.buckets": (64, 96, 128, 192, 256),
+        "train.eval_batch_size": 8,  # rows of similar length: few are padded
     },
     "smoke": {"task.eval_limit": 8, "rospr.queries": 4, "train.eval_batch_size": 8},
 }

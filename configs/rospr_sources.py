@@ -21,6 +21,8 @@ choose nothing (each prompt is the last one) and may have a single label in file
 Variants, separated by commas:
     p3          the default
     nano        67 templates of the generated world's held-in families on the embedded backbone: no download
+    mini        the embedded backbone of English on real rows: prompts of 10 tokens, inputs of at most 256; rows and
+                templates as for p3 (docs/rospr.md: At T0's shape, on mini)
     smoke       a few steps on a few rows, to check that everything works here
 """
 
@@ -52,6 +54,16 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "fleet.at_once": 0,
         "scoring.max_length": 16,
         "rospr.group": 32,
+    },
+    "mini": {
+        **variants.VARIANTS["mini"],
+        "data.buckets": (64, 96, 128, 192, 256),
+        "train.eval_every": 0,
+        "train.references": False,
+        "train.accumulate": 1,
+        "train.eval_batch_size": 8,
+        "fleet.at_once": 8,
+        "rospr.group": 16,
     },
     "smoke": {
         "prompt.length": 4,

@@ -32,10 +32,10 @@ OWN_VARIANTS = {
     "nano_pretrain": ("smoke",),
     "mini_pretrain": ("gpu", "cpu", "smoke"),
     "own_data": (*variants.VARIANTS, "templates", "templates,smoke"),
-    "rospr_sources": ("p3", "nano", "nano,smoke"),
+    "rospr_sources": ("p3", "nano", "mini", "nano,smoke", "mini,smoke"),
     "nano_rospr": ("sources", "siblings", "eval"),
     "predict": (),
-    "rospr_eval": ("p3", "bigbench", "nano", "smoke", "nano,smoke"),
+    "rospr_eval": ("p3", "bigbench", "nano", "mini", "bigbench,mini", "smoke", "nano,smoke"),
 }
 VARIANTS = {name: [None, *OWN_VARIANTS.get(name, variants.VARIANTS)] for name in NAMES}
 
