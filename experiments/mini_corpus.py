@@ -50,6 +50,21 @@ def draw(*keys: object) -> random.Random:
     return random.Random(hashlib.sha256(json.dumps(keys, default=str).encode()).hexdigest())
 
 
+def folder(name: str) -> str:
+    """Where the raw rows of a data set are."""
+    return "cos_e/v1.11" if name == "cos_e" else name
+
+
+def training_rows(shared: pathlib.Path, name: str, scale: int = 1) -> list[Row]:
+    """The rows of a set's training split; of WikiQA, whose answers are mostly wrong, as many wrong as right."""
+    rows = read_rows(shared / "data" / folder(name) / "train.jsonl")[::scale]
+    if name != "wiki_qa":
+        return rows
+    right = sum(row["label"] for row in rows)
+    wrong = [row for row in rows if not row["label"]]
+    return [row for row in rows if row["label"]] + draw(name).sample(wrong, right)
+
+
 def strings(value: Any) -> Iterator[str]:
     """The texts of a row, a list's as one. A question on a passage is none: questions on other passages equal it."""
     if isinstance(value, str):
@@ -81,7 +96,7 @@ class Corpus:
 
     def __init__(self, shared: pathlib.Path, out: pathlib.Path, scale: int) -> None:
         self.shared, self.out, self.scale = shared, out, scale
-        self.raw = {name: self.training_rows(name) for name, rows in SETS.items() if rows.templates}
+        self.raw = {name: training_rows(shared, name, scale) for name, rows in SETS.items() if rows.templates}
         self.held_out = {
             name: [row for row in rows if draw(name, row).randrange(HELD_OUT_ROWS) == 0]
             for name, rows in self.raw.items()
@@ -90,18 +105,6 @@ class Corpus:
         held_out = ["\n".join(strings(row)) for rows in self.held_out.values() for row in rows]
         self.overlap = Overlap(evaluated(shared) | {HERE: held_out})
         self.report: dict[str, Any] = {"left_out": {}, "kept": {}, "by_split": collections.Counter()}
-
-    def training_rows(self, name: str) -> list[Row]:
-        """The rows of a set's training split; of WikiQA, whose answers are mostly wrong, as many wrong as right."""
-        rows = read_rows(self.shared / "data" / self.folder(name) / "train.jsonl")[:: self.scale]
-        if name != "wiki_qa":
-            return rows
-        right = sum(row["label"] for row in rows)
-        wrong = [row for row in rows if not row["label"]]
-        return [row for row in rows if row["label"]] + draw(name).sample(wrong, right)
-
-    def folder(self, name: str) -> str:
-        return "cos_e/v1.11" if name == "cos_e" else name
 
     def clean(self, source: str, texts: Sequence[str]) -> list[bool]:
         """Of each text, whether it may be kept; the others are counted."""
@@ -179,7 +182,7 @@ class Corpus:
         for name, source in SETS.items():
             if source.validation == "-":
                 continue
-            file = self.shared / "data" / self.folder(name) / f"{source.validation}.jsonl"
+            file = self.shared / "data" / folder(name) / f"{source.validation}.jsonl"
             rows = read_rows(file) if source.validation else self.held_out[name]
             rows = draw(name).sample(rows, min(VALIDATION_ROWS, len(rows)))
             tasks = [task for task in self.tasks(name) if task.template.answer_choices]
@@ -224,15 +227,15 @@ def record(task: Task, example: Example) -> Row:
     return {"dataset": task.name, "template": task.template.name, "input": example.input, "target": example.target}
 
 
-def shortened(row: Row) -> Row | None:
+def shortened(row: Row, longest: int = LONGEST) -> Row | None:
     """The row with the middle of a long input left out; None where that takes the answer, or the input is far too long.
 
-    What a template asks stands at the beginning or at the end.
+    What a template asks stands at the beginning or at the end. `longest` is in characters.
     """
     text, target = row["input"], row["target"].lower()
-    if len(text) <= LONGEST:
+    if len(text) <= longest:
         return row
-    first, last = round(LONGEST * BEGINNING), round(LONGEST * (1 - BEGINNING))
+    first, last = round(longest * BEGINNING), round(longest * (1 - BEGINNING))
     kept = f"{text[:first].rsplit(' ', 1)[0]} ... {text[-last:].split(' ', 1)[-1]}"
     lost = target in text.lower() and target not in kept.lower()
     return None if lost or len(text) > LONGEST_READ else row | {"input": kept}

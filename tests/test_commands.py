@@ -59,6 +59,7 @@ REASONS = {
     "python -m experiments.forms report": "writes into docs/; tests/experiments",
     "python -m experiments.real run --data=DATA": "takes hours; tests/experiments",
     "python -m experiments.real report": "writes into docs/; tests/experiments",
+    "python -m experiments.real_rospr": "reads data sets that one has, and takes hours; tests/experiments",
     "python -m experiments.critics run": "takes minutes; tests/experiments",
     "python -m experiments.critics report": "writes into docs/; tests/experiments",
     "python -m experiments.nano_run": "measures minutes of time",

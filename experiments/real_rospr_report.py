@@ -1,0 +1,188 @@
+"""docs/rospr.md's tables on mini at T0's shape, from experiments/results/real_rospr/<size>/<seed>.json.
+
+`python -m experiments.real_rospr report` writes them, of the largest size that has results. Nothing is tuned on the
+seeds, so all of them confirm: cells of the tables of differences are bold as `cells.confirmed` says.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from experiments.cells import confirmed, interval
+from experiments.estimates import Estimate, student
+from experiments.p3_rows import SIZES
+from experiments.pages import ROSPR, UNMEASURED
+from experiments.rospr_report import contrast, relation_gain
+from infoprompt_jax.reports.documents import fill
+from infoprompt_jax.reports.tables import markdown
+from infoprompt_jax.rospr.analysis import RELATIONS
+from infoprompt_jax.rospr.results import TITLES
+
+RESULTS = pathlib.Path(__file__).parent / "results" / "real_rospr"
+METHODS = {**TITLES, "random": "a random one"}
+RETRIEVERS = {"encoder": "mini's encoder", "words": "bag of words", "random": "none: a random source prompt"}
+CHOSEN = {"encoder": ("rospr", "per_query"), "words": ("words", "words_per_query"), "random": ("random", None)}
+GROUPS = {"held out": "T0's held-out sets", "BIG-bench": "BIG-bench", "near": "of the sources' families"}
+
+Result = Mapping[str, Any]  # of a seed
+Results = Sequence[Result]
+Relations = Mapping[str, Mapping[str, float]]
+
+
+def read(directory: pathlib.Path) -> Results:
+    """The results of the largest size that has any, by seed."""
+    for size in reversed(SIZES):
+        files = sorted((directory / size).glob("*.json"), key=lambda path: int(path.stem))
+        if files:
+            return [json.loads(path.read_text()) | {"seed": int(path.stem)} for path in files]
+    return []
+
+
+def tasks(result: Result, group: str, dataset: str = "") -> list[Mapping[str, Any]]:
+    """The evaluation tasks of a group; only those of a data set if one is named."""
+    return [one for one in result["groups"][group]["tasks"] if dataset in ("", one["dataset"])]
+
+
+def datasets(results: Results, group: str) -> list[str]:
+    return list(dict.fromkeys(one["dataset"] for one in tasks(results[0], group)))
+
+
+def mean(result: Result, group: str, of: Callable[[Mapping[str, Any]], float]) -> float:
+    """A number of each task as the mean over templates first, and then over data sets."""
+    by_dataset = [np.mean([of(one) for one in tasks(result, group, name)]) for name in datasets([result], group)]
+    return float(np.mean(by_dataset))
+
+
+def gain(results: Results, group: str, method: str, base: str) -> Estimate:
+    """A method minus another, seed by seed, in points."""
+    values = [mean(r, group, lambda one: one["scores"][method] - one["scores"][base]) for r in results]
+    return student(np.array(values)).scaled(100)
+
+
+def shown(values: Sequence[float], digits: int = 1) -> str:
+    """`65.5 ± 3.6`, in percent; without the spread where there is one seed."""
+    spread = f" ± {100 * np.std(values, ddof=1):.{digits}f}" if len(values) > 1 else ""
+    return f"{100 * np.mean(values):.{digits}f}{spread}"
+
+
+def accuracy_table(results: Results) -> str:
+    """Accuracy by data set and method; of each group the mean, and its differences to no prompt and to RoSPr."""
+    rows: list[Sequence[object]] = []
+    for group, title in GROUPS.items():
+        names = datasets(results, group)
+        for name in names:
+            counts = len(tasks(results[0], group, name)), max(one["rows"] for one in tasks(results[0], group, name))
+            values = [
+                [float(np.mean([one["scores"][m] for one in tasks(r, group, name)])) for r in results] for m in METHODS
+            ]
+            rows.append((name, *counts, *map(shown, values)))
+        templates = len(tasks(results[0], group))
+        values = [[mean(r, group, lambda one, m=m: one["scores"][m]) for r in results] for m in METHODS]
+        rows.append((f"mean of {len(names)}: {title}", templates, "", *map(shown, values)))
+        for base in ("none", "rospr"):
+            gains = ("" if m in ("none", base) else interval(gain(results, group, m, base), 1) for m in METHODS)
+            rows.append((f"minus {METHODS[base]}", "", "", *gains))
+    return confirmed(("data set", "hard prompts", "rows", *METHODS.values()), rows)
+
+
+def retrievers_table(results: Results) -> str:
+    """By retriever: accuracy of its most voted for and of a prompt for each row, and what its votes fall on."""
+    rows: list[Sequence[object]] = []
+    for group, title in GROUPS.items():
+        for name, retriever in RETRIEVERS.items():
+            row: list[object] = [title, retriever]
+            for method in CHOSEN[name]:
+                row.append(
+                    shown([mean(r, group, lambda o, m=method: o["scores"][m]) for r in results]) if method else ""
+                )
+            for trait in ("answer_format", "family"):
+                known = all(trait in one["shares"][name] for r in results for one in tasks(r, group))
+                of = [mean(r, group, lambda o, t=trait, n=name: o["shares"][n][t]) for r in results] if known else []
+                row.append(shown(of) if known else "")
+            base = "" if name == "encoder" else interval(gain(results, group, CHOSEN[name][0] or "", "rospr"), 1)
+            rows.append([*row, base])
+    header = ("data sets", "retriever", "accuracy, one prompt", "one for each row", "votes on the same format, %")
+    return confirmed((*header, "on the same family, %", "one prompt, minus mini's encoder"), rows)
+
+
+def relations_of(result: Result, group: str, which: str, retriever: str = "encoder") -> Relations:
+    return result["groups"][group]["relations"][retriever][which]
+
+
+def relations_table(results: Results) -> str:
+    """The mean gain over no prompt by what source task and evaluation task share."""
+    rows: list[Sequence[object]] = []
+    kinds_of = (("every", "encoder"), ("retrieved", "encoder"), ("retrieved", "words"))
+    for group, (which, retriever) in itertools.product(("held out", "near"), kinds_of):
+        of = partial(relations_of, group=group, which=which, retriever=retriever)
+        for kind in RELATIONS:
+            having = [of(r)[kind] for r in results if kind in of(r)]
+            if having:
+                pairs = f"{np.mean([one['pairs'] for one in having]):.0f}"
+                better = f"{100 * np.mean([one['better'] for one in having]):.0f}"
+                title = which if which == "every" else f"retrieved by {RETRIEVERS[retriever]}"
+                rows.append((GROUPS[group], title, kind, pairs, better, interval(relation_gain(results, of, kind), 1)))
+    return confirmed(("data sets", "source prompts", "in common", "pairs", "better, %", "gain"), rows)
+
+
+def contrasts_table(results: Results) -> str:
+    """The gain of source prompts that share one trait minus that of those with another, over all pairs."""
+    rows: list[Sequence[object]] = []
+    for group in ("held out", "near"):
+        of = partial(relations_of, group=group, which="every")
+        kinds = [kind for kind in RELATIONS if all(kind in of(r) for r in results)]
+        for more, less in itertools.combinations(kinds, 2):
+            rows.append((GROUPS[group], more, less, interval(contrast(results, of, more, less), 1)))
+    return confirmed(("data sets", "in common", "less those with in common", "difference in gain"), rows)
+
+
+def missing_table(results: Results) -> str:
+    """The data sets and templates without rows: a line for each data set."""
+    by_dataset: dict[str, dict[str, int]] = {}
+    for name, reason in results[0]["missing"].items():
+        dataset, _, template = name.partition(":")
+        templates = by_dataset.setdefault(dataset, {})
+        templates[reason] = templates.get(reason, 0) + bool(template)
+    rows = [(name, count or "all", why) for name, whys in by_dataset.items() for why, count in whys.items()]
+    return markdown(("data set", "templates", "why"), rows)
+
+
+def about(results: Results) -> str:
+    """A sentence on what was measured."""
+    size, first = results[0]["size"], results[0]
+    seeds = ", ".join(str(result["seed"]) for result in results)
+    return (
+        f"Seeds {seeds}; {first['sources']} source prompts with {first['keys']} keys, each trained for {size['steps']} "
+        f"steps of 8 rows of at most {size['length']} tokens; up to {size['evaluated']} rows of each data set, the "
+        "same for all seeds and templates: intervals do not cover other rows."
+    )
+
+
+BLOCKS: dict[str, Callable[[Results], str]] = {
+    "mini accuracy": accuracy_table,
+    "mini retrievers": retrievers_table,
+    "mini relations": relations_table,
+    "mini contrasts": contrasts_table,
+    "mini missing": missing_table,
+}
+
+
+def blocks(directory: pathlib.Path) -> dict[str, str]:
+    """The content of the page's blocks."""
+    results = read(directory)
+    if not results:
+        return dict.fromkeys(BLOCKS, UNMEASURED)
+    made = {name: table(results) for name, table in BLOCKS.items()}
+    return made | {"mini accuracy": f"{about(results)}\n\n{made['mini accuracy']}"}
+
+
+def write(directory: pathlib.Path) -> None:
+    """Fills docs/rospr.md's blocks on mini."""
+    fill(ROSPR, blocks(directory))
