@@ -40,6 +40,7 @@ REASONS = {
     "export TPU_": "changes the shell",
     "export PYTHONPATH": "changes the shell",
     "export XLA_FLAGS": "changes the shell",
+    "unset XLA_FLAGS": "changes the shell",
     "python -m infoprompt_jax.capacity": "needs the compiler for TPUs; tests/capacity",
     "python -m experiments.mini_corpus": "reads data sets that one has; tests/pretraining",
     "python -m experiments.mini_zero_shot": "reads data sets that one has; tests/experiments",

@@ -44,11 +44,9 @@ TEMPLATE = {
 }
 # A line of predictions.jsonl.
 PREDICTION = {
-    "row": {"text": "A ferry.", "ctx": "A ferry."},
+    "row": {"text": "A ferry."},
     "prediction": "sports",
-    "scores": {"sports": -0.1, "travel": -2.4},
     "target": "travel",
-    "templates": {"inline 000000": {"prediction": "sports", "prompt": "nano/causes:go on"}},
 }
 # What a name of the documents is an instance of.
 TYPES = {"backbone": "Backbone", "prompt": "Prompt", "library": "PromptLibrary"}
@@ -149,8 +147,6 @@ def write_runs(runs: pathlib.Path) -> None:
         "pairs/metrics.jsonl": json.dumps(record) + "\n",
         "twenty/summary.json": json.dumps({"members": members}),
         "checked/predictions.jsonl": json.dumps(PREDICTION) + "\n",
-        "new/predictions.jsonl": json.dumps(PREDICTION) + "\n",
-        "voted/predictions.jsonl": json.dumps(PREDICTION) + "\n",
     }.items():
         (runs / name).parent.mkdir(parents=True, exist_ok=True)
         (runs / name).write_text(text)
