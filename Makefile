@@ -16,7 +16,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Huge pages for what XLA allocates anew in every step on a CPU (bench.levers pages); other C libraries ignore it.
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 
-.PHONY: help run test test-slow lint bench wheel site lock clean
+.PHONY: help run test test-slow lint bench wheel site notebooks screenshots lock clean
 .DELETE_ON_ERROR:
 
 help:  ## list the targets
@@ -48,6 +48,12 @@ wheel: $(VENV)/run.stamp  ## build the package into dist/
 site: $(VENV)/dev.stamp  ## build the documents into build/site; a broken link is an error
 	$(RUN) sphinx --fail-on-warning --quiet -c docs -d build/doctrees . build/site
 	@echo "Open build/site/index.html"
+
+notebooks: $(VENV)/dev.stamp  ## run the notebooks on nano and mini, and store what they print
+	$(VENV)/bin/python notebooks/run.py
+
+screenshots: $(VENV)/dev.stamp  ## draw report pages with Chromium, of the runs that docs/pictures.md names
+	$(VENV)/bin/python docs/figures/screenshots.py
 
 # One set of versions for all three Pythons. torch pins its own CUDA packages, and the lock is a list of constraints: they are left out.
 lock: | $(VENV)/bin/python  ## resolve the requirements anew into requirements.lock

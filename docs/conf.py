@@ -50,13 +50,16 @@ def navigation(text: str) -> str:
 
 
 def markdown(notebook: str) -> str:
-    """A notebook's cells, with what they print where outputs are stored."""
+    """A notebook's cells, with what they print and draw."""
     blocks = []
     for cell in json.loads(notebook)["cells"]:
         text = "".join(cell["source"])
         blocks.append(text if cell["cell_type"] == "markdown" else f"```python\n{text}\n```")
         for output in cell.get("outputs", []):
             data = output.get("data", {"text/plain": output.get("text", [])})
+            if "image/png" in data:
+                blocks.append(f"![What this cell draws](data:image/png;base64,{''.join(data['image/png'].split())})")
+                continue
             printed = "".join(data.get("text/plain", []))
             blocks.append(f"```text\n{printed.rstrip()}\n```")
     return "\n\n".join(blocks)

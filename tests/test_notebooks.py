@@ -6,6 +6,7 @@ import ast
 import os
 import pathlib
 import re
+import runpy
 
 import pytest
 
@@ -16,14 +17,36 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 MODULES = {"jobs", "settings"}  # those that docs/api.md names beside the public names
 
 nbformat = pytest.importorskip("nbformat")
+pytest.importorskip("nbclient")
+RUN = runpy.run_path(str(ROOT / "notebooks" / "run.py"))
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_cells_are_stored_without_outputs_and_use_public_names(path: pathlib.Path) -> None:
+def test_the_stored_outputs_are_those_of_these_cells(path: pathlib.Path) -> None:
+    """All cells were run in their order and as they stand, without an error, and the file stays small."""
     notebook = nbformat.read(path, as_version=4)
     nbformat.validate(notebook)
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    assert code and not any(cell.outputs or cell.execution_count for cell in code)
+    assert [cell.execution_count for cell in code] == [*range(1, len(code) + 1)]
+    assert notebook.metadata["executed"] == RUN["digest"](notebook), "make notebooks"
+    outputs = [output for cell in code for output in cell.outputs]
+    assert outputs and not [output for output in outputs if output.output_type == "error"]
+    assert path.stat().st_size < 300_000
+    assert not re.search(r"(^|[\s'\"])/\w+/", "".join(output.get("text", "") for output in outputs))
+
+
+def test_paths_are_stored_relative() -> None:
+    text = f"library: {RUN['FOLDER']}/runs/rospr\n"
+    output = nbformat.v4.new_output("stream", text=text)
+    notice = nbformat.v4.new_output("stream", name="stderr", text="x: TqdmWarning: IProgress not found.")
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1", outputs=[notice, output])])
+    RUN["tidy"](notebook)
+    assert [one.text for one in notebook.cells[0].outputs] == ["library: runs/rospr\n"]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_cells_use_public_names(path: pathlib.Path) -> None:
+    code = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
     tree = ast.parse("\n".join(cell.source for cell in code))
     imported = {f"{n.module}.{a.name}" for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) for a in n.names}
     imported = {name for name in imported if name.startswith("infoprompt_jax.")}

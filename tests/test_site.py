@@ -64,7 +64,7 @@ def test_links_and_anchors_lead_somewhere(site: dict[pathlib.Path, Page]) -> Non
 def test_pages_load_files_of_the_site_alone(site: dict[pathlib.Path, Page]) -> None:
     for path, page in site.items():
         for file in page.loaded:
-            if not file.startswith("#"):
+            if not file.startswith(("#", "data:image/png;base64,")):
                 assert not file.startswith(SCHEMES), f"{path.name}: {file}"
                 assert (path.parent / file.partition("?")[0]).is_file(), f"{path.name}: {file}"
 
@@ -93,13 +93,15 @@ def test_lists_become_the_navigation(conf: dict[str, Any]) -> None:
 
 
 def test_a_notebook_becomes_markdown(conf: dict[str, Any]) -> None:
-    outputs = [{"text": ["1\n"]}, {"data": {"text/plain": ["2"]}}]
+    outputs = [{"text": ["1\n"]}, {"data": {"text/plain": ["2"]}}, {"data": {"image/png": "aWI=\n", "text/plain": "x"}}]
     cells = [
         {"cell_type": "markdown", "source": ["# Title"]},
         {"cell_type": "code", "source": ["print(1)\n", "2"], "outputs": outputs},
     ]
     text = conf["markdown"](json.dumps({"cells": cells}))
-    assert text == "# Title\n\n```python\nprint(1)\n2\n```\n\n```text\n1\n```\n\n```text\n2\n```"
+    assert text == "# Title\n\n```python\nprint(1)\n2\n```\n\n```text\n1\n```\n\n```text\n2\n```" + (
+        "\n\n![What this cell draws](data:image/png;base64,aWI=)"
+    )
 
 
 def test_a_link_to_a_folder_becomes_its_name(conf: dict[str, Any]) -> None:
