@@ -151,7 +151,9 @@ class Writer:
                 break
             name, rows = f"{dataset.name}:{template.name}", self.kept(dataset, template)
             if len(rows) < LEAST:
-                self.facts["missing"][name] = f"{len(rows)} rows at hand"
+                self.facts["missing"][name] = (
+                    f"{len(rows)} rows at hand that keep their answer in {self.size.length} tokens"
+                )
                 continue
             splits["validation"] += rows[:VALIDATION]
             splits["train"] += rows[VALIDATION:]
