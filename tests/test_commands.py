@@ -36,6 +36,8 @@ REASONS = {
     "make site": "makes an environment, from the package index; tests/test_site.py",
     "make bench": "makes an environment, from the package index",
     "make wheel": "makes an environment, from the package index; tests/test_wheel.py",
+    "make screenshots": "needs Chromium and finished runs; tests/test_site.py",
+    "make notebooks": "makes an environment, from the package index; tests/test_notebooks.py",
     "source .venv/bin/activate": "changes the shell",
     "export TPU_": "changes the shell",
     "export PYTHONPATH": "changes the shell",
@@ -124,7 +126,7 @@ EVERY = [command for page in PAGES for command in commands(page)]
 
 def reason(command: Command) -> str | None:
     """Why a command is not run; None if it is."""
-    if any(RUN_HERE in word for word in command.words) or "--measure" in command.words:
+    if any(RUN_HERE in word for word in command.words):
         return None
     of_words = (
         REASONS_OF_WORDS[start] for word in command.words for start in REASONS_OF_WORDS if word.startswith(start)
@@ -135,7 +137,7 @@ def reason(command: Command) -> str | None:
 def runs(command: Command) -> bool:
     """Whether this test can run a command of this kind."""
     module = command.words[2] if command.words[:2] == ("python", "-m") else ""
-    return bool(command.arguments) or module in PRINTING or str(command) == "make run" or "--measure" in command.words
+    return bool(command.arguments) or module in PRINTING or str(command) == "make run"
 
 
 @pytest.fixture(scope="module")

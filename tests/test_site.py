@@ -107,3 +107,17 @@ def test_a_notebook_becomes_markdown(conf: dict[str, Any]) -> None:
 def test_a_link_to_a_folder_becomes_its_name(conf: dict[str, Any]) -> None:
     text = "[`results`](../bench/results), [data](data.md), [x](https://x.org/y)"
     assert conf["without_folders"](text, ROOT / "docs") == text.replace("[`results`](../bench/results)", "`results`")
+
+
+def test_the_screenshots_are_small_and_each_has_a_place() -> None:
+    """A section's picture begins with its heading."""
+    taken = runpy.run_path(str(ROOT / "docs" / "figures" / "screenshots.py"))
+    page = (ROOT / "docs" / "pictures.md").read_text(encoding="utf-8")
+    pictures = {path.stem: path for path in (ROOT / "docs" / "figures").glob("*.png")}
+    assert pictures.keys() == taken["PICTURES"].keys()
+    for name, path in pictures.items():
+        assert path.stat().st_size < taken["LARGEST"] and f"(figures/{name}.png)" in page
+    html = '<style>s</style><h1>Page</h1><h2 id="a">One</h2>1<h2 id="b">Two</h2>2'
+    assert taken["part"](html, "Two") == '<style>s</style><h2 id="b">Two</h2>2' and taken["part"](html, "") == html
+    with pytest.raises(ValueError):
+        taken["part"](html, "Three")
