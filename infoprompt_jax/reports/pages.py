@@ -28,6 +28,7 @@ table { border-collapse: collapse; font-size: .875rem; overflow-wrap: normal }
 th, td { padding: .3rem .7rem; border-bottom: 1px solid #ddd; text-align: left; vertical-align: top }
 thead th { border-bottom: 2px solid #888; vertical-align: bottom; line-height: 1.25 }
 .figure { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums }
+thead .figure { white-space: normal }
 .name { min-width: 7rem }
 td small { display: block; white-space: nowrap }
 .wide tr > :first-child { position: sticky; left: 0; z-index: 1; background: #fff }
