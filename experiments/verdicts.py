@@ -88,7 +88,8 @@ def verdict_chart(claims: Sequence[Claim]) -> str:
         text, _, remark = text.replace("`", "").partition(" (")
         about = re.sub(r"\[(.*)\]\(.*?\)", r"\1", claim.measured) + (f"; {remark.rstrip(')')}" if remark else "")
         marks = [_mark(claim, kind, effect) for kind in SEEDS if (effect := getattr(claim, kind))]
-        row = charts.Row(text, marks, about, marks[0].text.partition(": ")[2], bool(claim.side(claim.fresh, p)))
+        note = marks[0].text.partition(": ")[2] if marks else ""
+        row = charts.Row(text, marks, about, note, bool(claim.side(claim.fresh, p)))
         panels.setdefault((paper, claim.unit), []).append(row)
     legend = {kind: f"{words}, 95 % interval" for kind, words in SEEDS.items()}
     return charts.svg(

@@ -9,13 +9,15 @@ from __future__ import annotations
 import dataclasses
 import math
 import pathlib
+import re
 from collections.abc import Mapping, Sequence
-from html import escape
+from html import escape as escaped
 
 from infoprompt_jax.files import whole
 
 WIDTH, LEFT, RIGHT = 1000, 412, 190  # pixels of a chart, of the titles and of the notes
 LOW, TALL, LINE, MARGIN = 28, 40, 16, 20  # rows of one line and of two, a line of small text, the margin
+UNWRITABLE = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # in XML
 SHAPES = ("dot", "ring", "bar", "diamond")  # of the kinds of marks, in their order
 STYLE = """
   svg { --page: #ffffff; --ink: #1f2933; --soft: #5b6875; --line: #e1e5ea; --zero: #7b8794;
@@ -59,7 +61,7 @@ class Row:
 
 @dataclasses.dataclass(frozen=True)
 class Panel:
-    """An axis with rows; a line stands at `origin`. A mark outside `limits` is an arrow at the edge."""
+    """An axis with rows; a line stands at `origin`. A mark outside `limits` is an arrow at the edge, a NaN is none."""
 
     axis: str
     rows: Sequence[Row]
@@ -68,12 +70,12 @@ class Panel:
     title: str = ""
 
     def range(self) -> tuple[float, float]:
-        ends = [end for row in self.rows for mark in row.marks for end in mark.ends]
-        low, high = self.limits or (min(ends), max(ends))
-        if self.limits or self.origin is None:
-            return low, high
-        low, high = min(low, self.origin), max(high, self.origin)
-        pad = (high - low or 1) / 20
+        if self.limits:
+            return self.limits
+        ends = [end for row in self.rows for mark in row.marks for end in mark.ends if math.isfinite(end)]
+        ends += [] if self.origin is None else [self.origin]
+        low, high = (min(ends), max(ends)) if ends else (0.0, 1.0)
+        pad = (high - low or 1) / 20 if self.origin is not None or low == high else 0.0
         return low - pad, high + pad
 
 
@@ -134,8 +136,9 @@ def _panel(panel: Panel, shapes: Mapping[str, str], y: float) -> tuple[str, floa
     for number, row in enumerate(panel.rows):
         middle = top + height * (number + 0.5)
         parts += _titles(row, middle)
-        ranged = [mark for mark in row.marks if mark.low is not None]
-        for mark in row.marks:
+        marks = [mark for mark in row.marks if all(map(math.isfinite, (mark.value, *mark.ends)))]
+        ranged = [mark for mark in marks if mark.low is not None]
+        for mark in marks:
             offset = 9 * (ranged.index(mark) - (len(ranged) - 1) / 2) if mark in ranged else 0.0
             outside = (mark.value > high) - (mark.value < low)
             parts.append(_mark(mark, shapes[mark.kind], [place(v) for v in (mark.value, *mark.ends)],
@@ -177,6 +180,11 @@ def _legend(kinds: Mapping[str, str], shapes: Mapping[str, str]) -> str:
         parts.append(f'<g class="mark {shapes[kind]}">{_shape(shapes[kind], x, 24)}</g>' + _text(x + 14, 28, words))
         x += 48 + 7 * len(words)
     return "\n".join(parts)
+
+
+def escape(text: str) -> str:
+    """The text inside SVG; what XML cannot hold is a replacement character."""
+    return escaped(UNWRITABLE.sub("\N{REPLACEMENT CHARACTER}", text))
 
 
 def _text(x: float, y: float, text: str, kind: str = "", anchor: str = "start") -> str:

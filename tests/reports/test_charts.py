@@ -62,3 +62,16 @@ def test_an_axis_without_limits_holds_its_origin_and_all_ends() -> None:
 )
 def test_ticks_are_round_numbers_of_the_range(low: float, high: float, expected: list[float]) -> None:
     assert charts.ticks(low, high) == expected
+
+
+def test_numbers_that_make_no_axis_are_drawn() -> None:
+    """A single number, none at all, a NaN as of a single seed, and what XML cannot hold."""
+    nan = float("nan")
+    same = drawn(Panel("x", [Row("one", [Mark("a", 3, "a: 3")])]))
+    assert places(same)["a: 3"] == [charts.LEFT + (charts.WIDTH - charts.LEFT - charts.RIGHT) / 2]
+    for limits in (None, (0.0, 1.0)):
+        chart = drawn(Panel("x", [Row("one", [Mark("a", nan, "a: -", nan, nan), Mark("b", 1, "b: 1")])], 0.0, limits))
+        assert [*places(chart)] == ["b: 1"]
+    assert drawn(Panel("x", [], 0.0)).tag == f"{SVG}svg"
+    texts = drawn(Panel("x", [Row("a\x1b\ud800b", [])])).iter(f"{SVG}text")
+    assert "a\N{REPLACEMENT CHARACTER}\N{REPLACEMENT CHARACTER}b" in [text.text for text in texts]
