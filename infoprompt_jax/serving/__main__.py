@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import math
 import statistics
 import time
 from collections.abc import Sequence
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from infoprompt_jax.serving.server import Server
 
 PACKAGES = ("starlette", "uvicorn")
+PATIENCE = 30  # seconds that a stopped server waits for requests that have begun
 
 
 def main() -> None:
@@ -33,6 +35,7 @@ def main() -> None:
     try:
         if missing := [name for name in PACKAGES if importlib.util.find_spec(name) is None]:
             raise UserError(f"The server needs {' and '.join(missing)}: pip install {' '.join(missing)}.")
+        check(given)
         prompts = named_prompts(given.prompt)
         name = given.backbone or recorded_backbone(prompts)
         load = in_python(load_backbone, ARGUMENTS["load_backbone"])
@@ -51,7 +54,9 @@ def main() -> None:
             print(f"{kind:<30}{speed:8.0f} rows/s")
     else:
         print(f"Requests go to http://{given.host}:{given.port}/predict; Ctrl-C stops the server.", flush=True)
-        uvicorn.run(server.app(), host=given.host, port=given.port, log_level="warning")
+        uvicorn.run(
+            server.app(), host=given.host, port=given.port, log_level="warning", timeout_graceful_shutdown=PATIENCE
+        )
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -70,6 +75,18 @@ def _parser() -> argparse.ArgumentParser:
     options.add_argument("--port", type=int, default=8000)
     options.add_argument("--measure", action="store_true", help="print rows per second, and serve nothing")
     return options
+
+
+def check(given: argparse.Namespace) -> None:
+    """Raises UserError for numbers that no server can use, and where there is nothing to measure."""
+    if given.most < 1:
+        raise UserError(f"--most={given.most} was expected to be at least 1, the rows in a batch.")
+    if not (math.isfinite(given.wait) and given.wait >= 0):
+        raise UserError(f"--wait={given.wait:g} was expected to be 0 or more milliseconds.")
+    if not 0 < given.port < 1 << 16:
+        raise UserError(f"--port={given.port} was expected to be between 1 and 65535.")
+    if given.measure and not given.prompt:
+        raise UserError("--measure compares the tasks of prompts, and there are none: name them with --prompt.")
 
 
 def named_prompts(given: Sequence[str]) -> dict[str, Prompt]:

@@ -10,13 +10,15 @@ prompt's own templates render. The `choices` of a text are those that the prompt
 from __future__ import annotations
 
 import asyncio
+import collections
 import contextlib
 import dataclasses
+import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
@@ -24,6 +26,10 @@ from infoprompt_jax.errors import ARGUMENTS, UserError, in_python
 from infoprompt_jax.prompts.saved import Prompt
 from infoprompt_jax.serving import texts
 from infoprompt_jax.t5.backbone import Backbone
+
+LARGEST = 1 << 20  # bytes of a request
+MOST_CHOICES = 1000  # of a request: they are scored together, with those of the whole batch
+REMEMBERED = 1000  # sizes of batches
 
 predict = in_python(texts.predict, ARGUMENTS["predict"])  # ip.predict
 
@@ -43,8 +49,8 @@ class Server:
     def __init__(self, backbone: Backbone, prompts: Mapping[str, Prompt], most: int = 64, wait: float = 0.005) -> None:
         """`most`: questions in a batch. `wait`: seconds that the first question of a batch waits for others."""
         self.backbone, self.prompts, self.most, self.wait = backbone, prompts, most, wait
-        self.batches: list[int] = []  # the number of questions in each
-        self._queue: asyncio.Queue[tuple[Question, asyncio.Future[Any]]] = asyncio.Queue()
+        self.batches: collections.deque[int] = collections.deque(maxlen=REMEMBERED)  # questions in each of the last
+        self._queue: asyncio.Queue[tuple[Question, asyncio.Future[Any]]] | None = None  # while the app runs
 
     def app(self, routes: Sequence[Route] = ()) -> Starlette:
         """POST /predict; GET /prompts, the names; and more routes. While it runs, batches are answered."""
@@ -52,7 +58,12 @@ class Server:
         return Starlette(routes=[*own, *routes], lifespan=self._batching)
 
     async def answer(self, question: Question) -> dict[str, Any]:
-        """What `ip.predict` returns for the question. Raises UserError as it does, for this question alone."""
+        """What `ip.predict` returns for the question. Raises UserError as it does, for this question alone.
+
+        Raises RuntimeError where `app` does not run: a server of another kind must run the app's lifespan.
+        """
+        if self._queue is None:
+            raise RuntimeError("Server.app does not run, so no batch is answered: run its lifespan.")
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         await self._queue.put((question, future))
         return await future
@@ -70,38 +81,49 @@ class Server:
 
     async def _predict(self, request: Request) -> JSONResponse:
         try:
-            question = read(await request.json(), self.prompts)
+            question = read(await content(request), self.prompts)
             return JSONResponse(await self.answer(question))
-        except (ValueError, UserError) as error:
-            return JSONResponse({"error": str(error)}, status_code=400)  # json's own error is a ValueError
+        except TooLargeError as error:
+            return refusal(error, 413)
+        except (ValueError, UserError) as error:  # json's own error is a ValueError
+            return refusal(error, 400)
+        except ClientDisconnect:
+            return refusal(ValueError("the request was cut off"), 400)  # nobody reads it
 
     async def _prompts(self, request: Request) -> JSONResponse:
         return JSONResponse(sorted(self.prompts))
 
     @contextlib.asynccontextmanager
     async def _batching(self, app: Starlette) -> AsyncIterator[None]:
-        task = asyncio.create_task(self._answer_batches())
-        yield
-        task.cancel()
+        queue = self._queue = asyncio.Queue()  # a queue belongs to one event loop
+        task = asyncio.create_task(self._answer_batches(queue))
+        try:
+            yield
+        finally:
+            self._queue = None
+            task.cancel()
 
-    async def _answer_batches(self) -> None:
+    async def _answer_batches(self, queue: asyncio.Queue[tuple[Question, asyncio.Future[Any]]]) -> None:
         while True:
-            batch = [await self._queue.get()]
+            batch = [await queue.get()]
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self.wait):
                     while len(batch) < self.most:
-                        batch.append(await self._queue.get())
+                        batch.append(await queue.get())
             outcomes = await asyncio.to_thread(self._outcomes, [question for question, _ in batch])
             for (_, future), outcome in zip(batch, outcomes, strict=True):
                 if not future.done():  # else the client has gone
                     settle(future, outcome)
 
     def _outcomes(self, questions: Sequence[Question]) -> list[dict[str, Any] | Exception]:
-        """The answers, or the errors. If a question of the batch is wrong, each is answered alone."""
+        """The answers, or the errors. A batch with a wrong question is halved until that one is alone."""
         try:
             return [*self.predict(questions)]
         except Exception as error:
-            return [error] if len(questions) == 1 else [self._outcomes([question])[0] for question in questions]
+            if len(questions) == 1:
+                return [error]
+            half = len(questions) // 2
+            return self._outcomes(questions[:half]) + self._outcomes(questions[half:])
 
 
 def settle(future: asyncio.Future[Any], outcome: dict[str, Any] | Exception) -> None:
@@ -110,6 +132,28 @@ def settle(future: asyncio.Future[Any], outcome: dict[str, Any] | Exception) -> 
         future.set_exception(outcome)
     else:
         future.set_result(outcome)
+
+
+class TooLargeError(ValueError):
+    """A request is longer than LARGEST."""
+
+
+async def content(request: Request) -> Any:
+    """The JSON of a request. Raises ValueError for one that is too long, too deep, or no JSON."""
+    body = bytearray()
+    async for part in request.stream():
+        body += part
+        if len(body) > LARGEST:
+            raise TooLargeError(f"a request of at most {LARGEST} bytes was expected")
+    try:
+        return json.loads(body)
+    except RecursionError as error:
+        raise ValueError("the request is nested too deep") from error
+
+
+def refusal(error: Exception, status: int) -> JSONResponse:
+    """What a refused request gets. Half characters, which JSON can write and UTF-8 cannot, are written out."""
+    return JSONResponse({"error": str(error).encode(errors="backslashreplace").decode()}, status_code=status)
 
 
 def read(body: Any, prompts: Mapping[str, Prompt]) -> Question:
@@ -121,7 +165,9 @@ def read(body: Any, prompts: Mapping[str, Prompt]) -> Question:
         raise ValueError("either a text, a string, or a row, an object, was expected")
     if choices is not None and not (isinstance(choices, list) and all(isinstance(choice, str) for choice in choices)):
         raise ValueError("choices was expected to be a list of strings")
-    if name is not None and name not in prompts:
+    if choices is not None and len(choices) > MOST_CHOICES:
+        raise ValueError(f"there are {len(choices)} choices, but at most {MOST_CHOICES} were expected")
+    if name is not None and not (isinstance(name, str) and name in prompts):
         raise ValueError(f"there is no prompt {name!r}, only {', '.join(sorted(prompts))}")
     content: Any = row if text is None else text
     return Question(name, content, choices)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import concurrent.futures
 import contextlib
 import http.client
 import json
+import logging
 import pathlib
 import socket
 import threading
@@ -27,7 +29,7 @@ pytestmark = pytest.mark.usefixtures("programs")
 
 from examples import serve as example
 from infoprompt_jax.serving import __main__ as command
-from infoprompt_jax.serving.server import Server
+from infoprompt_jax.serving.server import LARGEST, Question, Server
 
 CHOICES = ["animals", "gadgets"]
 TEMPLATE = {
@@ -113,12 +115,55 @@ def test_concurrent_requests_get_the_answers_of_each_alone(server: Server) -> No
         ({"text": "a", "row": {}}, "either a text, a string, or a row, an object, was expected"),
         ({"text": "a", "choices": "yes"}, "choices was expected to be a list of strings"),
         ({"text": "a", "prompt": "d"}, "there is no prompt 'd', only a, b, c"),
+        ({"text": "a", "prompt": ["a"]}, "there is no prompt ['a'], only a, b, c"),
+        ({"text": "a", "choices": [*map(str, range(1001))]}, "there are 1001 choices, but at most 1000 were expected"),
+        ("[" * 100_000, "the request is nested too deep"),
     ],
 )
 def test_what_is_no_question_gets_a_sentence(body: Any, sentence: str, server: Server) -> None:
     with serving(server.app()) as port:
         status, answer = post(port, body)
     assert status == 400 and answer["error"].startswith(sentence)
+
+
+def test_a_half_character_of_a_wrong_row_is_written_out(server: Server) -> None:
+    with serving(server.app()) as port:
+        status, answer = post(port, {"prompt": "b", "row": {"\ud800": "x"}})
+    assert status == 400 and "\\ud800" in answer["error"]
+
+
+def test_a_long_request_is_refused(server: Server) -> None:
+    with serving(server.app()) as port:
+        status, answer = post(port, {"text": "a" * LARGEST})
+    assert (status, answer) == (413, {"error": f"a request of at most {LARGEST} bytes was expected"})
+
+
+def test_a_server_whose_app_has_ended_can_start_again(server: Server) -> None:
+    for _ in range(2):
+        with serving(server.app()) as port:
+            assert post(port, {"prompt": "a", "text": "ant bat", "choices": CHOICES})[0] == 200
+    with pytest.raises(RuntimeError, match=r"Server\.app does not run"):
+        asyncio.run(server.answer(Question("a", "ant bat", CHOICES)))
+
+
+def test_a_client_that_leaves_is_no_error(server: Server, caplog: pytest.LogCaptureFixture) -> None:
+    log = logging.getLogger("uvicorn.error")  # it does not propagate
+    with serving(server.app()) as port:
+        log.addHandler(caplog.handler)
+        with socket.create_connection(("127.0.0.1", port)) as leaving:
+            leaving.sendall(b"POST /predict HTTP/1.1\r\nHost: here\r\nContent-Length: 100\r\n\r\n{")
+        assert post(port, {"prompt": "a", "text": "ant bat", "choices": CHOICES})[0] == 200
+    log.removeHandler(caplog.handler)
+    assert not caplog.records
+
+
+def test_a_wrong_question_leaves_most_of_its_batch_together(server: Server) -> None:
+    """Halves of the batch, and not each question alone."""
+    alone = Server(server.backbone, server.prompts, most=8, wait=0.5)
+    questions = [{"prompt": "a", "text": "ant bat", "choices": CHOICES}] * 7 + [QUESTIONS[5]]
+    with serving(alone.app()) as port, concurrent.futures.ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda question: post(port, question)[0], questions))
+    assert answers == [200] * 7 + [400] and len(alone.batches) <= 7
 
 
 @pytest.mark.slow
@@ -165,4 +210,8 @@ def test_the_command_refuses_prompts_that_it_cannot_serve(
     assert "is the second prompt named first: give it another name" in refusal(first, first)
     assert "The prompts record one and other: name one with --backbone" in refusal(first, second)
     assert "The prompts record no backbone: name one with --backbone" in refusal()
+    assert "--most=0 was expected to be at least 1" in refusal("--most=0")
+    assert "--wait=nan was expected to be 0 or more" in refusal("--wait=nan")
+    assert "--port=99999 was expected to be between 1 and 65535" in refusal("--port=99999")
+    assert "there are none: name them with --prompt" in refusal("--backbone=nano", "--measure")
     assert "--prompt=third: the prompt has width 3, but the backbone's is" in refusal(third)
