@@ -35,6 +35,7 @@ BLOCK = re.compile(
 NOT_COPIED = {"runs", "build"}  # what commands have left
 STOPPED = 143  # the status of a block that stops its run with `timeout`
 EXPORTS = ".exports"
+CACHES = {"XDG_CACHE_HOME", "HF_HOME", "HF_HUB_CACHE", "JAX_COMPILATION_CACHE_DIR"}  # the reader's, beside HOME
 
 
 class Block(NamedTuple):
@@ -84,7 +85,8 @@ def timed(page: pathlib.Path) -> dict[str, Any]:
             if not entry.name.startswith(".") and entry.name not in NOT_COPIED:
                 (here / entry.name).symlink_to(entry)
         path = os.pathsep.join([str(pathlib.Path(sys.executable).parent), os.environ["PATH"]])
-        environment = os.environ | {"HOME": directory, "PATH": path, "HF_HUB_OFFLINE": "1"}
+        kept = {name: value for name, value in os.environ.items() if name not in CACHES}
+        environment = kept | {"HOME": directory, "PATH": path, "HF_HUB_OFFLINE": "1"}
         command = [sys.executable, "-m", "experiments.tutorials", "--follow", str(page)]
         start = time.perf_counter()
         subprocess.run(command, cwd=here, env=environment, check=True)

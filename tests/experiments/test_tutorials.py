@@ -80,3 +80,11 @@ def test_every_tutorial_can_be_followed() -> None:
     for name, every in followed.items():
         assert any(not block.needs for block in every), name
         assert {block.needs for block in every} <= {"", "a network", "a TPU"}, name
+
+
+def test_a_page_does_not_get_the_readers_caches(here: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in tutorials.CACHES:
+        monkeypatch.setenv(name, str(here))
+    page = here / "page.md"
+    page.write_text('# A page\n\n```bash\ntest -z "$HF_HOME$XDG_CACHE_HOME$JAX_COMPILATION_CACHE_DIR"\n```\n')
+    assert tutorials.timed(page)["bash"] == 1
