@@ -125,7 +125,9 @@ class Writer:
 
     def __init__(self, shared: pathlib.Path, out: pathlib.Path, size: Size, overlap: Overlap) -> None:
         self.data, self.shared, self.out, self.size, self.overlap = shared / "data", shared, out, size, overlap
-        self.facts: dict[str, Any] = {"sources": {}, "missing": {}, "overlapping": 0}
+        self.facts: dict[str, Any] = {
+            "size": dataclasses.asdict(size), "sources": {}, "missing": {}, "overlapping": 0,
+        }  # fmt: skip
 
     def write(self, sources: Sequence[str] = (), evaluated: Sequence[str] = ()) -> None:
         """Writes everything, or only the data sets of these names. facts.json comes last."""
@@ -151,9 +153,8 @@ class Writer:
                 break
             name, rows = f"{dataset.name}:{template.name}", self.kept(dataset, template)
             if len(rows) < LEAST:
-                self.facts["missing"][name] = (
-                    f"{len(rows)} rows at hand that keep their answer in {self.size.length} tokens"
-                )
+                kept = f"keep their answer in {self.size.length} tokens and overlap with no evaluation row"
+                self.facts["missing"][name] = f"{len(rows)} rows at hand that {kept}"
                 continue
             splits["validation"] += rows[:VALIDATION]
             splits["train"] += rows[VALIDATION:]

@@ -71,9 +71,12 @@ def job(config: str, workdir: pathlib.Path, seed: int, fields: Sequence[str]) ->
 
 
 def write_rows(place: Place) -> None:
-    """Writes the rows unless they are there."""
-    if not (place.rows / "facts.json").exists():
+    """Writes the rows unless they are there; the rows of other sizes are refused."""
+    facts, size = place.rows / "facts.json", dataclasses.asdict(place.size)
+    if not facts.exists():
         Writer(place.shared, place.rows, place.size, Overlap(evaluated(place.shared))).write()
+    elif (written := json.loads(facts.read_text()).get("size")) != size:
+        raise SystemExit(f"The rows in {place.rows} have the sizes {written}, not {size}: remove {place.directory}.")
 
 
 def train(place: Place, workdir: pathlib.Path, seed: int) -> None:

@@ -1,7 +1,7 @@
 """docs/rospr.md's tables on mini at T0's shape, from experiments/results/real_rospr/<size>/<seed>.json.
 
-`python -m experiments.real_rospr report` writes them, of the largest size that has results. Nothing is tuned on the
-seeds, so all of them confirm: cells of the tables of differences are bold as `cells.confirmed` says.
+`python -m experiments.real_rospr report` writes them, of the largest size that has all its seeds. Nothing is tuned on
+the seeds, so all of them confirm: cells of the tables of differences are bold as `cells.confirmed` says.
 """
 
 from __future__ import annotations
@@ -34,14 +34,22 @@ GROUPS = {"held out": "T0's held-out sets", "BIG-bench": "BIG-bench", "near": "o
 Result = Mapping[str, Any]  # of a seed
 Results = Sequence[Result]
 Relations = Mapping[str, Mapping[str, float]]
+PLANNED = 3  # seeds; fewer are not reported, because a look at some of them could decide when to stop
 
 
 def read(directory: pathlib.Path) -> Results:
-    """The results of the largest size that has any, by seed."""
-    for size in reversed(SIZES):
-        files = sorted((directory / size).glob("*.json"), key=lambda path: int(path.stem))
-        if files:
-            return [json.loads(path.read_text()) | {"seed": int(path.stem)} for path in files]
+    """The results of the largest size that has as many seeds as planned, by seed.
+
+    Raises:
+      ValueError: two seeds of a size ran with different sizes.
+    """
+    for name in reversed(SIZES):
+        files = sorted((directory / name).glob("*.json"), key=lambda path: int(path.stem))
+        if len(files) >= PLANNED:
+            results = [json.loads(path.read_text()) | {"seed": int(path.stem)} for path in files]
+            if any(result["size"] != results[0]["size"] for result in results):
+                raise ValueError(f"The seeds in {directory / name} ran with different sizes: run all with one.")
+            return results
     return []
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 import pathlib
 from typing import Any
@@ -122,7 +123,7 @@ def test_a_finished_seed_is_not_trained_again(tmp_path: pathlib.Path, monkeypatc
     """Rows that are there are not written again, and the first job of a new seed is its source prompts."""
     place, results = Place(tmp_path / "none", tmp_path / "runs", TINY), tmp_path / "results"
     place.rows.mkdir(parents=True)
-    (place.rows / "facts.json").write_text("{}")
+    (place.rows / "facts.json").write_text(json.dumps({"size": dataclasses.asdict(TINY)}))
     results.mkdir()
     (results / "3.json").write_text("{}")
     jobs: list[list[str]] = []
@@ -178,11 +179,22 @@ def test_the_tables_of_a_result_made_by_hand() -> None:
     assert missing == ["| hotpot_qa | 2 | 0 rows at hand |", "| story_cloze | all | no rows at hand |"]
 
 
-def test_blocks_are_of_the_largest_size_that_has_results(tmp_path: pathlib.Path) -> None:
+def test_rows_of_another_size_are_refused(tmp_path: pathlib.Path) -> None:
+    place = Place(tmp_path / "none", tmp_path / "runs", TINY)
+    place.rows.mkdir(parents=True)
+    (place.rows / "facts.json").write_text(json.dumps({"size": dataclasses.asdict(TINY) | {"rows": 1}}))
+    with pytest.raises(SystemExit, match=r"have the sizes .*'rows': 1.* remove"):
+        real_rospr.run(place, tmp_path / "results", [0])
+
+
+def test_blocks_are_of_the_largest_size_that_has_all_its_seeds(tmp_path: pathlib.Path) -> None:
     assert set(real_rospr_report.blocks(tmp_path).values()) == {UNMEASURED}
-    for size, count in {"tiny": 1, "cpu": 2}.items():
+    for size, count in {"tiny": 3, "cpu": 3, "full": 2}.items():
         (tmp_path / size).mkdir()
         for seed in range(count):
             (tmp_path / size / f"{seed}.json").write_text(json.dumps(result(seed)))
     blocks = real_rospr_report.blocks(tmp_path)
-    assert blocks["mini accuracy"].startswith("Seeds 0, 1; 70 source prompts with 7000 keys")
+    assert blocks["mini accuracy"].startswith("Seeds 0, 1, 2; 70 source prompts with 7000 keys")
+    (tmp_path / "full" / "2.json").write_text(json.dumps(result(2) | {"size": {}}))
+    with pytest.raises(ValueError, match="different sizes"):
+        real_rospr_report.blocks(tmp_path)
