@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import pathlib
+import re
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -170,8 +171,9 @@ def blocks() -> dict[str, str]:
 
 
 def card(page: str) -> str:
-    """The model card: the page, with the metadata that the hub reads."""
-    return HEADER + page
+    """The model card: the page with the metadata that the hub reads, and without links to files that it lacks."""
+    without_pictures = re.sub(r"!\[[^]]*\]\([^)]*\)\n\n", "", page)
+    return HEADER + re.sub(r"\[([^]]*)\]\(([\w-]+\.md)[^)]*\)", r"\1 (docs/\2)", without_pictures)
 
 
 def main() -> None:

@@ -17,6 +17,11 @@ def test_the_page_and_the_card_are_current() -> None:
     assert (mini_page.BACKBONE / "README.md").read_text(encoding="utf-8") == mini_page.card(page)
 
 
+def test_the_card_has_no_links_to_files_that_are_not_beside_it() -> None:
+    page = "See [nano](nano.md#shape) and [below](#below).\n\n![A chart](charts/a.svg)\n\nEnd.\n"
+    assert mini_page.card(page).endswith("---\n\nSee nano (docs/nano.md) and [below](#below).\n\nEnd.\n")
+
+
 def test_every_source_of_its_training_has_a_row_on_the_card() -> None:
     kept = json.loads((mini_page.RESULTS / "overlap.json").read_text())["kept"]
     card = (mini_page.BACKBONE / "README.md").read_text(encoding="utf-8")
