@@ -64,13 +64,13 @@ class Own:
 PRODUCT = "Review: {{ text }}\nIs the customer's opinion of the product good or bad?"
 PRAISE = "{{ text }}\nIs this a complaint or praise?"
 TOPICS = "{{ text }}\nWhich topic is this: world, sports, business or technology?"
-UNREAD = {  # by trials: the splits of each data set
+SPLITS = {  # to train and to measure on; trials measured on other rows
     "glue/sst2": ("train", "validation[400:]"),
     "ag_news": ("train", "test[-400:]"),
     "cr": ("train[:-400]", "train[-400:]"),
 }
 TASKS = {
-    name: Own(data_set, *UNREAD[data_set], text, choices)
+    name: Own(data_set, *SPLITS[data_set], text, choices)
     for name, data_set, text, choices in (
         ("SST-2, complaint or praise", "glue/sst2", PRAISE.replace("text", "sentence"), "complaint ||| praise"),
         ("AG News, topics", "ag_news", TOPICS, "world ||| sports ||| business ||| technology"),

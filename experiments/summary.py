@@ -1,4 +1,4 @@
-"""The summary of both experiments: the verdicts that docs/claims.md opens with, and README.md's results."""
+"""The summary of both experiments: the verdicts of docs/claims.md, and README.md's results."""
 
 from __future__ import annotations
 

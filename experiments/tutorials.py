@@ -120,7 +120,8 @@ def table(records: Sequence[dict[str, Any]]) -> str:
 def report(content: dict[str, Any]) -> None:
     """Fills the table of docs/tutorials/index.md."""
     machine = content["machine"]
-    facts = f"On {machine['cores']} cores ({machine['processor']}), offline, compilation included:"
+    where = f"On {machine['cores']} cores ({machine['processor']}), load average {machine['load_average']} at the end"
+    facts = f"{where}, offline, compilation included:"
     fill(TUTORIALS, {"times": f"{facts}\n\n{table(content['records'])}"})
 
 

@@ -1,4 +1,4 @@
-"""What the papers claim, beside what was measured: the rows, the table and the chart that docs/claims.md opens with.
+"""What the papers claim, beside what was measured: the rows, the table and the chart of docs/claims.md.
 
 A `Claim` has an effect on the first seeds, where it was looked for, and on fresh seeds, on which no choice was made.
 The verdict follows from the fresh seeds alone: `holds` or `the opposite` if the p-value, adjusted by Holm's method for
