@@ -65,7 +65,7 @@ def extract(workdir: pathlib.Path) -> dict[str, Any]:
         for member in summary["members"]
     }
     references = {reference["name"]: reference["test"][metric] for reference in summary["references"]}
-    about = {key: summary[key] for key in ("examples", "training_examples", "fingerprints")}
+    about = {key: summary[key] for key in ("device", "examples", "training_examples", "fingerprints")}
     return {"metric": metric, "references": references, **about, "machine": measurements.machine(), "members": members}
 
 

@@ -106,7 +106,8 @@ def run(place: Place, results: pathlib.Path, seeds: Iterable[int]) -> None:
             library = f"rospr.library={workdir / 'sources' / 'library'}"
             job(f"rospr_eval.py:{variants}", workdir / group, seed, [*fields, library])
         made = extract(workdir, list(place.groups), place.rows)
-        made |= {"size": dataclasses.asdict(place.size), "machine": measurements.machine()}
+        device = json.loads((workdir / "sources" / "groups" / "0000" / "summary.json").read_text())["device"]
+        made |= {"size": dataclasses.asdict(place.size), "device": device, "machine": measurements.machine()}
         with whole(result) as partial:
             partial.write_text(json.dumps(measurements.rounded(made)) + "\n")
 

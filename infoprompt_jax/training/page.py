@@ -25,6 +25,8 @@ NAME = "report.html"
 MOST = 64  # members whose prompt is listed
 # Of summary.json: title, and how the value is shown.
 SPEED = {
+    "device": ("device", "{}"),
+    "devices": ("number of devices", "{}"),
     "steps_per_second": ("steps/s", "{:.2f}"),
     "tokens_per_second": ("tokens/s", "{:,.0f}"),
     "input_wait_share": ("share of the time spent waiting for batches", "{:.1%}"),

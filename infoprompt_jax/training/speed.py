@@ -114,10 +114,12 @@ class Speedometer:
         peak = peak_flops(jax.devices()[0])
         return self.flops / max(self.seconds, 1e-9) / (peak * jax.device_count()) if peak else None
 
-    def summary(self) -> dict[str, float | int | None]:
-        """Rates over the steps so far, and `mfu`."""
+    def summary(self) -> dict[str, str | float | int | None]:
+        """Rates over the steps so far, `mfu`, and the kind and number of the devices."""
         seconds = max(self.seconds, 1e-9)
         return {
+            "device": jax.devices()[0].device_kind,
+            "devices": jax.device_count(),
             "steps_per_second": self.steps / seconds,
             "tokens_per_second": self.tokens / seconds,
             "input_wait_share": self.waited / seconds,
