@@ -58,6 +58,12 @@ BACKBONE = Section(
         "layers per scan iteration; with more, compilation is slower and steps may be faster",
         between=(1, 1024),
     ),
+    Field(
+        "attention",
+        "xla",
+        "what computes the encoder's attention: XLA, or cuDNN's fused kernel on an NVIDIA GPU in bfloat16",
+        choices=("xla", "cudnn"),
+    ),
     Field("dropout", 0.0, "dropout rate of the frozen model, in training only", between=(0, 0.99)),
 )
 

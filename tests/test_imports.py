@@ -53,6 +53,7 @@ COMPILED = {
     "t5.model",
     "t5.layers",
     "t5.config",
+    "t5.fused",
     "t5.int8",
     "t5.scoring",
     "prompts.prompts",

@@ -91,12 +91,12 @@ def setup(case: Case, depth: int = 0) -> ours.Setup:
     """The case's fleet on its backbone; with a `depth`, on one of so many unrolled layers a stack, without weights."""
     options = {field: value for field, value in case.options.items() if field != "shared"}
     config, shape = ours.configured(case.size, options), case.size.shape
-    held, remat = config.backbone.weights, config.backbone.remat
+    held, switches = config.backbone.weights, {name: config.backbone[name] for name in ("remat", "attention")}
     if depth:
         sizes = {"num_layers": depth, "num_decoder_layers": depth, "unroll": depth}
-        frozen = module(t5_config(shape, held, remat=remat, **sizes), None)
+        frozen = module(t5_config(shape, held, **switches, **sizes), None)
     else:
-        frozen = module(t5_config(shape, held, remat=remat, unroll=config.backbone.unroll), weights(shape, held)[0])
+        frozen = module(t5_config(shape, held, **switches, unroll=config.backbone.unroll), weights(shape, held)[0])
     made = ours.assemble(frozen, case.size, config)
     if made.fleet.objective.needs_features and config.infoprompt.cache_features:
         # Their values do not affect the time of a step.

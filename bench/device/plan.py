@@ -131,6 +131,17 @@ def quantised(shape: str, held: str, *lengths: int) -> Group:
     return ours(f"{shape} {held}", case("score", 128, shared=True), case("generate", 128), *steps)
 
 
+def attention(shape: str) -> list[Case]:
+    """The encoder's attention by cuDNN beside XLA's, also with layers unrolled."""
+    cases = []
+    for batch, length, unroll in ((32, 128, 1), (32, 512, 1), (32, 128, 8), (128, 128, 8)):
+        fields = {"backbone.attention": "cudnn", "backbone.unroll": unroll}
+        what = "cudnn" if unroll == 1 else f"cudnn-unroll-{unroll}"
+        beside = f"{shape}-train-ours-L{length}-b{batch}"
+        cases.append(train(shape, batch, length, fields, topic="attention", what=what, beside=beside))
+    return cases
+
+
 def groups() -> list[Group]:
     """All groups, in order."""
     sizes = ((32, 128), (128, 128), (8, 128), (32, 512), (8, 512), (64, 128))
@@ -154,6 +165,7 @@ def groups() -> list[Group]:
         peer("base compiled", peer_train("base", 32, compiled=True), peer_train("base", 128, compiled=True)),
         ours("large ours", train("large", 32), train("large", 128)),
         peer("large peft", peer_train("large", 32), peer_train("large", 128)),
+        ours("xl attention", *attention("xl")),
         ours("xl flags", flags, flags=NO_TRITON),
         quantised("xl", "bf16", 128, 512),
         quantised("xl", "int8", 128, 512),

@@ -13,10 +13,16 @@ from bench import speed_chart
 from bench.device.tables import FILE, sections
 from infoprompt_jax.reports import charts
 from infoprompt_jax.reports.documents import fill
+from infoprompt_jax.reports.tables import markdown
 
 RESULTS = pathlib.Path(__file__).parents[1] / "results"
 PAGE = pathlib.Path(__file__).parents[2] / "docs" / "performance.md"
 BLOCK = "accelerator"
+TRIAL = "trial.json"
+TRIED = (
+    *("attention", "input tokens", "rows", "`remat`", "`unroll`"),
+    *("ms", "time / XLA's, `unroll=1`", "MFU", "temporary memory"),
+)
 VERSIONS = ("python", "jax", "flax", "torch", "transformers", "peft")
 
 
@@ -28,7 +34,32 @@ def main(page: pathlib.Path = PAGE, results: pathlib.Path = RESULTS) -> None:
 
 def text(results: pathlib.Path) -> str:
     parts = [device(path) for path in sorted(results.glob(f"*/{FILE}"))]
+    parts += [trial(path) for path in sorted(results.glob(f"*/{TRIAL}"))]
     return "\n\n".join(parts) or "Not measured."
+
+
+def trial(path: pathlib.Path) -> str:
+    """The section of trials of a code change before it became a field, which have no cases of their own."""
+    content: dict[str, Any] = json.loads(path.read_text())
+    records, profile = content["records"], content["profile"]
+    plain = {(r["length"], r["batch"]): r for r in records if r["attention"] == "xla" and r["unroll"] == 1}
+    rows: list[list[object]] = []
+    for one in records:
+        seconds, xla = one["p50_seconds"], plain[one["length"], one["batch"]]["p50_seconds"]
+        sizes = [one["attention"], one["length"], one["batch"], one["remat"], one["unroll"]]
+        measured = [f"{1e3 * seconds:.4g}", f"{seconds / xla:.2f}", f"{one['mfu']:.3f}", f"{one['temporary_gb']} GB"]
+        rows.append([*sizes, *measured])
+    whole = sum(part["ms"] for part in profile["parts"])
+    parts = [[p["part"], p["kernels"], f"{p['ms']:.1f}", f"{100 * p['ms'] / whole:.0f}"] for p in profile["parts"]]
+    return "\n\n".join(
+        [
+            f"### Trials on {content['device']}",
+            f"`bench/results/{path.parent.name}/{TRIAL}`; jax {content['jax']}; {content['what']}.",
+            markdown(TRIED, rows),
+            f"Where the time of a step goes, by a profile ({profile['of']}):",
+            markdown(("part", "kernels", "ms", "%"), parts),
+        ]
+    )
 
 
 def device(path: pathlib.Path) -> str:

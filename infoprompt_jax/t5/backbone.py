@@ -23,7 +23,7 @@ from jax.typing import ArrayLike
 
 from infoprompt_jax import memory
 from infoprompt_jax.errors import UserError
-from infoprompt_jax.t5 import convert, hub, partition, scoring
+from infoprompt_jax.t5 import convert, fused, hub, partition, scoring
 from infoprompt_jax.t5.config import T5Config
 from infoprompt_jax.t5.leaf import StoredLeaf, of_array
 from infoprompt_jax.t5.model import T5
@@ -260,6 +260,7 @@ def load_backbone(
     dropout: float = 0.0,
     remat: str = "dots",
     unroll: int = 1,
+    attention: str = "xla",
 ) -> Backbone:
     """Loads and freezes a T5.
 
@@ -273,6 +274,7 @@ def load_backbone(
       tokenizer: file or directory of the vocabulary; None = beside the weights. T5X checkpoints may have none.
       takes_eos: "auto" (from the checkpoint), "yes" or "no".
       dropout, remat, unroll: of the training forward pass; see docs/configuration.md.
+      attention: what computes the encoder's attention: "xla", or "cudnn" on NVIDIA GPUs in bfloat16.
 
     Raises:
       UserError: the name, a file, the vocabulary or a keyword is wrong; the message says which.
@@ -284,7 +286,9 @@ def load_backbone(
     if weights not in WEIGHTS:
         raise UserError(f"backbone.weights={weights!r} is not supported: choose one of {', '.join(WEIGHTS)}.")
     mesh = mesh or partition.make_mesh()
-    switches = {"dtype": dtype, "weights": weights, "dropout": dropout, "remat": remat, "unroll": unroll}
+    computed = {"dropout": dropout, "remat": remat, "unroll": unroll, "attention": attention}
+    switches = {"dtype": dtype, "weights": weights, **computed}
+    fused.check(mesh, **switches)
     if name == "random":
         return _random_backbone(mesh, switches)
     path = hub.find(name, revision)

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from infoprompt_jax.t5 import fused
 from infoprompt_jax.t5.config import T5Config
 from infoprompt_jax.t5.int8 import Int8, Kernel, product, quantize
 from infoprompt_jax.t5.partition import Layout
@@ -88,13 +89,18 @@ class Attention(nnx.Module):
         mask_BHTS: jax.Array,
         bias_BHTS: jax.Array | None = None,
         key: jax.Array | None = None,
+        lengths_B: jax.Array | None = None,
     ) -> jax.Array:
         """The output [B, T, D] of the queries' positions `x_BTD`; keys and values are from `keys_values`.
 
         `mask_BHTS` is True where a query attends to a key, and `bias_BHTS` is added to the scores before the softmax.
-        Both may have axes of size 1. `key` drops weights; None = no dropout.
+        Both may have axes of size 1. `key` drops weights; None = no dropout. With `lengths_B`, which says the same as
+        the mask, the fused kernel computes it.
         """
         q_BTHK = self.split(product(x_BTD, self.query))
+        if lengths_B is not None and bias_BHTS is not None:
+            y_BTHK = fused.attention(q_BTHK, k_BSHK, v_BSHK, bias_BHTS, lengths_B)
+            return product(y_BTHK.reshape(*x_BTD.shape[:-1], -1), self.out)
         scores = jnp.einsum("BTHK,BSHK->BHTS", q_BTHK, k_BSHK, preferred_element_type=jnp.float32)
         if bias_BHTS is not None:
             scores = scores + bias_BHTS
@@ -167,9 +173,17 @@ class EncoderLayer(nnx.Module):
         self.rate = config.dropout
         self.layout = layout
 
-    def __call__(self, x_BSD: jax.Array, mask: jax.Array, bias: jax.Array, key: jax.Array | None = None) -> jax.Array:
+    def __call__(
+        self,
+        x_BSD: jax.Array,
+        mask: jax.Array,
+        bias: jax.Array,
+        key: jax.Array | None = None,
+        lengths_B: jax.Array | None = None,
+    ) -> jax.Array:
+        """`lengths_B` as for `Attention`."""
         normed = self.attention_norm(x_BSD)
-        y = self.attention(normed, *self.attention.keys_values(normed), mask, bias, sub_key(key, 0))
+        y = self.attention(normed, *self.attention.keys_values(normed), mask, bias, sub_key(key, 0), lengths_B)
         x_BSD = self.layout.constrain(x_BSD + dropout(y, self.rate, sub_key(key, 1)))
         y = self.mlp(self.mlp_norm(x_BSD), sub_key(key, 2))
         return self.layout.constrain(x_BSD + dropout(y, self.rate, sub_key(key, 3)))

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from infoprompt_jax.t5 import int8
+from infoprompt_jax.t5 import fused, int8
 from infoprompt_jax.t5.config import EOS, PAD, T5Config
 from infoprompt_jax.t5.int8 import Int8, Kernel
 from infoprompt_jax.t5.layers import DecoderLayer, EncoderLayer, Norm, RelativeBias, dropout, kernel, sub_key
@@ -120,12 +120,12 @@ class T5(nnx.Module):
             prompts_BPD = jnp.broadcast_to(prompts, (x_BSD.shape[0], *prompts.shape[-2:])).astype(x_BSD.dtype)
             x_BSD = self.layout.constrain(jnp.concatenate([prompts_BPD, x_BSD], axis=1))
             mask_BS = jnp.concatenate([jnp.ones(prompts_BPD.shape[:2], bool), mask_BS], axis=1)
-        positions = jnp.arange(x_BSD.shape[1])
+        positions, lengths_B = jnp.arange(x_BSD.shape[1]), fused.lengths(self.config, mask_BS)
         bias = self.encoder.relative_bias(positions, positions)
         x_BSD = dropout(x_BSD, self.config.dropout, sub_key(key, EMBEDDED))
 
         def body(layer: EncoderLayer, x: jax.Array, key: jax.Array | None, _: Any) -> tuple[jax.Array, None]:
-            return layer(x, mask_BS[:, None, None, :], bias, key), None
+            return layer(x, mask_BS[:, None, None, :], bias, key, lengths_B), None
 
         x_BSD, _ = self.encoder.scan(body, x_BSD, key)
         return dropout(self.encoder.norm(x_BSD), self.config.dropout, sub_key(key, NORMED)), mask_BS

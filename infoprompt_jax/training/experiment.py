@@ -224,6 +224,7 @@ def configured_backbone(config: ml_collections.ConfigDict, mesh: Mesh | None = N
         dropout=config.backbone.dropout,
         remat=config.backbone.remat,
         unroll=config.backbone.unroll,
+        attention=config.backbone.attention,
     )
     if backbone.vocabulary is None:
         raise UserError(

@@ -49,7 +49,7 @@ class Results:
     weights: str  # of the backbone: full or int8
     fingerprints: dict[str, str]
     references: Sequence[Reference] | None = None  # None: the job does not train
-    speed: dict[str, float | int | None] = dataclasses.field(default_factory=dict)
+    speed: Mapping[str, str | float | int | None] = dataclasses.field(default_factory=dict)
     training_examples: int | None = None
 
     def to_json(self) -> dict[str, Any]:

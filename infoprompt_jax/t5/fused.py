@@ -1,0 +1,60 @@
+"""The encoder's self-attention as cuDNN's fused kernel, which keeps no scores in memory (`backbone.attention=cudnn`).
+
+The kernel masks keys by a length for each row. That fits the encoder alone: padding stands at the end of its rows.
+"""
+
+from __future__ import annotations
+
+import jax
+from jax.sharding import Mesh
+
+from infoprompt_jax.errors import UserError
+from infoprompt_jax.t5.config import T5Config
+
+CHOICES = ("xla", "cudnn")  # of backbone.attention
+IMPLEMENTATION = "cudnn"  # of jax.nn.dot_product_attention
+
+
+def check(mesh: Mesh, *, attention: str, dtype: str, dropout: float, **_: object) -> None:
+    """Raises UserError if `attention` is no known one, or the kernel cannot run on this mesh with this dtype."""
+    if attention not in CHOICES:
+        raise UserError(f"backbone.attention={attention!r} is not supported: choose one of {', '.join(CHOICES)}.")
+    if attention == "xla":
+        return
+    platform = mesh.devices.flat[0].platform
+    needs = (
+        ("an NVIDIA GPU", platform == "gpu", f"the devices are of the platform {platform!r}"),
+        ("backbone.dtype='bfloat16'", dtype == "bfloat16", f"the dtype is {dtype!r}"),
+        ("backbone.dropout=0", dropout == 0.0, f"the dropout is {dropout}"),
+    )
+    for what, met, seen in needs:
+        if not met:
+            raise UserError(f"backbone.attention='cudnn' needs {what}, but {seen}: set backbone.attention='xla'.")
+
+
+def lengths(config: T5Config, mask_BS: jax.Array) -> jax.Array | None:
+    """The number of unpadded positions of each row, int32 [B]; None where the kernel is not used.
+
+    The kernel's gradient takes an even number of positions only.
+    """
+    if config.attention == "xla" or mask_BS.shape[1] % 2:
+        return None
+    return mask_BS.sum(axis=1, dtype="int32").clip(1)  # a row of only padding gives no NaN
+
+
+def attention(
+    q_BTHK: jax.Array, k_BSHK: jax.Array, v_BSHK: jax.Array, bias_BHTS: jax.Array, lengths_B: jax.Array
+) -> jax.Array:
+    """The weighted values [B, T, H, K]. A query attends to the first `lengths_B` keys of its row.
+
+    `bias_BHTS`, in which axes may have size 1, is rounded to the dtype of the queries, and has no gradient.
+    """
+    return jax.nn.dot_product_attention(
+        q_BTHK,
+        k_BSHK,
+        v_BSHK,
+        bias=jax.lax.stop_gradient(bias_BHTS.astype(q_BTHK.dtype)),
+        key_value_seq_lengths=lengths_B,
+        scale=1.0,
+        implementation=IMPLEMENTATION,
+    )
