@@ -10,7 +10,7 @@ from typing import Any
 
 import ml_collections
 
-from infoprompt_jax import cluster, files, hosts, settings
+from infoprompt_jax import cluster, files, hosts, program_cache, settings
 from infoprompt_jax.errors import UserError
 
 Job = Callable[[ml_collections.ConfigDict, str], dict[str, Any]]
@@ -102,6 +102,7 @@ def run(config: ml_collections.ConfigDict, workdir: str) -> str:
             f"job={config.job} runs in one process, but {hosts.count()} were started: start one, with mesh.processes=1 "
             f"where SLURM or Cloud TPU starts it; several processes run job={', '.join(ON_SEVERAL_HOSTS)}."
         )
+    program_cache.keep(config.data.cache_dir)
     job, table = JOBS[config.job]()
     shown = table(job(config, workdir))
     there = [name for name in FILES if (files.path(workdir) / name).exists()]

@@ -80,7 +80,7 @@ DATA = Section(
     Field("dir", "", 'directory of the files `<data set>/<split>.<suffix>`, see docs/data.md; "" = TFDS', resume=True),
     Field("file", "", "file of rows to predict with job=predict (docs/predict.md), or - for standard input"),
     Field("tfds_dir", "", 'directory of the data sets that TFDS has prepared; "" = its default', resume=True),
-    Field("cache_dir", "", 'directory of tokenised arrays; "" = ~/.cache/infoprompt_jax', resume=True),
+    Field("cache_dir", "", 'directory of tokenised rows and programs; "" = ~/.cache/infoprompt_jax', resume=True),
     Field(
         "max_input_length",
         512,

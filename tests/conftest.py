@@ -13,6 +13,7 @@ FLAGS += " --xla_llvm_disable_expensive_passes=true --xla_cpu_use_fusion_emitter
 os.environ.setdefault("XLA_FLAGS", FLAGS + " --xla_cpu_parallel_codegen_split_count=1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # torch's threads wait for each other, on matrices this small
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("JAX_ENABLE_COMPILATION_CACHE", "false")  # but in tests that ask for `programs`
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from infoprompt_jax.devices import order_collectives
@@ -70,6 +71,7 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str
     from jax.experimental.compilation_cache import compilation_cache
 
     kept = {
+        "jax_enable_compilation_cache": True,
         "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("programs")),
         "jax_persistent_cache_min_compile_time_secs": 0.0,
         "jax_persistent_cache_min_entry_size_bytes": -1,
