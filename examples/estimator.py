@@ -3,8 +3,8 @@
     python -m examples.estimator
 
 It is InfoNCE of softly clipped scores, as in AMDIM (Bachman et al. 2019): still a lower bound, and its critic cannot
-run away. `register` makes it known to `infoprompt.estimator` and to `ip.mutual_information`. In a command, the config
-file is the place to call it.
+run away. `ip.register_estimator` makes it known to `infoprompt.estimator` and to `ip.mutual_information`. In a command,
+the config file is the place to call it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def clipped_infonce(scores: estimators.Scores) -> jax.Array:
     return estimators.infonce(scores._replace(positive_B=positive_B, negative_BK=negative_BK))
 
 
-estimators.register("clipped_infonce", clipped_infonce)
+ip.register_estimator("clipped_infonce", clipped_infonce)
 
 
 def pairs(rho: float = 0.8, rows: int = 512, negatives: int = 64) -> tuple[np.ndarray, np.ndarray]:

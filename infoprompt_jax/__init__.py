@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 from infoprompt_jax.errors import ARGUMENTS, UserError, in_python
 
 if TYPE_CHECKING:
-    from infoprompt_jax.infoprompt.estimators import mutual_information
+    from infoprompt_jax.evaluation.metrics import register_metric
+    from infoprompt_jax.infoprompt.estimators import mutual_information, register_estimator
     from infoprompt_jax.prompts.published import push_to_hub
     from infoprompt_jax.prompts.saved import Prompt, load_prompt, save_prompt
     from infoprompt_jax.rospr.keys import encode_keys
@@ -42,6 +43,8 @@ __all__ = [
     "mutual_information",
     "predict",
     "push_to_hub",
+    "register_estimator",
+    "register_metric",
     "save_prompt",
     "train",
 ]
@@ -58,6 +61,8 @@ _MODULES = {
     "mutual_information": "infoprompt.estimators",
     "predict": "serving.texts",
     "push_to_hub": "prompts.published",
+    "register_estimator": "infoprompt.estimators",
+    "register_metric": "evaluation.metrics",
     "save_prompt": "prompts.saved",
     "train": "training.train",
 }

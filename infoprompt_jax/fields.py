@@ -37,7 +37,7 @@ class Field:
 
     `choices` and `between` hold for a value or, of a tuple, for each element; `of` is the type of a tuple's elements.
     `between`: the least and the most of a number; every number has both. `also`: values outside that mean something
-    else. `longest`: characters of a text. `distinct`, `ascending`: a tuple's elements.
+    else. `longest`: characters of a text. `distinct`, `ascending`: a tuple's elements. `registered`: code adds choices.
     `member`: a member of a fleet may set the field for itself (`fleet.members`); the other fields shape the compiled
     program or the host. `resume`: a resumed run may change it, for it changes where the run computes, how much memory
     it takes and what it reports; results differ by rounding at most. `grows`: a run that goes on may have more of it: a
@@ -48,6 +48,7 @@ class Field:
     default: Any
     meaning: str
     choices: Sequence[str] = ()
+    registered: bool = False
     between: tuple[float, float] | None = None
     also: tuple[float, ...] = ()
     longest: int = MOST_PATH
@@ -77,7 +78,8 @@ class Field:
         if self.choices and not set(elements) <= set(self.choices):
             why = " (T5 overflows in float16)" if value == "float16" else ""
             known = ", ".join(filter(None, self.choices))
-            raise UserError(f"{name}={shortened(value)} is not supported{why}: choose one of {known}.")
+            more = ", or register yours in the config file" if self.registered else ""
+            raise UserError(f"{name}={shortened(value)} is not supported{why}: choose one of {known}{more}.")
         for element in elements:
             if isinstance(element, str):
                 _check_text(name, element, self.longest)
@@ -104,7 +106,7 @@ class Field:
     def values(self) -> str:
         """The values that the field takes, in words."""
         if self.choices:
-            return ", ".join(f"`{choice}`" for choice in self.choices if choice)
+            return ", ".join(f"`{choice}`" for choice in self.choices if choice) + " or your own" * self.registered
         if isinstance(self.default, bool):
             return "`True`, `False`"
         if self.between is None:

@@ -67,6 +67,7 @@ INFOPROMPT = Section(
         "infonce",
         "estimator of mutual information",
         choices=estimator_names.NAMES,
+        registered=True,
         member=True,
     ),
     Field("smile_tau", 5.0, "clipping threshold of estimator=smile", between=(0, MOST_WEIGHT)),

@@ -27,7 +27,6 @@ Two modules are meant for use beside them: `infoprompt_jax.settings.defaults()` 
 [all fields](configuration.md), and `infoprompt_jax.jobs.run(config, workdir)` runs any job and returns the table that
 the command prints. [notebooks/quickstart.ipynb](../notebooks/quickstart.ipynb) and
 [notebooks/rospr.ipynb](../notebooks/rospr.ipynb) are examples, and so is each file of [examples/](../examples).
-`infoprompt_jax.infoprompt.estimators.register` adds an estimator of mutual information.
 
 """
 SECTION = re.compile(r"^(Args|Returns|Raises):$")

@@ -5,6 +5,7 @@ Each field is declared once, as `Field(name, default, meaning, ...)`; `fields.py
 
 from __future__ import annotations
 
+from infoprompt_jax import metric_names
 from infoprompt_jax.fields import MOST_DEVICES, MOST_ROWS, MOST_SEED, MOST_TEXT, MOST_TOKENS, Field, Section
 
 RUN = Section(
@@ -169,7 +170,8 @@ TASK = Section(
         "metric",
         "",
         'metric that selects the best prompt; "" = the default of the data set',
-        choices=("", "accuracy", "f1", "macro_f1", "matthews", "exact_match"),
+        choices=metric_names.NAMES,
+        registered=True,
     ),
 )
 

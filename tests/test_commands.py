@@ -77,6 +77,7 @@ REASONS = {
     "python -m examples.predict": "tests/test_examples.py",
     "python -m examples.retrieval": "tests/test_examples.py",
     "python -m examples.estimator": "tests/test_examples.py",
+    "python -m examples.metric": "tests/test_examples.py",
     "python -m examples.seqio_mixture": "tests/test_examples.py",
     "python -m examples.serve": "serves until it is stopped; tests/serving/test_server.py",
     "python -m infoprompt_jax.serving": "serves until it is stopped; tests/serving/test_server.py",

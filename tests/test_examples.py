@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import json
 import math
 import pathlib
 import re
@@ -15,7 +16,7 @@ import pytest
 import tiny_library
 
 import infoprompt_jax as ip
-from infoprompt_jax import settings
+from infoprompt_jax import command_line, settings
 from infoprompt_jax.errors import UserError
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -94,7 +95,7 @@ def test_an_own_estimator_is_a_bound_that_configs_may_name() -> None:
     config.infoprompt.estimator = "clipped_infonce"
     assert settings.check(config) is config
     with pytest.raises(UserError, match="There is an estimator 'infonce' already: register yours under another name"):
-        example("estimator").estimators.register("infonce", example("estimator").clipped_infonce)
+        ip.register_estimator("infonce", example("estimator").clipped_infonce)
 
 
 @pytest.mark.slow
@@ -102,6 +103,18 @@ def test_an_own_estimator_trains(printed: Any) -> None:
     exact, *bounds, trained = printed("estimator")
     assert exact == "exact: 0.51 nats" and len(bounds) == 3
     assert re.fullmatch(r"accuracy [01]\.\d\d, I\(prompt; head\) -?[\d.]+ nats", trained)
+
+
+def test_an_own_metric_selects_the_best_prompt(printed: Any, place: pathlib.Path) -> None:
+    (line,) = printed("metric")
+    assert re.fullmatch(r"balanced accuracy [01]\.\d\d, accuracy [01]\.\d\d", line)
+    summary = json.loads((place / example("metric").WORKDIR / "summary.json").read_text())
+    best = summary["members"][0]["best"]
+    assert next(iter(best)) == "balanced_accuracy" and 0 <= best["balanced_accuracy"] <= 1
+    assert best["balanced_accuracy"] != best["accuracy"] or best["accuracy"] == 0.5
+    path = ROOT / "examples" / "metric.py"
+    config, workdir = command_line.parse(["", f"--config={path}", f"--workdir={place / example('metric').WORKDIR}"])
+    assert settings.check(config).task.metric == "balanced_accuracy" and workdir.endswith("example-metric")
 
 
 @pytest.mark.slow

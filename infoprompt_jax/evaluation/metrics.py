@@ -6,11 +6,13 @@ The figures are scikit-learn's: `accuracy_score`, `f1_score(pos_label=1)`, `f1_s
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from infoprompt_jax import metric_names
 from infoprompt_jax.errors import UserError
 
 NO_ANSWER = -1  # the prediction where a score is NaN: wrong, whatever the label, and no class of its own
@@ -90,6 +92,35 @@ METRICS: dict[str, Callable[..., float]] = {
     "matthews": matthews,
     "exact_match": exact_match,
 }
+OWN = frozenset(METRICS)  # the package's, which no other replaces
+
+
+def register_metric(name: str, metric: Callable[[np.ndarray, np.ndarray], float]) -> None:
+    """Adds a metric of ranked answer choices: `task.metric=name` selects the best prompt by it, and results report it.
+
+    Call it in the config file, or before `ip.train`; whatever goes on with the run or uses its prompts needs it again.
+    `examples/metric.py` does it. Of two of one name the later counts, so that a notebook's cell can be run again.
+
+    Args:
+        name: of the metric, in configs, the log and tables: letters, digits and underscores.
+        metric: of predictions and labels, numbers of answer choices [rows], to a number; larger is better. The
+            prediction -1 stands for a row without an answer, because a score is NaN: wrong, and no class.
+
+    Raises:
+        UserError: the name is one of the package's metrics, or has other characters.
+    """
+    if name in OWN:
+        raise UserError(f"There is a metric {name!r} in the package: register yours under another name.")
+    if not name.isidentifier():
+        raise UserError(f"The metric's name is {name!r}: letters, digits and underscores were expected.")
+
+    @functools.wraps(metric)
+    def measured(predictions: ArrayLike, labels: ArrayLike) -> float:
+        return float(metric(*_pairs(predictions, labels)))
+
+    METRICS[name] = measured
+    if name not in metric_names.NAMES:
+        metric_names.NAMES.append(name)
 
 
 def find_metric(name: str) -> Callable[..., float]:
@@ -99,7 +130,7 @@ def find_metric(name: str) -> Callable[..., float]:
         UserError: there is no such metric.
     """
     if name not in METRICS:
-        raise UserError(f"task.metric is {name!r}; set it to one of {', '.join(METRICS)}.")
+        raise UserError(f"task.metric is {name!r}; set it to one of {', '.join(METRICS)}, or register it first.")
     return METRICS[name]
 
 

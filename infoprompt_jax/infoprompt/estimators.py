@@ -103,7 +103,7 @@ Estimator = Callable[[Scores], jax.Array]
 ESTIMATORS: dict[str, Estimator] = {"infonce": infonce, "nwj": nwj, "dv": dv, "smile": smile, "js": js}
 
 
-def register(name: str, estimator: Estimator) -> None:
+def register_estimator(name: str, estimator: Estimator) -> None:
     """Adds an estimator: `infoprompt.estimator=name` trains with it, and `mutual_information(name, ...)` computes it.
 
     Call it in the config file, or before `ip.train`; a resumed run needs it again. `examples/estimator.py` does it.
@@ -120,6 +120,9 @@ def register(name: str, estimator: Estimator) -> None:
         raise UserError(f"There is an estimator {name!r} already: register yours under another name.")
     ESTIMATORS[name] = estimator
     estimator_names.NAMES.append(name)
+
+
+register = register_estimator  # its first name
 
 
 def _scores(
@@ -166,7 +169,7 @@ def mutual_information(
     """A lower bound on the mutual information, a float32 scalar in nats; its gradient is the one to train with.
 
     Args:
-        estimator: infonce | nwj | dv | smile | js, or one that was added with `register`.
+        estimator: infonce | nwj | dv | smile | js, or one that was added with `register_estimator`.
         positive_B: the critic's scores of pairs drawn together.
         negative_BK: its scores of pairs drawn apart, K for every row.
         mask_BK: true where a negative counts; None = all.

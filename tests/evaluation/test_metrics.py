@@ -7,6 +7,7 @@ import warnings
 import numpy as np
 import pytest
 
+from infoprompt_jax import metric_names
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.evaluation import metrics
 
@@ -88,6 +89,20 @@ def test_no_answer_is_wrong_and_no_class() -> None:
     for name in ("accuracy", "f1", "macro_f1", "matthews"):
         assert metrics.find_metric(name)([-1] * 4, labels) == 0.0, name
     assert not metrics.collapsed([-1] * 4, labels)
+
+
+def test_an_own_metric_is_found_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics, "METRICS", dict(metrics.METRICS))
+    monkeypatch.setattr(metric_names, "NAMES", names := list(metric_names.NAMES))
+    metrics.register_metric("share_of_ones", lambda predictions, labels: (predictions == 1).mean(dtype=np.float32))
+    value = metrics.find_metric("share_of_ones")([1, 0, 0, 1], [0, 0, 0, 0])
+    assert value == 0.5 and type(value) is float  # which JSON can hold
+    metrics.register_metric("share_of_ones", lambda predictions, labels: 0)  # a notebook's cell again
+    assert metrics.find_metric("share_of_ones")([1], [1]) == 0 and names.count("share_of_ones") == 1
+    with pytest.raises(UserError, match="There is a metric 'f1' in the package"):
+        metrics.register_metric("f1", metrics.accuracy)
+    with pytest.raises(UserError, match="The metric's name is 'a/b'"):
+        metrics.register_metric("a/b", metrics.accuracy)
 
 
 def test_an_unknown_metric_is_a_sentence() -> None:
