@@ -14,10 +14,11 @@ import pathlib
 import sys
 from typing import Any
 
+from infoprompt_jax import watch
 from infoprompt_jax.devices import describe_only
 from infoprompt_jax.errors import UserError
 
-MISTAKE = 2  # the exit status of a mistake in the command
+MISTAKE, STOPPED = 2, 143  # exit statuses, as of infoprompt_jax.main
 LEAST = {"slices": 1, "batch": 0, "input": 1, "target": 1, "choices": 1, "members": 1}
 
 
@@ -35,6 +36,8 @@ def main(arguments: list[str]) -> None:
     except UserError as error:
         print("error:", *str(error).split(), file=sys.stderr)
         sys.exit(MISTAKE)
+    except KeyboardInterrupt:
+        watch.end(STOPPED, "Stopped; nothing is saved, and the same command starts again.")
     print(json.dumps(record, indent=1) if known.json else report.text(record))
     if known.out:
         measurements.save(known.out.parent, known.out.stem, [record])

@@ -82,6 +82,17 @@ def test_a_mistake_is_one_sentence(argument: str, seen: str, capsys: pytest.Capt
     assert printed.count("\n") == 1
 
 
+def test_ctrl_c_is_one_sentence(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("infoprompt_jax.capacity.case.answer", interrupted)
+    with pytest.raises(SystemExit) as end:
+        command.main(["--model=nano"])
+    assert end.value.code == 143
+    assert capsys.readouterr().err == "Stopped; nothing is saved, and the same command starts again.\n"
+
+
 def test_published_shapes_are_those_that_are_measured() -> None:
     assert set(PUBLISHED.values()) == set(SHAPES)
     for name, shape in synthetic.SHAPES.items():
