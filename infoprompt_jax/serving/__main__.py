@@ -48,7 +48,7 @@ def main() -> None:
 
     from infoprompt_jax.serving.server import Server
 
-    server = Server(backbone, prompts, given.most, given.wait / 1000)
+    server = Server(backbone, prompts, given.most, given.wait / 1000, given.waiting, given.reading)
     if given.measure:
         for kind, speed in measure(server).items():
             print(f"{kind:<30}{speed:8.0f} rows/s")
@@ -71,6 +71,8 @@ def _parser() -> argparse.ArgumentParser:
     options.add_argument("--weights", choices=WEIGHTS, default="full", help="int8 takes half of bfloat16's memory")
     options.add_argument("--most", type=int, default=64, help="rows in a batch")
     options.add_argument("--wait", type=float, default=5, help="milliseconds that a batch is collected for")
+    options.add_argument("--waiting", type=int, default=1000, help="requests that wait; more are refused with 503")
+    options.add_argument("--reading", type=float, default=30, help="seconds in which a request arrives, or 408")
     options.add_argument("--host", default="127.0.0.1", help="address to listen at; 0.0.0.0 = every network")
     options.add_argument("--port", type=int, default=8000)
     options.add_argument("--measure", action="store_true", help="print rows per second, and serve nothing")
@@ -83,6 +85,10 @@ def check(given: argparse.Namespace) -> None:
         raise UserError(f"--most={given.most} was expected to be at least 1, the rows in a batch.")
     if not (math.isfinite(given.wait) and given.wait >= 0):
         raise UserError(f"--wait={given.wait:g} was expected to be 0 or more milliseconds.")
+    if given.waiting < 1:
+        raise UserError(f"--waiting={given.waiting} was expected to be at least 1, the requests that wait.")
+    if not (math.isfinite(given.reading) and given.reading > 0):
+        raise UserError(f"--reading={given.reading:g} was expected to be more than 0 seconds.")
     if not 0 < given.port < 1 << 16:
         raise UserError(f"--port={given.port} was expected to be between 1 and 65535.")
     if given.measure and not given.prompt:

@@ -30,6 +30,9 @@ from infoprompt_jax.t5.backbone import Backbone
 LARGEST = 1 << 20  # bytes of a request
 MOST_CHOICES = 1000  # of a request: they are scored together, with those of the whole batch
 REMEMBERED = 1000  # sizes of batches
+WAITING = 1000  # requests that wait or are answered, at the most
+READING = 30.0  # seconds in which a request has arrived
+RETRY = 1  # seconds after which one that is too many may come again
 
 predict = in_python(texts.predict, ARGUMENTS["predict"])  # ip.predict
 
@@ -46,9 +49,22 @@ class Question:
 class Server:
     """A backbone with named prompts; `answer` waits for the batch that its question is in."""
 
-    def __init__(self, backbone: Backbone, prompts: Mapping[str, Prompt], most: int = 64, wait: float = 0.005) -> None:
-        """`most`: questions in a batch. `wait`: seconds that the first question of a batch waits for others."""
+    def __init__(
+        self,
+        backbone: Backbone,
+        prompts: Mapping[str, Prompt],
+        most: int = 64,
+        wait: float = 0.005,
+        waiting: int = WAITING,
+        reading: float = READING,
+    ) -> None:
+        """`most`: questions in a batch. `wait`: seconds that the first question of a batch waits for others.
+
+        `waiting`: requests that are read or wait for an answer; more are refused. `reading`: seconds to read one.
+        """
         self.backbone, self.prompts, self.most, self.wait = backbone, prompts, most, wait
+        self.waiting, self.reading = waiting, reading
+        self._open = 0  # requests that are read or wait
         self.batches: collections.deque[int] = collections.deque(maxlen=REMEMBERED)  # questions in each of the last
         self._queue: asyncio.Queue[tuple[Question, asyncio.Future[Any]]] | None = None  # while the app runs
 
@@ -80,15 +96,33 @@ class Server:
         )
 
     async def _predict(self, request: Request) -> JSONResponse:
+        if self._open >= self.waiting:
+            busy = ValueError(f"{self.waiting} requests wait already: come again in {RETRY} s")
+            return refusal(busy, 503, {"Retry-After": str(RETRY)})
+        self._open += 1
         try:
-            question = read(await content(request), self.prompts)
-            return JSONResponse(await self.answer(question))
+            return await self._answered(request)
+        finally:
+            self._open -= 1
+
+    async def _answered(self, request: Request) -> JSONResponse:
+        try:
+            async with asyncio.timeout(self.reading):
+                body = await content(request)
+        except TimeoutError:
+            late = ValueError(f"the request was expected to arrive within {self.reading:g} s")
+            return refusal(late, 408, {"Connection": "close"})
         except TooLargeError as error:
             return refusal(error, 413)
-        except (ValueError, UserError) as error:  # json's own error is a ValueError
+        except ValueError as error:  # json's own error is one
             return refusal(error, 400)
         except ClientDisconnect:
             return refusal(ValueError("the request was cut off"), 400)  # nobody reads it
+        try:
+            question = read(body, self.prompts)
+            return JSONResponse({"prompt": question.prompt} | await self.answer(question))
+        except (ValueError, UserError) as error:
+            return refusal(error, 400)
 
     async def _prompts(self, request: Request) -> JSONResponse:
         return JSONResponse(sorted(self.prompts))
@@ -151,9 +185,10 @@ async def content(request: Request) -> Any:
         raise ValueError("the request is nested too deep") from error
 
 
-def refusal(error: Exception, status: int) -> JSONResponse:
+def refusal(error: Exception, status: int, headers: Mapping[str, str] | None = None) -> JSONResponse:
     """What a refused request gets. Half characters, which JSON can write and UTF-8 cannot, are written out."""
-    return JSONResponse({"error": str(error).encode(errors="backslashreplace").decode()}, status_code=status)
+    text = str(error).encode(errors="backslashreplace").decode()
+    return JSONResponse({"error": text}, status_code=status, headers=headers)
 
 
 def read(body: Any, prompts: Mapping[str, Prompt]) -> Question:

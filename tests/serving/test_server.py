@@ -104,7 +104,7 @@ def test_concurrent_requests_get_the_answers_of_each_alone(server: Server) -> No
         (alone,) = ip.predict(server.backbone, [text], prompt, choices)
         assert status == 200 and answer["prediction"] == alone["prediction"]
         np.testing.assert_allclose([*answer["scores"].values()], [*alone["scores"].values()], rtol=1e-4)
-        assert answer.keys() == alone.keys()
+        assert answer.keys() == {"prompt", *alone} and answer["prompt"] == question.get("prompt")
 
 
 @pytest.mark.parametrize(
@@ -136,6 +136,36 @@ def test_a_long_request_is_refused(server: Server) -> None:
     with serving(server.app()) as port:
         status, answer = post(port, {"text": "a" * LARGEST})
     assert (status, answer) == (413, {"error": f"a request of at most {LARGEST} bytes was expected"})
+
+
+def headers_of(connection: socket.socket) -> str:
+    with connection.makefile("rb") as answer:
+        return answer.read().decode().lower()
+
+
+def test_a_request_that_arrives_too_slowly_is_refused(server: Server) -> None:
+    slow = Server(server.backbone, server.prompts, reading=0.01)
+    with serving(slow.app()) as port, socket.create_connection(("127.0.0.1", port)) as sending:
+        sending.sendall(b"POST /predict HTTP/1.1\r\nHost: here\r\nContent-Length: 100\r\n\r\n{")
+        answer = headers_of(sending)  # up to the end: the server closes the connection
+    assert answer.startswith("http/1.1 408 ") and "the request was expected to arrive within 0.01 s" in answer
+
+
+def test_more_requests_than_may_wait_are_sent_away(server: Server) -> None:
+    full = Server(server.backbone, server.prompts, waiting=1)
+    question = {"prompt": "a", "text": "ant bat", "choices": CHOICES}
+    with serving(full.app()) as port, socket.create_connection(("127.0.0.1", port)) as first:
+        first.sendall(b"POST /predict HTTP/1.1\r\nHost: here\r\nContent-Length: 2\r\n\r\n[")
+        while not full._open:  # until the first one is being read
+            threading.Event().wait(0.001)
+        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port)) as second:
+            second.request("POST", "/predict", json.dumps(question))
+            refused = second.getresponse()
+            assert (refused.status, refused.headers["Retry-After"]) == (503, "1")
+            assert json.loads(refused.read()) == {"error": "1 requests wait already: come again in 1 s"}
+        first.sendall(b"]")
+        assert first.recv(12) == b"HTTP/1.1 400"
+        assert post(port, question)[0] == 200
 
 
 def test_a_server_whose_app_has_ended_can_start_again(server: Server) -> None:
@@ -212,6 +242,8 @@ def test_the_command_refuses_prompts_that_it_cannot_serve(
     assert "The prompts record no backbone: name one with --backbone" in refusal()
     assert "--most=0 was expected to be at least 1" in refusal("--most=0")
     assert "--wait=nan was expected to be 0 or more" in refusal("--wait=nan")
+    assert "--waiting=0 was expected to be at least 1" in refusal("--waiting=0")
+    assert "--reading=0 was expected to be more than 0" in refusal("--reading=0")
     assert "--port=99999 was expected to be between 1 and 65535" in refusal("--port=99999")
     assert "there are none: name them with --prompt" in refusal("--backbone=nano", "--measure")
     assert "--prompt=third: the prompt has width 3, but the backbone's is" in refusal(third)
