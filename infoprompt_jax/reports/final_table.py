@@ -60,7 +60,7 @@ def notes(members: Sequence[Member]) -> list[str]:
     """A sentence each on the members whose loss was not finite, and on those whose best prompt is the first one."""
     failed = [(member["name"], member["failed_at_step"]) for member in members if "failed_at_step" in member]
     lines = [f"{name} stopped at step {step}: its loss was not finite." for name, step in failed]
-    if untrained := [member["name"] for member in members if member.get("best_step") == 0]:
+    if untrained := [member["name"] for member in members if member.get("best") and member.get("best_step") == 0]:
         more = f" and {len(untrained) - MOST_NAMED} more" if len(untrained) > MOST_NAMED else ""
         named = ", ".join(untrained[:MOST_NAMED]) + more
         lines.append(f"The untrained prompt (step 0) was the best one of {named}: training did not improve it.")
@@ -78,6 +78,8 @@ def _columns(members: Sequence[Member], trained: bool) -> list[Column]:
 
 def _of(member: Member, entry: str) -> Mapping[str, Any]:
     """An entry's values by name; a single number has the entry's own name."""
+    if entry == "best_step" and not member.get("best"):
+        return {}  # no evaluation chose it
     value = member.get(entry, {})
     return value if isinstance(value, Mapping) else {entry: value}
 

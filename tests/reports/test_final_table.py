@@ -51,6 +51,15 @@ def test_what_training_did_not_improve_is_named() -> None:
     assert len(final_table.table({"members": [member("b", 4)]}).splitlines()) == 3
 
 
+def test_without_an_evaluation_there_is_no_best_step() -> None:
+    member = {"name": "run", "steps": 9, "best": {}, "best_step": 0, "final": {}}
+    assert [line.split() for line in final_table.table({"members": [member]}).splitlines()] == [
+        ["member", "steps"],
+        ["-" * 13],
+        ["run", "9"],
+    ]
+
+
 def test_an_evaluation_has_no_steps_and_one_value() -> None:
     """The prompt is not trained, so its best value is its only one."""
     half, third = {"accuracy": 0.5, "f1": 0.4}, {"accuracy": 0.75}
