@@ -61,7 +61,8 @@ def markdown(notebook: str) -> str:
                 blocks.append(f"![What this cell draws](data:image/png;base64,{''.join(data['image/png'].split())})")
                 continue
             printed = "".join(data.get("text/plain", []))
-            blocks.append(f"```text\n{printed.rstrip()}\n```")
+            fence = "`" * max(3, 1 + max(map(len, re.findall("`+", printed)), default=0))
+            blocks.append(f"{fence}text\n{printed.rstrip()}\n{fence}")
     return "\n\n".join(blocks)
 
 
