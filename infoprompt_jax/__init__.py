@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from infoprompt_jax.prompts.saved import Prompt, load_prompt, save_prompt
     from infoprompt_jax.rospr.keys import encode_keys
     from infoprompt_jax.rospr.library import PromptLibrary
+    from infoprompt_jax.rospr.library_files import Entry
+    from infoprompt_jax.rospr.library_sources import SourcePrompt
     from infoprompt_jax.serving.texts import predict
     from infoprompt_jax.t5.backbone import Backbone, load_backbone
     from infoprompt_jax.training.evaluate import evaluate
@@ -33,8 +35,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Backbone",
+    "Entry",
     "Prompt",
     "PromptLibrary",
+    "SourcePrompt",
     "UserError",
     "encode_keys",
     "evaluate",
@@ -51,8 +55,10 @@ __all__ = [
 
 _MODULES = {
     "Backbone": "t5.backbone",
+    "Entry": "rospr.library_files",
     "Prompt": "prompts.saved",
     "PromptLibrary": "rospr.library",
+    "SourcePrompt": "rospr.library_sources",
     "__version__": "version",
     "encode_keys": "rospr.keys",
     "evaluate": "training.evaluate",

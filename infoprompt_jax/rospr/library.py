@@ -24,12 +24,13 @@ from numpy.typing import ArrayLike
 
 from infoprompt_jax import files
 from infoprompt_jax.errors import UserError
-from infoprompt_jax.rospr import library_files, library_manifest, retrieval
+from infoprompt_jax.rospr import keys, library_files, library_manifest, retrieval
 from infoprompt_jax.rospr.library_files import SIMILARITIES, Entry, Manifest, Model, refusal
 from infoprompt_jax.rospr.library_sources import SourcePrompt, check_names, check_sources, float32, write_sources
 from infoprompt_jax.rospr.retrieval import Choice, Hits
 from infoprompt_jax.rospr.search import Index, comparable
 from infoprompt_jax.t5 import partition
+from infoprompt_jax.t5.backbone import Backbone
 
 FIELD = "rospr.library"  # of the command; from Python it is an argument
 
@@ -144,12 +145,16 @@ class PromptLibrary:
             )
         return cls.load(path, mesh, verify=False, field=first.field)
 
-    def append(self, retriever: Model, sources: Sequence[SourcePrompt]) -> PromptLibrary:
+    def append(self, retriever: Model | Backbone, sources: Sequence[SourcePrompt]) -> PromptLibrary:
         """Adds source prompts as one more segment; returns the longer library, which shares what this one has opened.
 
         The segment, a line in the list of segments and a short manifest are written: no more for a long library.
         Appends take turns: each holds the library's lock while it writes (`files.lock`; none on Windows). If two
         processes have opened the same library, the later append is refused, because its view is out of date.
+
+        Args:
+          retriever: the model that encoded the keys, loaded or as libraries record it.
+          sources: `ip.SourcePrompt`, each with an `ip.Entry`.
 
         Raises:
           UserError: the keys come from another retriever or have another width, a prompt is for another backbone or has
@@ -158,6 +163,7 @@ class PromptLibrary:
             was opened.
         """
         self._check_unchanged()
+        retriever = retriever if isinstance(retriever, Model) else keys.model(retriever)
         if retriever.fingerprint != self.manifest.retriever.fingerprint:
             raise refusal(
                 self.path,

@@ -43,7 +43,10 @@ class Model:
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """The facts on a source prompt. Names are unique in a library; all else may be empty."""
+    """The facts on a source prompt. Names are unique in a library; all else may be empty.
+
+    `dataset` is what keeps a prompt from the evaluation of its own data set.
+    """
 
     name: str
     dataset: str = ""

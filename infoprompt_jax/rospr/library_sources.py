@@ -21,7 +21,10 @@ LARGEST = float(np.finfo(np.float32).max)
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class SourcePrompt:
-    """A prompt for a library, keys [n, R] of n of its training instances, and their texts (or none)."""
+    """A prompt for `PromptLibrary.append`: its facts, and keys [n, R] of n of its training instances.
+
+    `encode_keys` makes the keys, with the library's retriever. `texts` are those instances, or none; pages show them.
+    """
 
     entry: Entry
     prompt: Prompt

@@ -172,7 +172,11 @@ def _overview(selection: Selection) -> str:
         for reason, templates in skipped[dataset.name].items():
             which = "" if len(templates) == total else f" ({', '.join(templates)})"
             reasons.append(f"{dataset.name}{which} is skipped: {reason}")
-    total = (f"{len(rows)} data sets", "", *(sum(row[column] for row in rows) for column in (2, 3)))
+    total = (
+        f"{len(rows)} data set{'s' * (len(rows) != 1)}",
+        "",
+        *(sum(row[column] for row in rows) for column in (2, 3)),
+    )
     table = aligned(("data set", "rows from", "templates", "present"), [*rows, total], text_columns=2)
     return "\n".join([table, *reasons]) if rows else ""
 

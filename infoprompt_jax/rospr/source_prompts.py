@@ -64,6 +64,7 @@ def train_sources(config: ml_collections.ConfigDict, workdir: str | os.PathLike[
     """
     directory = Workdir(workdir, config)
     if (summary := directory.finished()) is not None:
+        warn_of_appended(directory.path / "library", len(summary["sources"]))
         return summary | {"library": str(directory.path / "library")}  # which may have moved
     check(config)
     kept, path = directory.path / "sources.json", directory.path / "library"
@@ -93,6 +94,18 @@ def train_sources(config: ml_collections.ConfigDict, workdir: str | os.PathLike[
                     functools.partial(add, path, group, trained, place / "prompts", encoded, config.rospr.similarity)
                 )
         return hosts.decided(lambda: conclude(directory.path, path, failed, plan.skipped))
+
+
+def warn_of_appended(path: pathlib.Path, trained: int) -> None:
+    """Logs a warning where the library of a finished run holds more prompts than the run trained."""
+    more = len(PromptLibrary.load(path, verify=False, field=FIELD)) - trained if path.exists() else 0
+    if more > 0:
+        log.warning(
+            "%s holds %d more prompt%s than this run trained: the table and the page are of the run's own alone.",
+            path,
+            more,
+            "s" * (more != 1),
+        )
 
 
 def begun(
@@ -248,7 +261,7 @@ def table(summary: Mapping[str, Any]) -> str:
     for source in summary["sources"]:
         by_dataset.setdefault(source["dataset"], []).append(source)
     rows = [(name, _means(sources), *_counts(sources)) for name, sources in by_dataset.items()]
-    rows.append((f"{len(by_dataset)} data sets", "", *_counts(summary["sources"])))
+    rows.append((f"{len(by_dataset)} data set{'s' * (len(by_dataset) != 1)}", "", *_counts(summary["sources"])))
     notes = [
         f"{one['name']} is left out: its loss was not finite at step {one['failed_at_step']}"
         for one in summary["failed"]

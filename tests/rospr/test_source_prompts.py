@@ -31,6 +31,8 @@ from infoprompt_jax.prompts.saved import load_prompt
 from infoprompt_jax.rospr import source_keys, source_plan, source_prompts
 from infoprompt_jax.rospr.keys import encode_keys
 from infoprompt_jax.rospr.library import PromptLibrary
+from infoprompt_jax.rospr.library_files import Entry
+from infoprompt_jax.rospr.library_sources import SourcePrompt
 from infoprompt_jax.t5.backbone import Backbone, load_backbone
 from infoprompt_jax.training import experiment, train
 from infoprompt_jax.training.interrupt import Interrupt
@@ -232,6 +234,17 @@ def test_a_second_call_says_done(
     mean = np.mean([metrics["accuracy"] for metrics in measured[:2]])
     assert words.split() == [WORDS, "accuracy", f"{mean:.4f},", "exact_match",
                              f"{measured[2]['exact_match']:.4f}", "3", str(3 * N)]  # fmt: skip
+    assert "more prompt" not in caplog.text
+
+
+def test_a_library_that_was_appended_to_is_named(
+    done: pathlib.Path, tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    library = PromptLibrary.load(shutil.copytree(done / "library", tmp_path / "library"))
+    prompt = load_prompt(next((done / "groups" / "0000" / "prompts").iterdir()))
+    library.append(library.manifest.retriever, [SourcePrompt(Entry("another"), prompt, library.keys_KR[:2])])
+    source_prompts.warn_of_appended(tmp_path / "library", len(library))
+    assert "library holds 1 more prompt than this run trained" in caplog.text
 
 
 @pytest.fixture
