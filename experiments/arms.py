@@ -105,7 +105,7 @@ def effect(results: Results, task: str, setting: str, arm: str, seeds: str, meas
     """[seeds]: the arm minus plain, in points; None where one of them has not run.
 
     Raises:
-      ValueError: the two were evaluated on other rows, or trained on others.
+      ValueError: the two were evaluated on other rows, trained on others, or ran on other devices.
     """
     pair = [results.get(f"{task},{setting},{each},{seeds}") for each in (arm, "plain")]
     if pair[0] is None or pair[1] is None:
@@ -113,6 +113,9 @@ def effect(results: Results, task: str, setting: str, arm: str, seeds: str, meas
     for key in ("backbone", "data", "evaluation_data", "test_data"):
         if pair[0]["fingerprints"][key] != pair[1]["fingerprints"][key]:
             raise ValueError(f"{pair[0]['run']} and {pair[1]['run']} have different {key}: they are no pair.")
+    devices = [result["device"] for result in pair if "device" in result]  # older results have none
+    if len(set(devices)) > 1:
+        raise ValueError(f"{pair[0]['run']} and {pair[1]['run']} ran on {' and '.join(devices)}: they are no pair.")
     return 100 * (values(pair[0], measure) - values(pair[1], measure))
 
 

@@ -50,14 +50,24 @@ def plus_minus(samples: np.ndarray, digits: int = 1, factor: float = 100.0) -> s
     return f"{factor * samples.mean():.{digits}f} ± {factor * samples.std(ddof=1):.{digits}f}"
 
 
+Table = tuple[Sequence[object], Iterable[Sequence[object]]]  # its header and its rows
+
+
 def confirmed(header: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
     """The Markdown table of a confirmation: cells with a Holm-adjusted p-value below 0.05 are bold."""
-    rows = [list(row) for row in rows]
-    places = [(row, column) for row in rows for column, cell in enumerate(row) if isinstance(cell, Cell)]
+    (table,) = confirmed_together((header, rows))
+    return table
+
+
+def confirmed_together(*tables: Table) -> list[str]:
+    """The Markdown tables of one confirmation: p-values are adjusted for the cells of all of them."""
+    written = [(header, [list(row) for row in rows]) for header, rows in tables]
+    every = [row for _, rows in written for row in rows]
+    places = [(row, column) for row in every for column, cell in enumerate(row) if isinstance(cell, Cell)]
     adjusted = holm([row[column].estimate.p for row, column in places])
     for (row, column), p in zip(places, adjusted, strict=True):
         row[column] = f"**{row[column]}**" if p < LEVEL else str(row[column])
-    return markdown(header, rows)
+    return [markdown(header, rows) for header, rows in written]
 
 
 def with_rows(table: str, rows: str) -> str:

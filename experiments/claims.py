@@ -15,7 +15,7 @@ import subprocess
 import sys
 from typing import Any
 
-from experiments import claims_fresh, claims_report, rospr_report, summary
+from experiments import claims_fresh, claims_report, summary
 from experiments.claims_results import PUBLIC, RESULTS, TASKS
 from infoprompt_jax.reports import measurements
 from infoprompt_jax.reports.records import read_records, series
@@ -110,7 +110,7 @@ def main() -> None:
     else:
         claims_report.write(RESULTS)
         claims_fresh.write(RESULTS)
-        summary.write(RESULTS, rospr_report.RESULTS)
+        summary.write(summary.Folders())
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """Estimates over seeds: a value, its 95 % interval, and the p-value of "no difference".
 
 Means have Student's t intervals. Ratios of standard deviations have t intervals from the jackknife of the log ratio.
-Percentile bootstraps are too narrow with 20 seeds or fewer. `holm` corrects p-values for their number.
+Percentile bootstraps are too narrow with 20 seeds or fewer, so `bootstrap`, of tasks and seeds, stands beside a t
+interval and has no p-value. `holm` corrects p-values for their number.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import numpy as np
 from scipy import stats
 
 LEVEL = 0.05  # below it a Holm-adjusted p-value shows an effect
+RESAMPLES = 10_000
 
 
 class Estimate(NamedTuple):
@@ -42,6 +44,21 @@ def _t(value: float, error: float, count: int) -> Estimate:
     rounding = 1e-12 * max(1, abs(value))  # equal samples, whose error is not exactly zero
     p = 2 * stats.t.sf(abs(value) / error, count - 1) if error > rounding else abs(value) <= rounding
     return Estimate(value, value - half, value + half, float(p) if np.isfinite(error) else np.nan)
+
+
+def bootstrap(samples: np.ndarray) -> Estimate:
+    """The mean of `samples` [tasks, seeds] with the 95 % percentile interval over resampled tasks and seeds.
+
+    Tasks share their seeds, so a resample has its seeds for all of its tasks. The generator is fixed. NaNs for a single
+    task or seed.
+    """
+    tasks, seeds = samples.shape
+    if min(tasks, seeds) < 2:
+        return Estimate(np.nan, np.nan, np.nan)
+    rng = np.random.default_rng(0)
+    drawn = rng.integers(tasks, size=(RESAMPLES, tasks, 1)), rng.integers(seeds, size=(RESAMPLES, 1, seeds))
+    low, high = np.quantile(samples[drawn].mean(axis=(1, 2)), (0.025, 0.975))
+    return Estimate(float(samples.mean()), float(low), float(high))
 
 
 def ratio_of_deviations(pairs: np.ndarray) -> Estimate:

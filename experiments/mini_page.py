@@ -1,7 +1,8 @@
 """Writes docs/mini.md's tables and charts, and the model card from it: `python -m experiments.mini_page`.
 
 It reads pretraining.json and validation.json beside the backbone, and of `experiments/results/mini` the run's
-metrics.jsonl, the corpus's overlap.json, and what `experiments.mini_zero_shot` and `experiments.own_rows` measured.
+metrics.jsonl, the corpus's overlap.json, and what `experiments.mini_zero_shot` and `experiments.own_rows` measured. The
+prompts for SST-2 are those of `experiments.real`.
 """
 
 from __future__ import annotations
@@ -14,10 +15,13 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from experiments import mini_charts
+from experiments import arms, mini_charts
+from experiments.cells import plus_minus
 from experiments.mini_sources import LEFT_OUT, LICENCES, RENDERED, SETS, TEXT
 from experiments.nano_page import account, percent
 from experiments.pages import MINI, UNMEASURED
+from experiments.real import EXPERIMENT, REFERENCES, SEEDS, setting
+from experiments.real_config import STEPS
 from infoprompt_jax.data.families import family
 from infoprompt_jax.reports.documents import fill
 from infoprompt_jax.reports.tables import markdown
@@ -150,6 +154,24 @@ def own_rows_table(records: Sequence[Mapping[str, Any]]) -> str:
     return markdown(header, rows) if rows else UNMEASURED
 
 
+def sst2_table(of_real: arms.Results, bag_of_words: float | None) -> str:
+    """Plain prompt tuning on SST-2 by the number of training rows, beside what needs no prompt.
+
+    The bag of words reads all training rows, so it stands in the line of all of them.
+    """
+    rows = []
+    for shots, steps in STEPS.items():
+        result = of_real.get(f"sst2,{setting(shots)},plain,{SEEDS}")
+        if result is not None:
+            scores = arms.values(result, arms.test)
+            references = (percent(result["references"][name]) for name in REFERENCES)
+            words = percent(bag_of_words if shots == "full" else None)
+            ends = percent(scores.min()), percent(scores.max())
+            rows.append((f"{result['training_examples']:,}", steps, *references, plus_minus(scores), *ends, words))
+    header = ("training rows", "steps of 8 rows", *REFERENCES, "with a prompt, ten seeds", "lowest seed", "highest")
+    return markdown((*header, "bag of words"), rows) if rows else UNMEASURED
+
+
 def blocks() -> dict[str, str]:
     """The content of docs/mini.md's blocks."""
     pretraining, validation = (json.loads((BACKBONE / f"{n}.json").read_text()) for n in ("pretraining", "validation"))
@@ -157,6 +179,7 @@ def blocks() -> dict[str, str]:
     records = [json.loads(line) for line in (RESULTS / "metrics.jsonl").read_text().splitlines()]
     zero_shot = results("zero_shot")
     words = {record["data_set"]: record["bag_of_words"] for record in zero_shot if record["group"] == "held in"}
+    of_sst2 = next(record["bag_of_words"] for record in zero_shot if record["data_set"] == "glue/sst2")
     return {
         "text": text_table(overlap),
         "left out": markdown(("source", "licence"), list(LEFT_OUT.items())),
@@ -165,6 +188,7 @@ def blocks() -> dict[str, str]:
         "pretraining": account(pretraining),
         "progress": progress_table(records),
         "validation": accuracies_table(validation, words),
+        "sst2": sst2_table(arms.read(EXPERIMENT.results), of_sst2),
         "zero shot": zero_shot_table(zero_shot),
         "own rows": own_rows_table(results("own_rows")),
     }

@@ -20,6 +20,7 @@ from experiments.estimates import Estimate, student
 from experiments.p3_rows import SIZES
 from experiments.pages import ROSPR, UNMEASURED
 from experiments.rospr_report import contrast, relation_gain
+from experiments.verdicts import Claim
 from infoprompt_jax.reports.documents import fill
 from infoprompt_jax.reports.tables import markdown
 from infoprompt_jax.rospr.analysis import RELATIONS
@@ -29,11 +30,12 @@ RESULTS = pathlib.Path(__file__).parent / "results" / "real_rospr"
 METHODS = {**TITLES, "random": "a random one"}
 RETRIEVERS = {"encoder": "mini's encoder", "words": "bag of words", "random": "none: a random source prompt"}
 CHOSEN = {"encoder": ("rospr", "per_query"), "words": ("words", "words_per_query"), "random": ("random", None)}
-GROUPS = {"held out": "T0's held-out sets", "BIG-bench": "BIG-bench", "near": "of the sources' families"}
+GROUPS = {"held out": "T0's held-out sets", "BIG-bench": "BIG-bench", "near": "data sets of the sources' families"}
 
 Result = Mapping[str, Any]  # of a seed
 Results = Sequence[Result]
 Relations = Mapping[str, Mapping[str, float]]
+REASONS = {"BIG-bench's tasks are read from": "no task.json at hand"}  # the table's words, by the start of a message
 PLANNED = 3  # seeds; fewer are not reported, because a look at some of them could decide when to stop
 
 
@@ -62,16 +64,25 @@ def datasets(results: Results, group: str) -> list[str]:
     return list(dict.fromkeys(one["dataset"] for one in tasks(results[0], group)))
 
 
+def by_dataset(result: Result, group: str, of: Callable[[Mapping[str, Any]], float]) -> list[float]:
+    """A number of each task as the mean over templates, by data set."""
+    return [float(np.mean([of(one) for one in tasks(result, group, name)])) for name in datasets([result], group)]
+
+
 def mean(result: Result, group: str, of: Callable[[Mapping[str, Any]], float]) -> float:
     """A number of each task as the mean over templates first, and then over data sets."""
-    by_dataset = [np.mean([of(one) for one in tasks(result, group, name)]) for name in datasets([result], group)]
-    return float(np.mean(by_dataset))
+    return float(np.mean(by_dataset(result, group, of)))
+
+
+def gains(results: Results, group: str, method: str, base: str) -> np.ndarray:
+    """[data sets, seeds]: a method minus another, in points."""
+    of_seeds = [by_dataset(r, group, lambda one: one["scores"][method] - one["scores"][base]) for r in results]
+    return 100 * np.transpose(of_seeds)
 
 
 def gain(results: Results, group: str, method: str, base: str) -> Estimate:
-    """A method minus another, seed by seed, in points."""
-    values = [mean(r, group, lambda one: one["scores"][method] - one["scores"][base]) for r in results]
-    return student(np.array(values)).scaled(100)
+    """The mean over data sets of these differences, and its interval over seeds."""
+    return student(gains(results, group, method, base).mean(axis=0))
 
 
 def shown(values: Sequence[float], digits: int = 1) -> str:
@@ -95,8 +106,11 @@ def accuracy_table(results: Results) -> str:
         values = [[mean(r, group, lambda one, m=m: one["scores"][m]) for r in results] for m in METHODS]
         rows.append((f"mean of {len(names)}: {title}", templates, "", *map(shown, values)))
         for base in ("none", "rospr"):
-            gains = ("" if m in ("none", base) else interval(gain(results, group, m, base), 1) for m in METHODS)
-            rows.append((f"minus {METHODS[base]}", "", "", *gains))
+            cells = ("" if m in ("none", base) else interval(gain(results, group, m, base), 1) for m in METHODS)
+            rows.append((f"minus {METHODS[base]}", "", "", *cells))
+        of_sets = (student(gains(results, group, m, "none").mean(axis=1)) for m in METHODS if m != "none")
+        # As text, because it is no part of the confirmation, which is over seeds.
+        rows.insert(-1, ("the same, over data sets", "", "", "", *(str(interval(one, 1)) for one in of_sets)))
     return confirmed(("data set", "hard prompts", "rows", *METHODS.values()), rows)
 
 
@@ -153,12 +167,13 @@ def contrasts_table(results: Results) -> str:
 
 def missing_table(results: Results) -> str:
     """The data sets and templates without rows: a line for each data set."""
-    by_dataset: dict[str, dict[str, int]] = {}
+    reasons: dict[str, dict[str, int]] = {}
     for name, reason in results[0]["missing"].items():
         dataset, _, template = name.partition(":")
-        templates = by_dataset.setdefault(dataset, {})
+        templates = reasons.setdefault(dataset, {})
+        reason = next((short for start, short in REASONS.items() if reason.startswith(start)), reason)
         templates[reason] = templates.get(reason, 0) + bool(template)
-    rows = [(name, count or "all", why) for name, whys in by_dataset.items() for why, count in whys.items()]
+    rows = [(name, count or "all", why) for name, whys in reasons.items() for why, count in whys.items()]
     return markdown(("data set", "templates", "why"), rows)
 
 
@@ -166,11 +181,40 @@ def about(results: Results) -> str:
     """A sentence on what was measured."""
     size, first = results[0]["size"], results[0]
     seeds = ", ".join(str(result["seed"]) for result in results)
+    devices = sorted({result["device"] for result in results if "device" in result})
+    where = f", on {', '.join(devices)}" if devices else ""
     return (
         f"Seeds {seeds}; {first['sources']} source prompts with {first['keys']} keys, each trained for {size['steps']} "
-        f"steps of 8 rows of at most {size['length']} tokens; up to {size['evaluated']} rows of each data set, the "
-        "same for all seeds and templates: intervals do not cover other rows."
+        f"steps of 8 rows of at most {size['length']} tokens{where}; up to {size['evaluated']} rows of each data set, "
+        "the same for all seeds and templates: intervals do not cover other rows."
     )
+
+
+def claims(results: Results) -> list[Claim]:
+    """The verdicts' lines, on each group of data sets; none without results."""
+    if not results:
+        return []
+
+    def minus(text: str, method: str, base: str) -> list[Claim]:
+        return [
+            Claim(
+                f"RoSPr: {text}",
+                f"[{METHODS[method]} - {METHODS[base]}, {title}](rospr.md#accuracy-on-mini)",
+                None,
+                gain(results, group, method, base),
+            )
+            for group, title in GROUPS.items()
+        ]
+
+    def formats(group: str, less: str) -> Claim:
+        effect = contrast(results, partial(relations_of, group=group, which="every"), "format alone", less)
+        measured = f"[format alone - {less}, {GROUPS[group]}](rospr.md#format-against-family-on-mini)"
+        return Claim("RoSPr: answer format matters more than family", measured, None, effect)
+
+    methods = [one for m in ("inter", "var", "inter_var") for one in minus(f"{METHODS[m]} helps", m, "rospr")]
+    # No source prompt shares a family with the held-out sets.
+    known = [formats("held out", "neither"), formats("near", "family alone")]
+    return [*minus("retrieved prompts help unseen tasks", "rospr", "none"), *methods, *known]
 
 
 BLOCKS: dict[str, Callable[[Results], str]] = {

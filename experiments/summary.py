@@ -1,25 +1,31 @@
-"""The summary of both experiments: the verdicts of docs/claims.md, and README.md's results."""
+"""The summary of the experiments on both methods: the verdicts of docs/claims.md, and README.md's results.
+
+Nano's verdicts and mini's are two tables, each with its own correction: what is measured on one changes no verdict on
+the other.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
 from collections.abc import Mapping, Sequence
 from functools import partial
 
 import numpy as np
 
-from experiments import forms_report, rospr_report
+from experiments import arms, claims_results, forms_report, real, real_rospr_report, rospr_report
+from experiments.arms import Results
 from experiments.cells import confirmed, interval
-from experiments.claims_fresh import TERMS, Pairs, pairs_of
-from experiments.claims_results import TASKS, Result, of_kind, read, rows_of, task_of
+from experiments.claims_fresh import Pairs, pairs_of
+from experiments.claims_results import TASKS, Result, of_kind, task_of
 from experiments.estimates import Estimate, student
 from experiments.pages import CHARTS, CLAIMS, README, UNMEASURED
 from experiments.paired import pooled, spread, values
+from experiments.real_config import STEPS
 from experiments.rospr_report import BELOW, LIBRARIES, SOURCES, Effect, Sides, contrast
-from experiments.verdicts import RATIO, Claim, verdict_chart, verdict_table
+from experiments.verdicts import ONLY_FRESH, RATIO, Claim, confirmation_table, verdict_chart, verdict_table
 from infoprompt_jax.reports import charts
 from infoprompt_jax.reports.documents import fill
-from infoprompt_jax.reports.tables import markdown
 from infoprompt_jax.rospr.results import TITLES
 
 FORMS = pathlib.Path(__file__).parent / "results" / "forms"
@@ -138,67 +144,100 @@ def rospr_claims(sides: Sides) -> list[Claim]:
     return [*helps, *methods, *formats]
 
 
-def infoprompt_table(pairs: Pairs) -> str:
-    """README's: what a soft prompt does and what the terms add to it, on the fresh seeds."""
-    fresh = [again for _, again in pairs]
-    rows = [
-        (
-            task_of(result["run"]),
-            f"{100 * result['references']['no prompt']['test']:.0f}",
-            f"{100 * values(result, 'plain', 'test').mean():.0f}",
-            *(interval(pooled([result], preset, "test"), 1, 100) for preset in TERMS),
-        )
-        for result in fresh
-    ]
-    means = (interval(pooled(fresh, preset, "test"), 1, 100) for preset in TERMS)
-    rows.append((f"mean of the {len(fresh)}", "", "", *means))
-    header = (f"task, {rows_of(fresh)[1]} test rows", "no prompt", "plain", *(f"{preset} - plain" for preset in TERMS))
+def real_table(results: Results) -> str:
+    """README's on InfoPrompt: what a soft prompt does on real tasks, and what both terms add to it."""
+    few = [shots for shots in STEPS if shots != "full"]
+    rows: list[list[object]] = []
+    for task in real.TASKS:
+        plain = {s: results[text] for s in STEPS if (text := f"{task},{real.setting(s)},plain,{real.SEEDS}") in results}
+        if not plain:
+            continue
+        known = next(iter(plain.values()))
+        score = "" if known["metric"] == "accuracy" else f" ({known['metric']})"
+        shown = (f"{100 * known['references'][name]:.0f}" for name in real.REFERENCES)
+        means = (f"{100 * arms.values(plain[s], arms.test).mean():.1f}" if s in plain else "-" for s in STEPS)
+        effects = (arms.effect(results, task, real.setting(s), "both", real.SEEDS, arms.test) for s in few)
+        rows.append([f"{task}{score}", *shown, *means, *map(arms.cell, effects)])
+    of_all = [real.every(results, s, "both", arms.test) for s in few]
+    if any(one is not None for one in of_all):
+        means = ("-" if one is None else interval(real.mean_of(one), 1) for one in of_all)
+        rows.append([f"mean of the {len(real.TASKS)}", *[""] * (len(real.REFERENCES) + len(STEPS)), *means])
+    plain_of = (f"plain, {'all' if s == 'full' else s}" for s in STEPS)
+    header = ("task", *real.REFERENCES.values(), *plain_of, *(f"both - plain, {s}" for s in few))
     return confirmed(header, rows)
 
 
-def rospr_table(sides: Sides) -> str:
-    """README's: accuracy without a prompt and what each method adds to it; without fresh seeds it is exploration."""
+def real_rospr_table(results: real_rospr_report.Results) -> str:
+    """README's on RoSPr: mean accuracy without a prompt on each group of data sets, and what each method adds."""
     methods = [method for method in TITLES if method != "none"]
-    shown = sides.fresh or sides.first
     rows = [
         (
             title,
-            f"{100 * rospr_report.scores(shown, library, 'mean', 'none').mean():.1f}",
-            *(interval(rospr_report.gain(shown, library, ("mean",), m, "none"), 1) for m in methods),
+            real_rospr_report.shown([real_rospr_report.mean(results[0], group, lambda one: one["scores"]["none"])]),
+            *(interval(real_rospr_report.gain(results, group, method, "none"), 1) for method in methods),
         )
-        for library, title in LIBRARIES.items()
+        for group, title in real_rospr_report.GROUPS.items()
     ]
-    which = rospr_report.seeds_of(shown)
-    header = (f"library, {which}{'' if sides.fresh else ' (exploration)'}", "no prompt", *(TITLES[m] for m in methods))
-    return confirmed(header, rows) if sides.fresh else markdown(header, rows)
+    return confirmed(("data sets", "no prompt", *(TITLES[method] for method in methods)), rows)
 
 
-def every_claim(claims: pathlib.Path, retrieval: pathlib.Path, forms: pathlib.Path = FORMS) -> list[Claim]:
-    """The rows of the verdicts, from the directories of results; [] where the main ones are missing."""
-    results, sides = read(claims), rospr_report.read(retrieval)
+@dataclasses.dataclass(frozen=True)
+class Folders:
+    """Where the results are."""
+
+    claims: pathlib.Path = claims_results.RESULTS
+    rospr: pathlib.Path = rospr_report.RESULTS
+    forms: pathlib.Path = FORMS
+    real: pathlib.Path = real.EXPERIMENT.results
+    real_rospr: pathlib.Path = real_rospr_report.RESULTS
+
+
+def nano_claims(folders: Folders) -> list[Claim]:
+    """The rows of the verdicts on nano; [] where the main results are missing."""
+    results, sides = claims_results.read(folders.claims), rospr_report.read(folders.rospr)
     if not pairs_of(results) or not sides.first:
         return []
-    of_forms = forms_report.claims(forms_report.read(forms))
+    of_forms = forms_report.claims(arms.read(folders.forms))
     return [*infoprompt_claims(results), *of_forms, *rospr_claims(sides)]
 
 
-def blocks(
-    claims: pathlib.Path, retrieval: pathlib.Path, forms: pathlib.Path = FORMS
-) -> dict[pathlib.Path, dict[str, str]]:
-    """What the pages' blocks hold, from the directories of results."""
-    results, sides = read(claims), rospr_report.read(retrieval)
-    pairs = pairs_of(results)
-    if not pairs or not sides.first:
-        return {CLAIMS: {"verdicts": UNMEASURED}, README: dict.fromkeys(("results", "rospr"), UNMEASURED)}
+def mini_claims(folders: Folders) -> list[Claim]:
+    """The rows of the verdicts on mini."""
+    return [
+        *real.claims(arms.read(folders.real)),
+        *real_rospr_report.claims(real_rospr_report.read(folders.real_rospr)),
+    ]
+
+
+def blocks(folders: Folders) -> dict[pathlib.Path, dict[str, str]]:
+    """What the pages' blocks hold."""
+    of_nano, of_mini = nano_claims(folders), mini_claims(folders)
+    tasks, retrieval = arms.read(folders.real), real_rospr_report.read(folders.real_rospr)
     return {
-        CLAIMS: {"verdicts": verdict_table(every_claim(claims, retrieval, forms))},
-        README: {"results": infoprompt_table(pairs), "rospr": rospr_table(sides)},
+        CLAIMS: {
+            "verdicts mini": confirmation_table(of_mini) if of_mini else UNMEASURED,
+            "verdicts": verdict_table(of_nano) if of_nano else UNMEASURED,
+        },
+        README: {
+            "results": real_table(tasks) if tasks else UNMEASURED,
+            "rospr": real_rospr_table(retrieval) if retrieval else UNMEASURED,
+        },
     }
 
 
-def write(claims: pathlib.Path, retrieval: pathlib.Path) -> None:
+def drawn(folders: Folders) -> dict[str, str]:
+    """The charts of the verdicts by their file's name; none without results."""
+    made = {}
+    if rows := nano_claims(folders):
+        made["verdicts.svg"] = verdict_chart(rows)
+    if rows := mini_claims(folders):
+        made["verdicts-mini.svg"] = verdict_chart(rows, ONLY_FRESH, limits={})
+    return made
+
+
+def write(folders: Folders) -> None:
     """Fills the blocks in, and draws the verdicts."""
-    for page, content in blocks(claims, retrieval).items():
+    for page, content in blocks(folders).items():
         fill(page, content)
-    if rows := every_claim(claims, retrieval):
-        charts.save(CHARTS / "verdicts.svg", verdict_chart(rows))
+    for name, chart in drawn(folders).items():
+        charts.save(CHARTS / name, chart)

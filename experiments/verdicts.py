@@ -1,15 +1,16 @@
-"""What the papers claim, beside what was measured: the rows, the table and the chart of docs/claims.md.
+"""What the papers claim, beside what was measured: the rows, the tables and the charts of docs/claims.md.
 
 A `Claim` has an effect on the first seeds, where it was looked for, and on fresh seeds, on which no choice was made.
 The verdict follows from the fresh seeds alone: `holds` or `the opposite` if the p-value, adjusted by Holm's method for
 all fresh effects of the table, is below 0.05, else `no effect shown`. Without fresh seeds it is `exploration only`.
+Where no choice was made at all, every seed is fresh, and a `confirmation_table` has no columns of first seeds.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -21,6 +22,7 @@ from infoprompt_jax.reports.tables import markdown
 RATIO = "x plain"  # the unit of an effect for which 1 is "no difference"
 LIMITS = {"points": (-6.0, 8.0)}  # of a unit's axis; an effect beyond it is an arrow
 SEEDS = {"fresh": "fresh seeds", "first": "first seeds"}  # and their words in the chart
+ONLY_FRESH = {"fresh": "effect"}  # the words where all seeds are fresh
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,6 +73,17 @@ def verdict_table(claims: Sequence[Claim]) -> str:
     return markdown(header, rows)
 
 
+def confirmation_table(claims: Sequence[Claim]) -> str:
+    """A line a claim, of claims without first seeds."""
+    adjusted = holm([np.nan if claim.fresh is None else claim.fresh.p for claim in claims])
+    header = ("claim of the paper", "measured as", "verdict", "effect", "p, Holm")
+    rows = []
+    for claim, p in zip(claims, adjusted, strict=True):
+        text, measured, verdict, _, effect, shown = _cells(claim, p)
+        rows.append((text, measured, verdict, effect, shown))
+    return markdown(header, rows)
+
+
 def _cells(claim: Claim, p: float) -> tuple[str, ...]:
     first = "" if claim.first is None else str(claim.cell(claim.first))
     fresh = "" if claim.fresh is None else str(claim.cell(claim.fresh))
@@ -79,29 +92,37 @@ def _cells(claim: Claim, p: float) -> tuple[str, ...]:
     return claim.text, claim.measured, claim.verdict(p), first, fresh, shown
 
 
-def verdict_chart(claims: Sequence[Claim]) -> str:
-    """The effects of the table with their intervals, as SVG: a panel for each paper and unit."""
+def verdict_chart(
+    claims: Sequence[Claim],
+    seeds: Mapping[str, str] = SEEDS,
+    limits: Mapping[str, tuple[float, float]] = LIMITS,
+) -> str:
+    """The effects of the table with their intervals, as SVG: a panel for each paper and unit.
+
+    `seeds` are the kinds of seeds with their words, and `limits` those of a unit's axis, if not all of it.
+    """
     adjusted = holm([np.nan if claim.fresh is None else claim.fresh.p for claim in claims])
     panels: dict[tuple[str, str], list[charts.Row]] = {}
     for claim, p in zip(claims, adjusted, strict=True):
         paper, _, text = claim.text.partition(": ")
         text, _, remark = text.replace("`", "").partition(" (")
         about = re.sub(r"\[(.*)\]\(.*?\)", r"\1", claim.measured) + (f"; {remark.rstrip(')')}" if remark else "")
-        marks = [_mark(claim, kind, effect) for kind in SEEDS if (effect := getattr(claim, kind))]
+        marks = [_mark(claim, kind, words, effect) for kind, words in seeds.items() if (effect := getattr(claim, kind))]
         note = marks[0].text.partition(": ")[2] if marks else ""
         row = charts.Row(text, marks, about, note, bool(claim.side(claim.fresh, p)))
         panels.setdefault((paper, claim.unit), []).append(row)
-    legend = {kind: f"{words}, 95 % interval" for kind, words in SEEDS.items()}
+    legend = {kind: f"{words}, 95 % interval" for kind, words in seeds.items()}
+    both = " on the first and on the fresh seeds" if len(seeds) > 1 else ""
     return charts.svg(
-        "Each claim of the papers: its effect on the first and on the fresh seeds, with 95 % intervals.",
+        f"Each claim of the papers: its effect{both}, with 95 % intervals.",
         legend,
         [
-            charts.Panel(unit, rows, float(unit == RATIO), LIMITS.get(unit), paper)
+            charts.Panel(unit, rows, float(unit == RATIO), limits.get(unit), paper)
             for (paper, unit), rows in panels.items()
         ],
-        "bold: p < 0.05 after Holm's correction, fresh seeds alone",
+        f"bold: p < 0.05 after Holm's correction{', fresh seeds alone' if both else ''}",
     )
 
 
-def _mark(claim: Claim, kind: str, effect: Estimate) -> charts.Mark:
-    return charts.Mark(kind, effect.value, f"{SEEDS[kind]}: {claim.cell(effect)}", effect.low, effect.high)
+def _mark(claim: Claim, kind: str, words: str, effect: Estimate) -> charts.Mark:
+    return charts.Mark(kind, effect.value, f"{words}: {claim.cell(effect)}", effect.low, effect.high)

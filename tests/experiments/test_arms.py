@@ -47,13 +47,18 @@ def test_a_run_leaves_its_result_and_is_not_repeated(tmp_path: pathlib.Path) -> 
     experiment.run([], tmp_path / "work")
 
 
-def test_runs_on_other_rows_are_no_pair() -> None:
+def test_runs_on_other_rows_or_devices_are_no_pair() -> None:
     same = dict.fromkeys(("backbone", "data", "evaluation_data", "test_data"), "a")
     texts = [f"films,256,static,160,{arm},0-1" for arm in ("plain", "start10")]
     members = {f"run-seed{seed}": {"test": 0.5 + 0.1 * seed} for seed in range(2)}
     results = {text: {"run": text, "fingerprints": same, "members": members} for text in texts}
     pair = "films", "256,static,160", "start10", "0-1", arms.test
     assert list(arms.effect(results, *pair)) == [0, 0]
+    results[texts[0]] = {**results[texts[0]], "device": "a CPU"}
+    assert list(arms.effect(results, *pair)) == [0, 0]  # the other is older, and has none
+    results[texts[1]] = {**results[texts[1]], "device": "a GPU"}
+    with pytest.raises(ValueError, match="ran on a GPU and a CPU: they are no pair"):
+        arms.effect(results, *pair)
     results[texts[1]] = {**results[texts[1]], "fingerprints": {**same, "test_data": "b"}}
     with pytest.raises(ValueError, match="have different test_data: they are no pair"):
         arms.effect(results, *pair)

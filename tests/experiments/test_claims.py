@@ -18,6 +18,8 @@ from experiments import (
     claims_results,
     pages,
     paired,
+    real,
+    real_rospr_report,
     rospr_report,
     summary,
 )
@@ -236,9 +238,6 @@ def test_fresh_seeds_stand_beside_the_first_ones() -> None:
                         "**-2.0 [-2.0, -2.0]** |")  # fmt: skip
     means = "+5.00 [5.00, 5.00] | **+2.00 [2.00, 2.00]** | +0.00 [0.00, 0.00] | **-1.00 [-1.00, -1.00]**"
     assert lines[4] == f"| mean of the 2 |  |  | {means} |"
-    (row,) = [line for line in summary.infoprompt_table(pairs).splitlines() if line.startswith("| films")]
-    assert row == "| films | 33 | 60 | +2.0 [-10.7, 14.7] | **-2.0 [-2.0, -2.0]** |"
-    assert summary.infoprompt_table(pairs).startswith("| task, 512 test rows | no prompt |")
     cells_of_head = claims_fresh.differences(pairs, "mean curve", 1, 100)[:2]
     assert [str(cell) for cell in cells_of_head] == ["+2.5 [2.5, 2.5]", "+1.0 [1.0, 1.0]"]
 
@@ -253,12 +252,14 @@ def test_the_pages_have_what_the_results_say() -> None:
     blocks = [
         (pages.CLAIMS, claims_fresh.blocks(claims_results.RESULTS)),
         (pages.ROSPR, rospr_report.blocks(rospr_report.RESULTS)),
-        *summary.blocks(claims_results.RESULTS, rospr_report.RESULTS).items(),
+        (pages.CLAIMS, real.tables(real.read(real.EXPERIMENT.results))),
+        (pages.ROSPR, real_rospr_report.blocks(real_rospr_report.RESULTS)),
+        *summary.blocks(summary.Folders()).items(),
     ]
     for page, content in blocks:
         for name, table in content.items():
             assert f"<!-- {name} -->\n\n{table}\n\n<!-- end -->" in page.read_text(), (
-                "run python -m experiments.claims report, and experiments.rospr"
+                "run python -m experiments.claims report, and those of experiments.rospr, real and real_rospr"
             )
     pairs = claims_fresh.pairs_of(claims_results.read(claims_results.RESULTS))
     for first, fresh in pairs:

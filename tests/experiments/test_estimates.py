@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from experiments.cells import confirmed, interval, ratio
-from experiments.estimates import Estimate, holm, ratio_of_deviations, student
+from experiments.cells import confirmed, confirmed_together, interval, ratio
+from experiments.estimates import Estimate, bootstrap, holm, ratio_of_deviations, student
 
 
 def test_a_t_interval_worked_by_hand() -> None:
@@ -42,6 +42,20 @@ def test_intervals_of_twenty_seeds_cover_what_they_say() -> None:
     t = np.mean([low < 0 < high for _, low, high, _ in map(student, simulated)])
     percentile = np.mean([low < 0 < high for low, high in (bootstrapped(one, draws) for one in simulated)])
     assert t == pytest.approx(0.95, abs=0.01) and percentile < 0.935
+
+
+def test_resampled_tasks_and_seeds() -> None:
+    """The variance of a resampled mean: of the task means / tasks, and of the seed means / seeds, where both add up."""
+    rng = np.random.default_rng(1)
+    tasks, seeds = 3 * rng.normal(size=(40, 1)), rng.normal(size=(1, 50))
+    value, low, high, p = bootstrap(tasks + seeds)
+    half = 1.96 * np.sqrt(tasks.var() / 40 + seeds.var() / 50)
+    assert value == pytest.approx((tasks + seeds).mean()) and math.isnan(p)
+    assert (low, high) == pytest.approx((value - half, value + half), abs=0.1 * half)
+    assert bootstrap(tasks + seeds) == (value, low, high, pytest.approx(math.nan, nan_ok=True))  # drawn alike
+    assert math.isnan(bootstrap(np.ones((1, 5))).low)
+    shared = bootstrap(np.repeat(seeds, 40, axis=0))  # tasks that agree seed by seed are no more than one
+    assert shared.high - shared.low == pytest.approx(2 * 1.96 * np.sqrt(seeds.var() / 50), rel=0.05)
 
 
 def test_intervals_of_ratios_cover_what_they_say() -> None:
@@ -83,6 +97,15 @@ def test_bold_is_what_the_whole_tables_correction_shows() -> None:
     assert confirmed(("a", "b"), [(one, none)]).splitlines()[2] == "| **+2.0 [1.0, 3.0]** | - |"
     assert confirmed(("a", "b"), [(one, str(two))]).splitlines()[2] == "| **+2.0 [1.0, 3.0]** | 0.50 [0.40, 0.60] |"
     assert confirmed(("a", "b"), [(one, two)]).splitlines()[2] == "| +2.0 [1.0, 3.0] | 0.50 [0.40, 0.60] |"
+
+
+def test_tables_of_one_confirmation_are_corrected_together() -> None:
+    """What two tables show is what one table with all of their cells shows."""
+    one, two = (interval(Estimate(2, 1, 3, p), 1) for p in (0.01, 0.03))
+    tables = [(("a",), [(one,), (two,)]), (("b", "c"), [("text", two)])]
+    assert confirmed_together(*tables)[0].splitlines()[2:] == ["| **+2.0 [1.0, 3.0]** |", "| +2.0 [1.0, 3.0] |"]
+    assert confirmed_together(*tables)[1].splitlines()[2:] == ["| text | +2.0 [1.0, 3.0] |"]
+    assert "**" in confirmed(*tables[1])  # alone
 
 
 def test_a_sample_that_is_not_a_number_shows_nothing() -> None:

@@ -35,6 +35,20 @@ def test_a_choice_that_is_always_at_one_place_is_no_baseline() -> None:
     assert "| 40.0 | 25.0 | - | 30.0 | 50.0 |" in mini_page.accuracies_table({"sciq": entry})
 
 
+def test_prompts_for_sst2_by_the_number_of_rows() -> None:
+    """The bag of words has read all rows, so it is no baseline of fewer."""
+    references = {"most frequent answer": 0.5, "no prompt": 0.75}
+    members = {f"run-seed{seed}": {"test": 0.77 + 0.02 * seed} for seed in range(2)}
+    made = {
+        f"sst2,{shots},static,{steps},plain,0-9": {"training_examples": n, "references": references, "members": members}
+        for shots, steps, n in (("64", 200, 64), ("full", 600, 6664))
+    }
+    assert mini_page.sst2_table(made, 0.788).splitlines()[2:] == [
+        "| 64 | 200 | 50.0 | 75.0 | 78.0 ± 1.4 | 77.0 | 79.0 | - |",
+        "| 6,664 | 600 | 50.0 | 75.0 | 78.0 ± 1.4 | 77.0 | 79.0 | 78.8 |",
+    ]
+
+
 def test_the_charts_have_the_files_numbers() -> None:
     """And docs/charts has these charts."""
     zero_shot, own_rows = (mini_page.results(name) for name in ("zero_shot", "own_rows"))

@@ -1,4 +1,4 @@
-"""The comparison on public tasks: its runs, the rows that they read, and the table on results made up by hand."""
+"""The comparison on public tasks: its runs, the rows that they read, and the tables on results made up by hand."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
-from experiments import real
+from experiments import arms, real
+from experiments.cells import confirmed
+from experiments.estimates import student
 from experiments.real_config import ARMS, TASKS
 from infoprompt_jax import settings
 from infoprompt_jax.command_line import read_config
@@ -47,15 +49,67 @@ def result(text: str, gain: float) -> dict[str, Any]:
     }
     same = dict.fromkeys(("backbone", "data", "evaluation_data", "test_data"), "a")
     references = {"most frequent answer": 0.5, "no prompt": 0.55}
-    return {"run": text, "metric": "accuracy", "members": members, "fingerprints": same, "references": references}
+    about = {"run": text, "metric": "accuracy", "device": "a GPU", "training_examples": 64, "references": references}
+    return {**about, "members": members, "fingerprints": same}
 
 
-def test_the_table_has_a_mean_where_all_tasks_have_run() -> None:
-    texts = [f"{task},64,static,200,{arm},0-9" for task in TASKS for arm in ("plain", "both")]
-    results = {text: result(text, 0.02 if ",both," in text else 0.0) for text in texts}
-    lines = real.table(results).splitlines()
-    assert len(lines) == 2 + len(TASKS) + 1 and "test: both - plain" in lines[0] and "head" not in lines[0]
-    assert lines[2].startswith("| sst2 | 64 | accuracy | 50 | 55 | 60.9 ±") and "+2.0" in lines[2]
-    assert lines[-1].startswith("| mean of the 9 | 64 |") and "+2.0" in lines[-1] and "+1.0" in lines[-1]
-    del results[texts[-1]]
-    assert "mean of" not in real.table(results) and real.table({}) == "Not measured."
+def made(gains: dict[str, float]) -> dict[str, dict[str, Any]]:
+    """Results of all tasks with 64 examples, by the arm's gain."""
+    return {
+        text: result(text, gain)
+        for task in TASKS
+        for arm, gain in {"plain": 0.0, **gains}.items()
+        for text in (f"{task},64,static,200,{arm},0-9",)
+    }
+
+
+def test_the_tables_have_means_where_all_tasks_have_run() -> None:
+    results = made({"both": 0.02})
+    tables = real.tables(results)
+    device, _, *lines = tables["real test"].splitlines()
+    assert device == "Device of the 18 runs: a GPU."
+    assert len(lines) == 2 + len(TASKS) + 2 and lines[0].endswith("| plain | both - plain |")
+    assert lines[2].startswith("| sst2 | 64 | 50 | 55 | 60.9 ±") and lines[2].endswith("| **+2.0 [2.0, 2.0]** |")
+    assert lines[-2:] == [
+        "| mean of the 9 | 64 |  |  |  | **+2.0 [2.0, 2.0]** |",
+        "| the same, tasks resampled | 64 |  |  |  | +2.0 [2.0, 2.0] |",
+    ]
+    area = tables["real area"].splitlines()
+    assert area[2] == "| sst2 | 64 | 60.0 ± 0.0 | **+1.0 [1.0, 1.0]** |" and len(area) == len(lines)
+    del results["cola,64,static,200,both,0-9"]
+    assert "mean of" not in real.tables(results)["real test"]
+    assert set(real.tables({}).values()) == {"Not measured."}
+
+
+def test_all_examples_are_counted_and_a_metric_is_named() -> None:
+    text = "cola,full,static,600,plain,0-9"
+    one = {**result(text, 0), "metric": "matthews", "training_examples": 8295}
+    assert "| cola (matthews) | 8,295 | 50 | 55 |" in real.tables({text: one})["real test"]
+
+
+def test_both_tables_are_corrected_together() -> None:
+    """A score differs with p = 0.003: enough among the nine tasks and the mean of its table, not among twenty cells."""
+    results = made({"both": 0.0})
+    for seed, member in enumerate(results["sst2,64,static,200,both,0-9"]["members"].values()):
+        member["test"] += 0.01 + 0.008 * (-1) ** seed
+    differences = arms.effect(results, "sst2", "64,static,200", "both", "0-9", arms.test)
+    assert differences is not None and 0.05 / 20 < student(differences).p < 0.05 / 10
+    assert "**" not in "".join(real.tables(results).values())
+    alone = real.table(results, arms.test, references=True)
+    assert confirmed(*alone).count("**") == 4  # of this task, and of the mean
+
+
+def test_the_verdicts_lines_are_means_over_all_tasks() -> None:
+    results = made({"both": 0.02, "head": -0.01})
+    lines = {claim.text: claim for claim in real.claims(results)}
+    assert [*lines] == [
+        "InfoPrompt: better results",
+        "InfoPrompt: faster convergence",
+        "InfoPrompt: the head term helps",
+    ]
+    better, faster, head = lines.values()
+    assert better.first is None and better.measured == "[both, test score, 64 examples](#real-tasks-on-mini)"
+    effects = [claim.fresh.value for claim in (better, faster, head) if claim.fresh]
+    assert effects == pytest.approx([2, 1, -1])
+    del results["cola,64,static,200,head,0-9"]
+    assert len(real.claims(results)) == 2 and not real.claims({})

@@ -152,6 +152,7 @@ def result(seed: int) -> dict[str, Any]:
     """Every method but the bag of words gains four points on one data set, and two on the other."""
     kinds = {
         "format alone": {"pairs": 2, "gain": 0.03, "better": 0.5},
+        "family alone": {"pairs": 1, "gain": 0.02, "better": 1},
         "neither": {"pairs": 4, "gain": 0.01, "better": 0},
     }
     relations = {name: {"every": kinds, "retrieved": {}} for name in ("encoder", "words")}
@@ -169,14 +170,39 @@ def test_the_tables_of_a_result_made_by_hand() -> None:
     assert accuracy[2].startswith("| a | 2 | 32 | 50.5 ± 0.5 | 54.5 ± 0.5 |")
     assert accuracy[4].startswith("| mean of 2: T0's held-out sets | 3 |  | 40.2 ± 0.3 | 43.3 ± 0.3 |")
     assert accuracy[5].startswith("| minus no prompt |  |  |  | **+3.0 [3.0, 3.0]** |")
+    # Over the data sets' +4 and +2: a deviation of the mean of 1, and 12.706 of them on each side.
+    assert accuracy[6].startswith("| the same, over data sets |  |  |  | +3.0 [-9.7, 15.7] |")
+    assert accuracy[7].startswith("| minus RoSPr |  |  |  |  |")
     retrievers = real_rospr_report.retrievers_table(results).splitlines()
     start = "| T0's held-out sets | bag of words | 40.2 ± 0.3 | 40.2 ± 0.3 | 50.0 ± 0.0 | 25.0 ± 0.0 |"
     assert retrievers[3] == f"{start} **-3.0 [-3.0, -3.0]** |"
     contrasts = real_rospr_report.contrasts_table(results).splitlines()
-    assert contrasts[2] == "| T0's held-out sets | format alone | neither | **+2.0 [2.0, 2.0]** |"
+    assert contrasts[3] == "| T0's held-out sets | format alone | neither | **+2.0 [2.0, 2.0]** |"
     assert real_rospr_report.relations_table(results).count("| every | format alone | 2 | 50 |") == 2
     missing = real_rospr_report.missing_table(results).splitlines()[2:]
     assert missing == ["| hotpot_qa | 2 | 0 rows at hand |", "| story_cloze | all | no rows at hand |"]
+
+
+def test_a_missing_task_has_a_short_reason() -> None:
+    missing = {
+        "bigbench/winowhy": "BIG-bench's tasks are read from data.dir/bigbench/<task>/task.json, and more words."
+    }
+    table = real_rospr_report.missing_table([{"missing": missing}])
+    assert table.splitlines()[2:] == ["| bigbench/winowhy | all | no task.json at hand |"]
+
+
+def test_the_verdicts_lines() -> None:
+    """A line for each claim and group, with the tables' effects."""
+    claims = real_rospr_report.claims([result(seed) for seed in range(3)])
+    effects = {f"{claim.text}, {claim.measured}": claim.fresh.value for claim in claims if claim.fresh}
+    assert len(effects) == len(claims) == 4 * len(real_rospr_report.GROUPS) + 2
+    assert effects[
+        "RoSPr: retrieved prompts help unseen tasks, [RoSPr - no prompt, BIG-bench](rospr.md#accuracy-on-mini)"
+    ] == pytest.approx(3)
+    assert {round(value, 9) for key, value in effects.items() if "VAR helps" in key or "INTER helps" in key} == {0}
+    (formats,) = [value for key, value in effects.items() if "format alone - neither" in key]
+    assert formats == pytest.approx(2) and all(claim.first is None for claim in claims)
+    assert real_rospr_report.claims([]) == []
 
 
 def test_rows_of_another_size_are_refused(tmp_path: pathlib.Path) -> None:

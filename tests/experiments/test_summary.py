@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
+import re
 from xml.etree import ElementTree
 
 import pytest
 
-from experiments import pages, rospr_report, summary, verdicts
+from experiments import pages, summary, verdicts
 from experiments.claims_results import RESULTS, read
 from experiments.estimates import Estimate
 
@@ -53,7 +55,7 @@ def test_verdicts_are_corrected_for_the_whole_table() -> None:
 
 def test_the_verdicts_repeat_the_pages_tables() -> None:
     """The effects stand in docs/rospr.md too."""
-    table = summary.blocks(RESULTS, rospr_report.RESULTS)[pages.CLAIMS]["verdicts"].splitlines()[2:]
+    table = summary.blocks(summary.Folders())[pages.CLAIMS]["verdicts"].splitlines()[2:]
     first = {line.split(" | ")[1].partition("]")[0]: line.split(" | ")[3].removesuffix(" points") for line in table}
     rows = [line for line in pages.ROSPR.read_text().splitlines() if line.startswith("| minus ")]
     for claim in (
@@ -71,17 +73,53 @@ def test_an_estimator_is_compared_with_infonce() -> None:
 
 
 def test_what_has_no_results_is_not_measured(tmp_path: pathlib.Path) -> None:
-    blocks = summary.blocks(tmp_path, tmp_path)
+    nowhere = summary.Folders(tmp_path, tmp_path, tmp_path, tmp_path, tmp_path)
+    blocks = summary.blocks(nowhere)
     assert {text for content in blocks.values() for text in content.values()} == {pages.UNMEASURED}
+    assert not summary.drawn(nowhere)
 
 
-def test_the_chart_of_the_verdicts_has_the_tables_numbers() -> None:
-    """And docs/charts/verdicts.svg is that chart."""
-    claims = summary.every_claim(RESULTS, rospr_report.RESULTS)
-    table = summary.blocks(RESULTS, rospr_report.RESULTS)[pages.CLAIMS]["verdicts"].splitlines()[2:]
-    cells = [cell.strip("* ") for line in table for cell in line.split(" | ")[3:5] if cell.strip()]
-    chart = verdicts.verdict_chart(claims)
+@pytest.mark.parametrize(
+    ("block", "name", "columns"),
+    [("verdicts", "verdicts.svg", slice(3, 5)), ("verdicts mini", "verdicts-mini.svg", slice(3, 4))],
+)
+def test_the_charts_of_the_verdicts_have_the_tables_numbers(block: str, name: str, columns: slice) -> None:
+    """And docs/charts has these charts."""
+    table = summary.blocks(summary.Folders())[pages.CLAIMS][block].splitlines()[2:]
+    cells = [cell.strip("* ") for line in table for cell in line.split(" | ")[columns] if cell.strip()]
+    chart = summary.drawn(summary.Folders())[name]
     texts = [title.text or "" for title in ElementTree.fromstring(chart).findall(".//{*}g/{*}title")]
-    assert sorted(text.partition(": ")[2] for text in texts) == sorted(cells) and len(texts) > len(claims)
-    current = (pages.CHARTS / "verdicts.svg").read_text(encoding="utf-8") == chart
+    assert sorted(text.partition(": ")[2] for text in texts) == sorted(cells) and len(texts) >= len(table) > 20
+    current = (pages.CHARTS / name).read_text(encoding="utf-8") == chart
     assert current, "python -m experiments.claims report"
+
+
+def test_what_is_measured_on_mini_changes_no_verdict_on_nano(tmp_path: pathlib.Path) -> None:
+    without = dataclasses.replace(summary.Folders(), real=tmp_path, real_rospr=tmp_path)
+    table, bare = (summary.blocks(folders)[pages.CLAIMS]["verdicts"] for folders in (summary.Folders(), without))
+    assert table == bare and "| holds |" in table
+
+
+def test_a_confirmation_has_no_columns_of_first_seeds() -> None:
+    """0.001 of two is 0.002 after the correction: it holds, and is bold."""
+    claims = [verdicts.Claim("a", "b", None, effect) for effect in (UP, NONE, None)]
+    assert verdicts.confirmation_table(claims).splitlines() == [
+        "| claim of the paper | measured as | verdict | effect | p, Holm |",
+        "| --- | --- | --- | --- | --- |",
+        "| a | b | holds | **+2.0 [1.0, 3.0] points** | 0.002 |",
+        "| a | b | no effect shown | +2.0 [-1.0, 5.0] points | 0.200 |",
+        "| a | b | exploration only |  |  |",
+    ]
+
+
+def test_readmes_tables_repeat_the_pages() -> None:
+    """The means of both pages, and a task that has not run with all examples."""
+    readme = summary.blocks(summary.Folders())[pages.README]
+    (mean,) = [line for line in readme["results"].splitlines() if line.startswith("| mean of the 9 |")]
+    for shots, cell in zip(("64", "256"), mean.strip("| ").split(" | ")[-2:], strict=True):
+        assert f"| mean of the 9 | {shots} |  |  |  | {cell} |" in pages.CLAIMS.read_text()
+    assert re.search(r"^\| mrpc \| 68 \| 59 \| 64\.7 \| 67\.0 \| - \|", readme["results"], re.M)
+    lines = [line for line in pages.ROSPR.read_text().splitlines() if line.startswith("| minus no prompt |")]
+    for line in readme["rospr"].splitlines()[2:]:
+        gains = " | ".join(line.strip("| ").split(" | ")[2:])
+        assert any(gains in other for other in lines), line
