@@ -13,6 +13,10 @@ from infoprompt_jax.reports.tables import aligned
 COLUMNS = {  # title: field, factor to the unit, format
     "forwards": ("forwards", 1, ".2f"),
     "GFLOP": ("flops", 1e-9, ".1f"),
+    "ms": ("part_seconds", 1e3, ".1f"),
+    "of the step": ("part_share", 1, ".3f"),
+    "of products' rate": ("share", 1, ".3f"),
+    "bound ms": ("bound_seconds", 1e3, ".1f"),
     "ratio": ("ratio", 1, ".3f"),
     "least": ("ratio_least", 1, ".3f"),
     "most": ("ratio_most", 1, ".3f"),
