@@ -36,7 +36,7 @@ def measure(size: Size, rounds: int, steps: int) -> list[dict[str, Any]]:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    options = command.parser("A fleet and one run of as many rows a step, in turn.", rounds=5, steps=2)
+    options = command.parser("A fleet and one run of as many rows a step, in turn.", rounds=3, steps=1)
     options.add_argument("--members", type=int, default=64)
     options.add_argument("--batch", type=int, default=1, help="rows of each member")
     given = options.parse_args(arguments)

@@ -84,7 +84,9 @@ def write(directory: pathlib.Path, config: T5Config, size_of_file: float = 2e9) 
                 bits = np.frombuffer(random.bytes(2 * math.prod(shape)), np.uint16)
                 file.write((bits & 0x807F | 0x3C00).tobytes())  # sign and mantissa are random: 2^-7 to 2^-6
             os.fsync(file.fileno())
-    (directory / weight_files.index(weight_files.SAFETENSORS)).write_text(json.dumps({"weight_map": files}))
+    (directory / weight_files.index(weight_files.SAFETENSORS)).write_text(
+        json.dumps({"metadata": {}, "weight_map": files})
+    )
     (directory / "config.json").write_text(json.dumps(hugging_face.config_json(config, "bfloat16")))
 
 

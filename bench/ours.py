@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -116,10 +117,23 @@ def score_choices(size: Size, shared: bool) -> Work:
     return _work(step, size, flops, made)
 
 
-def _work(step: Any, size: Size, flops: float, made: Setup) -> Work:
+def listened() -> Callable[[], dict[str, Any]]:
+    """Counts compilations from now on; the result is a `Work`'s `finish`."""
     device, compilations = jax.devices()[0], speed.Compilations()
     listening = contextlib.ExitStack()
     listening.enter_context(compilations)
+
+    def finish() -> dict[str, Any]:
+        listening.close()
+        memory = device.memory_stats() or {}
+        known = {"peak_memory_bytes": memory["peak_bytes_in_use"]} if "peak_bytes_in_use" in memory else {}
+        return {"compile_seconds": compilations.seconds, "compilations": compilations.count, **known}
+
+    return finish
+
+
+def _work(step: Any, size: Size, flops: float, made: Setup) -> Work:
+    device = jax.devices()[0]
     peak = speed.peak_flops(device)
     facts = {
         **size.counts(),
@@ -128,11 +142,4 @@ def _work(step: Any, size: Size, flops: float, made: Setup) -> Work:
         "device": device.device_kind,
         "devices": jax.device_count(),
     }
-
-    def finish() -> dict[str, Any]:
-        listening.close()
-        memory = device.memory_stats() or {}
-        known = {"peak_memory_bytes": memory["peak_bytes_in_use"]} if "peak_bytes_in_use" in memory else {}
-        return {"compile_seconds": compilations.seconds, "compilations": compilations.count, **known}
-
-    return Work(step, facts, finish)
+    return Work(step, facts, listened())
