@@ -9,21 +9,34 @@ H100 = "h100/device"
 RTE_ROWS, STEPS, BATCH = 2490, 4000, 32  # of RTE's training split; of configs/rte.py
 # Model, machine, file, subject: plain prompt tuning with a prompt of 100.
 SPEEDS = (
-    ("T5 v1.1 small", "one CPU core, float32", "one-core/rows-rte-v1.1-small", "ours"),
+    ("T5 v1.1 small", "one core of an Intel Xeon, float32", "intel-one-core/rows-rte-v1.1-small", "ours"),
     ("T5 v1.1 base", "H100, bfloat16", H100, "base-train-ours-L128-b32"),
     ("T5 v1.1 large", "H100, bfloat16", H100, "large-train-ours-L128-b32"),
     ("T0-3B", "H100, bfloat16", H100, "xl-train-ours-L128-b32"),
 )
 # What, file, the other's subject: its time divided by ours.
 RATIOS = (
-    ("training step, T5 v1.1 small, one core", "one-core/train_step-v1.1-small", "PEFT"),
-    ("training step, T5 v1.1 small, two threads", "two-cores/train_step-v1.1-small", "PEFT"),
-    ("training step, T5 v1.1 base, one core", "one-core/train_step-v1.1-base", "PEFT"),
-    ("rows of SST-2, T5 v1.1 small, one core", "one-core/rows-sst2-v1.1-small", "PEFT"),
-    ("rows of RTE, T5 v1.1 small, one core", "one-core/rows-rte-v1.1-small", "PEFT"),
-    ("ranking RTE's 2 answers, one core", "one-core/ranking-rte-v1.1-small", "torch, a pass a choice"),
-    ("ranking HellaSwag's 4 answers, one core", "one-core/ranking-hellaswag-v1.1-small", "torch, a pass a choice"),
-    ("32 generated tokens, 32 rows, one core", "one-core/generation-v1.1-small", "PEFT and transformers"),
+    ("training step, T5 v1.1 small, one core of an AMD EPYC", "one-core/train_step-v1.1-small", "PEFT"),
+    ("the same, one core of an Intel Xeon", "intel-one-core/train_step-v1.1-small", "PEFT"),
+    ("the same, two threads of the Xeon", "intel-two-cores/train_step-v1.1-small", "PEFT"),
+    ("training step, T5 v1.1 base, one core of the Xeon", "intel-one-core/train_step-v1.1-base", "PEFT"),
+    ("rows of SST-2, T5 v1.1 small, one core of the Xeon", "intel-one-core/rows-sst2-v1.1-small", "PEFT"),
+    ("rows of RTE, T5 v1.1 small, one core of the Xeon", "intel-one-core/rows-rte-v1.1-small", "PEFT"),
+    (
+        "ranking RTE's 2 answers, one core of the Xeon",
+        "intel-one-core/ranking-rte-v1.1-small",
+        "torch, a pass a choice",
+    ),
+    (
+        "ranking HellaSwag's 4 answers, one core of the Xeon",
+        "intel-one-core/ranking-hellaswag-v1.1-small",
+        "torch, a pass a choice",
+    ),
+    (
+        "32 generated tokens, 32 rows, one core of the Xeon",
+        "intel-one-core/generation-v1.1-small",
+        "PEFT and transformers",
+    ),
 )
 CASES = (
     ("training step, T0-3B, H100", "xl-train-peft-L128-b32"),
@@ -63,7 +76,7 @@ def peft(measured: Measured) -> str:
 
 def fleet(measured: Measured) -> str:
     """64 prompts, in one run or one after another."""
-    name = "one-core/many-v1.1-small"
+    name = "intel-one-core/many-v1.1-small"
     content = measured.content(name)
     if not content:
         return f"`{name}.json`: {MISSING}."
@@ -95,7 +108,7 @@ def infoprompt(measured: Measured) -> str:
 
 def growth(measured: Measured) -> str:
     """Fitted exponents beside theory's."""
-    name = "one-core/scaling-v1.1-small"
+    name = "intel-one-core/scaling-v1.1-small"
     fits = measured.content(name).get("fits", ())
     if not fits:
         return f"`{name}.json`: {MISSING}."

@@ -52,7 +52,7 @@ def least(*values: Callable[[Measured], float | None]) -> Callable[[Measured], f
 
 def both_shares(measured: Measured) -> float | None:
     """PEFT / ours, if both libraries' matrix products were equally fast: the quotient of the shares."""
-    ours, theirs = (of("one-core/parts-v1.1-small", s, "share")(measured) for s in ("ours", "PEFT"))
+    ours, theirs = (of("intel-one-core/parts-v1.1-small", s, "share")(measured) for s in ("ours", "PEFT"))
     return ours / theirs if ours and theirs else None
 
 
@@ -62,7 +62,7 @@ def on_h100(measured: Measured) -> float | None:
 
 
 def many(measured: Measured) -> float | None:
-    totals = measured.content("one-core/many-v1.1-small").get("totals", ())
+    totals = measured.content("intel-one-core/many-v1.1-small").get("totals", ())
     return next((t["ratio"] for t in totals if t["prompts"] == 64 and t["steps"] == 100), None)
 
 
@@ -75,25 +75,33 @@ def best_mfu(measured: Measured) -> float | None:
 STEP, RANKING = "train_step-v1.1-small", "torch, a pass a choice"
 GOALS = (
     Goal(
-        "share of the machine's own matrix products, one core", 0.75, of("one-core/parts-v1.1-small", "ours", "share")
+        "share of the machine's own matrix products, one core",
+        0.75,
+        of("intel-one-core/parts-v1.1-small", "ours", "share"),
     ),
-    Goal("the same, two cores", 0.75, of("two-cores/parts-v1.1-small", "ours", "share")),
-    Goal("training step, PEFT / ours, one core", 2.3, of(f"one-core/{STEP}", "PEFT")),
-    Goal("the same, two threads", 2.0, of(f"two-cores/{STEP}", "PEFT")),
+    Goal("the same, two cores", 0.75, of("intel-two-cores/parts-v1.1-small", "ours", "share")),
+    Goal("training step, PEFT / ours, one core of an AMD EPYC", 2.3, of(f"one-core/{STEP}", "PEFT")),
+    Goal("the same, one core of the Xeon", 2.3, of(f"intel-one-core/{STEP}", "PEFT")),
+    Goal("the same, two threads", 2.0, of(f"intel-two-cores/{STEP}", "PEFT")),
     Goal("the same, both shares multiplied out", 1.05, both_shares),
-    Goal("real rows of SST-2, PEFT / ours", 2.0, of("one-core/rows-sst2-v1.1-small", "PEFT")),
-    Goal("real rows of RTE, PEFT / ours", 2.0, of("one-core/rows-rte-v1.1-small", "PEFT")),
+    Goal("real rows of SST-2, PEFT / ours", 2.0, of("intel-one-core/rows-sst2-v1.1-small", "PEFT")),
+    Goal("real rows of RTE, PEFT / ours", 2.0, of("intel-one-core/rows-rte-v1.1-small", "PEFT")),
     Goal("64 prompts of 100 steps, start-up included, PEFT / one fleet", 3.0, many),
-    Goal("ranking RTE's 2 answers, torch / ours", 3.0, of("one-core/ranking-rte-v1.1-small", RANKING)),
-    Goal("ranking HellaSwag's 4 answers, torch / ours", 6.0, of("one-core/ranking-hellaswag-v1.1-small", RANKING)),
-    Goal("generation, transformers / ours", 1.5, of("one-core/generation-v1.1-small", "PEFT and transformers")),
+    Goal("ranking RTE's 2 answers, torch / ours", 3.0, of("intel-one-core/ranking-rte-v1.1-small", RANKING)),
+    Goal(
+        "ranking HellaSwag's 4 answers, torch / ours", 6.0, of("intel-one-core/ranking-hellaswag-v1.1-small", RANKING)
+    ),
+    Goal("generation, transformers / ours", 1.5, of("intel-one-core/generation-v1.1-small", "PEFT and transformers")),
     Goal("T0-3B's shape in bfloat16 on an H100, PEFT / ours", 2.0, on_h100),
     Goal("the same, MFU (4 N), best batch", 0.5, best_mfu),
     Goal(
-        "InfoPrompt / plain step, one core", 1.03, of(f"one-core/{STEP}", "both terms, features cached"), at_most=True
+        "InfoPrompt / plain step, one core of the EPYC",
+        1.03,
+        of(f"one-core/{STEP}", "both terms, features cached"),
+        at_most=True,
     ),
-    Goal("nano's first step, warm cache", 8, of("two-cores/start-nano", "warm", "seconds"), True, " s"),
-    Goal("share of a run spent waiting for input", 0.02, of("two-cores/inputs", "run", "input_wait_share"), True),
+    Goal("nano's first step, warm cache", 8, of("intel-two-cores/start-nano", "warm", "seconds"), True, " s"),
+    Goal("share of a run spent waiting for input", 0.02, of("intel-two-cores/inputs", "run", "input_wait_share"), True),
 )
 
 

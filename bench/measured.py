@@ -28,7 +28,7 @@ class Measured:
         """A subject's record, or a device's case; None where it was not measured."""
         records = self.content(name).get("records", ())
         found = (r for r in records if subject in (r.get("subject"), r.get("case")))
-        return next((r for r in found if "p50_seconds" in r or "seconds" in r), None)
+        return next((r for r in found if r.keys() & {"p50_seconds", "seconds", "part_seconds"}), None)
 
     def beside(self, name: str, case: str) -> tuple[Record, Record] | None:
         """A device's case, and the one that it stands beside."""

@@ -30,8 +30,8 @@ def test_a_goal_is_reached_or_not(tmp_path: pathlib.Path) -> None:
     ]
     (tmp_path / "one-core" / "train_step-v1.1-small.json").write_text(json.dumps({"records": records}))
     lines = goals.goals(Measured(tmp_path)).splitlines()
-    assert "| training step, PEFT / ours, one core | >= 2.3 | 2.4 | yes |" in lines
-    assert "| InfoPrompt / plain step, one core | <= 1.03 | 1.04 | no |" in lines
+    assert "| training step, PEFT / ours, one core of an AMD EPYC | >= 2.3 | 2.4 | yes |" in lines
+    assert "| InfoPrompt / plain step, one core of the EPYC | <= 1.03 | 1.04 | no |" in lines
     assert ratio(Measured(tmp_path).record("one-core/train_step-v1.1-small", "PEFT")) == "2.40 (2.30 - 2.50)"
 
 
