@@ -91,13 +91,16 @@ def fleet(measured: Measured) -> str:
 
 def infoprompt(measured: Measured) -> str:
     """A step with both terms beside the plain one."""
-    name, subjects = "one-core/train_step-v1.1-small", ("features cached", "features recomputed")
+    subjects = ("features cached", "features recomputed")
+    machines = {"an AMD EPYC": "one-core", "an Intel Xeon": "intel-one-core"}
     rows = [
         [
-            f"one core, T5 v1.1 small: {subject}",
+            f"one core of {machine}, T5 v1.1 small: {subject}",
             ratio(measured.record(name, f"both terms, {subject}")),
             f"`{name}.json`",
         ]
+        for machine, folder in machines.items()
+        for name in [f"{folder}/train_step-v1.1-small"]
         for subject in subjects
     ]
     for subject in ("cached", "recomputed"):

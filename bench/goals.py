@@ -100,6 +100,12 @@ GOALS = (
         of(f"one-core/{STEP}", "both terms, features cached"),
         at_most=True,
     ),
+    Goal(
+        "the same, one core of the Xeon",
+        1.03,
+        of(f"intel-one-core/{STEP}", "both terms, features cached"),
+        at_most=True,
+    ),
     Goal("nano's first step, warm cache", 8, of("intel-two-cores/start-nano", "warm", "seconds"), True, " s"),
     Goal("share of a run spent waiting for input", 0.02, of("intel-two-cores/inputs", "run", "input_wait_share"), True),
 )

@@ -1,17 +1,21 @@
 """Compiled programs are kept between runs, so that a command that was run before starts without compiling.
 
 They lie in `programs/` of the cache, in a folder for each kind of processor: a program for one may end a process on
-another. JAX writes and reads them, and compiles again what it cannot read. JAX_ENABLE_COMPILATION_CACHE=false turns
-this off; JAX_COMPILATION_CACHE_DIR names another folder, which is then used as it is.
+another. Who can write the folder can have a program run, so it must be the user's own. JAX writes and reads them, and
+compiles again what it cannot read. JAX_ENABLE_COMPILATION_CACHE=false turns this off; JAX_COMPILATION_CACHE_DIR names
+another folder, which is then used as it is.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
+import os
 import pathlib
 import platform
 import shutil
+import stat
 import tempfile
 from typing import Any
 
@@ -31,8 +35,8 @@ def keep(cache_dir: str, room: int = ROOM) -> pathlib.Path | None:
       room: bytes that must be free.
 
     Returns:
-      The folder. None where programs are not kept: the user chose, several processes run, or the folder cannot be
-      written or its disk is nearly full.
+      The folder. None where programs are not kept: the user chose, several processes run, the folder is not the
+      user's own or cannot be written, or its disk is nearly full.
     """
     import jax
 
@@ -44,7 +48,10 @@ def keep(cache_dir: str, room: int = ROOM) -> pathlib.Path | None:
         return None
     folder = files.cache_directory(cache_dir) / "programs" / processor()
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not is_own(folder):
+            log.info("Compiled programs are not kept in %s: other users may write there.", folder)
+            return None
         with tempfile.TemporaryFile(dir=folder):
             pass
         prune(folder, MOST)
@@ -67,9 +74,19 @@ def processor() -> str:
     return f"{platform.machine()}-{hashlib.sha256(flags.encode()).hexdigest()[:8]}"
 
 
+def is_own(folder: pathlib.Path) -> bool:
+    """Whether the folder is this user's, and nobody else may write into it."""
+    state = folder.stat()
+    return state.st_uid == os.getuid() and not state.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+
+
 def prune(folder: pathlib.Path, most: int) -> None:
     """Removes the oldest files of `folder` until the others have at most `most` bytes; other processes may, too."""
-    found = sorted(((f.stat().st_mtime, f.stat().st_size, f) for f in folder.iterdir() if f.is_file()), reverse=True)
+    found = []
+    for file in folder.iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            found.append((file.stat().st_mtime, file.stat().st_size, file))
+    found.sort(reverse=True)
     total = 0
     for _, size, file in found:
         total += size

@@ -84,3 +84,21 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str
     for name, value in before.items():
         jax.config.update(name, value)
     compilation_cache.reset_cache()
+
+
+# Modules that take most of a minute and more on a slow core: the fast tests have to end in a quarter of an hour there.
+SLOW = (
+    "bench/test_bench.py",
+    "bench/test_device.py",
+    "fleet/test_fleet.py",
+    "rospr/test_source_prompts.py",
+    "serving/test_predict.py",
+    "serving/test_texts.py",
+    "training/test_outcomes.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.as_posix().endswith(SLOW):
+            item.add_marker(pytest.mark.slow)

@@ -60,7 +60,7 @@ REASONS = {
     "python -m experiments.rospr run": "takes an hour; tests/experiments",
     "python -m experiments.forms run": "takes hours; tests/experiments",
     "python -m experiments.forms report": "writes into docs/; tests/experiments",
-    "python -m experiments.real run --data=DATA": "takes hours; tests/experiments",
+    "python -m experiments.real run": "takes hours; tests/experiments",
     "python -m experiments.real report": "writes into docs/; tests/experiments",
     "python -m experiments.real_rospr": "reads data sets that one has, and takes hours; tests/experiments",
     "python -m experiments.critics run": "takes minutes; tests/experiments",
@@ -236,6 +236,7 @@ WITHOUT_OPTIONS = (
     "python -m experiments.nano_page",
     "python -m experiments.mini_page",
     "python -m bench.device report",
+    "python -m bench report",
     "python -m bench.capacity_page",
 )
 

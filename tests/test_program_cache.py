@@ -55,6 +55,7 @@ def restored() -> Iterator[None]:
         jax.config.update(name, value)
 
 
+@pytest.mark.slow
 def test_the_second_command_does_not_compile(tmp_path: pathlib.Path) -> None:
     first = hits(tmp_path, "first")  # a few programs of one run are the same
     folder = tmp_path / "cache" / "programs" / program_cache.processor()
@@ -87,3 +88,12 @@ def test_the_oldest_programs_go(tmp_path: pathlib.Path) -> None:
         os.utime(tmp_path / str(age), (1000 - age, 1000 - age))
     program_cache.prune(tmp_path, 25)
     assert sorted(file.name for file in tmp_path.iterdir()) == ["0", "1"]
+
+
+def test_a_folder_that_others_may_write_keeps_none(tmp_path: pathlib.Path, restored: None) -> None:
+    folder = tmp_path / "programs" / program_cache.processor()
+    folder.mkdir(parents=True)
+    folder.chmod(0o777)
+    assert program_cache.keep(str(tmp_path)) is None and folder_of_jax() is None
+    folder.chmod(0o700)
+    assert program_cache.keep(str(tmp_path), room=0) == folder
