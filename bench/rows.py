@@ -127,6 +127,8 @@ def main(arguments: list[str] | None = None) -> None:
     options.add_argument("--batch", type=int, default=8)
     options.add_argument("--rows", type=int, default=128, help="rows of a pass; a multiple of 16 batches")
     given = options.parse_args(arguments)
+    if given.rows % (16 * given.batch):
+        options.error(f"--rows={given.rows} is no multiple of 16 batches of --batch={given.batch} rows.")
     size = Size(given.shape, batch=given.batch)
     if not given.data:
         print("rows: skipped, --data names no directory of rows.", flush=True)

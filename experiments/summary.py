@@ -174,7 +174,7 @@ def real_rospr_table(results: real_rospr_report.Results) -> str:
         (
             title,
             real_rospr_report.shown([real_rospr_report.mean(results[0], group, lambda one: one["scores"]["none"])]),
-            *(interval(real_rospr_report.gain(results, group, method, "none"), 1) for method in methods),
+            *(real_rospr_report.gained(results, group, method, "none") for method in methods),
         )
         for group, title in real_rospr_report.GROUPS.items()
     ]

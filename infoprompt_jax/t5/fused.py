@@ -21,9 +21,10 @@ def check(mesh: Mesh, *, attention: str, dtype: str, dropout: float, **_: object
         raise UserError(f"backbone.attention={attention!r} is not supported: choose one of {', '.join(CHOICES)}.")
     if attention == "xla":
         return
-    platform = mesh.devices.flat[0].platform
+    device = mesh.devices.flat[0]
+    nvidia = device.platform == "gpu" and "NVIDIA" in device.device_kind
     needs = (
-        ("an NVIDIA GPU", platform == "gpu", f"the devices are of the platform {platform!r}"),
+        ("an NVIDIA GPU", nvidia, f"the devices are of the kind {device.device_kind!r}"),
         ("backbone.dtype='bfloat16'", dtype == "bfloat16", f"the dtype is {dtype!r}"),
         ("backbone.dropout=0", dropout == 0.0, f"the dropout is {dropout}"),
     )
