@@ -6,6 +6,7 @@ The kernel masks keys by a length for each row. That fits the encoder alone: pad
 from __future__ import annotations
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from infoprompt_jax.errors import UserError
@@ -44,18 +45,17 @@ def lengths(config: T5Config, mask_BS: jax.Array) -> jax.Array | None:
 
 
 def attention(
-    q_BTHK: jax.Array, k_BSHK: jax.Array, v_BSHK: jax.Array, bias_BHTS: jax.Array, lengths_B: jax.Array
+    q_BHTK: jax.Array, k_BHSK: jax.Array, v_BHSK: jax.Array, bias_BHTS: jax.Array, lengths_B: jax.Array
 ) -> jax.Array:
-    """The weighted values [B, T, H, K]. A query attends to the first `lengths_B` keys of its row.
+    """The weighted values [B, H, T, K]. A query attends to the first `lengths_B` keys of its row.
 
     `bias_BHTS`, in which axes may have size 1, is rounded to the dtype of the queries, and has no gradient.
     """
-    return jax.nn.dot_product_attention(
-        q_BTHK,
-        k_BSHK,
-        v_BSHK,
-        bias=jax.lax.stop_gradient(bias_BHTS.astype(q_BTHK.dtype)),
+    y_BTHK = jax.nn.dot_product_attention(
+        *(jnp.swapaxes(each, 1, 2) for each in (q_BHTK, k_BHSK, v_BHSK)),
+        bias=jax.lax.stop_gradient(bias_BHTS.astype(q_BHTK.dtype)),
         key_value_seq_lengths=lengths_B,
         scale=1.0,
         implementation=IMPLEMENTATION,
     )
+    return jnp.swapaxes(y_BTHK, 1, 2)

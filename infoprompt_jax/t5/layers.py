@@ -74,18 +74,18 @@ class Attention(nnx.Module):
         self.layout = layout
 
     def split(self, x_BSW: jax.Array) -> jax.Array:
-        """Separates the heads: [B, S, H*K] becomes [B, S, H, K]."""
-        return self.layout.constrain(x_BSW.reshape(*x_BSW.shape[:-1], self.heads, -1), None, "model")
+        """Separates the heads: [B, S, H*K] becomes [B, H, S, K]."""
+        return self.layout.constrain(jnp.swapaxes(x_BSW.reshape(*x_BSW.shape[:-1], self.heads, -1), 1, 2), "model")
 
     def keys_values(self, x_BSD: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """The keys and the values of the attended positions, each [B, S, H, K]."""
+        """The keys and the values of the attended positions, each [B, H, S, K]."""
         return self.split(product(x_BSD, self.key)), self.split(product(x_BSD, self.value))
 
     def __call__(
         self,
         x_BTD: jax.Array,
-        k_BSHK: jax.Array,
-        v_BSHK: jax.Array,
+        k_BHSK: jax.Array,
+        v_BHSK: jax.Array,
         mask_BHTS: jax.Array,
         bias_BHTS: jax.Array | None = None,
         key: jax.Array | None = None,
@@ -97,17 +97,15 @@ class Attention(nnx.Module):
         Both may have axes of size 1. `key` drops weights; None = no dropout. With `lengths_B`, which says the same as
         the mask, the fused kernel computes it.
         """
-        q_BTHK = self.split(product(x_BTD, self.query))
+        q_BHTK = self.split(product(x_BTD, self.query))
         if lengths_B is not None and bias_BHTS is not None:
-            y_BTHK = fused.attention(q_BTHK, k_BSHK, v_BSHK, bias_BHTS, lengths_B)
-            return product(y_BTHK.reshape(*x_BTD.shape[:-1], -1), self.out)
-        scores = jnp.einsum("BTHK,BSHK->BHTS", q_BTHK, k_BSHK, preferred_element_type=jnp.float32)
-        if bias_BHTS is not None:
-            scores = scores + bias_BHTS
-        weights = jax.nn.softmax(jnp.where(mask_BHTS, scores, MASKED), axis=-1).astype(x_BTD.dtype)
-        weights = dropout(weights, self.rate, key)
-        # H before T, then swapped: for BTHK, einsum would swap its factors and XLA would copy the weights.
-        y_BHTK = jnp.einsum("BHTS,BSHK->BHTK", weights, v_BSHK)
+            y_BHTK = fused.attention(q_BHTK, k_BHSK, v_BHSK, bias_BHTS, lengths_B)
+        else:
+            scores = jnp.einsum("BHTK,BHSK->BHTS", q_BHTK, k_BHSK, preferred_element_type=jnp.float32)
+            if bias_BHTS is not None:
+                scores = scores + bias_BHTS
+            weights = jax.nn.softmax(jnp.where(mask_BHTS, scores, MASKED), axis=-1).astype(x_BTD.dtype)
+            y_BHTK = jnp.einsum("BHTS,BHSK->BHTK", dropout(weights, self.rate, key), v_BHSK)
         return product(jnp.swapaxes(y_BHTK, 1, 2).reshape(*x_BTD.shape[:-1], -1), self.out)
 
 

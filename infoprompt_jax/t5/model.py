@@ -12,7 +12,7 @@ Axes, in the whole project the suffixes of array names and the letters of einsum
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -77,6 +77,18 @@ class Stack(nnx.Module):
         if self.remat != "none":
             step = jax.checkpoint(step, policy=REMAT_POLICIES[self.remat], prevent_cse=False)
         return jax.lax.scan(step, x, (weights, jnp.arange(self.depth), xs), unroll=min(self.unroll, self.depth))
+
+    def each(
+        self, body: Callable[..., tuple[jax.Array, Any]], x: jax.Array, key: jax.Array | None, xs: Sequence[Any] = ()
+    ) -> tuple[jax.Array, list[Any]]:
+        """As `scan`, but the program repeats the layers. `xs` is a tuple of lists of layers' values; `ys` is a list."""
+        graph, weights = nnx.split(self.layers)
+        ys = []
+        for index in range(self.depth):
+            layer = nnx.merge(graph, self.gathered(jax.tree.map(lambda weight, index=index: weight[index], weights)))
+            x, y = body(layer, x, sub_key(key, index), tuple(x[index] for x in xs))
+            ys.append(y)
+        return x, ys
 
 
 class T5(nnx.Module):
@@ -160,16 +172,25 @@ class T5(nnx.Module):
         return self.layout.constrain(logits, *(None,) * (logits.ndim - 2), "model")
 
     def generate(self, y_BSD: jax.Array, mask_BS: jax.Array, max_length: int) -> jax.Array:
-        """Greedy decoding of `encode`'s states, with a key/value cache: tokens [B, max_length], PAD after EOS."""
-        graph, weights = nnx.split(self.decoder.layers)
-        gathered = self.decoder.gathered
-        cross = jax.lax.map(lambda w: nnx.merge(graph, gathered(w)).cross.keys_values(y_BSD), weights)
-        batch, positions = y_BSD.shape[0], jnp.arange(max_length)
-        heads = (self.config.num_heads, self.config.d_kv)
-        empty = jnp.zeros((self.decoder.depth, batch, max_length, *heads), y_BSD.dtype)
+        """Greedy decoding of `encode`'s states, with a key/value cache: tokens [B, max_length], PAD after EOS.
 
-        def step(carry: Any, index: jax.Array) -> tuple[Any, jax.Array]:
-            token_B, done_B, cache = carry
+        It ends when every row has.
+        """
+        # A scan over layers copies a layer's keys and values out of their stack for every token, which takes a CPU as
+        # long as the rest. Elsewhere memory is fast, and a program without repeated layers compiles sooner.
+        over_layers = self.decoder.each if self.layout.platform == "cpu" else self.decoder.scan
+        batch, positions = y_BSD.shape[0], jnp.arange(max_length)
+        empty = jnp.zeros((batch, self.config.num_heads, max_length, self.config.d_kv), y_BSD.dtype)
+        nothing = jnp.zeros(())
+        _, cross = over_layers(lambda layer, x, *_: (x, layer.cross.keys_values(y_BSD)), nothing, None)
+        _, caches = over_layers(lambda layer, x, *_: (x, (empty, empty)), nothing, None)
+
+        def going(carry: Any) -> jax.Array:
+            index, _, done_B, *_ = carry
+            return (index < max_length) & ~done_B.all()
+
+        def step(carry: Any) -> Any:
+            index, token_B, done_B, caches, tokens_BT = carry
             bias = self.decoder.relative_bias(index[None], positions)
             seen = (positions <= index)[None, None, None, :]
 
@@ -179,16 +200,18 @@ class T5(nnx.Module):
 
                 def cached(normed: jax.Array) -> tuple[jax.Array, jax.Array]:
                     pairs = zip(cache, layer.attention.keys_values(normed), strict=True)
-                    stored.extend(jax.lax.dynamic_update_slice_in_dim(c, new, index, 1) for c, new in pairs)
+                    stored.extend(jax.lax.dynamic_update_slice_in_dim(c, new, index, 2) for c, new in pairs)
                     return stored[0], stored[1]
 
                 return layer(x, cached, cross, seen, mask_BS[:, None, None, :], bias, key), tuple(stored)
 
-            x_B1D, cache = self.decoder.scan(body, self.embed(token_B)[:, None], None, (cross, cache))
+            x_B1D, caches = over_layers(body, self.embed(token_B)[:, None], None, (cross, caches))
             best_B = jnp.argmax(self.logits(self.decoder.norm(x_B1D))[:, 0], axis=-1).astype(jnp.int32)
             best_B = jnp.where(done_B, PAD, best_B)
-            return (best_B, done_B | (best_B == EOS), cache), best_B
+            tokens_BT = jax.lax.dynamic_update_slice_in_dim(tokens_BT, best_B[:, None], index, 1)
+            return index + 1, best_B, done_B | (best_B == EOS), caches, tokens_BT
 
-        start = (jnp.full((batch,), PAD, jnp.int32), jnp.zeros((batch,), bool), (empty, empty))
-        _, tokens_TB = jax.lax.scan(step, start, positions)
-        return tokens_TB.T
+        none = jnp.full((batch, max_length), PAD, jnp.int32)
+        start = (jnp.zeros((), jnp.int32), none[:, 0], jnp.zeros((batch,), bool), caches, none)
+        *_, tokens_BT = jax.lax.while_loop(going, step, start)
+        return tokens_BT

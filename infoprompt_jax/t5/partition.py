@@ -141,6 +141,11 @@ class Layout:
     mesh: Mesh | None = None  # None: one device, nothing to lay out
     rows: tuple[str, ...] = ROWS
 
+    @property
+    def platform(self) -> str:
+        """What the program runs on: "cpu", "gpu" or "tpu"."""
+        return jax.default_backend() if self.mesh is None else self.mesh.devices.flat[0].platform
+
     def constrain(self, x: jax.Array, *axes: str | None) -> jax.Array:
         """`x`, with its first axis split over `rows` and the following ones as named; the rest is whole.
 

@@ -17,6 +17,7 @@ from tiny_t5 import logits, torch_inputs, torch_logits
 from infoprompt_jax.t5.config import EOS, PAD, T5Config
 from infoprompt_jax.t5.layers import RelativeBias
 from infoprompt_jax.t5.model import T5
+from infoprompt_jax.t5.partition import Layout
 
 torch = pytest.importorskip("torch")
 
@@ -89,17 +90,26 @@ def test_buckets_equal_transformers(bidirectional: bool, buckets: int, max_dista
     np.testing.assert_array_equal(found, expected.numpy())
 
 
-def test_generate_equals_transformers(models: tuple[Any, T5], random: np.random.Generator) -> None:
+@pytest.mark.parametrize("platform", ["cpu", "tpu"])  # the layers repeated in the program, or scanned
+def test_generate_equals_transformers(
+    models: tuple[Any, T5], random: np.random.Generator, platform: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Layout, "platform", platform)
     theirs, ours = models
     inputs, prompt = random.integers(2, 97, (8, 9)), PROMPTS["one"]
     with torch.no_grad():
         expected = theirs.generate(**torch_inputs(theirs, inputs, prompt), max_new_tokens=12, do_sample=False)
     expected = np.pad(expected.numpy()[:, 1:], ((0, 0), (0, 13 - expected.shape[1])))
-    np.testing.assert_array_equal(generate(ours, inputs, prompt, 12), expected)
+    graph, weights = nnx.split(ours)
+    found = jax.jit(lambda weights: _generate.__wrapped__(graph, weights, inputs, prompt, 12))(weights)
+    np.testing.assert_array_equal(found, expected)
 
 
-def test_generate_pads_after_eos(small: T5, random: np.random.Generator) -> None:
-    """A token that the model generates, and not PAD, which starts every output, is made to change places with EOS."""
+def test_generate_pads_after_eos(small: T5, random: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A token that the model generates, and not PAD, which starts every output, is made to change places with EOS.
+
+    The rows that end are then generated alone: no token is computed after the last of them has ended.
+    """
     inputs = random.integers(2, 17, (8, 6))
     before = np.asarray(generate(small, inputs, None, 8))
     endless = ~(before == EOS).any(axis=1)
@@ -113,6 +123,18 @@ def test_generate_pads_after_eos(small: T5, random: np.random.Generator) -> None
     found = generate(swapped, swap[inputs], None, 8)
     assert ended[endless].any()
     np.testing.assert_array_equal(found[endless], np.where(ended, PAD, expected)[endless])
+
+    computed, logits = list[None](), T5.logits
+
+    def counted(self: T5, hidden: jax.Array) -> jax.Array:
+        jax.debug.callback(lambda: computed.append(None))
+        return logits(self, hidden)
+
+    monkeypatch.setattr(T5, "logits", counted)
+    few = np.flatnonzero(ended[:, -1])
+    np.testing.assert_array_equal(generate(swapped, swap[inputs[few]], None, 8), found[few])
+    jax.effects_barrier()
+    assert len(computed) == (~ended[few]).sum(axis=1).max() < 8
 
 
 def test_choices_side_by_side_equal_one_pass_each(small: T5, random: np.random.Generator) -> None:
