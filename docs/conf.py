@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import pathlib
 import re
+import textwrap
 from typing import Any
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -30,9 +31,12 @@ extensions = ["myst_parser"]
 myst_heading_anchors = 4  # as GitHub makes them
 nitpicky = True
 highlight_language = "none"  # of blocks that name no language
+LINE = 120  # characters of what a notebook prints, in a line
 
 html_theme = "furo"
 html_copy_source = False
+html_static_path = ["site.css"]
+html_css_files = ["site.css"]
 html_theme_options = {
     "light_css_variables": {"color-brand-primary": "#0b6e6e", "color-brand-content": "#0b6e6e"},
     "dark_css_variables": {"color-brand-primary": "#5cc8c0", "color-brand-content": "#5cc8c0"},
@@ -60,10 +64,15 @@ def markdown(notebook: str) -> str:
             if "image/png" in data:
                 blocks.append(f"![What this cell draws](data:image/png;base64,{''.join(data['image/png'].split())})")
                 continue
-            printed = "".join(data.get("text/plain", []))
+            printed = "\n".join(map(wrapped, "".join(data.get("text/plain", [])).splitlines()))
             fence = "`" * max(3, 1 + max(map(len, re.findall("`+", printed)), default=0))
             blocks.append(f"{fence}text\n{printed.rstrip()}\n{fence}")
     return "\n\n".join(blocks)
+
+
+def wrapped(line: str) -> str:
+    """A printed line that no screen has room for, such as a warning, in several."""
+    return line if len(line) <= LINE else textwrap.fill(line, LINE, subsequent_indent="    ", break_long_words=False)
 
 
 def without_folders(text: str, folder: pathlib.Path) -> str:

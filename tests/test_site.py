@@ -102,6 +102,8 @@ def test_a_notebook_becomes_markdown(conf: dict[str, Any]) -> None:
     assert text == "# Title\n\n```python\nprint(1)\n2\n```\n\n```text\n1\n```\n\n```text\n2\n```" + (
         "\n\n![What this cell draws](data:image/png;base64,aWI=)"
     )
+    long = [{"cell_type": "code", "source": [], "outputs": [{"text": ["word " * 40, "\n", "-" * 130]}]}]
+    assert [len(line) for line in conf["markdown"](json.dumps({"cells": long})).splitlines()[5:-1]] == [119, 83, 130]
     fenced = [{"cell_type": "code", "source": [], "outputs": [{"text": ["```\n", "a\n", "```\n"]}]}]
     assert conf["markdown"](json.dumps({"cells": fenced})).endswith("\n\n````text\n```\na\n```\n````")
 
