@@ -1,6 +1,6 @@
 """Pretrains `mini`, the backbone of real English, on a corpus of public text and T0's source tasks.
 
-    python -m experiments.mini_corpus ../shared --out runs/mini_corpus
+    python -m experiments.mini_corpus FOLDER --out runs/mini_corpus
     python -m infoprompt_jax.main --config=configs/mini_pretrain.py
 
 The first command makes the corpus from downloaded data sets and texts; docs/mini.md lists them. The second trains the

@@ -1,4 +1,4 @@
-"""Makes the corpus that `mini` is pretrained on: `python -m experiments.mini_corpus ../shared --out runs/mini_corpus`.
+"""Makes the corpus that `mini` is pretrained on: `python -m experiments.mini_corpus FOLDER --out runs/mini_corpus`.
 
 `pretraining/corpus.py` describes the folder that it writes. `experiments/mini_sources.py` lists what is in it. A text
 or row that overlaps with an evaluation row (`experiments/overlap.py`) is left out, and overlap.json has the counts.

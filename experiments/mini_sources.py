@@ -1,7 +1,7 @@
 """What `mini` is pretrained on: the sources of text and of prompted rows, with their licences and shares.
 
 Of text, only sources whose terms allow derived works and publication; `LEFT_OUT` names the others. Of prompted rows,
-the data sets of T0's training mixture that are at hand (`../shared/data`, `../shared/p3`).
+the data sets of T0's training mixture that are at hand (in `data` and `p3` of the folder that `mini_corpus` reads).
 """
 
 from __future__ import annotations

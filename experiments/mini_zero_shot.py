@@ -1,6 +1,6 @@
 """mini without a prompt, on rows that it was not trained on, beside the most frequent answer and a bag of words.
 
-    python -m experiments.mini_zero_shot [NAME ...] --data ../shared/data     measures what has no result yet
+    python -m experiments.mini_zero_shot [NAME ...] --data DATA     measures what has no result yet
     python -m experiments.mini_page                                           writes docs/mini.md's tables
 
 Three groups of data sets: real sentiment, topics and questions, T0's 11 held-out sets with its 116 templates, and

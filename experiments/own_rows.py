@@ -1,6 +1,6 @@
 """A hundred labelled rows of English on mini, offline: what `configs/own_data.py:mini` reaches on real rows.
 
-    python -m experiments.own_rows --data ../shared/data     runs the tasks that have no result yet
+    python -m experiments.own_rows --data DATA     runs the tasks that have no result yet
     python -m experiments.mini_page                          writes docs/mini.md's table from the results
 
 Each task has a template that a user may write, for a data set of `--data`. Its one run trains a prompt for each seed,

@@ -1,8 +1,8 @@
 """RoSPr at T0's shape on mini: source prompts for P3's source tasks, evaluated on T0's held-out sets and BIG-bench.
 
-    python -m experiments.real_rospr rows --shared ../shared [--size cpu]    writes the rows (experiments/p3_rows.py)
-    python -m experiments.real_rospr run --shared ../shared [--size cpu] [--first 0] [--seeds 3]     trains, or resumes
-    python -m experiments.real_rospr report                                  writes docs/rospr.md's tables
+    python -m experiments.real_rospr rows --shared FOLDER [--size cpu]    writes the rows (experiments/p3_rows.py)
+    python -m experiments.real_rospr run --shared FOLDER [--size cpu] [--first 0] [--seeds 3]     trains, or resumes
+    python -m experiments.real_rospr report                               writes docs/rospr.md's tables
 
 `run` writes the rows itself if they are not there. A run that is stopped or killed goes on with the same command. Per
 seed, a library of source prompts is trained and evaluated on three groups of data sets: T0's held-out sets, BIG-bench,
@@ -115,12 +115,14 @@ def run(place: Place, results: pathlib.Path, seeds: Iterable[int]) -> None:
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("what", choices=("rows", "run", "report"))
-    options.add_argument("--shared", type=pathlib.Path, default=pathlib.Path("../shared"), help="has data and p3")
+    options.add_argument("--shared", type=pathlib.Path, help="folder with data and p3; not for report")
     options.add_argument("--size", choices=SIZES, default="cpu")
     options.add_argument("--workdir", type=pathlib.Path, default=pathlib.Path("runs/real_rospr"))
     options.add_argument("--first", type=int, default=0, help="the first seed")
     options.add_argument("--seeds", type=int, default=3, help="how many seeds")
     chosen = options.parse_args()
+    if chosen.what != "report" and not chosen.shared:
+        options.error(f"{chosen.what} needs --shared: the folder with data and p3.")
     place = Place(chosen.shared, chosen.workdir / chosen.size, SIZES[chosen.size])
     if chosen.what == "rows":
         write_rows(place)

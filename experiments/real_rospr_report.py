@@ -19,11 +19,11 @@ from experiments.cells import Cell, confirmed, interval
 from experiments.estimates import Estimate, student
 from experiments.p3_rows import SIZES
 from experiments.pages import ROSPR, UNMEASURED
-from experiments.rospr_report import contrast, relation_gain
+from experiments.rospr_report import RelationsOf, contrast, differences, relation_gain
 from experiments.verdicts import Claim
 from infoprompt_jax.reports.documents import fill
 from infoprompt_jax.reports.tables import markdown
-from infoprompt_jax.rospr.analysis import RELATIONS
+from infoprompt_jax.rospr.relations import RELATIONS
 from infoprompt_jax.rospr.results import TITLES
 
 RESULTS = pathlib.Path(__file__).parent / "results" / "real_rospr"
@@ -31,6 +31,12 @@ METHODS = {**TITLES, "random": "a random one"}
 RETRIEVERS = {"encoder": "mini's encoder", "words": "bag of words", "random": "none: a random source prompt"}
 CHOSEN = {"encoder": ("rospr", "per_query"), "words": ("words", "words_per_query"), "random": ("random", None)}
 GROUPS = {"held out": "T0's held-out sets", "BIG-bench": "BIG-bench", "near": "data sets of the sources' families"}
+
+KNOWN = ("held out", "near")  # groups whose data sets have known families
+POOLED = (
+    "These results did not keep the gains of each evaluation task, so pairs are pooled over data sets. The pairs of a "
+    "line are not of the same data sets as those that it is compared with, and that alone can make the difference."
+)
 
 Result = Mapping[str, Any]  # of a seed
 Results = Sequence[Result]
@@ -142,7 +148,7 @@ def relations_table(results: Results) -> str:
     """The mean gain over no prompt by what source task and evaluation task share."""
     rows: list[Sequence[object]] = []
     kinds_of = (("every", "encoder"), ("retrieved", "encoder"), ("retrieved", "words"))
-    for group, (which, retriever) in itertools.product(("held out", "near"), kinds_of):
+    for group, (which, retriever) in itertools.product(KNOWN, kinds_of):
         of = partial(relations_of, group=group, which=which, retriever=retriever)
         for kind in RELATIONS:
             having = [of(r)[kind] for r in results if kind in of(r)]
@@ -161,17 +167,36 @@ def gained(results: Results, group: str, method: str, base: str) -> Cell | str:
 
 
 def contrasts_table(results: Results) -> str:
-    """The gain of source prompts that share one trait minus that of those with another, over all pairs.
+    """The gain of source prompts that share one trait with an evaluation task, minus that of its others.
 
-    As text, because the pairs of the two are of different data sets: that alone can make the difference.
+    Results that did not keep the gains by task have it over all pairs: as text, because the pairs of the two are of
+    different data sets, and that alone can make the difference.
     """
+    kept = all("by_task" in result["groups"][group] for result in results for group in KNOWN)
     rows: list[Sequence[object]] = []
-    for group in ("held out", "near"):
-        of = partial(relations_of, group=group, which="every")
-        kinds = [kind for kind in RELATIONS if all(kind in of(r) for r in results)]
-        for more, less in itertools.combinations(kinds, 2):
-            rows.append((GROUPS[group], more, less, str(interval(contrast(results, of, more, less), 1))))
-    return markdown(("data sets", "in common", "less those with in common", "difference in gain"), rows)
+    for group, (more, less) in itertools.product(KNOWN, itertools.combinations(RELATIONS, 2)):
+        if not kept:
+            of = partial(relations_of, group=group, which="every")
+            if all(kind in of(result) for result in results for kind in (more, less)):
+                rows.append((GROUPS[group], more, less, str(interval(pooled_contrast(results, of, more, less), 1))))
+        elif len(found := differences(results, partial(tasks_of, group=group), more, less)):
+            over = str(interval(student(found.mean(axis=1)), 1))
+            effect = interval(student(found.mean(axis=0)), 1)
+            rows.append((GROUPS[group], more, less, len(found), effect, over))
+    header = ("data sets", "in common", "less those with in common")
+    if kept:
+        return confirmed((*header, "their number", "difference in gain", "the same, over data sets"), rows)
+    return f"{POOLED}\n\n{markdown((*header, 'difference in gain, pooled'), rows)}"
+
+
+def tasks_of(result: Result, group: str) -> Sequence[Mapping[str, Any]]:
+    """What `relations.by_task` gave for a group; older results have none."""
+    return result["groups"][group].get("by_task", [])
+
+
+def pooled_contrast(results: Results, of: RelationsOf, more: str, less: str) -> Estimate:
+    """The gain over all pairs that share `more` minus that over those that share `less`, seed by seed, in points."""
+    return student(np.array([of(r)[more]["gain"] - of(r)[less]["gain"] for r in results])).scaled(100)
 
 
 def missing_table(results: Results) -> str:
@@ -216,8 +241,14 @@ def claims(results: Results) -> list[Claim]:
         ]
 
     methods = [one for m in ("inter", "var", "inter_var") for one in minus(f"{METHODS[m]} helps", m, "rospr")]
-    # Format against family is no claim: its pairs are of different data sets.
-    return [*minus("retrieved prompts help unseen tasks", "rospr", "none"), *methods]
+    made = [*minus("retrieved prompts help unseen tasks", "rospr", "none"), *methods]
+    # Without the gains by task, format against family is no claim: its pairs are of different data sets.
+    if all(tasks_of(result, "near") for result in results):
+        effect = contrast(results, partial(tasks_of, group="near"), "format alone", "family alone")
+        measured = f"same format alone - family alone, on the same task, {GROUPS['near']}"
+        link = f"[{measured}](rospr.md#format-against-family-on-mini)"
+        made.append(Claim("RoSPr: answer format matters more than family", link, None, effect))
+    return made
 
 
 BLOCKS: dict[str, Callable[[Results], str]] = {

@@ -18,7 +18,7 @@ from experiments.p3_rows import NEAR
 from experiments.word_retrieval import WordLibrary
 from infoprompt_jax.command_line import read_config
 from infoprompt_jax.evaluation import metrics
-from infoprompt_jax.rospr import analysis, evaluation_tasks, retrieval, source_keys
+from infoprompt_jax.rospr import analysis, evaluation_tasks, relations, retrieval, source_keys
 from infoprompt_jax.rospr.evaluate import Evaluation
 from infoprompt_jax.rospr.library import PromptLibrary
 from infoprompt_jax.rospr.library_files import Entry
@@ -53,7 +53,8 @@ def extract(workdir: pathlib.Path, groups: Sequence[str], rows: pathlib.Path) ->
             missing |= {one["name"]: one["reason"] for one in skipped}
         result["groups"][group] = {
             "tasks": [task(one, entries) for one in measured],
-            "relations": {retriever: relations(measured, entries, retriever) for retriever in RETRIEVERS},
+            "relations": {retriever: pooled(measured, entries, retriever) for retriever in RETRIEVERS},
+            "by_task": relations.by_task([m.record for m in measured], [m.quality_M for m in measured], entries),
         }
     return result | {"missing": missing}
 
@@ -139,11 +140,11 @@ def task(one: Measured, entries: Sequence[Entry]) -> dict[str, Any]:
     return about | {"answer_format": record.answer_format, "scores": scores, "shares": shares, "winners": winners}
 
 
-def relations(measured: Sequence[Measured], entries: Sequence[Entry], retriever: str) -> dict[str, Any]:
-    """`analysis.relations` of tasks of known families, with the winner of this retriever."""
+def pooled(measured: Sequence[Measured], entries: Sequence[Entry], retriever: str) -> dict[str, Any]:
+    """`relations.pooled` of tasks of known families, with the winner of this retriever."""
     known = [one for one in measured if one.record.family]
     records = [led_by(one.record, int(one.votes[retriever].owners[0])) for one in known]
-    tables, _ = analysis.relations(records, [one.quality_M for one in known], entries)
+    tables, _ = relations.pooled(records, [one.quality_M for one in known], entries)
     return tables
 
 

@@ -3,9 +3,9 @@
     python -m experiments.rospr run [--first 0] [--seeds 5] [--workdir runs/rospr]     trains missing seeds, or resumes
     python -m experiments.rospr report                                                 writes docs/rospr.md's tables
 
-Per seed: source prompts on the held-in data sets and on the held-out ones (`configs/nano_rospr.py`), and two
-evaluations: with the library of the former, as in the paper, and with both in one library, without the source
-prompts of the evaluated data set. What the page needs of them is kept as experiments/results/rospr/<seed>.json.
+Per seed: source prompts on the held-in data sets and on the held-out ones, the siblings (`configs/nano_rospr.py`), and
+evaluations with the library of the former, as in the paper, with the siblings, and with both in one library, without
+the source prompts of the evaluated data set. What the page needs is kept as experiments/results/rospr/<seed>.json.
 Seeds 0-4 are exploration. `--first 5` measures the fresh seeds 5-9, which confirm it.
 """
 
@@ -26,6 +26,8 @@ from infoprompt_jax.reports import measurements
 from infoprompt_jax.rospr.library import PromptLibrary
 from infoprompt_jax.rospr.results import NAME, Results
 
+EVALUATED = (*LIBRARIES, "siblings")
+
 
 def job(variant: str, workdir: pathlib.Path, seed: int, *fields: str) -> None:
     """Runs a job in a separate process, so that its compiled programs are freed."""
@@ -34,25 +36,25 @@ def job(variant: str, workdir: pathlib.Path, seed: int, *fields: str) -> None:
 
 
 def run(directory: pathlib.Path, seeds: Iterable[int]) -> None:
+    """Evaluates the libraries that the seeds' results lack."""
     RESULTS.mkdir(parents=True, exist_ok=True)
     for seed in seeds:
         result, place = RESULTS / f"{seed}.json", directory / str(seed)
-        if result.exists():
-            continue
+        made = json.loads(result.read_text()) if result.exists() else {}
+        missing = [name for name in EVALUATED if name not in made]
         for variant in ("sources", "siblings"):
-            job(variant, place / variant, seed)
+            if {variant, "both"} & {*missing}:
+                job(variant, place / variant, seed)
         both = place / "both" / "library"
-        if not both.exists():
+        if "both" in missing and not both.exists():
             parts = [PromptLibrary.load(place / variant / "library") for variant in ("sources", "siblings")]
             PromptLibrary.merge(both, parts)
-        by_library = {}
-        for name in LIBRARIES:
+        for name in missing:
             job("eval", place / f"eval-{name}", seed, f"--config.rospr.library={place / name / 'library'}")
-            by_library[name] = extract(place / f"eval-{name}")
-        with whole(result) as partial:
-            partial.write_text(
-                json.dumps(measurements.rounded(by_library | {"machine": measurements.machine()})) + "\n"
-            )
+            made[name] = extract(place / f"eval-{name}") | {"machine": measurements.machine()}
+        if missing:
+            with whole(result) as partial:
+                partial.write_text(json.dumps(measurements.rounded(made)) + "\n")
 
 
 def extract(workdir: pathlib.Path) -> dict[str, Any]:
@@ -62,7 +64,7 @@ def extract(workdir: pathlib.Path) -> dict[str, Any]:
         name: {method: spread["mean"] for method, spread in dataset.scores.items()}
         for name, dataset in of_run.datasets.items()
     }
-    return {"datasets": datasets, **{name: of_run.analysis[name] for name in ("relations", "varied")}}
+    return {"datasets": datasets, **{name: of_run.analysis[name] for name in ("relations", "by_task", "varied")}}
 
 
 def main() -> None:

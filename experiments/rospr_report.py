@@ -23,7 +23,7 @@ from infoprompt_jax.evaluation.metrics import summarise
 from infoprompt_jax.reports.documents import fill
 from infoprompt_jax.reports.tables import markdown
 from infoprompt_jax.rospr import plots
-from infoprompt_jax.rospr.analysis import RELATIONS
+from infoprompt_jax.rospr.relations import RELATIONS, within
 from infoprompt_jax.rospr.results import TITLES, VARIED
 
 RESULTS = pathlib.Path(__file__).parent / "results" / "rospr"
@@ -36,6 +36,7 @@ Results = Sequence[Mapping[str, Any]]  # one a seed
 Effect = Callable[[Results], Estimate]
 Relations = Mapping[str, Mapping[str, float]]  # what is shared -> pairs, gain, better
 RelationsOf = Callable[[Mapping[str, Any]], Relations]  # of a seed's result
+TasksOf = Callable[[Mapping[str, Any]], Sequence[Mapping[str, Any]]]  # of a seed's result, `relations.by_task`
 
 
 class Sides(NamedTuple):
@@ -90,6 +91,11 @@ def cells(sides: Sides, effects: Iterable[Effect], digits: int = 1) -> tuple[lis
     return fresh, ["" if first is None else str(interval(first, digits)) for first, _ in both]
 
 
+def without_oracle(methods: Sequence[str], gains: Sequence[object]) -> list[object]:
+    """The methods' cells. The oracle's is text: it is chosen by the labels, so it confirms nothing."""
+    return [str(gain) if method == "oracle" else gain for method, gain in zip(methods, gains, strict=True)]
+
+
 def main_table(sides: Sides, name: str) -> str:
     """Accuracy by data set and method, and below it the difference to no prompt; at the end, the mean's to RoSPr."""
     datasets = list(sides.first[0][name]["datasets"])
@@ -100,7 +106,7 @@ def main_table(sides: Sides, name: str) -> str:
         effects = [partial(gain, name=name, datasets=(dataset,), method=m, base=base) for m in compared]
         empty = [""] * (len(methods) - len(compared))
         for results, gains in zip((sides.fresh, sides.first), cells(sides, effects), strict=True):
-            rows.append((f"minus {TITLES[base]}", seeds_of(results), *empty, *gains))
+            rows.append((f"minus {TITLES[base]}", seeds_of(results), *empty, *without_oracle(compared, gains)))
 
     for dataset in (*datasets, "mean"):
         shown = sides.fresh or sides.first
@@ -125,7 +131,7 @@ def starts_table(sides: Sides) -> str:
             names = ", ".join(dataset.removeprefix("nano/") for dataset in members)
             effects = [partial(gain, name=name, datasets=members, method=m, base="none") for m in methods]
             for results, gains in zip((sides.fresh, sides.first), cells(sides, effects, 2), strict=True):
-                rows.append((title, f"{group}: {names}", seeds_of(results), *gains))
+                rows.append((title, f"{group}: {names}", seeds_of(results), *without_oracle(methods, gains)))
     titles = (TITLES[method] for method in methods)
     return confirmed(("library", "data sets", "measured on", *titles), rows)
 
@@ -150,6 +156,7 @@ def siblings(result: Mapping[str, Any]) -> Relations:
 
 
 SOURCES: dict[str, RelationsOf] = {"held-in": held_in, "siblings": siblings}
+PROMPTS = {"sources": "held-in", "siblings": "siblings"}  # library of one kind of source prompts -> that kind
 RETRIEVED: dict[str, RelationsOf] = {
     title: lambda result, name=name: result[name]["relations"]["retrieved"] for name, title in LIBRARIES.items()
 }
@@ -160,9 +167,30 @@ def relation_gain(results: Results, of: RelationsOf, kind: str) -> Estimate:
     return student(np.array([r["gain"] for r in _having(results, of, kind)])).scaled(100)
 
 
-def contrast(results: Results, of: RelationsOf, more: str, less: str) -> Estimate:
-    """The gain of source prompts that share `more` minus that of those that share `less`, seed by seed, in points."""
-    return student(np.array([of(r)[more]["gain"] - of(r)[less]["gain"] for r in results])).scaled(100)
+def differences(results: Results, of: TasksOf, more: str, less: str) -> np.ndarray:
+    """The gain of source prompts that share `more` minus that of those that share `less`: [data sets, seeds], points.
+
+    Each is a difference on the same evaluation task, as the mean over a data set's templates (`relations.within`).
+    """
+    of_seeds = [within(of(result), more, less) for result in results]
+    datasets = [name for name in of_seeds[0] if all(name in one for one in of_seeds)] if of_seeds else []
+    return 100 * np.array([[one[name] for one in of_seeds] for name in datasets]).reshape(len(datasets), len(results))
+
+
+def contrast(results: Results, of: TasksOf, more: str, less: str) -> Estimate:
+    """The mean over data sets of these differences, with an interval over seeds; NaNs if there are none."""
+    found = differences(results, of, more, less)
+    return student(found.mean(axis=0)) if len(found) else student(np.empty(0))
+
+
+def of_library(result: Mapping[str, Any], name: str) -> Sequence[Mapping[str, Any]]:
+    """What `relations.by_task` gave for a library; older results have none."""
+    return result.get(name, {}).get("by_task", [])
+
+
+def with_tasks(sides: Sides, name: str) -> Sides:
+    """Without the results of a side of which any lacks a library's gains by task."""
+    return Sides(*([] if not all(of_library(result, name) for result in side) else side for side in sides))
 
 
 def _having(results: Results, of: RelationsOf, kind: str) -> list[Mapping[str, float]]:
@@ -190,15 +218,30 @@ def relations_table(sides: Sides) -> str:
 
 
 def contrasts_table(sides: Sides) -> str:
-    """The gain of source prompts that share one trait with the evaluation task, minus that of those with another."""
-    rows, every = [], [*sides.first, *sides.fresh]
-    for title, of in SOURCES.items():
-        kinds = [kind for kind in RELATIONS if all(kind in of(result) for result in every)]
-        for more, less in itertools.combinations(kinds, 2):
-            both = cells(sides, [partial(contrast, of=of, more=more, less=less)])
-            rows.append((title, more, less, *itertools.chain(*both)))
+    """The gain of source prompts that share one trait with an evaluation task, minus that of its others.
+
+    The interval over data sets is text, because the confirmation is over seeds.
+    """
+    rows: list[Sequence[object]] = []
+    for name, title in PROMPTS.items():
+        kept, of = with_tasks(sides, name), partial(of_library, name=name)
+        shown = kept.fresh or kept.first
+        for more, less in itertools.combinations(RELATIONS, 2):
+            found = differences(shown, of, more, less)
+            if len(found):
+                both = cells(kept, [partial(contrast, of=of, more=more, less=less)])
+                over = str(interval(student(found.mean(axis=1)), 1))
+                rows.append((title, more, less, len(found), *itertools.chain(*both), over))
     gains = [f"difference in gain, {seeds_of(side)}" for side in (sides.fresh, sides.first)]
-    return confirmed(("source prompts", "in common", "less those with in common", *gains), rows)
+    header = (
+        "source prompts",
+        "in common",
+        "less those with in common",
+        "data sets",
+        *gains,
+        "over data sets",
+    )
+    return confirmed(header, rows) if rows else UNMEASURED
 
 
 def varied_table(sides: Sides) -> str:

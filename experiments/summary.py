@@ -22,7 +22,7 @@ from experiments.estimates import Estimate, student
 from experiments.pages import CHARTS, CLAIMS, README, UNMEASURED
 from experiments.paired import pooled, spread, values
 from experiments.real_config import STEPS
-from experiments.rospr_report import BELOW, LIBRARIES, SOURCES, Effect, Sides, contrast
+from experiments.rospr_report import BELOW, LIBRARIES, Effect, Sides, contrast, of_library, with_tasks
 from experiments.verdicts import ONLY_FRESH, RATIO, Claim, confirmation_table, verdict_chart, verdict_table
 from infoprompt_jax.reports import charts
 from infoprompt_jax.reports.documents import fill
@@ -105,8 +105,8 @@ def estimators(results: Mapping[str, Result], first: Sequence[Result], names: Se
 def rospr_claims(sides: Sides) -> list[Claim]:
     """By library: with the source prompts that the paper would have, and with those of the other unseen tasks too."""
 
-    def claim(text: str, measured: str, effect: Effect, where: str = "accuracy") -> Claim:
-        return Claim(f"RoSPr: {text}", f"[{measured}](rospr.md#{where})", *sides.effects(effect))
+    def claim(text: str, measured: str, effect: Effect) -> Claim:
+        return Claim(f"RoSPr: {text}", f"[{measured}](rospr.md#accuracy)", *sides.effects(effect))
 
     def minus(library: str, method: str, base: str, datasets: Sequence[str]) -> Effect:
         return partial(rospr_report.gain, name=library, datasets=datasets, method=method, base=base)
@@ -129,17 +129,19 @@ def rospr_claims(sides: Sides) -> list[Claim]:
         for library, title in LIBRARIES.items()
     ]
     formats = [
-        claim(
-            "answer format matters more than family",
-            f"{title}: same format alone - {less}",
-            partial(contrast, of=SOURCES[sources], more="format alone", less=less),
-            "format-and-family",
+        Claim(
+            "RoSPr: answer format matters more than family",
+            f"[{title}: same format alone - {less}, on the same task](rospr.md#format-and-family)",
+            *with_tasks(sides, library).effects(
+                partial(contrast, of=partial(of_library, name=library), more="format alone", less=less)
+            ),
         )
         # No held-in prompt shares a family with an unseen task. Siblings are prompts of the other unseen tasks.
-        for sources, title, less in (
-            ("held-in", "held-in prompts", "neither"),
+        for library, title, less in (
+            ("sources", "held-in prompts", "neither"),
             ("siblings", "sibling prompts", "family alone"),
         )
+        if any(with_tasks(sides, library))
     ]
     return [*helps, *methods, *formats]
 

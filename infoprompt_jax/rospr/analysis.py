@@ -1,11 +1,10 @@
-"""What decides how well retrieval does: library, instances, queries, hits; answer format and family (RoSPr, analysis).
+"""What decides how well retrieval does: library, instances, queries, hits (RoSPr, analysis).
 
 It is computed in NumPy from the evaluation tasks' tables, which hold every source prompt's answers to every row; they
 are written when `rospr.methods` has the oracle. The quality of any other choice is then looked up. Without tables only
 the shares of votes are known.
 
-Averages are over a data set's templates first and then over data sets. `relations` differs: each pair of a source
-prompt and an evaluation task counts once.
+Averages are over a data set's templates first and then over data sets. Answer format and family are in `relations`.
 """
 
 from __future__ import annotations
@@ -21,15 +20,13 @@ import numpy as np
 from infoprompt_jax import files, foreign
 from infoprompt_jax.evaluation import metrics
 from infoprompt_jax.progress import watched
-from infoprompt_jax.rospr import retrieval, search
+from infoprompt_jax.rospr import relations, retrieval, search
 from infoprompt_jax.rospr.library import PromptLibrary
-from infoprompt_jax.rospr.library_files import Entry
 from infoprompt_jax.rospr.records import TargetRecord
 from infoprompt_jax.rospr.retrieval import Hits
 
 SEEDS = 5  # random subsets of everything that is varied
 COUNTS = (1, 2, 4, 8, 16, 32, 64, 128)  # instances, queries, hits and source prompts; the run's own number comes last
-RELATIONS = ("format and family", "format alone", "family alone", "neither")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -60,7 +57,9 @@ def analyse(
     settings: ml_collections.ConfigDict,
     seed: int,
 ) -> dict[str, Any]:
-    """All tables: `retrieval`, and with the oracle's files `relations` (with `unknown_family`) and `varied`.
+    """All tables: `retrieval`, and with the oracle's files `varied` and those on what is in common with a task.
+
+    These are `relations` (with `unknown_family`) over all pairs, `by_task` and `contrasts` within each task.
 
     Args:
       records: of the evaluation tasks.
@@ -80,7 +79,9 @@ def analyse(
     ]
     if all("none" in record.scores for record in records):
         qualities = [one.quality_M for one in searched]
-        tables["relations"], tables["unknown_family"] = relations(records, qualities, library.entries)
+        tables["relations"], tables["unknown_family"] = relations.pooled(records, qualities, library.entries)
+        tables["by_task"] = relations.by_task(records, qualities, library.entries)
+        tables["contrasts"] = relations.contrasts(tables["by_task"])
     tables["varied"] = varied(searched, library.owners_K, settings.top, seed)
     return tables
 
@@ -120,51 +121,6 @@ def vote_shares(records: Sequence[TargetRecord]) -> dict[str, Any]:
             place = sources.index(candidate.dataset), targets.index(record.dataset)
             share[place] += candidate.votes / total / templates
     return {"sources": sources, "targets": targets, "share": share.tolist()}
-
-
-def relations(
-    records: Sequence[TargetRecord], qualities: Sequence[np.ndarray], entries: Sequence[Entry]
-) -> tuple[dict[str, dict[str, dict[str, float]]], dict[str, int]]:
-    """The mean gain over no prompt by what a source prompt and an evaluation task have in common.
-
-    `every`: of every source prompt on every task. `retrieved`: of only the most voted for. Each relation has the
-    number of `pairs`, their mean `gain`, and the share that is `better` than no prompt.
-
-    Pairs of which one has no known family, for example BIG-bench's tasks, are in no relation. The second result is
-    their number, among `every` pair and among the `retrieved`.
-    """
-    gains: dict[str, dict[str, list[float]]] = {
-        which: {relation: [] for relation in RELATIONS} for which in ("every", "retrieved")
-    }
-    unknown = dict.fromkeys(gains, 0)
-    for record, quality_M in zip(records, qualities, strict=True):
-        winner = record.candidates[0].owner
-        for owner, entry in enumerate(entries):
-            if owner in record.left_out:
-                continue
-            relation = _relation(entry, record)
-            for which in ("every", "retrieved") if owner == winner else ("every",):
-                if relation:
-                    gains[which][relation].append(float(quality_M[owner]) - record.scores["none"])
-                else:
-                    unknown[which] += 1
-    tables = {
-        which: {
-            relation: {"pairs": len(of), "gain": float(np.mean(of)), "better": float(np.mean(np.array(of) > 0))}
-            for relation, of in by_relation.items()
-            if of
-        }
-        for which, by_relation in gains.items()
-    }
-    return tables, unknown
-
-
-def _relation(entry: Entry, record: TargetRecord) -> str:
-    """What a source prompt and a task have in common, one of `RELATIONS`; "" if the family of either is not known."""
-    if not (entry.family and record.family):
-        return ""
-    same_format = bool(entry.answer_format) and entry.answer_format == record.answer_format
-    return RELATIONS[2 * (not same_format) + (entry.family != record.family)]
 
 
 def varied(searched: Sequence[Searched], owners_K: np.ndarray, top: int, seed: int) -> dict[str, list[dict]]:

@@ -24,7 +24,7 @@ from infoprompt_jax.rospr.library import PromptLibrary
 from infoprompt_jax.rospr.records import Candidate, Nearest, Part, TargetRecord, read_record
 from infoprompt_jax.rospr.results import NAME as RESULTS
 from infoprompt_jax.rospr.results import ORACLE, TITLES, VARIED, Results
-from infoprompt_jax.rospr.tables import rows_text, unknown_family
+from infoprompt_jax.rospr.tables import CONTRASTS, WITHIN, contrasts, rows_text, unknown_family
 
 MOST = 8  # candidates of an evaluation task, and source prompts of a method, that are shown one by one
 BLUE = (0x00, 0x72, 0xB2)
@@ -240,6 +240,8 @@ def analysis(tables: Mapping[str, Any]) -> list[Section]:
         header = ["in common with the evaluation task", "pairs", "mean gain over no prompt", "share that gains"]
         notes = [tag("p", note) for note in unknown_family(tables, which)]
         content += [tag("h3", f"Format and family: {of}"), *notes, *([table(header, rows)] if rows else [])]
+    if within := tables.get("contrasts"):
+        content += [tag("h3", "On the same evaluation task"), tag("p", WITHIN), table(CONTRASTS, contrasts(within))]
     for name, rows in tables.get("varied", {}).items():
         values = ([row["value"], figure(row["mean"]), figure(row["spread"])] for row in rows)
         header = [VARIED[name], "most voted for", "standard deviation over random subsets"]

@@ -10,6 +10,18 @@ from infoprompt_jax.reports.tables import aligned, markdown
 from infoprompt_jax.rospr.records import Part
 from infoprompt_jax.rospr.results import ORACLE, TITLES, VARIED, DatasetScores, LibrarySize, Results
 
+CONTRASTS = (
+    "in common",
+    "less those with in common",
+    "data sets",
+    "difference in gain",
+    "deviation over them",
+)
+WITHIN = (
+    "Source prompts on one evaluation task are compared with each other; the mean is over templates, then over data "
+    "sets. The tables above pool all pairs, so a difference between two of their lines may be one between data sets."
+)
+
 
 def table(summary: Mapping[str, Any]) -> str:
     """`Results.summary` as text: a line for each data set, then their mean; a column for each method."""
@@ -72,7 +84,9 @@ def _scores(results: Results) -> list[str]:
     methods = list(results.mean)
     header = ["data set", "metric", "templates", "rows", *(TITLES[m] for m in methods)]
     rows = [_row(name, d, [f"{d.scores[m]['mean']:.4f}" for m in methods]) for name, d in results.datasets.items()]
-    rows.append(["**mean**", "", len(results.targets), "", *(f"**{results.mean[m]:.4f}**" for m in methods)])
+    # The oracle does not compete: it is chosen by the labels.
+    means = (f"{results.mean[m]:.4f}" if m == "oracle" else f"**{results.mean[m]:.4f}**" for m in methods)
+    rows.append(["**mean**", "", len(results.targets), "", *means])
     if results.mean_of_t0 is not None:
         rows.append(
             [
@@ -130,6 +144,8 @@ def _analysis(analysis: Mapping[str, Any]) -> list[str]:
         rows = [[r, v["pairs"], f"{v['gain']:+.4f}", f"{v['better']:.3f}"] for r, v in by_relation.items()]
         header = ["in common with the evaluation task", "pairs", "mean gain over no prompt", "share that gains"]
         parts += [f"## What helps: {of}", *unknown_family(analysis, which), *([markdown(header, rows)] if rows else [])]
+    if within := analysis.get("contrasts"):
+        parts += ["## What helps, on the same evaluation task", WITHIN, markdown(CONTRASTS, contrasts(within))]
     for name, rows in analysis.get("varied", {}).items():
         figures = ([row["value"], f"{row['mean']:.4f}", f"{row['spread']:.4f}"] for row in rows)
         header = [VARIED[name], "most voted for", "standard deviation over random subsets"]
@@ -143,6 +159,20 @@ def _analysis(analysis: Mapping[str, Any]) -> list[str]:
         *parts,
         "## Share of votes by source data set",
         markdown(["source", *map(in_markdown, votes["targets"])], rows),
+    ]
+
+
+def contrasts(within: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    """The rows of a table with the header `CONTRASTS`, from `relations.contrasts`."""
+    return [
+        [
+            one["more"],
+            one["less"],
+            str(one["datasets"]),
+            f"{one['difference']:+.4f}",
+            "" if one["spread"] is None else f"{one['spread']:.4f}",
+        ]
+        for one in within
     ]
 
 

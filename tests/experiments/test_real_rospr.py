@@ -177,10 +177,27 @@ def test_the_tables_of_a_result_made_by_hand() -> None:
     start = "| T0's held-out sets | bag of words | 40.2 ± 0.3 | 40.2 ± 0.3 | 50.0 ± 0.0 | 25.0 ± 0.0 |"
     assert retrievers[3] == f"{start} **-3.0 [-3.0, -3.0]** |"
     contrasts = real_rospr_report.contrasts_table(results).splitlines()
-    assert contrasts[3] == "| T0's held-out sets | format alone | neither | +2.0 [2.0, 2.0] |"
+    assert contrasts[0] == real_rospr_report.POOLED
+    assert contrasts[5] == "| T0's held-out sets | format alone | neither | +2.0 [2.0, 2.0] |"
     assert real_rospr_report.relations_table(results).count("| every | format alone | 2 | 50 |") == 2
     missing = real_rospr_report.missing_table(results).splitlines()[2:]
     assert missing == ["| hotpot_qa | 2 | 0 rows at hand |", "| story_cloze | all | no rows at hand |"]
+
+
+def test_contrasts_are_within_tasks_where_these_are_kept() -> None:
+    """The format gains one point more than the family on a and three on b, whatever all gain there with the seed."""
+    results = [result(seed) for seed in range(3)]
+    for one in results:
+        more = {"a": 0.01, "b": 0.03}
+        gains = {name: {"format alone": one["seed"] + by, "family alone": one["seed"]} for name, by in more.items()}
+        kept = [{"dataset": d, "gains": {kind: {"gain": g} for kind, g in of.items()}} for d, of in gains.items()]
+        one["groups"]["near"]["by_task"] = kept
+        one["groups"]["held out"]["by_task"] = [{"dataset": "c", "gains": {"neither": {"gain": 0.0}}}]
+    (line,) = real_rospr_report.contrasts_table(results).splitlines()[2:]
+    known = "data sets of the sources' families | format alone | family alone | 2"
+    assert line == f"| {known} | **+2.0 [2.0, 2.0]** | +2.0 [-10.7, 14.7] |"
+    claim = real_rospr_report.claims(results)[-1]
+    assert "on the same task" in claim.measured and claim.fresh and claim.fresh.value == pytest.approx(2)
 
 
 def test_a_missing_task_has_a_short_reason() -> None:

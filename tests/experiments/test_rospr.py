@@ -35,14 +35,17 @@ def sides(fresh: int = 3) -> Sides:
 
 
 def test_gains_are_of_the_fresh_seeds_beside_the_first_ones() -> None:
-    """They are paired by seed, so their intervals are narrow although the seeds differ. Only the fresh are bold."""
+    """They are paired by seed, so their intervals are narrow although the seeds differ.
+
+    Only the fresh are bold, and not the oracle's.
+    """
     lines = rospr_report.main_table(sides(), "sources").splitlines()
     assert lines[0] == "| data set | measured on | no prompt | RoSPr | oracle |"
     assert lines[2] == "| a | seeds 5-7 | 56.0 ± 1.0 | 66.0 ± 1.0 | 76.0 ± 1.0 |"
-    assert lines[3] == "| minus no prompt | seeds 5-7 |  | **+10.0 [10.0, 10.0]** | **+20.0 [20.0, 20.0]** |"
+    assert lines[3] == "| minus no prompt | seeds 5-7 |  | **+10.0 [10.0, 10.0]** | +20.0 [20.0, 20.0] |"
     assert lines[4] == "| minus no prompt | seeds 0-4 |  | +40.0 [40.0, 40.0] | +20.0 [20.0, 20.0] |"
     assert lines[8].startswith("| mean | seeds 5-7 | 56.0 ± 1.0 | 60.0 ± 1.0")
-    assert lines[11] == "| minus RoSPr | seeds 5-7 |  |  | **+16.0 [16.0, 16.0]** |" and len(lines) == 13
+    assert lines[11] == "| minus RoSPr | seeds 5-7 |  |  | +16.0 [16.0, 16.0] |" and len(lines) == 13
 
 
 def test_without_fresh_seeds_nothing_is_bold(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,7 +97,7 @@ def test_gains_of_the_data_sets_that_start_below_guessing(monkeypatch: pytest.Mo
     below, first, others = lines[2:5]
     assert lines[0] == "| library | data sets | measured on | RoSPr | oracle |"
     assert len(lines) == 2 + 4 * len(rospr_report.LIBRARIES)
-    start = "| held-in | start below guessing: b | seeds 5-7 | **-2.00 [-2.00, -2.00]** | **+20.00 [20.00, 20.00]** |"
+    start = "| held-in | start below guessing: b | seeds 5-7 | **-2.00 [-2.00, -2.00]** | +20.00 [20.00, 20.00] |"
     assert below == start and first.endswith("| seeds 0-4 | -2.00 [-2.00, -2.00] | +20.00 [20.00, 20.00] |")
     assert others.startswith("| held-in | the others: a | seeds 5-7 | **+10.00 [10.00, 10.00]**")
 
@@ -116,15 +119,34 @@ def test_siblings_are_what_the_larger_library_adds() -> None:
     assert rospr_report.siblings(result(0)) == {}  # both libraries hold the same source prompts
 
 
-def test_contrasts_are_paired_by_seed_and_told_apart() -> None:
-    """Siblings of the same format gain two points more than those of neither, in each seed.
+def of_tasks(seed: int, **gains: float) -> list[dict[str, Any]]:
+    """Two templates of data set a and one of b; with the seed, every source prompt gains more on both."""
+    more = {"a": 0.2, "b": 0.0}
+    known = {kind.replace("_", " "): gain for kind, gain in gains.items()}
+    return [
+        {"dataset": name, "gains": {kind: {"gain": more[name] + seed + gain} for kind, gain in known.items()}}
+        for name in ("a", "a", "b")
+    ]
 
-    What a seed lacks is left out.
+
+def test_contrasts_are_within_tasks_and_paired_by_seed() -> None:
+    """On each task the format gains two points more than neither, whatever the seed gains there.
+
+    The first seeds did not keep the gains by task: they have no contrast, and held-in prompts have no line.
     """
-    first, fresh = ([with_siblings(seed) for seed in seeds] for seeds in (range(3), range(5, 8)))
-    first[0]["both"]["relations"]["every"]["family alone"] = {"pairs": 1, "gain": 0.5, "better": 1}
-    lines = rospr_report.contrasts_table(Sides(first, fresh)).splitlines()[2:]
-    assert lines == ["| siblings | format alone | neither | **+2.0 [2.0, 2.0]** | +2.0 [2.0, 2.0] |"]
+    first, fresh = ([result(seed) for seed in seeds] for seeds in (range(3), range(5, 8)))
+    assert rospr_report.contrasts_table(Sides(first, fresh)) == pages.UNMEASURED
+    for one in fresh:
+        one["siblings"] = {"by_task": of_tasks(one["seed"], format_alone=0.02, neither=0.0)}
+    table = rospr_report.contrasts_table(Sides(first, fresh)).splitlines()
+    shown = "| siblings | format alone | neither | 2 | **+2.0 [2.0, 2.0]** |"
+    assert table[2:] == [f"{shown}  | +2.0 [2.0, 2.0] |"]
+    for one in first:
+        one["siblings"] = {"by_task": of_tasks(one["seed"], format_alone=0.03, neither=0.0)}
+    table = rospr_report.contrasts_table(Sides(first, fresh)).splitlines()
+    assert table[2:] == [f"{shown} +3.0 [3.0, 3.0] | +2.0 [2.0, 2.0] |"]
+    first[0]["siblings"] = {}
+    assert rospr_report.with_tasks(Sides(first, fresh), "siblings") == Sides([], fresh)
 
 
 def test_siblings_by_the_first_seeds() -> None:
@@ -141,19 +163,30 @@ def test_intervals_of_few_seeds_are_students() -> None:
     assert student(np.arange(1.0, 6.0))[:3] == pytest.approx((3, 3 - 1.963, 3 + 1.963), abs=1e-3)
 
 
-def test_fresh_seeds_start_at_the_first_named(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Seeds that have a result are left alone: of 5, 6 and 7, only 6 has none, and its first job is source prompts."""
+def test_only_what_results_lack_is_measured(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of seeds 5, 6 and 7, the first lacks nothing, the second the evaluation with siblings, the third everything."""
     monkeypatch.setattr(rospr, "RESULTS", tmp_path)
-    for seed in (5, 7):
-        (tmp_path / f"{seed}.json").write_text("{}")
+    for seed, known in {5: rospr.EVALUATED, 6: rospr_report.LIBRARIES}.items():
+        (tmp_path / f"{seed}.json").write_text(json.dumps({name: {"kept": True} for name in known}))
+    jobs: list[str] = []
 
     def start(command: list[str], **_: object) -> None:
-        raise InterruptedError(" ".join(command))
+        jobs.append(" ".join(command))
+        if "runs/7" in jobs[-1]:
+            raise InterruptedError
 
     monkeypatch.setattr(rospr.subprocess, "run", start)
+    monkeypatch.setattr(rospr, "extract", lambda workdir: {"of": workdir.name})
     monkeypatch.setattr(sys, "argv", ["rospr", "run", "--first", "5", "--seeds", "3", f"--workdir={tmp_path}/runs"])
-    with pytest.raises(InterruptedError, match=r"nano_rospr.py:sources .*runs/6/sources --config.seed=6"):
+    with pytest.raises(InterruptedError):
         rospr.main()
+    train, evaluate, other = jobs
+    assert "nano_rospr.py:siblings" in train and "runs/6/siblings --config.seed=6" in train
+    assert "nano_rospr.py:eval" in evaluate and evaluate.endswith("runs/6/siblings/library")
+    assert "nano_rospr.py:sources" in other and "runs/7/sources --config.seed=7" in other
+    made = json.loads((tmp_path / "6.json").read_text())
+    assert made["siblings"]["of"] == "eval-siblings" and made["siblings"]["machine"]["cores"]
+    assert made["sources"] == made["both"] == {"kept": True}
 
 
 def test_the_plot_is_of_all_methods(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from safetensors.numpy import save_file
 
 from infoprompt_jax.prompts.saved import Prompt
 from infoprompt_jax.rospr import analysis as rospr_analysis
-from infoprompt_jax.rospr import page, tables
+from infoprompt_jax.rospr import page, relations, tables
 from infoprompt_jax.rospr.library import PromptLibrary
 from infoprompt_jax.rospr.library_files import Entry, Model
 from infoprompt_jax.rospr.library_sources import SourcePrompt
@@ -60,6 +60,10 @@ def test_the_analysis_by_hand(tmp_path: pathlib.Path) -> None:
     }
     assert analysed["relations"]["retrieved"] == {"format alone": {"pairs": 1, "gain": 0.25, "better": 1.0}}
     assert analysed["unknown_family"] == {"every": 0, "retrieved": 0}
+    assert analysed["by_task"] == [{"dataset": "x", "template": "t", "gains": analysed["relations"]["every"]}]
+    assert analysed["contrasts"] == [
+        {"more": "format alone", "less": "family alone", "datasets": 1, "difference": 0.5, "spread": None}
+    ]
     assert {row["value"]: row["mean"] for row in analysed["varied"]["top"]} == {1: 0.75, 2: 0.75, 4: 0.75}
     assert [row["value"] for row in analysed["varied"]["queries"]] == [1, 2]
     assert (
@@ -74,16 +78,41 @@ def test_an_unknown_family_is_not_another_one(tmp_path: pathlib.Path) -> None:
     (record,), library = by_hand(tmp_path)
     unknown = dataclasses.replace(record, family="")
     qualities = [np.array([0.75, 0.25])] * 2
-    analysed, count = rospr_analysis.relations([record, unknown], qualities, library.entries)
-    assert analysed == rospr_analysis.relations([record], qualities[:1], library.entries)[0]
+    analysed, count = relations.pooled([record, unknown], qualities, library.entries)
+    assert analysed == relations.pooled([record], qualities[:1], library.entries)[0]
     assert count == {"every": 2, "retrieved": 1}
-    analysed, count = rospr_analysis.relations([unknown], qualities[:1], library.entries)
+    analysed, count = relations.pooled([unknown], qualities[:1], library.entries)
     assert analysed == {"every": {}, "retrieved": {}} and count == {"every": 2, "retrieved": 1}
     analysis = {"relations": analysed, "unknown_family": count}
     assert "Left out are 2 pairs" in tables.unknown_family(analysis, "every")[0]
     assert tables.unknown_family({"relations": analysed}, "every") == []
     shown = str(page.analysis(analysis)[0][1])
     assert "Left out are 2 pairs" in shown and "Left out are 1 pairs" in shown and "<table" not in shown
+
+
+def test_source_prompts_are_compared_on_the_same_task(tmp_path: pathlib.Path) -> None:
+    """On x, the prompt of its format gains 20 and 10 points more than that of its family, by template; on y, 30 more.
+
+    z has no prompt of its family, so it does not count. Over all pairs it would, and y would count for more.
+    """
+    (record,), _ = by_hand(tmp_path)
+    traits = [("inference", "options"), ("sentiment", "yes/no"), ("sentiment", "yes/no"), ("topic", "yes/no")]
+    entries = [Entry(str(number), "d", "t", *of) for number, of in enumerate(traits)]
+    x = dataclasses.replace(record, dataset="x", scores={"none": 0.5}, left_out=[2, 3])
+    y = dataclasses.replace(record, dataset="y", scores={"none": 0.9}, left_out=[])
+    z = dataclasses.replace(record, dataset="z", scores={"none": 0.5}, left_out=[0])
+    records = [x, dataclasses.replace(x, template="u"), y, z]
+    gains = [[0.2, 0.4, 0, 0], [0.2, 0.3, 0, 0], [-0.5, -0.2, -0.2, -0.2], [0, 0.1, 0.1, 0.1]]
+    qualities = [np.array(of) + one.scores["none"] for of, one in zip(gains, records, strict=True)]
+    of_tasks = relations.by_task(records, qualities, entries)
+    within = relations.within(of_tasks, "format alone", "family alone")
+    assert {name: round(value, 9) for name, value in within.items()} == {"x": 0.15, "y": 0.3}
+    (contrast,) = relations.contrasts(of_tasks)
+    assert contrast["datasets"] == 2 and np.isclose(contrast["difference"], 0.225)
+    every = relations.pooled(records, qualities, entries)[0]["every"]
+    assert np.isclose(every["format alone"]["gain"] - every["family alone"]["gain"], 0.4 / 8 + 0.1 / 3)
+    assert tables.contrasts([contrast]) == [["format alone", "family alone", "2", "+0.2250", "0.1061"]]
+    assert "+0.2250" in str(page.analysis({"contrasts": [contrast]})[0][1])
 
 
 def test_the_choice_of_a_smaller_library_by_hand() -> None:
