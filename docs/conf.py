@@ -31,6 +31,8 @@ extensions = ["myst_parser"]
 myst_heading_anchors = 4  # as GitHub makes them
 nitpicky = True
 highlight_language = "none"  # of blocks that name no language
+smartquotes = False  # "" is a value of fields
+GENERATED = {"docs/configuration", "docs/api"}  # from texts that also appear where there are no links
 LINE = 120  # characters of what a notebook prints, in a line
 
 html_theme = "furo"
@@ -84,11 +86,18 @@ def without_folders(text: str, folder: pathlib.Path) -> str:
     return re.sub(r"\[([^\]]+)\]\(([^)\s:#]+)\)", name, text)
 
 
+def linked(text: str) -> str:
+    """The text with links where a docstring or a field's description names a page: docs/data.md."""
+    return re.sub(r"(?<![\w/`])(?<!> )docs/([\w-]+)\.md(?!`)", r"[\1](\1.md)", text)
+
+
 def read(app: Any, page: str, source: list[str]) -> None:
     """Changes a page's text before Sphinx parses it."""
     if page.startswith("notebooks/"):
         source[0] = markdown(source[0])
     source[0] = without_folders(source[0], (ROOT / page).parent)
+    if page in GENERATED:
+        source[0] = linked(source[0])
     if page == root_doc:
         source[0] += "\n" + navigation(source[0])
 

@@ -113,6 +113,12 @@ def test_a_link_to_a_folder_becomes_its_name(conf: dict[str, Any]) -> None:
     assert conf["without_folders"](text, ROOT / "docs") == text.replace("[`results`](../bench/results)", "`results`")
 
 
+def test_a_page_that_a_description_names_becomes_a_link(conf: dict[str, Any]) -> None:
+    text = "Written by `python > docs/api.md`. See docs/data.md; (docs/int8.md), https://x.org/docs/a.md."
+    links = "See [data](data.md); ([int8](int8.md)), https://x.org/docs/a.md."
+    assert conf["linked"](text) == text.partition(" See")[0] + " " + links
+
+
 def test_the_screenshots_are_small_and_each_has_a_place() -> None:
     """A section's picture begins with its heading."""
     taken = runpy.run_path(str(ROOT / "docs" / "figures" / "screenshots.py"))
