@@ -33,6 +33,7 @@ BLOCK = re.compile(
     r"(?:^<!-- needs (?P<needs>[\w ]+) -->\n)?^```(?P<language>bash|python)\n(?P<text>.*?)^```", re.M | re.S
 )
 NOT_COPIED = {"runs", "build"}  # what commands have left
+WHERE = ("processor", "cores", "load_average")  # of the machine, where and when a page was followed
 STOPPED = 143  # the status of a block that stops its run with `timeout`
 EXPORTS = ".exports"
 CACHES = {"XDG_CACHE_HOME", "HF_HOME", "HF_HUB_CACHE", "JAX_COMPILATION_CACHE_DIR"}  # the reader's, beside HOME
@@ -94,7 +95,9 @@ def timed(page: pathlib.Path) -> dict[str, Any]:
         parts = json.loads((here / "seconds.json").read_text(encoding="utf-8"))
     left_out = sorted({block.needs for block in every if block.needs})
     counts = {language: [b.language for b in every if not b.needs].count(language) for language in ("bash", "python")}
+    machine = measurements.machine()
     return {
+        **{name: machine[name] for name in WHERE},
         "subject": page.stem,
         "title": page.read_text(encoding="utf-8").partition("\n")[0].removeprefix("# "),
         "seconds": seconds,
@@ -107,28 +110,35 @@ def timed(page: pathlib.Path) -> dict[str, Any]:
 
 def table(records: Sequence[dict[str, Any]]) -> str:
     """A line for each tutorial."""
-    header = ("tutorial", "shell blocks", "Python blocks", "left out", "minutes", "longest block")
+    header = ("tutorial", "shell blocks", "Python blocks", "left out", "cores", "load", "minutes", "longest block")
     rows = []
     for record in records:
         left_out = f"{record['left_out']}: needs {' or '.join(record['needs'])}" if record["left_out"] else "0"
         minutes = (f"{record[name] / 60:.1f}" for name in ("seconds", "longest"))
         link = f"[{record['title']}]({record['subject']}.md)"
-        rows.append((link, str(record["bash"]), str(record["python"]), left_out, *minutes))
+        where = (str(record["cores"]), str(record["load_average"]))
+        rows.append((link, str(record["bash"]), str(record["python"]), left_out, *where, *minutes))
     return markdown(header, rows)
+
+
+def placed(content: dict[str, Any]) -> list[dict[str, Any]]:
+    """A file's records, each with the machine of its own; where it names none, that of the file."""
+    machine = {name: content["machine"][name] for name in WHERE}
+    return [machine | record for record in content["records"]]
 
 
 def report(content: dict[str, Any]) -> None:
     """Fills the table of docs/tutorials/index.md."""
-    machine = content["machine"]
-    where = f"On {machine['cores']} cores ({machine['processor']}), load average {machine['load_average']} at the end"
-    facts = f"{where}, offline, compilation included:"
-    fill(TUTORIALS, {"times": f"{facts}\n\n{table(content['records'])}"})
+    records = placed(content)
+    processors = " and ".join(sorted({record["processor"] for record in records}))
+    facts = f"{processors}; offline, compilation included; load: the average at the end."
+    fill(TUTORIALS, {"times": f"{facts}\n\n{table(records)}"})
 
 
 def measure(pages: Sequence[pathlib.Path], out: pathlib.Path) -> None:
     """Follows the pages and keeps their times, beside those of other pages."""
     kept = out / f"{NAME}.json"
-    before = json.loads(kept.read_text(encoding="utf-8"))["records"] if kept.exists() else []
+    before = placed(json.loads(kept.read_text(encoding="utf-8"))) if kept.exists() else []
     records = {record["subject"]: record for record in before}
     for page in pages:
         records[page.stem] = timed(page)

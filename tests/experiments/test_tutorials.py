@@ -67,9 +67,20 @@ def test_a_run_may_be_stopped(here: pathlib.Path) -> None:
 
 def test_a_page_is_a_line_of_the_table() -> None:
     record = {"subject": "tpu", "title": "A slice", "bash": 5, "python": 0, "seconds": 90.0, "longest": 30.0}
-    assert "| [A slice](tpu.md) | 5 | 0 | 0 | 1.5 | 0.5 |" in tutorials.table([record | {"left_out": 0, "needs": []}])
+    record |= {"cores": 2, "load_average": 3.3}
+    assert "| [A slice](tpu.md) | 5 | 0 | 0 | 2 | 3.3 | 1.5 | 0.5 |" in tutorials.table(
+        [record | {"left_out": 0, "needs": []}]
+    )
     needs = {"left_out": 2, "needs": ["a TPU", "a network"]}
     assert "| 2: needs a TPU or a network |" in tutorials.table([record | needs])
+
+
+def test_a_page_keeps_the_machine_that_it_was_followed_on() -> None:
+    """The file's machine is that of the pages which were followed last."""
+    machine = {"processor": "new", "cores": 1, "load_average": 0.5, "python": "3"}
+    older = {"subject": "tpu", "processor": "old", "cores": 2, "load_average": 3.3}
+    records = tutorials.placed({"machine": machine, "records": [older, {"subject": "peft"}]})
+    assert records == [older, {"processor": "new", "cores": 1, "load_average": 0.5, "subject": "peft"}]
 
 
 def test_every_tutorial_can_be_followed() -> None:
