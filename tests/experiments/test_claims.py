@@ -194,15 +194,15 @@ def test_an_estimators_row_has_what_its_critics_claim() -> None:
 def test_what_is_kept_of_a_run(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a real, tiny one: curves and estimates are those of its log, accuracies those of its summary."""
     monkeypatch.setitem(claims.RUNS, "words-8", "tiny")
-    config = tiny_runs.config(tmp_path, fleet__seeds=(0, 1), fleet__presets=("plain", "both"))
+    config = tiny_runs.config(tmp_path, fleet__seeds=(0, 1), fleet__presets=("plain", "head"), task__template="bare")
     config.train.references = True
     config.task.test_split = "validation"
     jobs.run(config, str(tmp_path / "run"))
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     kept = claims.extract("words-8", tmp_path / "run")
     assert list(kept["members"]) == [member["name"] for member in summary["members"]]
-    found, logged = kept["members"]["both-seed1"], read_records(tmp_path / "run" / "metrics.jsonl")
-    own = {(r["name"], r["step"]): r["value"] for r in logged if r["member"] == "both-seed1"}
+    found, logged = kept["members"]["head-seed1"], read_records(tmp_path / "run" / "metrics.jsonl")
+    own = {(r["name"], r["step"]): r["value"] for r in logged if r["member"] == "head-seed1"}
     assert found["curve"] == [(step, own["eval/accuracy", step]) for step in (0, 4, 8, 10)]
     assert found["head_mi"] == pytest.approx(sum(own["head_mi", step] for step in range(6, 11)) / 5)
     assert (

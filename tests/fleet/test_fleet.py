@@ -12,15 +12,20 @@ import tiny
 from flax import nnx
 
 from infoprompt_jax.fleet import fleet as fleets
-from infoprompt_jax.t5 import partition
 
 ESTIMATORS = ("infonce", "nwj", "dv", "smile", "js")
 PLAIN = {"head_term": False, "representation_term": False}
+pytestmark = pytest.mark.usefixtures("programs")
 
 
 @pytest.fixture(scope="module")
 def model() -> tiny.Backbone:
     return tiny.backbone()
+
+
+def with_terms(model: tiny.Backbone) -> fleets.Fleet:
+    """Both terms with a critic that is trained: the program of most tests, compiled once for a number of members."""
+    return tiny.fleet(model, critic="bilinear")
 
 
 def assert_close(found: dict[str, np.ndarray], expected: dict[str, np.ndarray], rtol: float = 2e-4) -> None:
@@ -64,7 +69,7 @@ def test_members_in_turns_train_and_score_like_all_at_once(model: tiny.Backbone)
     """Three members by two at once: one turn is not full."""
     seeds, own = [0, 1, 2], ({"beta": 0.7}, {"learning_rate": 0.1}, {"beta": 0.0, "gamma": 0.0})
     batches = [tiny.batch(3, seed=k) for k in range(4)]
-    every = tiny.fleet(model, critic="bilinear", steps=4)
+    every = with_terms(model)
     turns = dataclasses.replace(every, at_once=2)
     expected_state, expected = tiny.run(every, model, seeds, tiny.hyper(*own), batches)
     state, found = tiny.run(turns, model, seeds, tiny.hyper(*own), batches)
@@ -91,20 +96,18 @@ def test_members_of_a_fleet_of_64_train_as_if_alone(model: tiny.Backbone) -> Non
 
 
 def test_members_of_a_pair_differ_in_their_terms_alone(model: tiny.Backbone) -> None:
-    program = tiny.fleet(model)
-    _, metrics = tiny.run(
-        program, model, [7, 7], tiny.hyper({}, {"beta": 0.0, "gamma": 0.0}), [tiny.batch(2, same=True)]
-    )
+    program = with_terms(model)
+    own = {}, {"beta": 0.0, "gamma": 0.0}, {}
+    _, metrics = tiny.run(program, model, [7, 7, 7], tiny.hyper(*own), [tiny.batch(3, same=True)])
     assert metrics["task_loss"][0, 0] == metrics["task_loss"][0, 1]
-    assert metrics["loss"][0, 0] != metrics["loss"][0, 1]
+    assert metrics["loss"][0, 0] == metrics["loss"][0, 2] != metrics["loss"][0, 1]
 
 
 def test_zero_weights_train_like_a_program_without_the_terms(model: tiny.Backbone) -> None:
-    batches = [tiny.batch(seed=k % 7) for k in range(100)]
+    batches = [tiny.batch(seed=k % 7) for k in range(30)]
     off = tiny.hyper({"beta": 0.0, "gamma": 0.0})
-    with_terms = tiny.fleet(model, critic="bilinear")
     without = tiny.fleet(model, **PLAIN)
-    _, found = tiny.run(with_terms, model, [3], off, batches)
+    _, found = tiny.run(with_terms(model), model, [3], off, batches)
     _, expected = tiny.run(without, model, [3], off, batches)
     assert "head_mi" not in expected
     assert_close(found, expected, rtol=1e-3)
@@ -112,8 +115,8 @@ def test_zero_weights_train_like_a_program_without_the_terms(model: tiny.Backbon
 
 @pytest.mark.parametrize("representation", ["decoder", pytest.param("mean_encoder", marks=pytest.mark.slow)])
 def test_cached_features_train_like_recomputed_ones(model: tiny.Backbone, representation: str) -> None:
-    program = tiny.fleet(model, representation=representation)
-    batches = [tiny.batch(seed=k % 7) for k in range(100)]
+    program = tiny.fleet(model, critic="bilinear", representation=representation)
+    batches = [tiny.batch(seed=k % 7) for k in range(30)]
 
     def cached(rows: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         return {**rows, "features": np.asarray(program.features(model.frozen, rows["inputs"][0]))[None]}
@@ -136,7 +139,7 @@ def test_micro_batches_add_up_to_the_batch(model: tiny.Backbone) -> None:
 
 
 def test_a_member_whose_loss_is_not_finite_stops_alone(model: tiny.Backbone) -> None:
-    program = tiny.fleet(model)
+    program = with_terms(model)
     batches = [tiny.batch(3, seed=k) for k in range(6)]
     own = [{}, {"learning_rate": np.float32(3e38)}, {"learning_rate": 0.1}]
     state, metrics = tiny.run(program, model, [0, 1, 2], tiny.hyper(*own), batches)
@@ -149,12 +152,12 @@ def test_a_member_whose_loss_is_not_finite_stops_alone(model: tiny.Backbone) -> 
 
 def test_a_member_whose_gradient_alone_is_not_finite_stops_alone(model: tiny.Backbone) -> None:
     """A term of a huge weight: the loss still is a float32, the square of its gradient is not."""
-    program = tiny.fleet(model)
-    first = jax.device_get(tiny.start(program, model, [0, 1]).trainable)
-    own = {}, {"gamma": 1e30}
-    state, metrics = tiny.run(program, model, [0, 1], tiny.hyper(*own), [tiny.batch(2, seed=k) for k in range(2)])
+    program = with_terms(model)
+    first = jax.device_get(tiny.start(program, model, [0, 1, 2]).trainable)
+    own = {}, {"gamma": 1e30}, {}
+    state, metrics = tiny.run(program, model, [0, 1, 2], tiny.hyper(*own), [tiny.batch(3, seed=k) for k in range(2)])
     assert np.isfinite(metrics["loss"]).all() and np.isinf(metrics["gradient_norm"][:, 1]).all()
-    assert np.asarray(state.active).tolist() == [True, False] and np.asarray(state.failed).tolist() == [-1, 0]
+    assert np.asarray(state.active).tolist() == [True, False, True] and np.asarray(state.failed).tolist() == [-1, 0, -1]
     for part, leaves in tiny.member(jax.device_get(state.trainable), 1).items():
         for name, value in leaves.items():
             np.testing.assert_array_equal(value[0], first[part][name][1], err_msg=f"{part}/{name}")
@@ -168,7 +171,7 @@ def test_one_program_per_bucket(model: tiny.Backbone) -> None:
 
 
 def test_the_best_prompt_is_kept_and_patience_ends_a_member(model: tiny.Backbone) -> None:
-    program = tiny.fleet(model)
+    program = with_terms(model)
     state = tiny.start(program, model, [0, 1, 2])
     for step, metric in enumerate([[0.5, 0.5, 0.5], [0.6, 0.4, 0.4], [0.6, 0.4, 0.6], [0.4, 0.7, 0.4]]):
         value = jax.numpy.full_like(state.trainable["prompt"]["value"], step)
@@ -204,39 +207,45 @@ def test_the_gradient_costs_no_weight_gradients(terms: bool) -> None:
 def test_the_noise_is_new_in_every_step_and_micro_batch(model: tiny.Backbone) -> None:
     """Nothing is learned, and the micro-batches hold the same rows: only the noise tells estimates apart."""
     still = tiny.hyper({"learning_rate": 0.0, "critic_learning_rate": 0.0})
-    half = tiny.batch(rows=2)
-    _, metrics = tiny.run(tiny.fleet(model), model, [0], still, [half] * 3)
+    half = tiny.batch()
+    _, metrics = tiny.run(with_terms(model), model, [0], still, [half] * 3)
     once = metrics["representation_mi"][:, 0]
     assert np.abs(np.diff(once)).min() > 1e-4
     doubled = {name: np.repeat(value, 2, axis=1) for name, value in half.items()}
-    _, metrics = tiny.run(tiny.fleet(model, accumulate=2), model, [0], still, [doubled])
+    parts = tiny.fleet(model, accumulate=2, critic="bilinear")
+    _, metrics = tiny.run(parts, model, [0], still, [doubled])
     assert abs(metrics["representation_mi"][0, 0] - once[0]) > 1e-4
 
 
 def test_a_member_that_has_stopped_does_not_move(model: tiny.Backbone) -> None:
-    program = tiny.fleet(model)
-    state = tiny.start(program, model, [0, 1])._replace(active=np.array([True, False]))
+    program = with_terms(model)
+    state = tiny.start(program, model, [0, 1, 2])
+    state = state._replace(active=jax.device_put(np.array([True, False, True]), state.active.sharding))
     before = jax.device_get(state)
-    batch = program.place(tiny.batch(2))
-    hyper, keys = partition.place_replicated((tiny.hyper({}, {}), fleets.member_keys([0, 1])), model.mesh)
+    batch = program.place(tiny.batch(3))
+    hyper, keys = jax.device_put((tiny.hyper({}, {}, {}), fleets.member_keys([0, 1, 2])), program.member_sharding)
     after, _ = program.step(state, model.frozen, batch, hyper, keys)
     after = jax.device_get(after)
-    assert after.active.tolist() == [True, False] and after.failed.tolist() == [-1, -1]
+    assert after.active.tolist() == [True, False, True] and after.failed.tolist() == [-1, -1, -1]
     moved = jax.tree.map(
-        lambda a, b: [bool((a[m] != b[m]).any()) for m in range(2)],
+        lambda a, b: [bool((a[m] != b[m]).any()) for m in range(3)],
         *({"trainable": s.trainable, "optimizer": s.optimizer} for s in (after, before)),
     )
     leaves = jax.tree.leaves(moved, is_leaf=lambda x: isinstance(x, list))
-    assert any(first for first, _ in leaves) and not any(second for _, second in leaves)
+    assert [any(moved) for moved in zip(*leaves, strict=True)] == [True, False, True]
 
 
 def test_terms_and_learning_rate_decay_with_the_share_of_the_steps_done(model: tiny.Backbone) -> None:
-    program, left = tiny.fleet(model, steps=4), np.array([1.0, 0.75, 0.5, 0.25])
-    linear = tiny.hyper({"decay": 1.0, "schedule": 1})
-    _, found = tiny.run(program, model, [0], linear, [tiny.batch(seed=k) for k in range(4)])
-    terms = 0.1 * found["head_mi"] + 0.2 * found["representation_mi"]
-    np.testing.assert_allclose(((found["task_loss"] - found["loss"]) / terms)[:, 0], left, rtol=1e-3)
-    np.testing.assert_allclose(found["learning_rate"][:, 0], 0.3 * left, rtol=1e-5)
+    """After 0, 25, 50 and 75 of 100 steps."""
+    program, rows = with_terms(model), tiny.batch()
+    state, linear = tiny.start(program, model, [0]), tiny.hyper({"decay": 1.0, "schedule": 1})
+    hyper, keys = jax.device_put((linear, fleets.member_keys([0])), program.member_sharding)
+    for left in (1.0, 0.75, 0.5, 0.25):
+        step = jax.device_put(np.int32(100 - 100 * left), state.step.sharding)
+        state, found = program.step(state._replace(step=step), model.frozen, program.place(rows), hyper, keys)
+        terms = 0.1 * found["head_mi"] + 0.2 * found["representation_mi"]
+        np.testing.assert_allclose((found["task_loss"] - found["loss"]) / terms, left, rtol=1e-3)
+        np.testing.assert_allclose(found["learning_rate"], 0.3 * left, rtol=1e-5)
 
 
 def test_the_members_key_depends_on_its_seed_alone() -> None:
@@ -246,10 +255,10 @@ def test_the_members_key_depends_on_its_seed_alone() -> None:
 
 
 def test_scores_of_a_fleet_equal_the_backbones(model: tiny.Backbone) -> None:
-    program = tiny.fleet(model)
-    state = tiny.start(program, model, [0, 1])
-    rows = tiny.batch(2)
+    program = with_terms(model)
+    state = tiny.start(program, model, [0, 1, 2])
+    rows = tiny.batch(3)
     scores = program.scores(state.trainable, model.frozen, program.place(rows))
-    for m in range(2):
+    for m in range(3):
         expected = model.score(rows["inputs"][m], rows["choices"][m], prompts=state.trainable["prompt"]["value"][m])
         np.testing.assert_allclose(scores[m], expected, rtol=1e-4, atol=1e-4)

@@ -37,7 +37,8 @@ pytestmark = pytest.mark.usefixtures("programs")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     """A directory with two members' prompts, trained on two templates, and the rows that they were evaluated on."""
     folder = tmp_path_factory.mktemp("trained")
-    config = tiny_runs.config(folder, train__steps=4, train__learning_rate=3.0, fleet__seeds=(0, 1), task__eval_limit=0)
+    plain = {"infoprompt__gamma": 0.0, "infoprompt__beta": 0.0, "train__steps": 4, "train__learning_rate": 3.0}
+    config = tiny_runs.config(folder, fleet__seeds=(0, 1), task__eval_limit=0, **plain)
     jobs.run(config, str(folder / "run"))
     rows = [json.loads(line) for line in validation(folder).read_text().splitlines()]
     write(folder / "unlabelled.jsonl", [{"words": row["words"]} for row in rows])
