@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 
-from bench import fleet, flops, generation, levers, report, search, start, train_step
+from bench import fleet, flops, generation, levers, report, search, shares, start, train_step
 
 if __name__ == "__main__":
     if sys.argv[1:] == ["report"]:
         report.main()
     else:
-        for part in (train_step, flops, fleet, levers, search, generation, start):
+        for part in (train_step, shares, flops, fleet, levers, search, generation, start):
             part.main(sys.argv[1:])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bench.measured import MISSING, Measured, duration, ratio
+from bench.shares import ALONE
 from infoprompt_jax.reports.tables import markdown
 
 H100 = "h100/device"
@@ -74,6 +75,17 @@ def peft(measured: Measured) -> str:
     return markdown(("", "their time / ours (least - most)", "file"), rows)
 
 
+def ranking(measured: Measured) -> str:
+    """Ranking answers with one encoder pass, beside what the counted work lets expect."""
+    cells = []
+    for name, answers in (("RTE", 2), ("HellaSwag", 4)):
+        content = measured.content(file := f"intel-one-core/ranking-{name.lower()}-v1.1-small")
+        expected = content.get("by_arithmetic")
+        shown = ratio(measured.record(file, "torch, a pass a choice")), f"{expected:.2f}" if expected else MISSING
+        cells.append([name, str(answers), *shown])
+    return markdown(("data set", "answers", "torch / ours (least - most)", "by counted work"), cells)
+
+
 def fleet(measured: Measured) -> str:
     """64 prompts, in one run or one after another."""
     name = "intel-one-core/many-v1.1-small"
@@ -121,3 +133,33 @@ def growth(measured: Measured) -> str:
         for f in fits
     ]
     return f"{markdown(header, cells)}\n\n`bench/results/{name}.json`"
+
+
+def inputs(measured: Measured) -> str:
+    """From JSONL to batches: the first time, and with the rows tokenised."""
+    name = "intel-one-core/inputs"
+    cells = [
+        [
+            f"{r['rows']:,}",
+            *(f"{r[f'{when}_seconds']:.2g} s" for when in ("first", "second", "batching")),
+            f"{r['added_memory_bytes'] / 1e6:.0f} MB",
+        ]
+        for r in measured.content(name).get("records", ())
+        if "rows" in r
+    ]
+    if not cells:
+        return f"`{name}.json`: {MISSING}."
+    header = ("rows", "the first time: rendered and tokenised", "later: opened", "made into batches", "memory")
+    return f"{markdown(header, cells)}\n\n`bench/results/{name}.json`"
+
+
+def shares(measured: Measured) -> str:
+    """A step beside its products alone, for both libraries."""
+    cells = []
+    for machine, folder in (("one core", "intel-one-core"), ("two cores", "intel-two-cores")):
+        for subject, alone in ALONE.items():
+            pair = [measured.record(f"{folder}/shares-v1.1-small", each) for each in (subject, alone)]
+            step, products = (None if each is None else each["p50_seconds"] for each in pair)
+            shown = [MISSING] * 3 if None in (step, products) else [duration(step), duration(products)]
+            cells.append([machine, subject, *shown, *([f"{products / step:.2f}"] if step and products else [])])
+    return markdown(("", "", "step", "its products with weights alone", "share"), cells)

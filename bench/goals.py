@@ -52,7 +52,7 @@ def least(*values: Callable[[Measured], float | None]) -> Callable[[Measured], f
 
 def both_shares(measured: Measured) -> float | None:
     """PEFT / ours, if both libraries' matrix products were equally fast: the quotient of the shares."""
-    ours, theirs = (of("intel-one-core/parts-v1.1-small", s, "share")(measured) for s in ("ours", "PEFT"))
+    ours, theirs = (of("intel-one-core/shares-v1.1-small", s, "share")(measured) for s in ("ours", "PEFT"))
     return ours / theirs if ours and theirs else None
 
 
@@ -77,9 +77,9 @@ GOALS = (
     Goal(
         "share of the machine's own matrix products, one core",
         0.75,
-        of("intel-one-core/parts-v1.1-small", "ours", "share"),
+        of("intel-one-core/shares-v1.1-small", "ours", "share"),
     ),
-    Goal("the same, two cores", 0.75, of("intel-two-cores/parts-v1.1-small", "ours", "share")),
+    Goal("the same, two cores", 0.75, of("intel-two-cores/shares-v1.1-small", "ours", "share")),
     Goal("training step, PEFT / ours, one core of an AMD EPYC", 2.3, of(f"one-core/{STEP}", "PEFT")),
     Goal("the same, one core of the Xeon", 2.3, of(f"intel-one-core/{STEP}", "PEFT")),
     Goal("the same, two threads", 2.0, of(f"intel-two-cores/{STEP}", "PEFT")),
@@ -107,7 +107,12 @@ GOALS = (
         at_most=True,
     ),
     Goal("nano's first step, warm cache", 8, of("intel-two-cores/start-nano", "warm", "seconds"), True, " s"),
-    Goal("share of a run spent waiting for input", 0.02, of("intel-two-cores/inputs", "run", "input_wait_share"), True),
+    Goal(
+        "share of a run on one core spent waiting for input",
+        0.02,
+        of("intel-one-core/inputs", "run", "input_wait_share"),
+        True,
+    ),
 )
 
 

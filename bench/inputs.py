@@ -13,7 +13,6 @@ import argparse
 import json
 import multiprocessing
 import pathlib
-import resource
 import subprocess
 import sys
 import tempfile
@@ -23,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from bench import command
+from bench.turns import peak_memory
 
 ROOT = pathlib.Path(__file__).parents[1]
 TEXT = "the a film story actor scene song plot house river cold bright slow long dull warm never always finds loses"
@@ -73,7 +73,7 @@ def timed(count: int) -> dict[str, Any]:
         batches(read(data, cache), 1)  # imports
         data = pathlib.Path(directory, "rows")
         write(data / "glue" / "sst2" / "train.jsonl", count)
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        before = peak_memory()
         marks = [time.perf_counter()]
         for _ in range(2):
             rows = read(data, cache)
@@ -82,7 +82,7 @@ def timed(count: int) -> dict[str, Any]:
         batches(rows, made)
         marks.append(time.perf_counter())
     first, second, batching = np.diff(marks).tolist()
-    peak = 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+    peak = peak_memory() - before
     times = {"first_seconds": first, "second_seconds": second, "batching_seconds": batching}
     rates = {"first_rows_per_second": count / first, "second_rows_per_second": count / second}
     rates |= {"batched_rows_per_second": 32 * made / batching}

@@ -22,9 +22,7 @@ import math
 import multiprocessing
 import os
 import pathlib
-import resource
 import struct
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -35,7 +33,7 @@ import numpy as np
 
 from bench import command
 from bench.synthetic import SHAPES
-from bench.turns import variables
+from bench.turns import peak_memory, variables
 from infoprompt_jax.t5 import convert, hugging_face, partition, placement, weight_files
 from infoprompt_jax.t5.config import T5Config
 from infoprompt_jax.t5.leaf import StoredLeaf, blocks
@@ -151,15 +149,6 @@ def _converted(leaf: StoredLeaf, file: pathlib.Path) -> StoredLeaf:
             out[place] = np.load(file, mmap_mode="r").view(ml_dtypes.bfloat16)[(layers, *slices[1:])]
 
     return dataclasses.replace(leaf, fill=fill)
-
-
-def peak_memory() -> int:
-    """Bytes of this process at its peak; Linux counts in ru_maxrss that of the process that started it, too."""
-    try:
-        lines = pathlib.Path("/proc/self/status").read_text().splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
-    except OSError:
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def drop_pages(*directories: pathlib.Path) -> None:

@@ -27,15 +27,20 @@ def answers(rows: Any) -> Answers:
     return [(tokens[offsets[r] : offsets[r + 1]], rows.choice_list(int(index[r]))) for r in range(len(rows))]
 
 
-def facts(pairs: Answers, size: Size) -> dict[str, Any]:
-    """Counts of a pass; model FLOPs are those of real tokens with one encoder pass a row, for both sides."""
+def counted(pairs: Answers, size: Size, passes: bool) -> tuple[int, float]:
+    """Tokens and FLOPs of one forward pass of the rows, without padding; `passes`: each answer has its own."""
     from infoprompt_jax.t5.config import T5Config
     from infoprompt_jax.training import speed
 
-    inputs = sum(len(tokens) for tokens, _ in pairs)
+    inputs = sum(len(tokens) * (len(choices) if passes else 1) for tokens, choices in pairs)
     targets = sum(len(choice) for _, choices in pairs for choice in choices)
-    flops = speed.step_flops(T5Config(**SHAPES[size.shape]), inputs, targets) / 2  # forward only
-    return {"examples": len(pairs), "tokens": inputs + targets, "model_flops": flops, "device": "cpu"}
+    return inputs + targets, speed.step_flops(T5Config(**SHAPES[size.shape]), inputs, targets) / 2  # no gradient
+
+
+def facts(pairs: Answers, size: Size) -> dict[str, Any]:
+    """Counts of a pass; model FLOPs are those of real tokens with one encoder pass a row, for both sides."""
+    tokens, flops = counted(pairs, size, passes=False)
+    return {"examples": len(pairs), "tokens": tokens, "model_flops": flops, "device": "cpu"}
 
 
 def ours(size: Size, rows: Any) -> Work:
@@ -98,7 +103,9 @@ def main(arguments: list[str] | None = None) -> None:
         rows = next(part for part in every if part.max_choices == choices)
         size = Size(given.shape, choices=choices)
         records = compare(subjects(size, rows), given.rounds, given.steps)
+        once, each = (counted(answers(rows), size, passes)[1] for passes in (False, True))
         about = {"size": dataclasses.asdict(size), "rounds": given.rounds, "steps": given.steps, "template": rows.name}
+        about |= {"by_arithmetic": each / once}
         command.finish(given.out, f"ranking-{name}-{given.shape}", records, **about)
 
 

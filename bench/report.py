@@ -12,9 +12,12 @@ from infoprompt_jax.reports.documents import fill
 BLOCKS = {
     "rte": answers.rte,
     "peft": answers.peft,
+    "ranking": answers.ranking,
     "prompts": answers.fleet,
     "infoprompt": answers.infoprompt,
+    "inputs": answers.inputs,
     "growth": answers.growth,
+    "shares": answers.shares,
     "goals": goals.goals,
 }
 

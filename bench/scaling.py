@@ -18,10 +18,12 @@ from typing import Any
 import numpy as np
 
 from bench import command, inputs, search
+from bench.measured import Measured
 from bench.synthetic import PLAIN, SHAPES, Size
 from bench.turns import Subject, compare
 
 BASE = Size("v1.1-small", batch=4)
+NAME = f"scaling-{BASE.shape}"  # of the file
 SIZES = {  # by the field of `Size`
     "input_length": (64, 128, 256, 512),
     "prompt_length": (25, 50, 100, 200, 400),
@@ -157,6 +159,12 @@ PARTS: dict[str, Callable[[Size, int], list[dict[str, Any]]]] = {
 }
 
 
+def kept(out: pathlib.Path | None, fits: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The fits that the file in `out` already has and that were not measured again."""
+    before = Measured(out).content(NAME).get("fits", ()) if out else ()
+    return [one for one in before if one["what"] not in {fit["what"] for fit in fits}]
+
+
 def main(arguments: list[str] | None = None) -> None:
     options = argparse.ArgumentParser(description="Exponents of cost against size.")
     options.add_argument("--only", nargs="*", default=[*PARTS], help=f"of {', '.join(PARTS)}")
@@ -164,10 +172,11 @@ def main(arguments: list[str] | None = None) -> None:
     options.add_argument("--out", type=pathlib.Path, help="directory for the results, as JSON")
     given = options.parse_args(arguments)
     fits = [one for part in given.only for one in PARTS[part](BASE, given.rounds)]
+    fits = [*kept(given.out, fits), *fits]
     for one in fits:
         print(f"{one['what']} against {one['against']}: {one['exponent']:.2f}, by arithmetic {one['theory']:.2f}")
     records = [{"subject": f"{one['what']}, {one['against']}"} for one in fits]
-    command.finish(given.out, f"scaling-{BASE.shape}", records, fits=fits, rounds=given.rounds)
+    command.finish(given.out, NAME, records, fits=fits, rounds=given.rounds)
 
 
 if __name__ == "__main__":

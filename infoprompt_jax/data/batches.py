@@ -2,7 +2,8 @@
 
 A run needs only its step number to resume: no iterator has a state to save. Rows of similar length share a batch.
 Inputs are padded to one of a few bucket lengths, which bounds the number of compiled programs. Targets and choices
-have one length for the whole run. Members and hosts compute the shapes of a step without communication.
+have one length for a whole run's training, and one of a few in evaluation, where choices may be sentences. Members and
+hosts compute the shapes of a step without communication.
 """
 
 from __future__ import annotations
@@ -48,6 +49,11 @@ class Pool:
         self.offsets = np.cumsum([0, *map(len, self.rows)])
         self.input_lengths = np.concatenate([part.input_lengths for part in self.rows])
 
+    @functools.cached_property
+    def answer_lengths(self) -> np.ndarray:
+        """Tokens of each row's longest target or choice."""
+        return np.concatenate([part.answer_lengths for part in self.rows])
+
     def split(self, number_B: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Task [B] and row in that task [B]."""
         task_B = np.searchsorted(self.offsets, number_B, side="right") - 1
@@ -58,13 +64,13 @@ class Pool:
         task_B, row_B = self.split(number_B)
         return {"task": task_B.astype(np.int32), "row": row_B.astype(np.int32)}
 
-    def gather(self, number_B: np.ndarray, length: int, shapes: Shapes) -> Fields:
+    def gather(self, number_B: np.ndarray, length: int, target_length: int, choices: int) -> Fields:
         """The fields of a batch with the rows `number_B`: `Rows.gather` of each task, put together in this order."""
         task_B, row_B = self.split(number_B)
         batch: Fields = {}
         for task in np.unique(task_B):
             of_task = task_B == task
-            gathered = self.rows[task].gather(row_B[of_task], length, shapes.target_length, shapes.choices)
+            gathered = self.rows[task].gather(row_B[of_task], length, target_length, choices)
             for name, values in gathered.items():
                 batch.setdefault(name, np.empty((len(number_B), *values.shape[1:]), values.dtype))[of_task] = values
         return batch
@@ -166,12 +172,17 @@ class Shapes:
     def of(cls, rows: Iterable[Rows], buckets: Sequence[int], max_input_length: int) -> Shapes:
         """The shapes that hold all of these rows.
 
-        T is the longest target or choice, rounded up to a multiple of 8. C is at least 1, also for free text.
+        T is the longest target or choice, rounded up to 4 or a multiple of 8. C is at least 1, also for free text.
         """
         rows = list(rows)
         longest = max(part.max_target_length for part in rows)
         choices = max(1, *(part.max_choices for part in rows))  # free text has one choice, all PAD
-        return cls(complete(buckets, max_input_length), -(-longest // 8) * 8, choices)
+        return cls(complete(buckets, max_input_length), 4 if longest <= 4 else -(-longest // 8) * 8, choices)
+
+    def answer_buckets(self) -> tuple[int, ...]:
+        """The lengths of targets and choices in evaluation: 4, 8, 16, ... below T, and T."""
+        doubled = (4 * 2**power for power in range(self.target_length.bit_length()))
+        return (*(length for length in doubled if length < self.target_length), self.target_length)
 
 
 def complete(buckets: Sequence[int], max_input_length: int) -> tuple[int, ...]:
@@ -222,15 +233,15 @@ def eval_batches(
     max_input_length: int,
     limit: int = 0,
 ) -> Iterator[EvalBatch[np.ndarray]]:
-    """Every row of every member's tasks once (the first `limit` of each task, if positive), short inputs first.
+    """Every row of every member's tasks once (the first `limit` of each task, if positive), in order of their buckets.
 
     Yields what `train_batches` does, but `task` [M, B] is the number of the task among the member's and `row` [M, B]
-    the row in that task. The last batch is filled up with the member's shortest row, at weight 0.
+    the row in that task; T is of the batch. The last batch is filled up with the member's shortest row, at weight 0.
     """
     shapes = Shapes.of((part for rows in members for part in rows), buckets, max_input_length)
     unique, member = distinct(members, (tuple(map(id, rows)) for rows in members))
     pools = [Pool(rows) for rows in unique]
-    orders = [by_length(pool, limit) for pool in pools]
+    orders = [by_length(pool, shapes, limit) for pool in pools]
     for start in range(0, max(map(len, orders)), batch_size):
         places = np.arange(start, start + batch_size)
         numbers = [order[np.where(places < len(order), places, 0)] for order in orders]
@@ -238,15 +249,18 @@ def eval_batches(
             pool.places(number_B) | {"weight": (places < len(order)).astype(np.float32)}
             for pool, number_B, order in zip(pools, numbers, orders, strict=True)
         ]
-        yield cast(EvalBatch[np.ndarray], stacked(pools, numbers, fields, member, shapes))
+        longest = max(pool.answer_lengths[number_B].max() for pool, number_B in zip(pools, numbers, strict=True))
+        cut = dataclasses.replace(shapes, target_length=int(bucket_lengths(longest, shapes.answer_buckets())))
+        yield cast(EvalBatch[np.ndarray], stacked(pools, numbers, fields, member, cut))
 
 
-def by_length(pool: Pool, limit: int) -> np.ndarray:
-    """The numbers of the rows to evaluate, shortest input first."""
+def by_length(pool: Pool, shapes: Shapes, limit: int) -> np.ndarray:
+    """The numbers of the rows to evaluate, sorted by the input's bucket, then the answers', then the input's length."""
     numbers = np.arange(pool.offsets[-1])
     if limit > 0:
         numbers = numbers[pool.split(numbers)[1] < limit]
-    return numbers[np.argsort(pool.input_lengths[numbers], kind="stable")]
+    inputs, answers = pool.input_lengths[numbers], bucket_lengths(pool.answer_lengths[numbers], shapes.answer_buckets())
+    return numbers[np.lexsort((inputs, answers, bucket_lengths(inputs, shapes.buckets)))]
 
 
 def stacked(
@@ -265,7 +279,7 @@ def stacked(
     length = int(bucket_lengths(longest, shapes.buckets))  # of the whole batch, so that all hosts agree
     read = slice(None) if places is None else places
     parts = {
-        index: pools[index].gather(numbers[index][read], length, shapes)
+        index: pools[index].gather(numbers[index][read], length, shapes.target_length, shapes.choices)
         | {name: values[read] for name, values in fields[index].items()}
         for index in set(member)
     }

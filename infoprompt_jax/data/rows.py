@@ -72,6 +72,15 @@ class Rows:
         """Tokens of each input, EOS included, int32 [rows]."""
         return np.diff(self.arrays["input_offsets"]).astype(np.int32)
 
+    @functools.cached_property
+    def answer_lengths(self) -> np.ndarray:
+        """Tokens of each row's longest answer, of its target and its choices, EOS included, int32 [rows]."""
+        starts = self.arrays["choice_starts"]
+        lengths = np.append(np.diff(self.arrays["choice_offsets"]), 0)  # free text has an empty list, maybe the last
+        longest = np.where(np.diff(starts) > 0, np.maximum.reduceat(lengths, starts[:-1]), 0)
+        targets = np.diff(self.arrays["target_offsets"])[self.arrays["target_index"]]
+        return np.maximum(targets, longest[self.arrays["choice_index"]]).astype(np.int32)
+
     def choice_counts(self, rows: np.ndarray) -> np.ndarray:
         """How many answer choices each of `rows` has, [B]."""
         return np.diff(self.arrays["choice_starts"])[self.arrays["choice_index"][rows]]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import pathlib
 
 import pytest
 
-from bench import inputs, many, scaling
+from bench import command, inputs, many, scaling
 from bench.synthetic import SHAPES, Size
 
 SIZE = Size("toy", batch=8, input_length=16, target_length=4, prompt_length=8)
@@ -28,6 +29,12 @@ def test_memory_is_that_of_the_compiled_step() -> None:
     fits = scaling.memory(SIZE, {"batch": (8, 16, 32)}, ())
     assert [one["against"] for one in fits] == ["batch"]
     assert 0.5 < fits[0]["exponent"] < 1.2
+
+
+def test_fits_that_are_not_measured_again_stay(tmp_path: pathlib.Path) -> None:
+    command.finish(tmp_path, scaling.NAME, [], fits=[{"what": "search"}, {"what": "tokenising"}])
+    assert scaling.kept(tmp_path, [{"what": "tokenising"}]) == [{"what": "search"}]
+    assert scaling.kept(None, []) == [] == scaling.kept(tmp_path / "none", [])
 
 
 def test_a_wider_shape_grows_as_a_whole() -> None:

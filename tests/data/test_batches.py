@@ -245,6 +245,20 @@ def test_evaluation_reads_every_row_once(make: Maker) -> None:
     assert [batch["inputs"].shape[-1] for batch in batches] == sorted(batch["inputs"].shape[-1] for batch in batches)
 
 
+def test_evaluation_pads_answers_to_the_bucket_of_their_batch(tmp_path: pathlib.Path) -> None:
+    """Choices of 2 to 41 bytes, EOS included: each is whole, and few batches are as wide as the longest."""
+    choices = [("a" * (1 + row % 3), "b" * (1 + row // 2)) for row in range(80)]
+    examples = [Example("text", pair[row % 2], pair) for row, pair in enumerate(choices)]
+    rows = tokenize(examples, load_tokenizer("bytes"), tmp_path, "x", True, 8, 64)
+    batches = list(eval_batches([[rows]], 8, BUCKETS, MAX_LENGTH))
+    for batch in batches:
+        lengths = (batch["choices"][0] != 0).sum(axis=-1)
+        assert lengths.tolist() == [[len(text) + 1 for text in choices[row]] for row in batch["row"][0]]
+        assert batch["choices"].shape[-1] == min(t for t in (4, 8, 16, 32, 48) if t >= lengths.max())
+        assert batch["targets"].shape[-1] == batch["choices"].shape[-1]
+    assert [batch["choices"].shape[-1] for batch in batches] == [8, 16, 16, 32, 32, 32, 32, 48, 48, 48]
+
+
 def test_evaluation_of_the_first_rows_of_each_task(make: Maker) -> None:
     (batch,) = eval_batches([[make(11), make(2), make(30, seed=1)]], 16, BUCKETS, MAX_LENGTH, limit=3)
     real = batch["weight"][0] == 1
