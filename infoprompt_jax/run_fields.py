@@ -92,7 +92,7 @@ DATA = Section(
     Field("max_target_length", 128, "most tokens of a target or an answer choice", between=(2, MOST_TOKENS)),
     Field(
         "buckets",
-        (32, 64, 128, 256, 512, 1024),
+        (32, 64, 96, 128, 192, 256, 384, 512, 1024),
         "input lengths that programs are compiled for",
         between=(1, MOST_TOKENS),
         ascending=True,

@@ -180,9 +180,9 @@ class Shapes:
         return cls(complete(buckets, max_input_length), 4 if longest <= 4 else -(-longest // 8) * 8, choices)
 
     def answer_buckets(self) -> tuple[int, ...]:
-        """The lengths of targets and choices in evaluation: 4, 8, 16, ... below T, and T."""
-        doubled = (4 * 2**power for power in range(self.target_length.bit_length()))
-        return (*(length for length in doubled if length < self.target_length), self.target_length)
+        """The lengths of targets and choices in evaluation: 4, 8, 16, 24, 32, 48, ... below T, and T."""
+        steps = (4, 8, *(size * 2**power for power in range(self.target_length.bit_length()) for size in (16, 24)))
+        return (*(length for length in steps if length < self.target_length), self.target_length)
 
 
 def complete(buckets: Sequence[int], max_input_length: int) -> tuple[int, ...]:

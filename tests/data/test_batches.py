@@ -254,9 +254,9 @@ def test_evaluation_pads_answers_to_the_bucket_of_their_batch(tmp_path: pathlib.
     for batch in batches:
         lengths = (batch["choices"][0] != 0).sum(axis=-1)
         assert lengths.tolist() == [[len(text) + 1 for text in choices[row]] for row in batch["row"][0]]
-        assert batch["choices"].shape[-1] == min(t for t in (4, 8, 16, 32, 48) if t >= lengths.max())
+        assert batch["choices"].shape[-1] == min(t for t in (4, 8, 16, 24, 32, 48) if t >= lengths.max())
         assert batch["targets"].shape[-1] == batch["choices"].shape[-1]
-    assert [batch["choices"].shape[-1] for batch in batches] == [8, 16, 16, 32, 32, 32, 32, 48, 48, 48]
+    assert [batch["choices"].shape[-1] for batch in batches] == [8, 16, 16, 24, 24, 32, 32, 48, 48, 48]
 
 
 def test_evaluation_of_the_first_rows_of_each_task(make: Maker) -> None:
