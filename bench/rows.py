@@ -124,6 +124,7 @@ def subjects(size: Size, rows: list[Any], batches: int) -> list[Subject]:
 def main(arguments: list[str] | None = None) -> None:
     options = command.parser("A pass over real training rows, ours and PEFT's, in turn.", rounds=3, steps=1)
     real.add_options(options)
+    options.add_argument("--only", nargs="*", default=[*DATA_SETS], choices=[*DATA_SETS], help="of these data sets")
     options.add_argument("--batch", type=int, default=8)
     options.add_argument("--rows", type=int, default=128, help="rows of a pass; a multiple of 16 batches")
     given = options.parse_args(arguments)
@@ -133,7 +134,7 @@ def main(arguments: list[str] | None = None) -> None:
     if not given.data:
         print("rows: skipped, --data names no directory of rows.", flush=True)
         return
-    for name, data_set in DATA_SETS.items():
+    for name, data_set in ((name, DATA_SETS[name]) for name in given.only):
         rows = real.read(given.data, data_set, "train", real.vocabulary(given.vocabulary))
         records = compare(subjects(size, rows, given.rows // given.batch), given.rounds, given.steps)
         about = {"size": dataclasses.asdict(size), "rounds": given.rounds, "steps": given.steps, "data_set": data_set}
