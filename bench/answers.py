@@ -158,8 +158,11 @@ def shares(measured: Measured) -> str:
     cells = []
     for machine, folder in (("one core", "intel-one-core"), ("two cores", "intel-two-cores")):
         for subject, alone in ALONE.items():
-            pair = [measured.record(f"{folder}/shares-v1.1-small", each) for each in (subject, alone)]
-            step, products = (None if each is None else each["p50_seconds"] for each in pair)
-            shown = [MISSING] * 3 if None in (step, products) else [duration(step), duration(products)]
-            cells.append([machine, subject, *shown, *([f"{products / step:.2f}"] if step and products else [])])
+            name = f"{folder}/shares-v1.1-small"
+            step, products = measured.record(name, subject), measured.record(name, alone)
+            if step is None or products is None:
+                cells.append([machine, subject, *[MISSING] * 3])
+                continue
+            times = [duration(record["p50_seconds"]) for record in (step, products)]
+            cells.append([machine, subject, *times, f"{step['share']:.2f}"])
     return markdown(("", "", "step", "its products with weights alone", "share"), cells)

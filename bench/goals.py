@@ -108,7 +108,7 @@ GOALS = (
     ),
     Goal("nano's first step, warm cache", 8, of("intel-two-cores/start-nano", "warm", "seconds"), True, " s"),
     Goal(
-        "share of a run on one core spent waiting for input",
+        "share of nano's run on one core spent waiting for input",
         0.02,
         of("intel-one-core/inputs", "run", "input_wait_share"),
         True,

@@ -148,7 +148,8 @@ def tokenising(base: Size, rounds: int, rows: Sequence[int] = (1000, 10_000, 100
     records = [inputs.alone(count) for count in rows]
     names = {"tokenising": "first_seconds", "reading stored rows": "second_seconds"}
     fits = [fit(what, "rows", rows, [r[name] for r in records], 1.0) for what, name in names.items()]
-    return [*fits, fit("memory of tokenising", "rows", rows, [max(r["added_memory_bytes"], 1) for r in records], 1.0)]
+    added = [r["added_memory_bytes"] for r in records]
+    return [*fits, *([fit("memory of tokenising", "rows", rows, added, 1.0)] if min(added) > 0 else [])]
 
 
 PARTS: dict[str, Callable[[Size, int], list[dict[str, Any]]]] = {

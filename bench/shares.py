@@ -95,9 +95,9 @@ def subjects(size: Size) -> list[Subject]:
 
 
 def with_shares(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The records, with the shares of the steps whose products were measured."""
-    seconds = {record["subject"]: record["p50_seconds"] for record in records}
-    of = {step: seconds[alone] / seconds[step] for step, alone in ALONE.items() if {step, alone} <= seconds.keys()}
+    """The records, with the shares of the steps whose products were measured: quotients of ratios within rounds."""
+    ratios = {record["subject"]: record["ratio"] for record in records}
+    of = {step: ratios[alone] / ratios[step] for step, alone in ALONE.items() if {step, alone} <= ratios.keys()}
     return [r | ({"share": of[r["subject"]]} if r["subject"] in of else {}) for r in records]
 
 

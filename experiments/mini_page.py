@@ -1,8 +1,8 @@
 """Writes docs/mini.md's tables and charts, and the model card from it: `python -m experiments.mini_page`.
 
 It reads pretraining.json and validation.json beside the backbone, and of `experiments/results/mini` the run's
-metrics.jsonl, the corpus's overlap.json, and what `experiments.mini_zero_shot` and `experiments.own_rows` measured. The
-prompts for SST-2 are those of `experiments.real`.
+metrics.jsonl, the corpus's overlap.json, and what `experiments.mini_zero_shot`, `experiments.own_rows` and
+`experiments.mini_rerun` measured. The prompts for SST-2 are those of `experiments.real`.
 """
 
 from __future__ import annotations
@@ -172,6 +172,21 @@ def sst2_table(of_real: arms.Results, bag_of_words: float | None) -> str:
     return markdown((*header, "bag of words"), rows) if rows else UNMEASURED
 
 
+def rerun_table() -> str:
+    """Losses of the recorded run beside those of `experiments.mini_rerun`, at the steps that both have."""
+    path = RESULTS / "rerun.json"
+    if not path.exists():
+        return UNMEASURED
+    rows = [
+        (
+            str(r["step"]),
+            *(f"{r[f'{whose}{what}']:.3f}" for what in ("loss", "gradient_norm") for whose in ("recorded_", "")),
+        )
+        for r in json.loads(path.read_text())["records"]
+    ]
+    return markdown(("step", "loss, recorded", "again", "gradient norm, recorded", "again"), rows)
+
+
 def blocks() -> dict[str, str]:
     """The content of docs/mini.md's blocks."""
     pretraining, validation = (json.loads((BACKBONE / f"{n}.json").read_text()) for n in ("pretraining", "validation"))
@@ -186,6 +201,7 @@ def blocks() -> dict[str, str]:
         "sets": sets_table(overlap),
         "overlap": overlap_table(overlap),
         "pretraining": account(pretraining),
+        "rerun": rerun_table(),
         "progress": progress_table(records),
         "validation": accuracies_table(validation, words),
         "sst2": sst2_table(arms.read(EXPERIMENT.results), of_sst2),

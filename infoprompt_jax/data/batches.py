@@ -236,7 +236,8 @@ def eval_batches(
     """Every row of every member's tasks once (the first `limit` of each task, if positive), in order of their buckets.
 
     Yields what `train_batches` does, but `task` [M, B] is the number of the task among the member's and `row` [M, B]
-    the row in that task; T is of the batch. The last batch is filled up with the member's shortest row, at weight 0.
+    the row in that task; T is of the batch. The last batch is filled up with the member's first row, whose answers may
+    be cut, at weight 0.
     """
     shapes = Shapes.of((part for rows in members for part in rows), buckets, max_input_length)
     unique, member = distinct(members, (tuple(map(id, rows)) for rows in members))
@@ -249,7 +250,8 @@ def eval_batches(
             pool.places(number_B) | {"weight": (places < len(order)).astype(np.float32)}
             for pool, number_B, order in zip(pools, numbers, orders, strict=True)
         ]
-        longest = max(pool.answer_lengths[number_B].max() for pool, number_B in zip(pools, numbers, strict=True))
+        counted = [number_B[places < len(order)] for number_B, order in zip(numbers, orders, strict=True)]
+        longest = max(pool.answer_lengths[few].max(initial=0) for pool, few in zip(pools, counted, strict=True))
         cut = dataclasses.replace(shapes, target_length=int(bucket_lengths(longest, shapes.answer_buckets())))
         yield cast(EvalBatch[np.ndarray], stacked(pools, numbers, fields, member, cut))
 

@@ -75,11 +75,13 @@ class Rows:
     @functools.cached_property
     def answer_lengths(self) -> np.ndarray:
         """Tokens of each row's longest answer, of its target and its choices, EOS included, int32 [rows]."""
-        starts = self.arrays["choice_starts"]
-        lengths = np.append(np.diff(self.arrays["choice_offsets"]), 0)  # free text has an empty list, maybe the last
-        longest = np.where(np.diff(starts) > 0, np.maximum.reduceat(lengths, starts[:-1]), 0)
+        lists, inverse = np.unique(self.arrays["choice_index"], return_inverse=True)  # not those of other parts
+        first, last = (self.arrays["choice_starts"][lists + after] for after in (0, 1))
+        lengths = np.append(np.diff(self.arrays["choice_offsets"]), 0)
+        bounds = np.stack([first, last], axis=1).reshape(-1)
+        longest = np.where(last > first, np.maximum.reduceat(lengths, bounds)[::2], 0)  # free text has an empty list
         targets = np.diff(self.arrays["target_offsets"])[self.arrays["target_index"]]
-        return np.maximum(targets, longest[self.arrays["choice_index"]]).astype(np.int32)
+        return np.maximum(targets, longest[inverse]).astype(np.int32)
 
     def choice_counts(self, rows: np.ndarray) -> np.ndarray:
         """How many answer choices each of `rows` has, [B]."""

@@ -59,23 +59,23 @@ class Members:
 
     def scores(self, batch: EvalBatch[np.ndarray]) -> np.ndarray:
         """As `Models.scores`; N is the number of members."""
-        placed = self._placed(batch)
-        return np.asarray(self._run(self.fleet.scores, "Scoring", batch, self.trainable, self.backbone.frozen, placed))
+        placed = self._placed(batch, MODEL_FIELDS)
+        return np.asarray(self._run(self.fleet.scores, "Scoring", self.trainable, self.backbone.frozen, placed))
 
     def generate(self, batch: EvalBatch[np.ndarray]) -> np.ndarray:
         """As `Models.generate`; T is `max_length`."""
-        placed = self._placed(batch)
+        placed = self._placed(batch, ("inputs",))  # not the answers, whose lengths would each need a program
         arguments = self.trainable, self.backbone.frozen, placed, self.max_length
-        return np.asarray(self._run(self.fleet.generate, "Generation", batch, *arguments))
+        return np.asarray(self._run(self.fleet.generate, "Generation", *arguments))
 
-    def _run(self, program: Any, what: str, batch: EvalBatch[np.ndarray], *arguments: Any) -> jax.Array:
-        parts = tuple(leaf.shape for leaf in jax.tree.leaves(self.trainable))
-        shapes = batch["inputs"].shape, batch["choices"].shape, parts
-        return memory.run(program, arguments, shapes, f"{what} on inputs of {shapes[0][-1]} tokens", TOO_MUCH)
+    def _run(self, program: Any, what: str, trainable: Trainable, frozen: Any, placed: Any, *others: Any) -> jax.Array:
+        shapes = tuple(leaf.shape for leaf in jax.tree.leaves((placed, trainable)))
+        what = f"{what} on inputs of {placed['inputs'].shape[-1]} tokens"
+        return memory.run(program, (trainable, frozen, placed, *others), shapes, what, TOO_MUCH)
 
-    def _placed(self, batch: EvalBatch[np.ndarray]) -> Any:
+    def _placed(self, batch: EvalBatch[np.ndarray], fields: Sequence[str]) -> Any:
         sharding = partition.split(self.backbone.mesh, self.fleet.split_axis)
-        return partition.place({name: batch[name] for name in MODEL_FIELDS}, sharding)
+        return partition.place({name: batch[name] for name in fields}, sharding)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -175,7 +175,7 @@ class Predictor:
             yield batch, scores_NBC, self._texts(models, batch) if any(free) else None
 
     def batches(self, members: Sequence[Sequence[Rows]]) -> Iterator[EvalBatch[np.ndarray]]:
-        """Every row once, short inputs first; rows of weight 0 fill up the last batch (`batches.eval_batches`)."""
+        """Every row once, in order of buckets; rows of weight 0 fill up the last batch (`batches.eval_batches`)."""
         batches = eval_batches(members, self.batch_size, self.buckets, self.max_input_length, self.limit)
         most = max(sum(min(len(rows), self.limit or len(rows)) for rows in tasks) for tasks in members)
         for batch in watched(batches, self.title, -(-most // self.batch_size)) if self.title else batches:

@@ -78,17 +78,40 @@ class Stack(nnx.Module):
             step = jax.checkpoint(step, policy=REMAT_POLICIES[self.remat], prevent_cse=False)
         return jax.lax.scan(step, x, (weights, jnp.arange(self.depth), xs), unroll=min(self.unroll, self.depth))
 
-    def each(
-        self, body: Callable[..., tuple[jax.Array, Any]], x: jax.Array, key: jax.Array | None, xs: Sequence[Any] = ()
-    ) -> tuple[jax.Array, list[Any]]:
-        """As `scan`, but the program repeats the layers. `xs` is a tuple of lists of layers' values; `ys` is a list."""
+    def repeated(self) -> Callable[..., tuple[jax.Array, list[Any]]]:
+        """A function as `scan`, but its program repeats the layers: `xs` is a tuple of lists, and `ys` a list.
+
+        A copy of the layers' weights is cut out of their stack, once for all its calls.
+        """
         graph, weights = nnx.split(self.layers)
-        ys = []
-        for index in range(self.depth):
-            layer = nnx.merge(graph, self.gathered(jax.tree.map(lambda weight, index=index: weight[index], weights)))
-            x, y = body(layer, x, sub_key(key, index), tuple(x[index] for x in xs))
-            ys.append(y)
-        return x, ys
+        cut = [jax.tree.map(lambda weight, index=index: weight[index], weights) for index in range(self.depth)]
+
+        def layers(
+            body: Callable[..., tuple[jax.Array, Any]],
+            x: jax.Array,
+            key: jax.Array | None,
+            xs: Sequence[Any] | None = None,
+        ) -> tuple[jax.Array, list[Any]]:
+            ys = []
+            for index, weights in enumerate(cut):
+                of_layer = None if xs is None else tuple(x[index] for x in xs)
+                x, y = body(nnx.merge(graph, self.gathered(weights)), x, sub_key(key, index), of_layer)
+                ys.append(y)
+            return x, ys
+
+        return layers
+
+
+@jax.custom_batching.custom_vmap
+def all_of(done_B: jax.Array) -> jax.Array:
+    """Whether all rows are done; under `jax.vmap`, all rows of all members: their loops end together."""
+    return done_B.all()
+
+
+@all_of.def_vmap
+def _all_of_members(size: int, batched: Any, done_MB: jax.Array) -> tuple[jax.Array, bool]:
+    del size, batched
+    return all_of(done_MB), False
 
 
 class T5(nnx.Module):
@@ -176,9 +199,9 @@ class T5(nnx.Module):
 
         It ends when every row has.
         """
-        # A scan over layers copies a layer's keys and values out of their stack for every token, which takes a CPU as
-        # long as the rest. Elsewhere memory is fast, and a program without repeated layers compiles sooner.
-        over_layers = self.decoder.each if self.layout.platform == "cpu" else self.decoder.scan
+        # A scan over layers copies their weights, keys and values out of their stacks for every token. On a CPU that is
+        # slow; elsewhere, a short program that compiles soon is worth more, and a copy of the weights may not fit.
+        over_layers = self.decoder.repeated() if self.layout.platform == "cpu" else self.decoder.scan
         batch, positions = y_BSD.shape[0], jnp.arange(max_length)
         empty = jnp.zeros((batch, self.config.num_heads, max_length, self.config.d_kv), y_BSD.dtype)
         nothing = jnp.zeros(())
@@ -187,7 +210,7 @@ class T5(nnx.Module):
 
         def going(carry: Any) -> jax.Array:
             index, _, done_B, *_ = carry
-            return (index < max_length) & ~done_B.all()
+            return (index < max_length) & ~all_of(done_B)
 
         def step(carry: Any) -> Any:
             index, token_B, done_B, caches, tokens_BT = carry

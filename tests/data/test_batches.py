@@ -259,6 +259,15 @@ def test_evaluation_pads_answers_to_the_bucket_of_their_batch(tmp_path: pathlib.
     assert [batch["choices"].shape[-1] for batch in batches] == [8, 16, 16, 24, 24, 32, 32, 48, 48, 48]
 
 
+def test_rows_that_fill_up_a_batch_do_not_widen_its_answers(tmp_path: pathlib.Path) -> None:
+    long, short = ("a" * 40, "b" * 40), ("a", "b")
+    examples = [Example("text", long[0], long)] * 8 + [Example("a longer text", short[0], short)]
+    rows = tokenize(examples, load_tokenizer("bytes"), tmp_path, "x", True, 16, 64)
+    first, last = eval_batches([[rows]], 8, BUCKETS, MAX_LENGTH)
+    assert first["choices"].shape[-1] == 48 and last["choices"].shape[-1] == 4
+    assert last["weight"].tolist() == [[1] + [0] * 7] and last["row"][0, 0] == 8
+
+
 def test_evaluation_of_the_first_rows_of_each_task(make: Maker) -> None:
     (batch,) = eval_batches([[make(11), make(2), make(30, seed=1)]], 16, BUCKETS, MAX_LENGTH, limit=3)
     real = batch["weight"][0] == 1
