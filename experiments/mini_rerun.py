@@ -29,6 +29,7 @@ from infoprompt_jax.data.batches import Fields, prefetched
 from infoprompt_jax.pretraining import step
 from infoprompt_jax.pretraining.sources import FromCorpus
 from infoprompt_jax.reports import measurements
+from infoprompt_jax.t5.model import T5
 from infoprompt_jax.t5.tokenizer import load_tokenizer
 
 
@@ -80,9 +81,10 @@ def rerun(corpus: str, steps: int, rows: int, out: pathlib.Path) -> None:
     source, tokenizer = FromCorpus(config), load_tokenizer(BACKBONE)
     same_data = source.fingerprint(tokenizer) == account["data_fingerprint"]
     print(f"The tokenised corpus is {'that of the recorded run' if same_data else 'another one'}.", flush=True)
-    model = dataclasses.replace(step.t5_config(config), dtype="float32")
+    model = step.t5_config(config)
     optimizer = step.make_optimizer(config.train.weight_decay, config.train.clip_norm)
-    graph, params = step.initial(model, config.seed)
+    _, params = step.initial(model, config.seed)  # rounded to bfloat16 as they are drawn
+    graph = nnx.graphdef(nnx.eval_shape(lambda: T5(dataclasses.replace(model, dtype="float32"), nnx.Rngs(0))))
     state: step.State = {"params": params, "optimizer": optimizer.init(params)}
     rates, losses, records = step.rates(config.train), recorded(), list[dict[str, Any]]()
     since = time.monotonic()
