@@ -90,6 +90,7 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str
 SLOW = (
     "bench/test_bench.py",
     "bench/test_device.py",
+    "rospr/test_source_prompts.py",
     "serving/test_predict.py",
     "serving/test_texts.py",
     "training/test_outcomes.py",
