@@ -161,9 +161,10 @@ PARTS: dict[str, Callable[[Size, int], list[dict[str, Any]]]] = {
 
 
 def kept(out: pathlib.Path | None, fits: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The fits that the file in `out` already has and that were not measured again."""
-    before = Measured(out).content(NAME).get("fits", ()) if out else ()
-    return [one for one in before if one["what"] not in {fit["what"] for fit in fits}]
+    """The fits that the file in `out` already has and that were not measured again, with the machine of their run."""
+    before = Measured(out).content(NAME) if out else {}
+    again = {fit["what"] for fit in fits}
+    return [{"machine": before["machine"]} | one for one in before.get("fits", ()) if one["what"] not in again]
 
 
 def main(arguments: list[str] | None = None) -> None:

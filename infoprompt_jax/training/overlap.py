@@ -78,9 +78,8 @@ def _marks(rows: Rows) -> np.ndarray:
     marks = lengths.astype(np.uint64)
     for place in range(PLACES if len(tokens) else 0):
         token = np.clip(rows.arrays["input_offsets"][:-1] + lengths * place // PLACES, 0, len(tokens) - 1)
-        marks = marks * np.uint64(0x9E3779B97F4A7C15) + np.where(lengths > 0, tokens[token], 0).astype(
-            np.uint64
-        )  # wraps
+        known = np.where(lengths > 0, tokens[token], 0).astype(np.uint64)
+        marks = marks * np.uint64(0x9E3779B97F4A7C15) + known  # wraps
     return marks
 
 

@@ -56,6 +56,27 @@ def test_results_do_not_depend_on_the_mesh(mesh: str, over: str, at_once: int, e
         np.testing.assert_allclose(values, expected[name], rtol=1e-5, atol=1e-5, err_msg=name)
 
 
+@pytest.mark.parametrize("over", ["rows", "members"])
+@pytest.mark.parametrize("platform", ["cpu", "tpu"])  # the layers repeated in the program, or scanned
+def test_members_generate_on_a_mesh_what_each_generates_alone(
+    platform: str, over: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A token that some rows generate is made the end token: members' rows end at different places, some never."""
+    end, batch, alone = 311, tiny.batch(4, rows=8), tiny.backbone(tiny.one_device())
+    values = [np.asarray(alone.embed(np.arange(5 + m, 9 + m)[None])[0]) for m in range(4)]
+    endless = np.stack([alone.generate(rows, 6, value) for rows, value in zip(batch["inputs"], values, strict=True)])
+    ended = np.cumsum(endless == end, axis=-1) > (endless == end)
+    assert ended.any() and not ended.any(axis=-1).all()
+    monkeypatch.setattr(partition.Layout, "platform", platform)
+    monkeypatch.setattr("infoprompt_jax.t5.model.EOS", end)
+    model = tiny.backbone(partition.make_mesh(2, 2, 2))
+    program = dataclasses.replace(tiny.fleet(model, over=over))  # a new one, traced for this platform
+    trainable = tiny.start(program, model, list(range(4))).trainable
+    trainable["prompt"]["value"] = jnp.asarray(np.stack(values))
+    found = program.generate(trainable, model.frozen, program.place(batch), 6)
+    np.testing.assert_array_equal(found, np.where(ended, 0, endless))
+
+
 def test_weights_lie_where_the_rules_say() -> None:
     model = tiny.backbone(partition.make_mesh(2, 2, 2))
     query = model.frozen["encoder"]["layers"]["attention"]["query"][...]
