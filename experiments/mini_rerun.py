@@ -1,10 +1,14 @@
 """Runs the first steps of mini's pretraining again, and keeps their losses beside the recorded ones.
 
     python -m experiments.mini_rerun --corpus runs/mini_corpus [--steps 200] [--rows 16]
+    python -m experiments.mini_rerun --corpus runs/mini_corpus --batches runs/batches.npz --dtype bfloat16
 
 The corpus is that of `experiments.mini_corpus`. The recorded run computed in bfloat16 on an H100. Here weights are
 rounded to bfloat16 in each step as there, but activations are float32, and a step's gradient is the mean over parts of
-its batch, so that it fits into a laptop's memory. The file is written at each recorded step; the command starts anew.
+its batch, so that it fits into a laptop's memory. With `--dtype bfloat16` steps are those of the recorded run, for an
+accelerator. `--batches` names a file of the batches: it is written from the corpus, or read if it is there, so that an
+accelerator needs neither the corpus nor the minutes that tokenising takes. The losses are written at each recorded
+step; the command starts anew.
 """
 
 from __future__ import annotations
@@ -12,23 +16,28 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import functools
+import itertools
 import json
 import pathlib
 import time
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import ml_collections
 import numpy as np
 import optax
 from flax import nnx
 
 from configs import mini_pretrain
 from experiments.mini_page import BACKBONE, RESULTS
+from infoprompt_jax import files
 from infoprompt_jax.data.batches import Fields, prefetched
 from infoprompt_jax.pretraining import step
 from infoprompt_jax.pretraining.sources import FromCorpus
 from infoprompt_jax.reports import measurements
+from infoprompt_jax.t5.config import T5Config
 from infoprompt_jax.t5.model import T5
 from infoprompt_jax.t5.tokenizer import load_tokenizer
 
@@ -73,40 +82,105 @@ def recorded() -> dict[int, dict[str, float]]:
     return by_step
 
 
-def rerun(corpus: str, steps: int, rows: int, out: pathlib.Path) -> None:
-    """Runs the steps and writes `rerun.json` as it goes."""
-    account = json.loads((BACKBONE / "pretraining.json").read_text())
+def read_batches(corpus: str, steps: int) -> tuple[Iterator[Fields], bool]:
+    """The first batches, and whether the tokenised corpus is that of the recorded run."""
+    config, tokenizer = recorded_config(), load_tokenizer(BACKBONE)
+    config.pretrain.corpus = corpus
+    source = FromCorpus(config)
+    same_data = source.fingerprint(tokenizer) == account()["data_fingerprint"]
+    return prefetched(source.mixture(config, tokenizer).batch, 0, steps, 1), same_data
+
+
+def keep(file: pathlib.Path, batches: Iterable[Fields], same_data: bool) -> None:
+    """Writes the batches to an .npz file, as arrays named `STEP/FIELD`; tokens fit into 16 bits."""
+    arrays = {
+        f"{number}/{name}": np.asarray(value, bool if name == "denoising" else np.uint16)
+        for number, batch in enumerate(batches)
+        for name, value in batch.items()
+    }
+    with files.whole(file) as partial, partial.open("wb") as stream:
+        np.savez_compressed(stream, same_data=same_data, **arrays)
+
+
+def kept(file: pathlib.Path) -> tuple[Iterator[Fields], bool]:
+    """What `read_batches` returns, from a file that `keep` wrote."""
+    arrays = np.load(file)
+
+    def batches() -> Iterator[Fields]:
+        for number in itertools.takewhile(lambda number: f"{number}/inputs" in arrays, itertools.count()):
+            names = ("inputs", "targets", "denoising")
+            fields = {name: arrays[f"{number}/{name}"] for name in names}
+            yield {name: value if value.dtype == bool else value.astype(np.int32) for name, value in fields.items()}
+
+    return batches(), bool(arrays["same_data"])
+
+
+def account() -> dict[str, Any]:
+    return json.loads((BACKBONE / "pretraining.json").read_text())
+
+
+def recorded_config() -> ml_collections.ConfigDict:
     config = mini_pretrain.get_config("gpu")
-    config.pretrain.corpus, config.train.steps = corpus, account["planned_steps"]
-    source, tokenizer = FromCorpus(config), load_tokenizer(BACKBONE)
-    same_data = source.fingerprint(tokenizer) == account["data_fingerprint"]
+    config.train.steps = account()["planned_steps"]
+    return config
+
+
+Stepped = tuple[step.State, float, float]  # the new state, the loss and the gradient's norm
+Step = Callable[[step.State, Fields, np.float32], Stepped]
+
+
+def stepper(model: T5Config, optimizer: optax.GradientTransformationExtraArgs, dtype: str, rows: int) -> Step:
+    """A function that makes a step: the recorded run's in bfloat16, or one in float32 in parts of `rows` rows."""
+    graph = nnx.graphdef(nnx.eval_shape(lambda: T5(dataclasses.replace(model, dtype=dtype), nnx.Rngs(0))))
+
+    def as_recorded(state: step.State, batch: Fields, rate: np.float32) -> Stepped:
+        state, metrics = step.step(graph, optimizer, state, batch, rate)
+        return state, float(metrics["loss"]), float(metrics["gradient_norm"])
+
+    def in_parts(state: step.State, batch: Fields, rate: np.float32) -> Stepped:
+        loss, gradients = whole(graph, state["params"], batch, rows)
+        return update(optimizer, state, gradients, rate), loss, float(optax.tree.norm(gradients))
+
+    return as_recorded if dtype == "bfloat16" else in_parts
+
+
+def rerun(batches: Iterable[Fields], same_data: bool, dtype: str, rows: int, out: pathlib.Path) -> None:
+    """Makes a step with each batch and writes `rerun.json` as it goes."""
     print(f"The tokenised corpus is {'that of the recorded run' if same_data else 'another one'}.", flush=True)
+    config = recorded_config()
     model = step.t5_config(config)
     optimizer = step.make_optimizer(config.train.weight_decay, config.train.clip_norm)
     _, params = step.initial(model, config.seed)  # rounded to bfloat16 as they are drawn
-    graph = nnx.graphdef(nnx.eval_shape(lambda: T5(dataclasses.replace(model, dtype="float32"), nnx.Rngs(0))))
+    make_step = stepper(model, optimizer, dtype, rows)
     state: step.State = {"params": params, "optimizer": optimizer.init(params)}
     rates, losses, records = step.rates(config.train), recorded(), list[dict[str, Any]]()
+    about = {"same_data": same_data, "dtype": dtype, "device": jax.devices()[0].device_kind}
     since = time.monotonic()
-    for number, batch in enumerate(prefetched(source.mixture(config, tokenizer).batch, 0, steps, 1)):
-        loss, gradients = whole(graph, state["params"], batch, rows)
-        norm = float(optax.tree.norm(gradients))
-        state = update(optimizer, state, gradients, np.float32(rates[number]))
+    for number, batch in enumerate(batches):
+        state, loss, norm = make_step(state, batch, np.float32(rates[number]))
         print(f"step {number + 1}: loss {loss:.4f}, {time.monotonic() - since:.0f} s", flush=True)
         if (was := losses.get(number + 1)) is not None:
             record = {"subject": f"step {number + 1}", "step": number + 1, "loss": loss, "recorded_loss": was["loss"]}
             records.append({**record, "gradient_norm": norm, "recorded_gradient_norm": was["gradient_norm"]})
-            measurements.save(out, "rerun", records, same_data=same_data, rows=rows)
+            measurements.save(out, "rerun", records, **about)
 
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--corpus", required=True, help="directory that experiments.mini_corpus made")
+    options.add_argument("--corpus", help="directory that experiments.mini_corpus made")
+    options.add_argument("--batches", type=pathlib.Path, help="file of the batches; written from the corpus if missing")
     options.add_argument("--steps", type=int, default=200)
-    options.add_argument("--rows", type=int, default=16, help="rows of a part of the batch")
+    options.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="of activations")
+    options.add_argument("--rows", type=int, default=16, help="rows of a part of the batch, in float32")
     options.add_argument("--out", type=pathlib.Path, default=RESULTS, help="directory for rerun.json")
     given = options.parse_args()
-    rerun(given.corpus, given.steps, given.rows, given.out)
+    there = given.batches is not None and given.batches.exists()
+    if not there and given.corpus is None:
+        options.error("--corpus is needed, or --batches with a file that is there.")
+    if given.batches is not None and not there:
+        keep(given.batches, *read_batches(given.corpus, given.steps))
+    batches, same_data = read_batches(given.corpus, given.steps) if given.batches is None else kept(given.batches)
+    rerun(itertools.islice(batches, given.steps), same_data, given.dtype, given.rows, given.out)
 
 
 if __name__ == "__main__":

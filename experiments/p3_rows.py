@@ -90,6 +90,7 @@ class Size:
 SIZES = {
     "tiny": Size(templates=1, rows=120, steps=4, length=64, answer=16, evaluated=4, hard_prompts=1),
     "cpu": Size(templates=2, rows=400, steps=80, length=96, answer=32, evaluated=32, hard_prompts=2),
+    "wide": Size(templates=2, rows=400, steps=80, length=96, answer=32, evaluated=32, hard_prompts=0),
     "full": Size(templates=0, rows=1000, steps=400, length=256, answer=64, evaluated=256, hard_prompts=0),
 }
 

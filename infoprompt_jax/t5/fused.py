@@ -1,6 +1,7 @@
-"""The encoder's self-attention as cuDNN's fused kernel, which keeps no scores in memory (`backbone.attention=cudnn`).
+"""Attention to the encoder's positions as cuDNN's fused kernel, which keeps no scores in memory.
 
-The kernel masks keys by a length for each row. That fits the encoder alone: padding stands at the end of its rows.
+`backbone.attention=cudnn` computes the encoder's self-attention and the decoder's cross-attention with it. The kernel
+masks keys by a length for each row, which fits both: padding stands at the end of the encoder's rows.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from infoprompt_jax.t5.config import T5Config
 
 CHOICES = ("xla", "cudnn")  # of backbone.attention
 IMPLEMENTATION = "cudnn"  # of jax.nn.dot_product_attention
+FORWARD = "dot_product_attention_fwd_wrapper"  # JAX's name of the kernel's forward pass
 
 
 def check(mesh: Mesh, *, attention: str, dtype: str, dropout: float, **_: object) -> None:
@@ -45,15 +47,17 @@ def lengths(config: T5Config, mask_BS: jax.Array) -> jax.Array | None:
 
 
 def attention(
-    q_BHTK: jax.Array, k_BHSK: jax.Array, v_BHSK: jax.Array, bias_BHTS: jax.Array, lengths_B: jax.Array
+    q_BHTK: jax.Array, k_BHSK: jax.Array, v_BHSK: jax.Array, bias_BHTS: jax.Array | None, lengths_B: jax.Array
 ) -> jax.Array:
     """The weighted values [B, H, T, K]. A query attends to the first `lengths_B` keys of its row.
 
     `bias_BHTS`, in which axes may have size 1, is rounded to the dtype of the queries, and has no gradient.
     """
+    if bias_BHTS is not None:
+        bias_BHTS = jax.lax.stop_gradient(bias_BHTS.astype(q_BHTK.dtype))
     y_BTHK = jax.nn.dot_product_attention(
         *(jnp.swapaxes(each, 1, 2) for each in (q_BHTK, k_BHSK, v_BHSK)),
-        bias=jax.lax.stop_gradient(bias_BHTS.astype(q_BHTK.dtype)),
+        bias=bias_BHTS,
         key_value_seq_lengths=lengths_B,
         scale=1.0,
         implementation=IMPLEMENTATION,

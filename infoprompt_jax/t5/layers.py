@@ -98,7 +98,7 @@ class Attention(nnx.Module):
         the mask, the fused kernel computes it.
         """
         q_BHTK = self.split(product(x_BTD, self.query))
-        if lengths_B is not None and bias_BHTS is not None:
+        if lengths_B is not None:
             y_BHTK = fused.attention(q_BHTK, k_BHSK, v_BHSK, bias_BHTS, lengths_B)
         else:
             scores = jnp.einsum("BHTK,BHSK->BHTS", q_BHTK, k_BHSK, preferred_element_type=jnp.float32)
@@ -206,8 +206,12 @@ class DecoderLayer(nnx.Module):
         cross_mask: jax.Array,
         bias: jax.Array,
         key: jax.Array | None = None,
+        lengths_B: jax.Array | None = None,
     ) -> jax.Array:
-        """`keys_values` gives self-attention's keys and values of the normed input: projected, or from a cache."""
+        """`keys_values` gives self-attention's keys and values of the normed input: projected, or from a cache.
+
+        `lengths_B` is for cross-attention, as for `Attention`.
+        """
         normed = self.attention_norm(x_BTD)
         y = self.attention(normed, *keys_values(normed), mask, bias, sub_key(key, 0))
         x_BTD = self.layout.constrain(x_BTD + dropout(y, self.rate, sub_key(key, 1)))
@@ -215,7 +219,8 @@ class DecoderLayer(nnx.Module):
         # the encoder's keys and values, and nothing is tiled.
         rows, length, width = x_BTD.shape
         concatenated = self.cross_norm(x_BTD).reshape(cross_keys_values[0].shape[0], -1, width)
-        y = self.cross(concatenated, *cross_keys_values, cross_mask, None, sub_key(key, 2)).reshape(rows, length, width)
-        x_BTD = self.layout.constrain(x_BTD + dropout(y, self.rate, sub_key(key, 3)))
+        y = self.cross(concatenated, *cross_keys_values, cross_mask, None, sub_key(key, 2), lengths_B)
+        y = dropout(y.reshape(rows, length, width), self.rate, sub_key(key, 3))
+        x_BTD = self.layout.constrain(x_BTD + y)
         y = self.mlp(self.mlp_norm(x_BTD), sub_key(key, 4))
         return self.layout.constrain(x_BTD + dropout(y, self.rate, sub_key(key, 5)))

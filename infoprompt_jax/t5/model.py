@@ -27,17 +27,22 @@ from infoprompt_jax.t5.partition import Layout
 
 EMBEDDED, NORMED = 1 << 20, 1 << 21  # dropout keys beyond any layer's index
 
-DOTS = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
+
+def dots(primitive: Any, *operands: Any, **parameters: Any) -> Any:
+    """Saves products with weights, and fused attention; the products of attention that XLA computes are not saved."""
+    products = jax.checkpoint_policies.dots_with_no_batch_dims_saveable(primitive, *operands, **parameters)
+    return products or primitive.name == fused.FORWARD
 
 
 def narrow_dots(primitive: Any, *operands: Any, **parameters: Any) -> Any:
-    """As DOTS, but products wider than their input are computed again: the hidden units of feed-forward layers."""
-    saved = DOTS(primitive, *operands, **parameters)
-    return saved and operands[1].shape[-1] <= operands[1].shape[0]
+    """As `dots`, but products wider than their input are computed again: the hidden units of feed-forward layers."""
+    if primitive.name == fused.FORWARD:
+        return True
+    return dots(primitive, *operands, **parameters) and operands[1].shape[-1] <= operands[1].shape[0]
 
 
 REMAT_POLICIES = {
-    "dots": DOTS,
+    "dots": dots,
     "narrow": narrow_dots,
     "full": jax.checkpoint_policies.nothing_saveable,
 }
@@ -176,13 +181,13 @@ class T5(nnx.Module):
         x_BTD = self.embed(jnp.pad(targets_BT[:, :-1], ((0, 0), (1, 0)), constant_values=PAD))
         positions = jnp.arange(targets_BT.shape[1])
         bias = self.decoder.relative_bias(positions, positions)
-        causal = (positions[:, None] >= positions[None, :])[None, None]
+        causal, lengths_B = (positions[:, None] >= positions[None, :])[None, None], fused.lengths(self.config, mask_BS)
         x_BTD = dropout(x_BTD, self.config.dropout, sub_key(key, EMBEDDED))
 
         def body(layer: DecoderLayer, x: jax.Array, key: jax.Array | None, _: Any) -> tuple[jax.Array, None]:
             cross = layer.cross.keys_values(y_BSD)
             projected = layer.attention.keys_values
-            return layer(x, projected, cross, causal, mask_BS[:, None, None, :], bias, key), None
+            return layer(x, projected, cross, causal, mask_BS[:, None, None, :], bias, key, lengths_B), None
 
         x_BTD, _ = self.decoder.scan(body, x_BTD, key)
         return dropout(self.decoder.norm(x_BTD), self.config.dropout, sub_key(key, NORMED))

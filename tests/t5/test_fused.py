@@ -14,7 +14,7 @@ from flax import nnx
 import infoprompt_jax as ip
 from infoprompt_jax.t5 import fused
 from infoprompt_jax.t5.config import PAD, T5Config
-from infoprompt_jax.t5.model import T5
+from infoprompt_jax.t5.model import REMAT_POLICIES, T5
 
 CONFIG = T5Config(17, d_model=16, d_kv=8, d_ff=32, num_layers=2, num_decoder_layers=1, num_heads=2)
 GPU = jax.devices()[0].platform == "gpu"
@@ -68,6 +68,16 @@ def test_gradients_are_those_of_the_other_attention(dtype: str) -> None:
     expected, found = (np.asarray(gradients(attention, dtype)) for attention in ("xla", "cudnn"))
     assert np.abs(expected).max() > 1e-4
     np.testing.assert_allclose(found, expected, rtol=1e-3 if dtype == "float32" else 0.2, atol=1e-6)
+
+
+def test_the_backward_pass_knows_the_kernel_by_name() -> None:
+    """Else it would compute the kernel's forward pass again, without a word."""
+    from jax._src.cudnn import fused_attention_stablehlo as kernels
+
+    primitive = vars(kernels)["_dot_product_attention_fwd_p_wrapper"]
+    assert primitive.name == fused.FORWARD
+    assert REMAT_POLICIES["dots"](primitive) and REMAT_POLICIES["narrow"](primitive)
+    assert not REMAT_POLICIES["dots"](jax.lax.tanh_p)
 
 
 def test_a_row_of_only_padding_gives_no_nan(dtype: str) -> None:
