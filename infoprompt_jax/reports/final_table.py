@@ -14,7 +14,7 @@ TITLES = {
     "steps": "steps",
     "best_step": "best step",
     "to_quality": "steps to 90 % of plain",
-    "mutual_information": "MI {}",
+    "mutual_information": "{} MI, nats",
 }
 # The entries of a member that have columns, and how many of their values; None = all.
 ENTRIES = {"best": 1, "best_step": 1, "final": 1, "test": 1, "to_quality": 1, "mutual_information": None}
@@ -46,7 +46,7 @@ def cells(members: Mapping[str, Member]) -> tuple[list[str], list[list[str]]]:
     """The header and the rows of the table, from the entries of summary.json by the member's name."""
     trained = any("best_step" in member for member in members.values())
     columns = _columns(list(members.values()), trained)
-    titles = [TITLES.get(entry, f"{entry} {name}").replace("{}", name) for entry, name in columns]
+    titles = [TITLES.get(entry, f"{entry} {name}").replace("{}", name.removesuffix("_mi")) for entry, name in columns]
     if not trained:
         titles = [title.removeprefix("final ") for title in titles]
     rows = [

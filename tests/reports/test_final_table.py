@@ -15,14 +15,14 @@ def test_seeds_are_one_line_and_what_is_missing_a_dash() -> None:
             "steps": 80,
             "best": {"accuracy": None},
             "best_step": 20,
-            "mutual_information": {"head": 1.25},
+            "mutual_information": {"head_mi": 1.25},
         },
     ]
     assert final_table.table({"members": members}).splitlines() == [
-        "member           steps    best accuracy  best step  final accuracy  MI head",
-        "---------------------------------------------------------------------------",
-        "plain (2 seeds)    100  0.6500 ± 0.0707    70 ± 14          0.5000        -",
-        "both                80                -         20               -   1.2500",
+        "member           steps    best accuracy  best step  final accuracy  head MI, nats",
+        "---------------------------------------------------------------------------------",
+        "plain (2 seeds)    100  0.6500 ± 0.0707    70 ± 14          0.5000              -",
+        "both                80                -         20               -         1.2500",
     ]
 
 
