@@ -23,6 +23,7 @@ Item = TypeVar("Item")
 Clock = Callable[[], float]  # seconds since any moment
 
 LEAST, MOST = 10.0, 300.0  # seconds between two lines
+UNITS = {"s": 1, "min": 60, "h": 3600}  # in seconds
 SHARE = 1 / 30  # of the time that has passed, within these limits
 
 log = logging.getLogger(__name__)
@@ -42,6 +43,14 @@ class Rhythm:
             return False
         self.next = now + min(max(LEAST, SHARE * (now - self.started)), MOST)
         return True
+
+
+def pace(count: float, seconds: float, what: str) -> str:
+    """`1,380 rows/s`; two digits below ten, and below one a second `24 rows/min`, then `24 rows/h`."""
+    each = count / max(seconds, 1e-9)
+    unit = next((unit for unit, size in UNITS.items() if each * size >= 1), "h")
+    rate = each * UNITS[unit]
+    return f"{rate:,.0f} {what}/{unit}" if rate >= 9.95 else f"{rate:.2g} {what}/{unit}"
 
 
 def watched(items: Iterable[Item], what: str, total: int | None = None, now: Clock = time.monotonic) -> Iterator[Item]:
@@ -122,8 +131,7 @@ class Progress:
             self.first, self.paused = (step, self.working()), 0.0
             return [f"{self.now() - self.begun:.0f} s with compilation"]
         first, since = self.first
-        rate = self.examples * (step - first) / max(self.working() - since - self.paused, 1e-9)
-        return [f"{rate:,.0f} examples/s" if rate >= 10 else f"{rate:.2g} examples/s"]
+        return [pace(self.examples * (step - first), self.working() - since - self.paused, "examples")]
 
     def _left(self, step: int) -> list[str]:
         first, since = self.first or (step, 0.0)

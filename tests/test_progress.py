@@ -14,7 +14,7 @@ import tiny_runs
 
 from infoprompt_jax import jobs
 from infoprompt_jax.fleet.fleet import Fleet
-from infoprompt_jax.progress import Progress, Rhythm, watched
+from infoprompt_jax.progress import Progress, Rhythm, pace, watched
 
 
 class Clock:
@@ -48,6 +48,21 @@ def test_lines_grow_rarer_as_a_run_grows_longer(clock: Clock) -> None:
     gaps = [after - before for before, after in itertools.pairwise(due)]
     assert due[:3] == [10, 20, 30] and gaps == sorted(gaps) and gaps[-1] == 300
     assert len([second for second in due if second < 3600]) < 110
+
+
+@pytest.mark.parametrize(
+    ("count", "seconds", "shown"),
+    [
+        (13804, 10, "1,380 rows/s"),
+        (25, 10, "2.5 rows/s"),
+        (99.7, 10, "10 rows/s"),
+        (4, 10, "24 rows/min"),
+        (1, 50, "1.2 rows/min"),
+        (2, 300, "24 rows/h"),
+    ],
+)
+def test_a_slow_pace_has_a_number(count: float, seconds: float, shown: str) -> None:
+    assert pace(count, seconds, "rows") == shown
 
 
 def test_what_takes_long_is_reported(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:

@@ -27,7 +27,7 @@ from infoprompt_jax import files, foreign, hosts
 from infoprompt_jax.data import row_files
 from infoprompt_jax.errors import Stopped, UserError
 from infoprompt_jax.fields import shortened
-from infoprompt_jax.progress import Rhythm
+from infoprompt_jax.progress import Rhythm, pace
 from infoprompt_jax.prompts.prompts import INITIALIZERS
 from infoprompt_jax.serving import predictions_file, results
 from infoprompt_jax.serving.engine import Engine
@@ -154,8 +154,14 @@ class Watch:
         if self.interrupt.requested():
             raise Stopped(f"Stopped after {rows} rows; the same command goes on.")
         if self.rhythm.due():
-            speed = (rows - self.first) / (time.monotonic() - self.start)
-            log.info("%d rows are written, %.0f rows/s; batch %d is next.", rows, speed, self.batches)
+            log.info("%d rows are written%s; batch %d is next.", rows, self.speed(rows), self.batches)
+
+    def speed(self, rows: int) -> str:
+        """Of the rows that were written, or before the first chunk is, of the batches; empty before the first one."""
+        seconds, batches = time.monotonic() - self.start, self.batches - 1
+        if rows > self.first:
+            return f", {pace(rows - self.first, seconds, 'rows')}"
+        return f", {pace(batches, seconds, 'batches')}" if batches else ""
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from infoprompt_jax.evaluation import metrics
+from infoprompt_jax.progress import pace
 from infoprompt_jax.reports.tables import aligned
 
 MEAN = "mean over templates"
@@ -129,5 +130,5 @@ def table(summary: Mapping[str, Any]) -> str:
     notes = [f"{left_out} of {rows} rows fit no template; their prediction is null."] if left_out else []
     if summary.get("rows_per_second") and summary.get("peak_memory_bytes"):
         peak = summary["peak_memory_bytes"] / 1e6
-        notes.append(f"{summary['rows_per_second']:,.0f} rows/s, peak memory {peak:,.0f} MB")
+        notes.append(f"{pace(summary['rows_per_second'], 1, 'rows')}, peak memory {peak:,.0f} MB")
     return "\n".join([aligned(titles, lines), *notes])

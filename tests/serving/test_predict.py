@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import os
 import pathlib
+import re
 import shutil
 import signal
 import subprocess
@@ -119,6 +121,19 @@ def test_a_stopped_job_goes_on_and_ends_as_in_one_go(
     _, summary = run(tmp_path / "parts", validation(trained), of(trained))
     whole, parts = ((tmp_path / name / "predictions.jsonl").read_bytes() for name in ("whole", "parts"))
     assert parts == whole and summary["rows"] == 128
+
+
+def test_its_speed_is_that_of_batches_until_rows_are_written(
+    trained: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(predict, "CHUNK", 60)
+    monkeypatch.setattr(predict.Rhythm, "due", lambda self: True)
+    with caplog.at_level(logging.INFO, logger="infoprompt_jax"):
+        run(tmp_path / "run", validation(trained), of(trained))
+    lines = [message for message in caplog.messages if "are written" in message]
+    assert lines[0] == "0 rows are written; batch 1 is next."
+    assert re.fullmatch(r"0 rows are written, [1-9][\d.,]* batches/\w+; batch 2 is next.", lines[1])
+    assert re.fullmatch(r"60 rows are written, [1-9][\d.,]* rows/\w+; batch \d+ is next.", lines[-2])
 
 
 KILLED = """

@@ -45,6 +45,7 @@ def test_templates_and_their_mean_are_measured_over_labelled_rows() -> None:
     assert note == "1 of 5 rows fit no template; their prediction is null."
     assert speed == "1,380 rows/s, peak memory 511 MB"
     assert len([row for row in printed.splitlines() if "0.3333" in row]) == 3
+    assert "\n24 rows/min, peak" in table(summary | {"rows_per_second": 0.4, "peak_memory_bytes": 511e6})
 
 
 def test_prompts_of_different_metrics_have_their_columns() -> None:
