@@ -140,12 +140,12 @@ def write_runs(runs: pathlib.Path) -> None:
     record = {"step": 10, "member": "both-seed0", "name": "head_mi", "value": 1.5}
     members = [
         {"name": f"{preset}-seed{seed}", "test": {"accuracy": 0.5 + (seed % len(preset)) / 10}}
-        for preset, seeds in (("both", range(100, 120)), ("plain", range(100, 120)))
+        for preset, seeds in (("both", range(100, 112)), ("plain", range(100, 112)))
         for seed in seeds
     ]
     for name, text in {
         "pairs/metrics.jsonl": json.dumps(record) + "\n",
-        "twenty/summary.json": json.dumps({"members": members}),
+        "twelve/summary.json": json.dumps({"members": members}),
         "checked/predictions.jsonl": json.dumps(PREDICTION) + "\n",
     }.items():
         (runs / name).parent.mkdir(parents=True, exist_ok=True)
