@@ -187,8 +187,8 @@ def measure(name: str, directory: pathlib.Path) -> None:
 def table(measured: Sequence[Mapping[str, Any]]) -> str:
     """Means over seeds: estimates in nats, and the term's share of the gradient in percent."""
     steps = list(measured[0]["nats"])
-    header = ("term", "form", "score", "temperature", f"nats at {steps[0]}", *steps[1:], f"most at {steps[-1]}")
-    header += (f"share at {steps[0]}", *steps[1:], "starts below -1", "95 % of most")
+    header = ("term", "form", "score", "τ", f"nats at {steps[0]}", *steps[1:], f"most at {steps[-1]}")
+    header += (f"% at {steps[0]}", *steps[1:], "below -1", "95 % of most")
     ordered = sorted(measured, key=lambda r: (r["term"], not r["old"], _pairs(r), r["score"], r["temperature"]))
     return markdown(header, map(_row, ordered))
 
@@ -210,7 +210,7 @@ def _row(record: Mapping[str, Any]) -> list[str]:
         f"{most[-1]:.2f}",
         *(f"{100 * value:.0f}" for value in shares),
         "yes" if nats[0] < LOW else "no",
-        "no" if reached is None else f"at step {reached}",
+        "no" if reached is None else f"at {reached}",
     ]
 
 

@@ -34,7 +34,7 @@ def test_a_term_has_a_record_of_all_seeds_and_one_that_is_off_has_none() -> None
 def test_a_row_has_the_means_of_seeds() -> None:
     measured = critics.records(Form("answer", "labels"), logged((-3, 0), (1, 1), (1.9, 1.9)), STEPS)
     assert cells(critics.table(measured)) == (
-        ["head", "answer", "cosine", "0.1", "-1.50", "1.90", "2.00", "40", "40", "yes", "at step 2"]
+        ["head", "answer", "cosine", "0.1", "-1.50", "1.90", "2.00", "40", "40", "yes", "at 2"]
     )
 
 
