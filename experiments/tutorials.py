@@ -110,13 +110,13 @@ def timed(page: pathlib.Path) -> dict[str, Any]:
 
 def table(records: Sequence[dict[str, Any]]) -> str:
     """A line for each tutorial."""
-    header = ("tutorial", "shell blocks", "Python blocks", "left out", "cores", "load", "minutes", "longest block")
+    header = ("tutorial", "shell blocks", "Python blocks", "left out", *WHERE[:2], "load", "minutes", "longest block")
     rows = []
     for record in records:
         left_out = f"{record['left_out']}: needs {' or '.join(record['needs'])}" if record["left_out"] else "0"
         minutes = (f"{record[name] / 60:.1f}" for name in ("seconds", "longest"))
         link = f"[{record['title']}]({record['subject']}.md)"
-        where = (str(record["cores"]), str(record["load_average"]))
+        where = (str(record[name]) for name in WHERE)
         rows.append((link, str(record["bash"]), str(record["python"]), left_out, *where, *minutes))
     return markdown(header, rows)
 
@@ -129,10 +129,8 @@ def placed(content: dict[str, Any]) -> list[dict[str, Any]]:
 
 def report(content: dict[str, Any]) -> None:
     """Fills the table of docs/tutorials/index.md."""
-    records = placed(content)
-    processors = " and ".join(sorted({record["processor"] for record in records}))
-    facts = f"{processors}; offline, compilation included; load: the average at the end."
-    fill(TUTORIALS, {"times": f"{facts}\n\n{table(records)}"})
+    facts = "Offline, compilation included; load: the average at the end, of the whole machine with what else it did."
+    fill(TUTORIALS, {"times": f"{facts}\n\n{table(placed(content))}"})
 
 
 def measure(pages: Sequence[pathlib.Path], out: pathlib.Path) -> None:
