@@ -30,6 +30,7 @@ RESULTS = pathlib.Path(__file__).parent / "results" / "mini"
 BACKBONE = pathlib.Path(__file__).parents[1] / "infoprompt_jax" / "mini" / "backbone"
 # The groups of `experiments.mini_zero_shot`, and the title of the row of means.
 GROUPS = {"real": "", "held out": "mean of {} held-out sets", "BIG-bench": "mean of {} BIG-bench tasks"}
+RERUNS = {"rerun": "on an H100", "rerun-cpu": "on a CPU"}  # files of `experiments.mini_rerun`, and their columns
 HEADER = """---
 language: en
 library_name: transformers
@@ -173,18 +174,25 @@ def sst2_table(of_real: arms.Results, bag_of_words: float | None) -> str:
 
 
 def rerun_table() -> str:
-    """Losses of the recorded run beside those of `experiments.mini_rerun`, at the steps that both have."""
-    path = RESULTS / "rerun.json"
-    if not path.exists():
-        return UNMEASURED
-    rows = [
-        (
-            str(r["step"]),
-            *(f"{r[f'{whose}{what}']:.3f}" for what in ("loss", "gradient_norm") for whose in ("recorded_", "")),
-        )
-        for r in json.loads(path.read_text())["records"]
+    """Losses of the recorded run beside those of `experiments.mini_rerun`, at the steps that were made again."""
+    again = [
+        {record["step"]: record for record in json.loads(path.read_text())["records"]}
+        for path in (RESULTS / f"{name}.json" for name in RERUNS)
+        if path.exists()
     ]
-    return markdown(("step", "loss, recorded", "again", "gradient norm, recorded", "again"), rows)
+    rows = [
+        [str(step)]
+        + [cell for what in ("loss", "gradient_norm") for cell in beside([run.get(step, {}) for run in again], what)]
+        for step in sorted({step for run in again for step in run})
+    ]
+    columns = [f"{what}, {whose}" for what in ("loss", "gradient norm") for whose in ("recorded", *RERUNS.values())]
+    return markdown(("step", *columns), rows) if len(again) == len(RERUNS) else UNMEASURED
+
+
+def beside(records: Sequence[Mapping[str, float]], what: str) -> list[str]:
+    """The recorded value of a step and that of each run that made it again; empty where it did not."""
+    recorded = next(record[f"recorded_{what}"] for record in records if record)
+    return [f"{recorded:.3f}", *(f"{record[what]:.3f}" if record else "" for record in records)]
 
 
 def blocks() -> dict[str, str]:

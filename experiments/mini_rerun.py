@@ -1,14 +1,14 @@
 """Runs the first steps of mini's pretraining again, and keeps their losses beside the recorded ones.
 
     python -m experiments.mini_rerun --corpus runs/mini_corpus [--steps 200] [--rows 16]
-    python -m experiments.mini_rerun --corpus runs/mini_corpus --batches runs/batches.npz --dtype bfloat16
+    python -m experiments.mini_rerun --corpus runs/mini_corpus --batches runs/batches.npz     writes the batches
+    python -m experiments.mini_rerun --batches runs/batches.npz --dtype bfloat16              reads them
 
 The corpus is that of `experiments.mini_corpus`. The recorded run computed in bfloat16 on an H100. Here weights are
 rounded to bfloat16 in each step as there, but activations are float32, and a step's gradient is the mean over parts of
 its batch, so that it fits into a laptop's memory. With `--dtype bfloat16` steps are those of the recorded run, for an
-accelerator. `--batches` names a file of the batches: it is written from the corpus, or read if it is there, so that an
-accelerator needs neither the corpus nor the minutes that tokenising takes. The losses are written at each recorded
-step; the command starts anew.
+accelerator. A file of batches spares an accelerator the corpus and the minutes that tokenising takes. The losses are
+written at each recorded step; the command starts anew.
 """
 
 from __future__ import annotations
@@ -145,7 +145,7 @@ def stepper(model: T5Config, optimizer: optax.GradientTransformationExtraArgs, d
 
 
 def rerun(batches: Iterable[Fields], same_data: bool, dtype: str, rows: int, out: pathlib.Path) -> None:
-    """Makes a step with each batch and writes `rerun.json` as it goes."""
+    """Makes a step with each batch and writes the losses as it goes."""
     print(f"The tokenised corpus is {'that of the recorded run' if same_data else 'another one'}.", flush=True)
     config = recorded_config()
     model = step.t5_config(config)
@@ -162,25 +162,28 @@ def rerun(batches: Iterable[Fields], same_data: bool, dtype: str, rows: int, out
         if (was := losses.get(number + 1)) is not None:
             record = {"subject": f"step {number + 1}", "step": number + 1, "loss": loss, "recorded_loss": was["loss"]}
             records.append({**record, "gradient_norm": norm, "recorded_gradient_norm": was["gradient_norm"]})
-            measurements.save(out, "rerun", records, **about)
+            measurements.save(out.parent, out.stem, records, **about)
 
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--corpus", help="directory that experiments.mini_corpus made")
-    options.add_argument("--batches", type=pathlib.Path, help="file of the batches; written from the corpus if missing")
+    options.add_argument("--batches", type=pathlib.Path, help="file of the batches; with --corpus it is only written")
     options.add_argument("--steps", type=int, default=200)
     options.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="of activations")
     options.add_argument("--rows", type=int, default=16, help="rows of a part of the batch, in float32")
-    options.add_argument("--out", type=pathlib.Path, default=RESULTS, help="directory for rerun.json")
+    options.add_argument("--out", type=pathlib.Path, default=RESULTS / "rerun.json", help="file of the losses")
     given = options.parse_args()
-    there = given.batches is not None and given.batches.exists()
-    if not there and given.corpus is None:
-        options.error("--corpus is needed, or --batches with a file that is there.")
-    if given.batches is not None and not there:
-        keep(given.batches, *read_batches(given.corpus, given.steps))
-    batches, same_data = read_batches(given.corpus, given.steps) if given.batches is None else kept(given.batches)
-    rerun(itertools.islice(batches, given.steps), same_data, given.dtype, given.rows, given.out)
+    if given.corpus is None and given.batches is None:
+        options.error("Either --corpus or --batches is needed.")
+    if given.corpus is None:
+        batches, same_data = kept(given.batches)
+    else:
+        batches, same_data = read_batches(given.corpus, given.steps)
+    if given.corpus is not None and given.batches is not None:
+        keep(given.batches, batches, same_data)
+    else:
+        rerun(itertools.islice(batches, given.steps), same_data, given.dtype, given.rows, given.out)
 
 
 if __name__ == "__main__":

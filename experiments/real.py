@@ -118,7 +118,12 @@ def claims(results: Results) -> list[Claim]:
         *((f"{text}, form `scale_free`", "scale_free", measure) for text, measure in of_both.items()),
     ]
     return [
-        Claim(f"InfoPrompt: {text}", f"[{arm}, {TITLES[measure]}, {shots} examples](#{ANCHOR})", None, mean_of(effects))
+        Claim(
+            f"InfoPrompt: {text}",
+            f"[{arm}, {TITLES[measure]}, {'all' if shots == 'full' else shots} examples](#{ANCHOR})",
+            None,
+            mean_of(effects),
+        )
         for text, arm, measure in lines
         for shots in STEPS
         if (effects := every(results, shots, arm, measure)) is not None
