@@ -72,6 +72,11 @@ def best_mfu(measured: Measured) -> float | None:
     return max(shares, default=None)
 
 
+def fused_mfu(measured: Measured) -> float | None:
+    records = measured.content("h100-kept/trial").get("records", ())
+    return max((r["mfu"] for r in records if r["attention"].startswith("cudnn")), default=None)
+
+
 STEP, RANKING = "train_step-v1.1-small", "torch, a pass a choice"
 GOALS = (
     Goal(
@@ -94,6 +99,7 @@ GOALS = (
     Goal("generation, transformers / ours", 1.5, of("intel-one-core/generation-v1.1-small", "PEFT and transformers")),
     Goal("T0-3B's shape in bfloat16 on an H100, PEFT / ours", 2.0, on_h100),
     Goal("the same, MFU (4 N), best batch", 0.5, best_mfu),
+    Goal("the same with `backbone.attention=cudnn`", 0.5, fused_mfu),
     Goal(
         "InfoPrompt / plain step, one core of the EPYC",
         1.03,

@@ -62,8 +62,8 @@ BACKBONE = Section(
     Field(
         "attention",
         "xla",
-        "what computes the encoder's attention: XLA, or cuDNN's fused kernel on an NVIDIA GPU in bfloat16; XLA does "
-        "where prompt and input have an odd number of tokens together",
+        "what computes attention to the encoder's positions: XLA, or on an NVIDIA GPU in bfloat16 cuDNN's kernel; "
+        "XLA does for generated tokens, and where prompt and input have an odd number of tokens together",
         choices=("xla", "cudnn"),
     ),
     Field("dropout", 0.0, "dropout rate of the frozen model, in training only", between=(0, 0.99)),

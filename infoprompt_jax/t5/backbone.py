@@ -274,7 +274,7 @@ def load_backbone(
       tokenizer: file or directory of the vocabulary; None = beside the weights. T5X checkpoints may have none.
       takes_eos: "auto" (from the checkpoint), "yes" or "no".
       dropout, remat, unroll: of the training forward pass; see docs/configuration.md.
-      attention: what computes the encoder's attention: "xla", or "cudnn" on NVIDIA GPUs in bfloat16.
+      attention: what computes attention to the encoder's positions: "xla", or "cudnn" on NVIDIA GPUs in bfloat16.
 
     Raises:
       UserError: the name, a file, the vocabulary or a keyword is wrong; the message says which.

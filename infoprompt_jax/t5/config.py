@@ -32,4 +32,4 @@ class T5Config:
     dropout: float = 0.0
     remat: str = "dots"  # what the backward pass recomputes: "none", or one of REMAT_POLICIES
     unroll: int = 1  # layers in an iteration of the scan
-    attention: str = "xla"  # what computes the encoder's: "xla", or "cudnn" (`fused.py`)
+    attention: str = "xla"  # to the encoder's positions: "xla", or "cudnn" (`fused.py`)

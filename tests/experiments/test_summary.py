@@ -112,9 +112,13 @@ def test_a_confirmation_has_no_columns_of_first_seeds() -> None:
     ]
 
 
-def test_readmes_tables_repeat_the_pages() -> None:
+def test_readmes_tables_repeat_the_pages(tmp_path: pathlib.Path) -> None:
     """The means of both pages, and a task that has not run with all examples."""
-    readme = summary.blocks(summary.Folders())[pages.README]
+    folders = summary.Folders(real=tmp_path)
+    for path in summary.Folders().real.glob("*.json"):
+        if not path.name.startswith("mrpc-full"):
+            (tmp_path / path.name).symlink_to(path)
+    readme = summary.blocks(folders)[pages.README]
     (mean,) = [line for line in readme["results"].splitlines() if line.startswith("| mean of the 9 |")]
     for shots, cell in zip(("64", "256"), mean.strip("| ").split(" | ")[-2:], strict=True):
         assert f"| mean of the 9 | {shots} |  |  |  | {cell} |" in pages.CLAIMS.read_text()
