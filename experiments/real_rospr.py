@@ -1,12 +1,13 @@
 """RoSPr at T0's shape on mini: source prompts for P3's source tasks, evaluated on T0's held-out sets and BIG-bench.
 
     python -m experiments.real_rospr rows --shared FOLDER [--size cpu]    writes the rows (experiments/p3_rows.py)
-    python -m experiments.real_rospr run --shared FOLDER [--size cpu] [--first 0] [--seeds 3]     trains, or resumes
+    python -m experiments.real_rospr run --shared FOLDER [--size cpu] [--first 0] [--seeds 3] [--group "held out"]
+                                                                          trains, or resumes
     python -m experiments.real_rospr report                               writes docs/rospr.md's tables
 
 `run` writes the rows itself if they are not there. A run that is stopped or killed goes on with the same command. Per
-seed, a library of source prompts is trained and evaluated on three groups of data sets: T0's held-out sets, BIG-bench,
-and data sets of families that the source prompts have. What the tables need is kept as
+seed, a library of source prompts is trained and evaluated on three groups of data sets, or on the one that is named:
+T0's held-out sets, BIG-bench, and data sets of families that the source prompts have. What the tables need is kept as
 experiments/results/real_rospr/<size>/<seed>.json.
 """
 
@@ -25,7 +26,7 @@ from experiments import real_rospr_report
 from experiments.mini_corpus import evaluated
 from experiments.overlap import Overlap
 from experiments.p3_rows import NEAR, SIZES, Size, Writer
-from experiments.real_rospr_report import RESULTS
+from experiments.real_rospr_report import GROUPS, RESULTS
 from experiments.real_rospr_result import extract
 from infoprompt_jax.files import whole
 from infoprompt_jax.reports import measurements
@@ -93,8 +94,8 @@ def train(place: Place, workdir: pathlib.Path, seed: int) -> None:
     job("rospr_sources.py:mini", workdir, seed, [*place.fields("sources"), *fields])
 
 
-def run(place: Place, results: pathlib.Path, seeds: Iterable[int]) -> None:
-    """Measures the seeds without a result."""
+def run(place: Place, results: pathlib.Path, seeds: Iterable[int], groups: Sequence[str]) -> None:
+    """Measures the seeds without a result on these groups of data sets."""
     write_rows(place)
     results.mkdir(parents=True, exist_ok=True)
     for seed in seeds:
@@ -102,10 +103,11 @@ def run(place: Place, results: pathlib.Path, seeds: Iterable[int]) -> None:
         if result.exists():
             continue
         train(place, workdir / "sources", seed)
-        for group, (variants, fields) in place.groups.items():
+        for group in groups:
+            variants, fields = place.groups[group]
             library = f"rospr.library={workdir / 'sources' / 'library'}"
             job(f"rospr_eval.py:{variants}", workdir / group, seed, [*fields, library])
-        made = extract(workdir, list(place.groups), place.rows)
+        made = extract(workdir, groups, place.rows)
         device = json.loads((workdir / "sources" / "groups" / "0000" / "summary.json").read_text())["device"]
         made |= {"size": dataclasses.asdict(place.size), "device": device, "machine": measurements.machine()}
         with whole(result) as partial:
@@ -120,6 +122,7 @@ def main() -> None:
     options.add_argument("--workdir", type=pathlib.Path, default=pathlib.Path("runs/real_rospr"))
     options.add_argument("--first", type=int, default=0, help="the first seed")
     options.add_argument("--seeds", type=int, default=3, help="how many seeds")
+    options.add_argument("--group", choices=GROUPS, help="evaluate on these data sets alone")
     chosen = options.parse_args()
     if chosen.what != "report" and not chosen.shared:
         options.error(f"{chosen.what} needs --shared: the folder with data and p3.")
@@ -127,7 +130,8 @@ def main() -> None:
     if chosen.what == "rows":
         write_rows(place)
     elif chosen.what == "run":
-        run(place, RESULTS / chosen.size, range(chosen.first, chosen.first + chosen.seeds))
+        groups = [chosen.group] if chosen.group else list(GROUPS)
+        run(place, RESULTS / chosen.size, range(chosen.first, chosen.first + chosen.seeds), groups)
     else:
         real_rospr_report.write(RESULTS)
 

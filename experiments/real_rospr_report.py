@@ -1,7 +1,8 @@
 """docs/rospr.md's tables on mini at T0's shape, from experiments/results/real_rospr/<size>/<seed>.json.
 
-`python -m experiments.real_rospr report` writes them, of the largest size that has all its seeds. Nothing is tuned on
-the seeds, so all of them confirm: cells of the tables of differences are bold as `cells.confirmed` says.
+`python -m experiments.real_rospr report` writes them: each group of data sets at the largest size that has all its
+seeds. Nothing is tuned on the seeds, so all of them confirm: cells of the tables of differences are bold as
+`cells.confirmed` says.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ GROUPS = {"held out": "T0's held-out sets", "BIG-bench": "BIG-bench", "near": "d
 
 KNOWN = ("held out", "near")  # groups whose data sets have known families
 POOLED = (
-    "These results did not keep the gains of each evaluation task, so pairs are pooled over data sets. The pairs of a "
+    "These runs did not keep the gains of each evaluation task, so pairs are pooled over data sets. The pairs of a "
     "line are not of the same data sets as those that it is compared with, and that alone can make the difference."
 )
 
@@ -46,19 +47,31 @@ PLANNED = 3  # seeds; fewer are not reported, because a look at some of them cou
 
 
 def read(directory: pathlib.Path) -> Results:
-    """The results of the largest size that has as many seeds as planned, by seed.
+    """By seed, each group of data sets at the largest size that has it for as many seeds as planned.
 
     Raises:
-      ValueError: two seeds of a size ran with different sizes.
+      ValueError: two seeds of a size ran with different sizes, or two sizes have different seeds.
     """
-    for name in reversed(SIZES):
-        files = sorted((directory / name).glob("*.json"), key=lambda path: int(path.stem))
-        if len(files) >= PLANNED:
-            results = [json.loads(path.read_text()) | {"seed": int(path.stem)} for path in files]
-            if any(result["size"] != results[0]["size"] for result in results):
-                raise ValueError(f"The seeds in {directory / name} ran with different sizes: run all with one.")
-            return results
-    return []
+    merged: dict[int, dict[str, Any]] = {}
+    for name in SIZES:  # from the smallest to the largest
+        for result in of_size(directory / name):
+            before = merged.get(result["seed"], {"groups": {}, "missing": {}})
+            whole = {what: result.get(what) for what in ("size", "sources", "keys", "device")}
+            groups = {group: content | whole for group, content in result["groups"].items()}
+            both = {"groups": before["groups"] | groups, "missing": before["missing"] | result["missing"]}
+            merged[result["seed"]] = result | both
+    if len({tuple(one["groups"]) for one in merged.values()}) > 1:
+        raise ValueError(f"The sizes in {directory} have different seeds: run the same ones with each.")
+    return [merged[seed] for seed in sorted(merged)]
+
+
+def of_size(directory: pathlib.Path) -> Results:
+    """The results of a size by seed; none if there are fewer than planned."""
+    files = sorted(directory.glob("*.json"), key=lambda path: int(path.stem))
+    results = [json.loads(path.read_text()) | {"seed": int(path.stem)} for path in files]
+    if any(result["size"] != results[0]["size"] for result in results):
+        raise ValueError(f"The seeds in {directory} ran with different sizes: run all with one.")
+    return results if len(results) >= PLANNED else []
 
 
 def tasks(result: Result, group: str, dataset: str = "") -> list[Mapping[str, Any]]:
@@ -172,21 +185,23 @@ def contrasts_table(results: Results) -> str:
     Results that did not keep the gains by task have it over all pairs: as text, because the pairs of the two are of
     different data sets, and that alone can make the difference.
     """
-    kept = all("by_task" in result["groups"][group] for result in results for group in KNOWN)
-    rows: list[Sequence[object]] = []
+    within, over_all = list[Sequence[object]](), list[Sequence[object]]()
     for group, (more, less) in itertools.product(KNOWN, itertools.combinations(RELATIONS, 2)):
-        if not kept:
+        if not all(tasks_of(result, group) for result in results):
             of = partial(relations_of, group=group, which="every")
             if all(kind in of(result) for result in results for kind in (more, less)):
-                rows.append((GROUPS[group], more, less, str(interval(pooled_contrast(results, of, more, less), 1))))
+                effect = str(interval(pooled_contrast(results, of, more, less), 1))
+                over_all.append((GROUPS[group], more, less, effect))
         elif len(found := differences(results, partial(tasks_of, group=group), more, less)):
             over = str(interval(student(found.mean(axis=1)), 1))
             effect = interval(student(found.mean(axis=0)), 1)
-            rows.append((GROUPS[group], more, less, len(found), effect, over))
+            within.append((GROUPS[group], more, less, len(found), effect, over))
     header = ("data sets", "in common", "less those with in common")
-    if kept:
-        return confirmed((*header, "their number", "difference in gain", "the same, over data sets"), rows)
-    return f"{POOLED}\n\n{markdown((*header, 'difference in gain, pooled'), rows)}"
+    columns = (*header, "their number", "difference in gain", "the same, over data sets")
+    tables = [confirmed(columns, within)] if within else []
+    if over_all:
+        tables.append(f"{POOLED}\n\n{markdown((*header, 'difference in gain, pooled'), over_all)}")
+    return "\n\n".join(tables)
 
 
 def tasks_of(result: Result, group: str) -> Sequence[Mapping[str, Any]]:
@@ -212,15 +227,24 @@ def missing_table(results: Results) -> str:
 
 
 def about(results: Results) -> str:
-    """A sentence on what was measured."""
-    size, first = results[0]["size"], results[0]
+    """What was measured: a line for the groups of data sets that have one size, or more if there are more sizes."""
+    groups: dict[str, list[str]] = {}
+    for group, content in results[0]["groups"].items():
+        groups.setdefault(measured(content), []).append(GROUPS[group])
     seeds = ", ".join(str(result["seed"]) for result in results)
-    devices = sorted({result["device"] for result in results if "device" in result})
-    where = f", on {', '.join(devices)}" if devices else ""
+    sizes = (f"* {', '.join(titles)}: {text}" for text, titles in groups.items())
+    rows = "The rows are the same for all seeds and templates: intervals do not cover other rows."
+    return "\n".join((f"Seeds {seeds}. {rows}", "", *sizes))
+
+
+def measured(content: Mapping[str, Any]) -> str:
+    """The source prompts of a group's evaluation, and its rows."""
+    size, where = content["size"], f", on {content['device']}" if content["device"] else ""
+    prompts = f"up to {size['hard_prompts']}" if size["hard_prompts"] else "all"
     return (
-        f"Seeds {seeds}; {first['sources']} source prompts with {first['keys']} keys, each trained for {size['steps']} "
-        f"steps of 8 rows of at most {size['length']} tokens{where}; up to {size['evaluated']} rows of each data set, "
-        "the same for all seeds and templates: intervals do not cover other rows."
+        f"{content['sources']} source prompts with {content['keys']} keys, each trained for {size['steps']} steps of 8 "
+        f"rows of at most {size['length']} tokens{where}; {prompts} hard prompts and up to {size['evaluated']} rows of "
+        "each data set."
     )
 
 

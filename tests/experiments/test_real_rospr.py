@@ -133,9 +133,9 @@ def test_a_finished_seed_is_not_trained_again(tmp_path: pathlib.Path, monkeypatc
         raise InterruptedError
 
     monkeypatch.setattr(real_rospr.subprocess, "run", start)
-    real_rospr.run(place, results, [3])
+    real_rospr.run(place, results, [3], ["held out"])
     with pytest.raises(InterruptedError):
-        real_rospr.run(place, results, [3, 4])
+        real_rospr.run(place, results, [3, 4], ["held out"])
     ((_, _, _, config, workdir, seed, *fields),) = jobs
     assert (config, seed) == ("--config=configs/rospr_sources.py:mini", "--config.seed=4")
     assert workdir == f"--workdir={place.directory}/4/sources" and "--config.train.steps=4" in fields
@@ -226,17 +226,61 @@ def test_rows_of_another_size_are_refused(tmp_path: pathlib.Path) -> None:
     place.rows.mkdir(parents=True)
     (place.rows / "facts.json").write_text(json.dumps({"size": dataclasses.asdict(TINY) | {"rows": 1}}))
     with pytest.raises(SystemExit, match=r"have the sizes .*'rows': 1.* remove"):
-        real_rospr.run(place, tmp_path / "results", [0])
+        real_rospr.run(place, tmp_path / "results", [0], ["held out"])
+
+
+def of_size(size: str, seed: int, *groups: str) -> dict[str, Any]:
+    made = result(seed)
+    kept = {group: made["groups"][group] for group in groups or made["groups"]}
+    return made | {"groups": kept, "size": dataclasses.asdict(SIZES[size])}
+
+
+def write_size(directory: pathlib.Path, size: str, seeds: int, *groups: str) -> None:
+    (directory / size).mkdir()
+    for seed in range(seeds):
+        (directory / size / f"{seed}.json").write_text(json.dumps(of_size(size, seed, *groups)))
 
 
 def test_blocks_are_of_the_largest_size_that_has_all_its_seeds(tmp_path: pathlib.Path) -> None:
     assert set(real_rospr_report.blocks(tmp_path).values()) == {UNMEASURED}
     for size, count in {"tiny": 3, "cpu": 3, "full": 2}.items():
-        (tmp_path / size).mkdir()
-        for seed in range(count):
-            (tmp_path / size / f"{seed}.json").write_text(json.dumps(result(seed)))
-    blocks = real_rospr_report.blocks(tmp_path)
-    assert blocks["mini accuracy"].startswith("Seeds 0, 1, 2; 70 source prompts with 7000 keys")
-    (tmp_path / "full" / "2.json").write_text(json.dumps(result(2) | {"size": {}}))
+        write_size(tmp_path, size, count)
+    (line,) = [line for line in real_rospr_report.blocks(tmp_path)["mini accuracy"].splitlines() if line[:1] == "*"]
+    titles = ", ".join(real_rospr_report.GROUPS.values())
+    assert line.startswith(f"* {titles}: 70 source prompts with 7000 keys, each trained for 80 steps")
+    (tmp_path / "full" / "2.json").write_text(json.dumps(result(2)))
     with pytest.raises(ValueError, match="different sizes"):
+        real_rospr_report.blocks(tmp_path)
+
+
+def test_a_larger_size_may_have_one_group_alone(tmp_path: pathlib.Path) -> None:
+    """Its group and what it lacks are the larger size's; the other groups stay those of the smaller one."""
+    write_size(tmp_path, "cpu", 3)
+    write_size(tmp_path, "wide", 3, "held out")
+    for seed in range(3):
+        file = tmp_path / "wide" / f"{seed}.json"
+        made = json.loads(file.read_text()) | {"missing": {"winogrande:one": "0 rows at hand"}}
+        made["groups"]["held out"]["tasks"] = [task("c", 0.5, 0.1)]
+        made["groups"]["held out"]["by_task"] = [
+            {"dataset": name, "gains": {"format alone": {"gain": gain + seed / 100}, "neither": {"gain": seed / 100}}}
+            for name, gain in (("c", 0.02), ("d", 0.04))
+        ]
+        file.write_text(json.dumps(made))
+    blocks = real_rospr_report.blocks(tmp_path)
+    held_out, others = [line for line in blocks["mini accuracy"].splitlines() if line[:1] == "*"]
+    assert held_out.startswith("* T0's held-out sets: ") and held_out.endswith(
+        "all hard prompts and up to 32 rows of each data set."
+    )
+    assert others.startswith("* BIG-bench, data sets of") and "up to 2 hard prompts" in others
+    assert blocks["mini accuracy"].count("| c | 1 | 32 | 50.0 ± 0.0 | 60.0 ± 0.0 |") == 1
+    assert blocks["mini accuracy"].count("\n| a | 2 |") == 2
+    assert (
+        "| winogrande | 1 | 0 rows at hand |" in blocks["mini missing"]
+        and "| hotpot_qa | 2 |" in blocks["mini missing"]
+    )
+    within, pooled = blocks["mini contrasts"].split(real_rospr_report.POOLED)
+    assert "| T0's held-out sets | format alone | neither | 2 | **+3.0 [3.0, 3.0]** |" in within
+    assert "| data sets of the sources' families | format alone | neither | +2.0" in pooled
+    (tmp_path / "wide" / "2.json").rename(tmp_path / "wide" / "7.json")
+    with pytest.raises(ValueError, match="have different seeds"):
         real_rospr_report.blocks(tmp_path)
