@@ -132,9 +132,9 @@ def quantised(shape: str, held: str, *lengths: int) -> Group:
 
 
 def attention(shape: str) -> list[Case]:
-    """The encoder's attention by cuDNN beside XLA's, also with layers unrolled."""
+    """Attention to the encoder's positions by cuDNN beside XLA's, also with layers unrolled."""
     cases = []
-    for batch, length, unroll in ((32, 128, 1), (32, 512, 1), (32, 128, 8), (128, 128, 8)):
+    for batch, length, unroll in ((32, 128, 1), (128, 128, 1), (32, 512, 1), (32, 128, 8), (128, 128, 8)):
         fields = {"backbone.attention": "cudnn", "backbone.unroll": unroll}
         what = "cudnn" if unroll == 1 else f"cudnn-unroll-{unroll}"
         beside = f"{shape}-train-ours-L{length}-b{batch}"

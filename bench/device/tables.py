@@ -23,7 +23,7 @@ TOPICS = {
     "prompt length": "Prompt length, beside a prompt of 100",
     "input length": "Input length, beside 128",
     "unroll": "Layers a loop iteration, beside 1",
-    "attention": "The encoder's attention by cuDNN (`backbone.attention`), beside XLA's",
+    "attention": "Attention to the encoder's positions by cuDNN (`backbone.attention`), beside XLA's",
     "flags": "XLA's flags, beside the defaults",
     "int8": "int8 weights beside bfloat16, and the least time by XLA's estimate",
     "product": "Matrix products alone, at the sizes of a step with 32 rows",
