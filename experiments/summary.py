@@ -148,7 +148,6 @@ def rospr_claims(sides: Sides) -> list[Claim]:
 
 def real_table(results: Results) -> str:
     """README's on InfoPrompt: what a soft prompt does on real tasks, and what both terms add to it."""
-    few = [shots for shots in STEPS if shots != "full"]
     rows: list[list[object]] = []
     for task in real.TASKS:
         plain = {s: results[text] for s in STEPS if (text := f"{task},{real.setting(s)},plain,{real.SEEDS}") in results}
@@ -158,14 +157,14 @@ def real_table(results: Results) -> str:
         score = "" if known["metric"] == "accuracy" else f" ({known['metric']})"
         shown = (f"{100 * known['references'][name]:.0f}" for name in real.REFERENCES)
         means = (f"{100 * arms.values(plain[s], arms.test).mean():.1f}" if s in plain else "-" for s in STEPS)
-        effects = (arms.effect(results, task, real.setting(s), "both", real.SEEDS, arms.test) for s in few)
+        effects = (arms.effect(results, task, real.setting(s), "both", real.SEEDS, arms.test) for s in STEPS)
         rows.append([f"{task}{score}", *shown, *means, *map(arms.cell, effects)])
-    of_all = [real.every(results, s, "both", arms.test) for s in few]
+    of_all = [real.every(results, s, "both", arms.test) for s in STEPS]
     if any(one is not None for one in of_all):
         means = ("-" if one is None else interval(real.mean_of(one), 1) for one in of_all)
         rows.append([f"mean of the {len(real.TASKS)}", *[""] * (len(real.REFERENCES) + len(STEPS)), *means])
-    plain_of = (f"plain, {'all' if s == 'full' else s}" for s in STEPS)
-    header = ("task", *real.REFERENCES.values(), *plain_of, *(f"both - plain, {s}" for s in few))
+    columns = (f"{which}, {'all' if s == 'full' else s}" for which in ("plain", "both - plain") for s in STEPS)
+    header = ("task", *real.REFERENCES.values(), *columns)
     return confirmed(header, rows)
 
 
