@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import pathlib
 from collections.abc import Iterator
+from importlib.metadata import version
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Eight devices to test sharding on. Tests compile much and run little: code is compiled fast, not to run fast.
 FLAGS = "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
-FLAGS += " --xla_llvm_disable_expensive_passes=true --xla_cpu_use_fusion_emitters=false"
+FLAGS += " --xla_llvm_disable_expensive_passes=true"
+if [int(part) for part in version("jaxlib").split(".")[:2]] < [0, 11]:  # later ones end at a flag they do not know
+    FLAGS += " --xla_cpu_use_fusion_emitters=false"
 os.environ.setdefault("XLA_FLAGS", FLAGS + " --xla_cpu_parallel_codegen_split_count=1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # torch's threads wait for each other, on matrices this small
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
