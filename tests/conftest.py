@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import pathlib
 from collections.abc import Iterator
@@ -28,6 +29,8 @@ import jax
 import pytest
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+# Tracing makes many objects: by default Python walks over all that JAX and the tests hold, again and again.
+gc.set_threshold(50_000, 20, 20)
 
 
 @pytest.fixture(scope="session")
@@ -98,6 +101,10 @@ SLOW = (
     "serving/test_texts.py",
     "training/test_outcomes.py",
 )
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()  # modules stay; the collector need not look at them
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
