@@ -63,7 +63,7 @@ def shrunk(config: ml_collections.ConfigDict, **fields: Any) -> ml_collections.C
     config.backbone.unroll = 1
     config.task.update(train_split="train[:32]", eval_limit=4)
     config.prompt.length = 4
-    config.train.update(steps=2, batch_size=8, eval_batch_size=8, eval_every=1, log_every=1, save_every=0)
+    config.train.update(steps=2, batch_size=8, eval_batch_size=8, eval_every=2, log_every=1, save_every=0)
     config.update_from_flattened_dict({name.replace("__", "."): value for name, value in fields.items()})
     return config
 

@@ -18,7 +18,7 @@ from experiments.forms_config import get_config as forms
 def get_config(text):
     config = forms(text)
     config.train.steps, config.train.eval_every, config.fleet.seeds = 2, 1, (0, 1)
-    config.infoprompt.head_steps = 2
+    config.infoprompt.head_steps, config.backbone.unroll = 2, 1
     config.task.eval_split, config.task.test_split = "validation[:32]", "test[:32]"
     return config
 """

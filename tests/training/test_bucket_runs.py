@@ -26,6 +26,7 @@ from infoprompt_jax.fleet.fleet import Fleet
 
 ROOT = pathlib.Path(__file__).parents[2]
 SHORT = {"train__steps": 4, "train__eval_every": 2, "train__save_every": 1, "task__eval_limit": 4}
+SHORT |= {"infoprompt__gamma": 0.0}  # the other term has the features
 
 pytestmark = pytest.mark.usefixtures("programs")
 

@@ -21,7 +21,7 @@ COMPARED = ("metrics.jsonl", "prompts/*/prompt.*", "last_prompts/*/prompt.*")
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> ml_collections.ConfigDict:
-    return tiny_runs.config(tmp_path_factory.mktemp("data"), train__steps=6)
+    return tiny_runs.config(tmp_path_factory.mktemp("data"), train__steps=6, infoprompt__gamma=0.0)
 
 
 @pytest.fixture(scope="module")

@@ -172,8 +172,9 @@ def test_fields_without_effect_are_known(fields: dict[str, Any], expected: dict[
 def test_a_run_reports_its_saturated_head_term(tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture) -> None:
     """The form of the released code, on embeddings as large as T5's: the product saturates at once."""
     config = tiny_runs.config(
-        tmp_path, train__learning_rate=30.0, infoprompt__critic="dot", train__warmup=0.0, train__clip_apart=True
-    )
+        tmp_path, train__learning_rate=30.0, infoprompt__critic="dot", train__warmup=0.0, train__clip_apart=True,
+        infoprompt__beta=0.0, train__eval_every=0, train__save_every=0,
+    )  # fmt: skip
     with caplog.at_level(logging.WARNING):
         jobs.run(config, tmp_path / "run")
     assert "the head term's estimate was at its ceiling" in caplog.text
@@ -183,6 +184,7 @@ def test_negatives_from_rows_and_a_static_prompt_are_reported(
     tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     fields = {"train__steps": 1, "infoprompt__negatives": "labels", "infoprompt__noise": "relative"}
+    fields |= {"infoprompt__gamma": 0.0, "train__eval_every": 0}
     with caplog.at_level(logging.WARNING):
         jobs.run(tiny_runs.config(tmp_path, **fields), tmp_path / "static")
         assert "tells nothing about it" in caplog.text

@@ -63,7 +63,8 @@ def install(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def config(tmp_path: pathlib.Path) -> Any:
-    fields: dict[str, Any] = {"train__tracker": "trackio", "train__steps": 4, "infoprompt__beta": 0.0}
+    fields: dict[str, Any] = {"train__tracker": "trackio", "train__steps": 4}
+    fields |= {"infoprompt__gamma": 0.0, "infoprompt__beta": 0.0}
     return tiny_runs.config(tmp_path, **fields)
 
 

@@ -111,6 +111,9 @@ def test_the_metric_that_picks_the_best_prompt_comes_first(tmp_path: pathlib.Pat
     """Tables show a member's first metric."""
     fields = {
         "train__steps": 1,
+        "train__eval_every": 0,
+        "infoprompt__gamma": 0.0,
+        "infoprompt__beta": 0.0,
         "train__references": True,
         "task__test_split": "validation",
         "task__metric": "macro_f1",
