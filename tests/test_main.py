@@ -33,7 +33,7 @@ sys.path.insert(0, {tests!r})
 import pathlib, tiny_runs
 
 def get_config():
-    return tiny_runs.config(pathlib.Path({directory!r}))
+    return tiny_runs.config(pathlib.Path({directory!r}), infoprompt__gamma=0.0, infoprompt__beta=0.0)
 """
 
 pytestmark = pytest.mark.usefixtures("programs")

@@ -194,7 +194,8 @@ def test_an_estimators_row_has_what_its_critics_claim() -> None:
 def test_what_is_kept_of_a_run(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a real, tiny one: curves and estimates are those of its log, accuracies those of its summary."""
     monkeypatch.setitem(claims.RUNS, "words-8", "tiny")
-    config = tiny_runs.config(tmp_path, fleet__seeds=(0, 1), fleet__presets=("plain", "head"), task__template="bare")
+    fields: dict[str, Any] = {"fleet__presets": ("plain", "head"), "task__template": "bare", "infoprompt__beta": 0.0}
+    config = tiny_runs.config(tmp_path, fleet__seeds=(0, 1), **fields)
     config.train.references = True
     config.task.test_split = "validation"
     jobs.run(config, str(tmp_path / "run"))

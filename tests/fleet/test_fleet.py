@@ -104,7 +104,7 @@ def test_members_of_a_pair_differ_in_their_terms_alone(model: tiny.Backbone) -> 
 
 
 def test_zero_weights_train_like_a_program_without_the_terms(model: tiny.Backbone) -> None:
-    batches = [tiny.batch(seed=k % 7) for k in range(30)]
+    batches = [tiny.batch(seed=k % 7) for k in range(15)]
     off = tiny.hyper({"beta": 0.0, "gamma": 0.0})
     without = tiny.fleet(model, **PLAIN)
     _, found = tiny.run(with_terms(model), model, [3], off, batches)
@@ -116,7 +116,7 @@ def test_zero_weights_train_like_a_program_without_the_terms(model: tiny.Backbon
 @pytest.mark.parametrize("representation", ["decoder", pytest.param("mean_encoder", marks=pytest.mark.slow)])
 def test_cached_features_train_like_recomputed_ones(model: tiny.Backbone, representation: str) -> None:
     program = tiny.fleet(model, critic="bilinear", representation=representation)
-    batches = [tiny.batch(seed=k % 7) for k in range(30)]
+    batches = [tiny.batch(seed=k % 7) for k in range(15)]
 
     def cached(rows: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         return {**rows, "features": np.asarray(program.features(model.frozen, rows["inputs"][0]))[None]}

@@ -16,6 +16,8 @@ from infoprompt_jax.infoprompt import bottleneck, streams
 from infoprompt_jax.infoprompt.objective import Objective
 from infoprompt_jax.t5 import scoring
 
+ALONE: dict[str, Any] = {"head_term": False, "representation_term": False}  # a program of the task loss alone
+
 
 @pytest.fixture(scope="module")
 def model() -> tiny.Backbone:
@@ -75,25 +77,26 @@ def test_lm_loss_is_the_mean_over_target_tokens(model: tiny.Backbone, rows: dict
 
 
 def test_choices_loss_is_the_cross_entropy_of_rank_classification(model: tiny.Backbone, rows: dict) -> None:
-    trainable = trainable_of(Objective(graph=model.graph), model)
+    trainable = trainable_of(Objective(graph=model.graph, **ALONE), model)
     scores = np.asarray(model.score(rows["inputs"], rows["choices"], trainable["prompt"]["value"]), np.float64)
     expected = np.mean(np.log(np.exp(scores).sum(1)) - np.take_along_axis(scores, rows["label"][:, None], 1)[:, 0])
-    assert loss(model, rows, trainable, task_loss="choices")["task_loss"] == pytest.approx(expected, rel=1e-4)
+    assert loss(model, rows, trainable, task_loss="choices", **ALONE)["task_loss"] == pytest.approx(expected, rel=1e-4)
 
 
 def test_verbalizer_loss_reads_z_and_theta(model: tiny.Backbone, rows: dict) -> None:
-    objective = Objective(graph=model.graph, task_loss="verbalizer")
+    objective = Objective(graph=model.graph, task_loss="verbalizer", **ALONE)
     trainable = trainable_of(objective, model)
     z = unprompted(model, rows, trainable["prompt"]["value"])
     logits = z @ np.asarray(trainable["verbalizer"]["value"], np.float64).T
     expected = np.mean(np.log(np.exp(logits).sum(1)) - np.take_along_axis(logits, rows["label"][:, None], 1)[:, 0])
-    assert loss(model, rows, trainable, task_loss="verbalizer")["task_loss"] == pytest.approx(expected, rel=1e-4)
+    found = loss(model, rows, trainable, task_loss="verbalizer", **ALONE)["task_loss"]
+    assert found == pytest.approx(expected, rel=1e-4)
     np.testing.assert_allclose(jax.jit(objective.scores)(trainable, model.frozen, rows), logits, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("critic", ["dot", "bilinear"])
 def test_head_information(model: tiny.Backbone, rows: dict, critic: str) -> None:
-    trainable = trainable_of(Objective(graph=model.graph, critic=critic), model)
+    trainable = trainable_of(Objective(graph=model.graph, critic=critic, representation_term=False), model)
     rows = {**rows, "choices": rows["choices"].copy()}
     rows["choices"][1, 2], rows["choices"][2] = 0, 0  # two choices; none: the target's first token stands for them
     first = [
@@ -106,7 +109,8 @@ def test_head_information(model: tiny.Backbone, rows: dict, critic: str) -> None
     positive = against @ np.asarray(trainable["prompt"]["value"], np.float64).mean(axis=0)
     negative = np.einsum("BLD,BD->BL", np.asarray(model.embed(rows["inputs"]), np.float64), against)
     expected = infonce(positive, negative, rows["inputs"] != 0)
-    assert loss(model, rows, trainable, critic=critic)["head_mi"] == pytest.approx(expected, rel=1e-4, abs=1e-6)
+    found = loss(model, rows, trainable, critic=critic, representation_term=False)["head_mi"]
+    assert found == pytest.approx(expected, rel=1e-4, abs=1e-6)
 
 
 def context(trainable: Any) -> np.ndarray:
@@ -120,7 +124,8 @@ def test_representation_information_without_noise(model: tiny.Backbone, rows: di
     positive = unprompted(model, rows, trainable["prompt"]["value"]) @ c
     negative = np.repeat((unprompted(model, rows) @ c)[:, None], 6, axis=1)
     expected = infonce(positive, negative, np.ones_like(negative, bool))
-    found = loss(model, rows, trainable, noise_scale=0.0, negatives_per_example=6)["representation_mi"]
+    fields = {"noise_scale": 0.0, "negatives_per_example": 6, "head_term": False}
+    found = loss(model, rows, trainable, **fields)["representation_mi"]
     assert found == pytest.approx(expected, rel=1e-3, abs=1e-5)
 
 
@@ -128,7 +133,7 @@ def test_representation_information_in_batch(model: tiny.Backbone, rows: dict) -
     trainable = trainable_of(Objective(graph=model.graph), model)
     scores = unprompted(model, rows, trainable["prompt"]["value"]) @ (context(trainable) / 8.0)
     expected = infonce(scores, np.repeat(scores[None], len(scores), axis=0), ~np.eye(len(scores), dtype=bool))
-    found = loss(model, rows, trainable, negatives="in_batch")["representation_mi"]
+    found = loss(model, rows, trainable, negatives="in_batch", head_term=False)["representation_mi"]
     assert found == pytest.approx(expected, rel=1e-3, abs=1e-5)
 
 
@@ -257,12 +262,12 @@ def test_variational_scores_read_the_posteriors_mean(model: tiny.Backbone, rows:
 
 def test_dropout_is_drawn_in_both_stacks_and_never_at_evaluation(model: tiny.Backbone, rows: dict) -> None:
     dropping = tiny.backbone(dropout=0.5)
-    objective = Objective(graph=dropping.graph, task_loss="verbalizer", representation="mean_encoder")
+    objective = Objective(graph=dropping.graph, task_loss="verbalizer", representation="mean_encoder", **ALONE)
     trainable = trainable_of(objective, model)
     hyper = tiny.hyper_of_one()
     run = jax.jit(lambda key: objective.loss(trainable, dropping.frozen, rows, hyper, key, 0.0)[1]["task_loss"])
     assert run(jax.random.key(0)) == run(jax.random.key(0)) != run(jax.random.key(1))
-    decoded = Objective(graph=dropping.graph)
+    decoded = Objective(graph=dropping.graph, **ALONE)
     del trainable["verbalizer"]
     loss = float(jax.jit(decoded.loss)(trainable, dropping.frozen, rows, hyper, jax.random.key(4), 0.0)[1]["task_loss"])
     assert loss == pytest.approx(
@@ -271,7 +276,7 @@ def test_dropout_is_drawn_in_both_stacks_and_never_at_evaluation(model: tiny.Bac
     assert loss != pytest.approx(
         float(loss_with_dropout(dropping.graph, False, dropping.frozen, rows, trainable)), rel=1e-3
     )
-    without = jax.jit(Objective(graph=model.graph).scores)(trainable, model.frozen, rows)
+    without = jax.jit(Objective(graph=model.graph, **ALONE).scores)(trainable, model.frozen, rows)
     np.testing.assert_allclose(jax.jit(decoded.scores)(trainable, dropping.frozen, rows), without, rtol=1e-5)
 
 
