@@ -32,10 +32,13 @@ COMMIT = "c" * 40
 SHRUNK = (
     "--config.backbone.unroll=1",
     "--config.train.steps=2",
-    "--config.train.eval_every=1",
+    "--config.train.eval_every=2",
+    "--config.train.batch_size=8",
+    "--config.train.eval_batch_size=8",
     "--config.task.eval_limit=4",
     "--config.prompt.length=4",
     "--config.data.max_input_length=64",
+    "--config.data.buckets=(64,)",
 )
 # Stands for an environment without torch: importing it fails there.
 NO_TORCH = """

@@ -18,8 +18,9 @@ from experiments.forms_config import get_config as forms
 def get_config(text):
     config = forms(text)
     config.train.steps, config.train.eval_every, config.fleet.seeds = 2, 1, (0, 1)
-    config.infoprompt.head_steps, config.backbone.unroll = 2, 1
-    config.task.eval_split, config.task.test_split = "validation[:32]", "test[:32]"
+    config.infoprompt.head_steps, config.backbone.unroll, config.data.buckets = 2, 1, (64,)
+    config.task.eval_split, config.task.test_split = "validation[:16]", "test[:16]"
+    config.train.batch_size, config.train.eval_batch_size = 8, 16
     return config
 """
 NAME, TEXT = "a-run", "entailment,256,static,160,start10,0-9"
@@ -40,7 +41,7 @@ def test_a_run_leaves_its_result_and_is_not_repeated(tmp_path: pathlib.Path) -> 
     experiment.run([NAME], tmp_path / "work")
     made = json.loads((tmp_path / "results" / f"{NAME}.json").read_text())
     assert (made["run"], made["config"], made["metric"]) == (NAME, TEXT, "accuracy")
-    assert made["examples"] == {"validation[:32]": 32, "test[:32]": 32}
+    assert made["examples"] == {"validation[:16]": 16, "test[:16]": 16}
     assert {len(member["curve"]) for member in made["members"].values()} == {3}
     assert arms.read(tmp_path / "results") == {TEXT: made}
     config.unlink()  # a second run would need it
