@@ -17,7 +17,7 @@ All templates of the data set are trained on as a mixture: the package's own, or
     64, 256      few-shot, with a prompt of 20 tokens, as is usual there
     nano         needs no network: a tiny embedded backbone, real rows if data.dir has them, else generated ones
     mini         an embedded backbone that reads English, with real rows; those in data.dir need no network
-    smoke        a few steps on a few examples, to check that everything works here; last, as in mini,smoke
+    smoke        a few steps on a few examples, to check that everything works here
 
 Four paired seeds with and without the terms, in one run:
 

@@ -79,16 +79,20 @@ VARIANTS: dict[str, dict[str, Any]] = {
     },
 }
 
+SMALLEST = "smoke"  # is to stay small whatever stands beside it
+
 
 def apply(
     config: ml_collections.ConfigDict, names: str, known: Mapping[str, dict[str, Any]] = VARIANTS
 ) -> ml_collections.ConfigDict:
     """The config with the fields of these variants, separated by commas; if several set a field, the last one counts.
 
+    `smoke` counts as the last one wherever it stands.
+
     Raises:
       UserError: a name that is not among the `known` variants, or two backbones.
     """
-    chosen = [name for name in names.split(",") if name]
+    chosen = sorted((name for name in names.split(",") if name), key=SMALLEST.__eq__)
     for name in chosen:
         if name not in known:
             raise UserError(f"The config has no variant {name!r}: choose from {', '.join(known)}.")

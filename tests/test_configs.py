@@ -77,6 +77,11 @@ def ran(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> dict[str, A
     return json.loads((workdir / "summary.json").read_text())
 
 
+def test_smoke_is_small_wherever_it_stands() -> None:
+    before, after = load("rte", "smoke,mini"), load("rte", "mini,smoke")
+    assert before.to_json() == after.to_json() and after.train.steps == 4 and after.backbone.name == "mini"
+
+
 def test_a_smoke_run_is_of_what_the_config_is_for() -> None:
     for name in ("rospr_sources", "rospr_eval"):
         assert load(name, "smoke").task.name == load(name).task.name == "p3"
