@@ -287,7 +287,7 @@ def test_a_run_resumes_where_data_sets_and_templates_stand_as_before_alone(
     config = config.copy_and_resolve_references()
     config.data.dir, config.task.templates_dir = str(tmp_path / "data"), str(tmp_path / "templates")
     config.fleet.members = ({"name": "x"}, {"name": "y", "task.name": "generated/others"})
-    config.infoprompt.update(gamma=0.0, beta=0.0)
+    config.fleet.seeds = ()
     workdir = tmp_path / "run"
     with monkeypatch.context() as patch, pytest.raises(Killed):
         patch.setattr(Fleet, "step", before_step(4, die))
