@@ -99,7 +99,7 @@ GOALS = (
     Goal("generation, transformers / ours", 1.5, of("intel-one-core/generation-v1.1-small", "PEFT and transformers")),
     Goal("T0-3B's shape in bfloat16 on an H100, PEFT / ours", 2.0, on_h100),
     Goal("the same, MFU (4 N), best batch", 0.5, best_mfu),
-    Goal("the same with `backbone.attention=cudnn`", 0.5, fused_mfu),
+    Goal("the same with `backbone.attention=cudnn`, a trial", 0.5, fused_mfu),
     Goal(
         "InfoPrompt / plain step, one core of the EPYC",
         1.03,

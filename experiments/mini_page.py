@@ -30,7 +30,7 @@ RESULTS = pathlib.Path(__file__).parent / "results" / "mini"
 BACKBONE = pathlib.Path(__file__).parents[1] / "infoprompt_jax" / "mini" / "backbone"
 # The groups of `experiments.mini_zero_shot`, and the title of the row of means.
 GROUPS = {"real": "", "held out": "mean of {} held-out sets", "BIG-bench": "mean of {} BIG-bench tasks"}
-RERUNS = {"rerun": "on an H100", "rerun-cpu": "on a CPU"}  # files of `experiments.mini_rerun`, and their columns
+RERUNS = ("rerun-bfloat16", "rerun-float32")  # files of `experiments.mini_rerun`
 HEADER = """---
 language: en
 library_name: transformers
@@ -175,18 +175,18 @@ def sst2_table(of_real: arms.Results, bag_of_words: float | None) -> str:
 
 def rerun_table() -> str:
     """Losses of the recorded run beside those of `experiments.mini_rerun`, at the steps that were made again."""
-    again = [
-        {record["step"]: record for record in json.loads(path.read_text())["records"]}
-        for path in (RESULTS / f"{name}.json" for name in RERUNS)
-        if path.exists()
-    ]
+    files = [RESULTS / f"{name}.json" for name in RERUNS]
+    made = [json.loads(file.read_text()) for file in files if file.exists()]
+    if not made:
+        return UNMEASURED
+    again = [{record["step"]: record for record in one["records"]} for one in made]
     rows = [
         [str(step)]
         + [cell for what in ("loss", "gradient_norm") for cell in beside([run.get(step, {}) for run in again], what)]
         for step in sorted({step for run in again for step in run})
     ]
-    columns = [f"{what}, {whose}" for what in ("loss", "gradient norm") for whose in ("recorded", *RERUNS.values())]
-    return markdown(("step", *columns), rows) if len(again) == len(RERUNS) else UNMEASURED
+    whose = ["recorded", *(f"{one['device']}, {one['dtype']}" for one in made)]
+    return markdown(("step", *(f"{what}, {of}" for what in ("loss", "gradient norm") for of in whose)), rows)
 
 
 def beside(records: Sequence[Mapping[str, float]], what: str) -> list[str]:

@@ -154,7 +154,8 @@ def rerun(batches: Iterable[Fields], same_data: bool, dtype: str, rows: int, out
     make_step = stepper(model, optimizer, dtype, rows)
     state: step.State = {"params": params, "optimizer": optimizer.init(params)}
     rates, losses, records = step.rates(config.train), recorded(), list[dict[str, Any]]()
-    about = {"same_data": same_data, "dtype": dtype, "device": jax.devices()[0].device_kind}
+    about: dict[str, Any] = {"same_data": same_data, "dtype": dtype, "device": jax.devices()[0].device_kind}
+    about |= {"rows": rows} if dtype == "float32" else {}
     since = time.monotonic()
     for number, batch in enumerate(batches):
         state, loss, norm = make_step(state, batch, np.float32(rates[number]))
@@ -172,7 +173,7 @@ def main() -> None:
     options.add_argument("--steps", type=int, default=200)
     options.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="of activations")
     options.add_argument("--rows", type=int, default=16, help="rows of a part of the batch, in float32")
-    options.add_argument("--out", type=pathlib.Path, default=RESULTS / "rerun.json", help="file of the losses")
+    options.add_argument("--out", type=pathlib.Path, help="file of the losses; else that of this dtype in the results")
     given = options.parse_args()
     if given.corpus is None and given.batches is None:
         options.error("Either --corpus or --batches is needed.")
@@ -183,7 +184,8 @@ def main() -> None:
     if given.corpus is not None and given.batches is not None:
         keep(given.batches, batches, same_data)
     else:
-        rerun(itertools.islice(batches, given.steps), same_data, given.dtype, given.rows, given.out)
+        out = given.out or RESULTS / f"rerun-{given.dtype}.json"
+        rerun(itertools.islice(batches, given.steps), same_data, given.dtype, given.rows, out)
 
 
 if __name__ == "__main__":

@@ -97,7 +97,7 @@ def table(results: Results, measure: Measure, references: bool) -> Table:
             empty = [""] * (len(shown) + 1)
             for title, estimate in MEANS.items():
                 cells = ("-" if one is None else interval(estimate(one), 1) for one in means)
-                rows.append([title, shots, *empty, *cells])
+                rows.append([title, "all" if shots == "full" else shots, *empty, *cells])
     return ("task", "examples", *(REFERENCES[name] for name in shown), "plain", *(f"{a} - plain" for a in arms)), rows
 
 

@@ -95,19 +95,23 @@ def train(place: Place, workdir: pathlib.Path, seed: int) -> None:
 
 
 def run(place: Place, results: pathlib.Path, seeds: Iterable[int], groups: Sequence[str]) -> None:
-    """Measures the seeds without a result on these groups of data sets."""
+    """Measures the seeds on these groups of data sets; those that a seed's result has are not measured again."""
     write_rows(place)
     results.mkdir(parents=True, exist_ok=True)
     for seed in seeds:
         result, workdir = results / f"{seed}.json", place.directory / str(seed)
-        if result.exists():
+        done = json.loads(result.read_text()) if result.exists() else {"groups": {}}
+        left = [group for group in groups if group not in done["groups"]]
+        if not left:
             continue
         train(place, workdir / "sources", seed)
-        for group in groups:
+        for group in left:
             variants, fields = place.groups[group]
             library = f"rospr.library={workdir / 'sources' / 'library'}"
             job(f"rospr_eval.py:{variants}", workdir / group, seed, [*fields, library])
-        made = extract(workdir, groups, place.rows)
+        made = extract(workdir, left, place.rows)
+        made["groups"] = done["groups"] | made["groups"]
+        made["missing"] = done.get("missing", {}) | made["missing"]
         device = json.loads((workdir / "sources" / "groups" / "0000" / "summary.json").read_text())["device"]
         made |= {"size": dataclasses.asdict(place.size), "device": device, "machine": measurements.machine()}
         with whole(result) as partial:

@@ -50,18 +50,18 @@ def read(directory: pathlib.Path) -> Results:
     """By seed, each group of data sets at the largest size that has it for as many seeds as planned.
 
     Raises:
-      ValueError: two seeds of a size ran with different sizes, or two sizes have different seeds.
+      ValueError: two seeds of a size ran with different sizes, or a group has not the same size for all seeds.
     """
     merged: dict[int, dict[str, Any]] = {}
     for name in SIZES:  # from the smallest to the largest
         for result in of_size(directory / name):
-            before = merged.get(result["seed"], {"groups": {}, "missing": {}})
-            whole = {what: result.get(what) for what in ("size", "sources", "keys", "device")}
-            groups = {group: content | whole for group, content in result["groups"].items()}
-            both = {"groups": before["groups"] | groups, "missing": before["missing"] | result["missing"]}
-            merged[result["seed"]] = result | both
-    if len({tuple(one["groups"]) for one in merged.values()}) > 1:
-        raise ValueError(f"The sizes in {directory} have different seeds: run the same ones with each.")
+            about = {what: result.get(what) for what in ("size", "sources", "keys", "device", "missing")}
+            groups = {group: content | about for group, content in result["groups"].items()}
+            before = merged.get(result["seed"], {"groups": {}})
+            merged[result["seed"]] = {"seed": result["seed"], "groups": before["groups"] | groups}
+    sizes = [{group: content["size"] for group, content in one["groups"].items()} for one in merged.values()]
+    if any(one != sizes[0] for one in sizes):
+        raise ValueError(f"The seeds in {directory} differ in their groups or sizes: run all seeds with each of them.")
     return [merged[seed] for seed in sorted(merged)]
 
 
@@ -197,7 +197,7 @@ def contrasts_table(results: Results) -> str:
             effect = interval(student(found.mean(axis=0)), 1)
             within.append((GROUPS[group], more, less, len(found), effect, over))
     header = ("data sets", "in common", "less those with in common")
-    columns = (*header, "their number", "difference in gain", "the same, over data sets")
+    columns = (*header, "data sets, number", "difference in gain", "the same, over data sets")
     tables = [confirmed(columns, within)] if within else []
     if over_all:
         tables.append(f"{POOLED}\n\n{markdown((*header, 'difference in gain, pooled'), over_all)}")
@@ -217,7 +217,8 @@ def pooled_contrast(results: Results, of: RelationsOf, more: str, less: str) -> 
 def missing_table(results: Results) -> str:
     """The data sets and templates without rows: a line for each data set."""
     reasons: dict[str, dict[str, int]] = {}
-    for name, reason in results[0]["missing"].items():
+    missing = {name: why for of in results[0]["groups"].values() for name, why in of["missing"].items()}
+    for name, reason in missing.items():
         dataset, _, template = name.partition(":")
         templates = reasons.setdefault(dataset, {})
         reason = next((short for start, short in REASONS.items() if reason.startswith(start)), reason)
@@ -229,22 +230,24 @@ def missing_table(results: Results) -> str:
 def about(results: Results) -> str:
     """What was measured: a line for the groups of data sets that have one size, or more if there are more sizes."""
     groups: dict[str, list[str]] = {}
-    for group, content in results[0]["groups"].items():
-        groups.setdefault(measured(content), []).append(GROUPS[group])
+    for group in results[0]["groups"]:
+        groups.setdefault(measured([result["groups"][group] for result in results]), []).append(GROUPS[group])
     seeds = ", ".join(str(result["seed"]) for result in results)
     sizes = (f"* {', '.join(titles)}: {text}" for text, titles in groups.items())
     rows = "The rows are the same for all seeds and templates: intervals do not cover other rows."
     return "\n".join((f"Seeds {seeds}. {rows}", "", *sizes))
 
 
-def measured(content: Mapping[str, Any]) -> str:
-    """The source prompts of a group's evaluation, and its rows."""
-    size, where = content["size"], f", on {content['device']}" if content["device"] else ""
+def measured(contents: Sequence[Mapping[str, Any]]) -> str:
+    """The source prompts of a group's evaluation, and its rows; `contents` are those of the seeds."""
+    size, devices = contents[0]["size"], sorted({one["device"] for one in contents if one["device"]})
+    counts = (sorted({one[what] for one in contents}) for what in ("sources", "keys"))
+    sources, keys = (" to ".join(f"{number:,}" for number in (*of[:1], *of[1:][-1:])) for of in counts)
+    where = f", on {', '.join(devices)}" if devices else ""
     prompts = f"up to {size['hard_prompts']}" if size["hard_prompts"] else "all"
     return (
-        f"{content['sources']} source prompts with {content['keys']} keys, each trained for {size['steps']} steps of 8 "
-        f"rows of at most {size['length']} tokens{where}; {prompts} hard prompts and up to {size['evaluated']} rows of "
-        "each data set."
+        f"{sources} source prompts with {keys} keys, each trained for {size['steps']} steps of 8 rows of at most "
+        f"{size['length']} tokens{where}; {prompts} hard prompts and up to {size['evaluated']} rows of each data set."
     )
 
 

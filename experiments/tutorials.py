@@ -129,7 +129,10 @@ def placed(content: dict[str, Any]) -> list[dict[str, Any]]:
 
 def report(content: dict[str, Any]) -> None:
     """Fills the table of docs/tutorials/index.md."""
-    facts = "Offline, compilation included; load: the average at the end, of the whole machine with what else it did."
+    facts = (
+        "Offline, compilation included. Cores are those that the page had; load is the machine's average at the "
+        "end, other work included. Times on different processors do not compare."
+    )
     fill(TUTORIALS, {"times": f"{facts}\n\n{table(placed(content))}"})
 
 

@@ -49,7 +49,7 @@ BACKBONE = Section(
     Field(
         "remat",
         "dots",
-        "what the backward pass computes again to save memory: attention (dots), wide products (narrow), all (full)",
+        "what the backward pass computes again: attention by XLA (dots), wide products (narrow), everything (full)",
         choices=("none", "dots", "narrow", "full"),
         resume=True,
     ),

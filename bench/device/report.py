@@ -50,8 +50,8 @@ def trial(path: pathlib.Path) -> str:
         measured = [f"{1e3 * seconds:.4g}", f"{seconds / beside:.2f}", f"{one['mfu']:.3f}", f"{one['temporary_gb']} GB"]
         rows.append([*sizes, *measured])
     sections = [
-        f"### Trials on {content['device']}",
-        f"`bench/results/{path.parent.name}/{TRIAL}`; jax {content['jax']}; {content['what']}.",
+        f"### {content['title']}",
+        f"`bench/results/{path.parent.name}/{TRIAL}`; {content['device']}, jax {content['jax']}; {content['what']}.",
         markdown(TRIED, rows),
     ]
     if (profile := content.get("profile")) is not None:

@@ -125,7 +125,7 @@ def test_a_finished_seed_is_not_trained_again(tmp_path: pathlib.Path, monkeypatc
     place.rows.mkdir(parents=True)
     (place.rows / "facts.json").write_text(json.dumps({"size": dataclasses.asdict(TINY)}))
     results.mkdir()
-    (results / "3.json").write_text("{}")
+    (results / "3.json").write_text(json.dumps({"groups": {"held out": {}}}))
     jobs: list[list[str]] = []
 
     def start(command: list[str], **_: object) -> None:
@@ -139,6 +139,27 @@ def test_a_finished_seed_is_not_trained_again(tmp_path: pathlib.Path, monkeypatc
     ((_, _, _, config, workdir, seed, *fields),) = jobs
     assert (config, seed) == ("--config=configs/rospr_sources.py:mini", "--config.seed=4")
     assert workdir == f"--workdir={place.directory}/4/sources" and "--config.train.steps=4" in fields
+
+
+def test_a_group_is_added_to_a_seeds_result(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only what is asked for and missing is evaluated, and what was there stays."""
+    place, results = Place(tmp_path / "none", tmp_path / "runs", TINY), tmp_path / "results"
+    place.rows.mkdir(parents=True)
+    (place.rows / "facts.json").write_text(json.dumps({"size": dataclasses.asdict(TINY)}))
+    results.mkdir()
+    (results / "0.json").write_text(json.dumps({"groups": {"held out": 1}, "missing": {"a": "b"}}))
+    summary = place.directory / "0" / "sources" / "groups" / "0000" / "summary.json"
+    summary.parent.mkdir(parents=True)
+    summary.write_text(json.dumps({"device": "cpu"}))
+    started: list[str] = []
+    monkeypatch.setattr(real_rospr, "job", lambda config, workdir, *_: started.append(f"{config} {workdir.name}"))
+    monkeypatch.setattr(
+        real_rospr, "extract", lambda _, groups, __: {"groups": dict.fromkeys(groups, 2), "missing": {}}
+    )
+    real_rospr.run(place, results, [0], ["held out", "near"])
+    assert started == ["rospr_sources.py:mini sources", "rospr_eval.py:mini near"]
+    made = json.loads((results / "0.json").read_text())
+    assert (made["groups"], made["missing"], made["device"]) == ({"held out": 1, "near": 2}, {"a": "b"}, "cpu")
 
 
 def task(dataset: str, none: float, gain: float) -> dict[str, Any]:
@@ -180,7 +201,8 @@ def test_the_tables_of_a_result_made_by_hand() -> None:
     assert contrasts[0] == real_rospr_report.POOLED
     assert contrasts[5] == "| T0's held-out sets | format alone | neither | +2.0 [2.0, 2.0] |"
     assert real_rospr_report.relations_table(results).count("| every | format alone | 2 | 50 |") == 2
-    missing = real_rospr_report.missing_table(results).splitlines()[2:]
+    lacking = [{"groups": {group: {"missing": results[0]["missing"]} for group in real_rospr_report.GROUPS}}]
+    missing = real_rospr_report.missing_table(lacking).splitlines()[2:]
     assert missing == ["| hotpot_qa | 2 | 0 rows at hand |", "| story_cloze | all | no rows at hand |"]
 
 
@@ -204,7 +226,7 @@ def test_a_missing_task_has_a_short_reason() -> None:
     missing = {
         "bigbench/winowhy": "BIG-bench's tasks are read from data.dir/bigbench/<task>/task.json, and more words."
     }
-    table = real_rospr_report.missing_table([{"missing": missing}])
+    table = real_rospr_report.missing_table([{"groups": {"BIG-bench": {"missing": missing}}}])
     assert table.splitlines()[2:] == ["| bigbench/winowhy | all | no task.json at hand |"]
 
 
@@ -247,7 +269,7 @@ def test_blocks_are_of_the_largest_size_that_has_all_its_seeds(tmp_path: pathlib
         write_size(tmp_path, size, count)
     (line,) = [line for line in real_rospr_report.blocks(tmp_path)["mini accuracy"].splitlines() if line[:1] == "*"]
     titles = ", ".join(real_rospr_report.GROUPS.values())
-    assert line.startswith(f"* {titles}: 70 source prompts with 7000 keys, each trained for 80 steps")
+    assert line.startswith(f"* {titles}: 70 source prompts with 7,000 keys, each trained for 80 steps")
     (tmp_path / "full" / "2.json").write_text(json.dumps(result(2)))
     with pytest.raises(ValueError, match="different sizes"):
         real_rospr_report.blocks(tmp_path)
@@ -281,6 +303,22 @@ def test_a_larger_size_may_have_one_group_alone(tmp_path: pathlib.Path) -> None:
     within, pooled = blocks["mini contrasts"].split(real_rospr_report.POOLED)
     assert "| T0's held-out sets | format alone | neither | 2 | **+3.0 [3.0, 3.0]** |" in within
     assert "| data sets of the sources' families | format alone | neither | +2.0" in pooled
-    (tmp_path / "wide" / "2.json").rename(tmp_path / "wide" / "7.json")
-    with pytest.raises(ValueError, match="have different seeds"):
+    (tmp_path / "cpu" / "3.json").write_text(json.dumps(of_size("cpu", 3)))  # has the group at the smaller size alone
+    with pytest.raises(ValueError, match="differ in their groups or sizes"):
         real_rospr_report.blocks(tmp_path)
+
+
+def test_what_a_superseded_size_lacked_is_not_listed(tmp_path: pathlib.Path) -> None:
+    write_size(tmp_path, "cpu", 3)
+    write_size(tmp_path, "full", 3)
+    for seed in range(3):
+        file = tmp_path / "full" / f"{seed}.json"
+        few = {"missing": {}, "sources": 70 + seed, "keys": 7000 + seed, "device": "ab"[seed % 2]}
+        file.write_text(json.dumps(json.loads(file.read_text()) | few))
+    blocks = real_rospr_report.blocks(tmp_path)
+    assert "hotpot_qa" not in blocks["mini missing"]
+    counted = "70 to 72 source prompts with 7,000 to 7,002 keys, each trained for 400 steps"
+    assert (
+        counted in blocks["mini accuracy"]
+        and "of at most 256 tokens, on a, b; all hard prompts" in blocks["mini accuracy"]
+    )

@@ -122,7 +122,7 @@ def test_readmes_tables_repeat_the_pages(tmp_path: pathlib.Path) -> None:
     assert re.search(r"^\| mrpc \| 68 \| 59 \| 64\.7 \| 67\.0 \| - \|.* \| - \|$", without, re.M)
     readme = summary.blocks(summary.Folders())[pages.README]
     (mean,) = [line for line in readme["results"].splitlines() if line.startswith("| mean of the 9 |")]
-    for shots, cell in zip(("64", "256", "full"), mean.strip("| ").split(" | ")[-3:], strict=True):
+    for shots, cell in zip(("64", "256", "all"), mean.strip("| ").split(" | ")[-3:], strict=True):
         assert f"| mean of the 9 | {shots} |  |  |  | {cell} |" in pages.CLAIMS.read_text()
     lines = [line for line in pages.ROSPR.read_text().splitlines() if line.startswith("| minus no prompt |")]
     for line in readme["rospr"].splitlines()[2:]:

@@ -80,6 +80,26 @@ def test_the_backward_pass_knows_the_kernel_by_name() -> None:
     assert not REMAT_POLICIES["dots"](jax.lax.tanh_p)
 
 
+@pytest.mark.parametrize("attention", ["xla", "cudnn"])
+def test_the_kernel_attends_to_the_encoders_positions(attention: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a bias in the encoder, without one in cross-attention, where a row may have several answer choices."""
+    monkeypatch.setattr(fused, "IMPLEMENTATION", "xla")
+    biased, kernel = list[bool](), fused.attention
+
+    def counted(*arrays: jax.Array | None) -> jax.Array:
+        biased.append(arrays[3] is not None)
+        return kernel(*arrays)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(fused, "attention", counted)
+    made = model(attention, "float32")
+    choices = jnp.asarray(np.repeat(TARGETS, 2, axis=0))  # two a row
+    hidden = made.decode(choices, *made.encode(jnp.asarray(PADDED), jnp.asarray(PROMPT)))
+    assert set(biased) == ({True, False} if attention == "cudnn" else set())
+    plain = model("xla", "float32")
+    expected = plain.decode(choices, *plain.encode(jnp.asarray(PADDED), jnp.asarray(PROMPT)))
+    np.testing.assert_allclose(hidden, expected, atol=2e-5)
+
+
 def test_a_row_of_only_padding_gives_no_nan(dtype: str) -> None:
     hidden, _ = model("cudnn", dtype).encode(jnp.full((2, 8), PAD))
     assert np.isfinite(np.asarray(hidden.astype(jnp.float32))).all()
