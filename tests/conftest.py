@@ -92,6 +92,19 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str
     compilation_cache.reset_cache()
 
 
+MAPS = pathlib.Path("/proc/self/maps")
+MOST_MAPS = 30_000  # Linux ends a process that has 65,530; each compiled program has some
+
+
+@pytest.fixture(autouse=True, scope="module")
+def few_programs() -> Iterator[None]:
+    """Frees compiled programs after a module when there are many, so that one process can run all tests."""
+    yield
+    if MAPS.exists() and len(MAPS.read_bytes().splitlines()) > MOST_MAPS:
+        jax.clear_caches()
+        gc.collect()
+
+
 # Modules that take most of a minute and more on a slow core: the fast tests have to end in a quarter of an hour there.
 SLOW = (
     "bench/test_bench.py",
