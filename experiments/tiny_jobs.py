@@ -66,7 +66,7 @@ def config(job: str, folder: pathlib.Path, **fields: Any) -> ml_collections.Conf
     made.data.max_target_length = 16
     made.task.update(name=DATASET, templates_dir=str(folder / "templates"), eval_limit=8)
     made.prompt.length = 3
-    made.train.update(steps=STEPS, batch_size=4, eval_batch_size=8, eval_every=3, save_every=2, log_every=1)
+    made.train.update(steps=STEPS, batch_size=8, eval_batch_size=8, eval_every=3, save_every=2, log_every=1)
     made.rospr.update(group=2, instances=3, queries=4, top=3, interpolate=2)
     if job == "train":
         made.fleet.seeds = (0, 1)
