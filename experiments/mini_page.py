@@ -221,7 +221,7 @@ def blocks() -> dict[str, str]:
 def card(page: str) -> str:
     """The model card: the page with the metadata that the hub reads, and without links to files that it lacks."""
     without_pictures = re.sub(r"!\[[^]]*\]\([^)]*\)\n\n", "", page)
-    return HEADER + re.sub(r"\[([^]]*)\]\(([\w-]+\.md)[^)]*\)", r"\1 (docs/\2)", without_pictures)
+    return HEADER + re.sub(r"\[([^]]*)\]\(([\w/-]+\.md)[^)]*\)", r"\1 (docs/\2)", without_pictures)
 
 
 def main() -> None:
