@@ -126,7 +126,7 @@ def main() -> None:
     options.add_argument("--workdir", type=pathlib.Path, default=pathlib.Path("runs/real_rospr"))
     options.add_argument("--first", type=int, default=0, help="the first seed")
     options.add_argument("--seeds", type=int, default=3, help="how many seeds")
-    options.add_argument("--group", choices=GROUPS, help="evaluate on these data sets alone")
+    options.add_argument("--group", choices=GROUPS, help="evaluate on these data sets alone (default: on all three)")
     chosen = options.parse_args()
     if chosen.what != "report" and not chosen.shared:
         options.error(f"{chosen.what} needs --shared: the folder with data and p3.")

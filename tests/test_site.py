@@ -17,6 +17,7 @@ import pytest
 pytest.importorskip("sphinx", reason="make test installs it")
 
 ROOT = pathlib.Path(__file__).parents[1]
+WIDTH = 122  # characters of a code block, with docs/site.css
 SCHEMES = ("http://", "https://", "//", "mailto:")
 
 
@@ -26,15 +27,26 @@ class Page(html.parser.HTMLParser):
     def __init__(self, path: pathlib.Path) -> None:
         super().__init__()
         self.anchors, self.links, self.loaded = {"", "top"}, list[str](), list[str]()
+        self.blocks, self.within = list[str](), False  # of code
         self.feed(path.read_text(encoding="utf-8"))
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         attributes = {name: value or "" for name, value in attrs}
+        if tag == "pre":
+            self.blocks.append("")
+            self.within = True
         self.anchors.add(attributes.get("id", ""))
         if tag == "a":
             self.links.append(attributes.get("href", ""))
         elif tag != "meta":
             self.loaded += [attributes[name] for name in ("src", "href") if name in attributes]
+
+    def handle_endtag(self, tag: str) -> None:
+        self.within = self.within and tag != "pre"
+
+    def handle_data(self, data: str) -> None:
+        if self.within:
+            self.blocks[-1] += data
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +79,14 @@ def test_pages_load_files_of_the_site_alone(site: dict[pathlib.Path, Page]) -> N
             if not file.startswith(("#", "data:image/png;base64,")):
                 assert not file.startswith(SCHEMES), f"{path.name}: {file}"
                 assert (path.parent / file.partition("?")[0]).is_file(), f"{path.name}: {file}"
+
+
+def test_code_fits_the_width_of_a_page(site: dict[pathlib.Path, Page]) -> None:
+    """On a screen of 1280 pixels. Let through is the table that a run prints."""
+    for path, page in site.items():
+        for block in (block for block in page.blocks if not block.startswith("member ")):
+            wide = [line for line in block.splitlines() if len(line) > WIDTH]
+            assert not wide, f"{path.name}: break {wide[0]!r} after {WIDTH} characters"
 
 
 def test_the_drawn_figures_are_current() -> None:
