@@ -12,6 +12,7 @@ from infoprompt_jax.data.rows import Rows
 from infoprompt_jax.data.tasks import Task
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.evaluation import metrics
+from infoprompt_jax.evaluation.copies import Copies
 from infoprompt_jax.evaluation.predictions import Members, Predictions, Predictor, majority
 from infoprompt_jax.fleet.fleet import Fleet
 from infoprompt_jax.infoprompt.trainable import Trainable
@@ -67,7 +68,8 @@ class Evaluator:
           UserError: scores are NaN, with `strict`.
         """
         members = Members(self.fleet, self.backbone, trainable, self.max_length)
-        predictions = self._predictor.predict(members, split.rows)
+        copies = Copies.of(trainable, split.rows, self.backbone.mesh)
+        predictions = self._predictor.predict(members, split.rows, copies)
         _report_nan(split, predictions, strict, self.warnings)
         if warn:
             _warn_of_collapse(split, predictions, self.warnings)

@@ -24,6 +24,7 @@ from infoprompt_jax.batch import EvalBatch
 from infoprompt_jax.data.batches import eval_batches
 from infoprompt_jax.data.rows import Rows
 from infoprompt_jax.evaluation import metrics
+from infoprompt_jax.evaluation.copies import NO_COPIES, Copies
 from infoprompt_jax.fleet.fleet import Fleet
 from infoprompt_jax.infoprompt.trainable import Trainable
 from infoprompt_jax.progress import watched
@@ -144,18 +145,22 @@ class Predictor:
     before_batch: Callable[[], None] = lambda: None  # what it raises ends the loop
     title: str = "Evaluation, batches"  # of the progress in the log; "" = none
 
-    def predict(self, models: Models, members: Sequence[Sequence[Rows]]) -> list[list[Predictions]]:
+    def predict(
+        self, models: Models, members: Sequence[Sequence[Rows]], copies: Copies = NO_COPIES
+    ) -> list[list[Predictions]]:
         """The predictions of each of N models for each task: [N][tasks].
 
         Args:
+          models: N of them.
           members: the tasks' rows of each of M members. With M = 1 all N models predict the same rows.
+          copies: which of the members are equal.
 
         Raises:
           UserError: `normalize` is unknown, or whatever `before_batch` raises.
         """
         right = [[expected_answers(rows, self.limit) for rows in tasks] for tasks in members]
         results: list[list[Predictions]] = []
-        for batch, scores_NBC, texts_NB in self.outputs(models, members):
+        for batch, scores_NBC, texts_NB in self.outputs(models, members, copies):
             answers_NB = None if scores_NBC is None else metrics.answers(scores_NBC)
             numbers = range(len(next(part for part in (answers_NB, texts_NB) if part is not None)))
             results = results or [[_blank(task) for task in right[n % len(right)]] for n in numbers]
@@ -164,15 +169,20 @@ class Predictor:
                 _record(results[n], batch, n % len(right), answers_B, texts_B)
         return results
 
-    def outputs(self, models: Models, members: Sequence[Sequence[Rows]]) -> Iterator[Output]:
+    def outputs(
+        self, models: Models, members: Sequence[Sequence[Rows]], copies: Copies = NO_COPIES
+    ) -> Iterator[Output]:
         """Each batch with the scores [N, B, C] of its choices and the texts [N, B] that continue its inputs.
 
         Scores are None where no task has answer choices, texts where all have. Arguments and errors are `predict`'s.
         """
         free = [rows.max_choices == 0 for tasks in members for rows in tasks]
-        for batch in self.batches(members):
-            scores_NBC = None if all(free) else self.scores(models, batch)
-            yield batch, scores_NBC, self._texts(models, batch) if any(free) else None
+        for batches in copies.together(self.batches(members)):
+            packed, count = copies.packed(batches), len(batches)
+            none: list[np.ndarray | None] = [None] * count
+            scores = none if all(free) else copies.unpacked(self.scores(models, packed), count)
+            texts = copies.unpacked(self._texts(models, packed), count) if any(free) else none
+            yield from zip(batches, scores, texts, strict=True)
 
     def batches(self, members: Sequence[Sequence[Rows]]) -> Iterator[EvalBatch[np.ndarray]]:
         """Every row once, in order of buckets; rows of weight 0 fill up the last batch (`batches.eval_batches`)."""
