@@ -122,10 +122,10 @@ class Run:
             self.speed.begin()
             batch = next(batches)
             self.speed.fetched()
-            placed = self.experiment.fleet.place(batch)
+            placed, norms = self.experiment.fleet.place(batch), None
             if config.eval_every and step % config.eval_every == 0:
                 with self.speed.pause(), self.progress.pause():
-                    self.log_gradient_shares(step, placed, batch["inputs"].shape)
+                    norms = self.gradient_norms(placed, batch["inputs"].shape)
             self.state, values = memory.run(
                 self.experiment.fleet.step,
                 (self.state, self.experiment.backbone.frozen, placed, self.hyper, self.keys),
@@ -134,6 +134,9 @@ class Run:
                 TOO_MUCH,
             )
             self.log_pending()
+            if norms is not None:  # read now: the device computed them while the step's program was made
+                with self.speed.pause(), self.progress.pause():
+                    self.log_gradient_shares(step, norms)
             self.pending = (step + 1, values)
             self.speed.count(batch)
 
@@ -249,20 +252,24 @@ class Run:
             values, where = self.on_host(done[1]), f"at step {done[0]} of its head start"
             self.report_stopped(values, where, "or infoprompt.head_steps")
 
-    def log_gradient_shares(self, step: int, batch: Any, shape: tuple[int, ...]) -> None:
-        """Logs each term's share in the gradient of what predictions need: its norm over the sum of the norms."""
+    def gradient_norms(self, batch: Any, shape: tuple[int, ...]) -> Metrics | None:
+        """Dispatches the norm of each term's gradient by what predictions need, [M]; None without a term."""
         fleet, experiment = self.experiment.fleet, self.experiment
         if not (fleet.objective.head_term or fleet.objective.representation_term):
-            return
+            return None
         arguments = (self.state, experiment.backbone.frozen, batch, self.hyper, self.keys)
         title = f"The gradient shares on inputs of {shape[-1]} tokens"
-        norms = self.on_host(memory.run(fleet.gradient_norms, arguments, shape, title, TOO_MUCH))
+        return memory.run(fleet.gradient_norms, arguments, shape, title, TOO_MUCH)
+
+    def log_gradient_shares(self, step: int, dispatched: Metrics) -> None:
+        """Waits for `gradient_norms` and logs each term's share: its norm over the sum of the norms."""
+        norms: dict[str, np.ndarray] = self.on_host(dispatched)
         total_M = np.maximum(sum(norms.values()), 1e-30)
         for m in np.flatnonzero(self.active):
             terms = [term for term in TERMS if term in norms and self.is_trained(f"{term}_mi", int(m))]
             shares = {f"gradient_share/{term}": norms[term][m] / total_M[m] for term in terms}
             if shares:
-                self.log.write(step, experiment.members[m].name, shares)
+                self.log.write(step, self.experiment.members[m].name, shares)
 
     def evaluate(self, step: int) -> None:
         """Evaluates the state, unless the log holds the evaluation already, and keeps the best prompts in the state."""
