@@ -5,6 +5,7 @@ Jobs return or raise; only this module ends the process.
 
 from __future__ import annotations
 
+import gc
 import io
 import logging
 import sys
@@ -29,6 +30,7 @@ def main() -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # names may hold what no terminal has
     absl.logging.set_verbosity(absl.logging.WARNING)  # Orbax reports every step of a save
+    gc.set_threshold(50_000)  # modules and traced programs are many objects that stay: seldom look for garbage
     order_collectives()
     quiet_tensorflow()
     try:
