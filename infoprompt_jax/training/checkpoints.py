@@ -9,6 +9,7 @@ where a checkpoint is not what was saved, the run goes on from the one before it
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import pathlib
 from collections.abc import Callable, Iterator
@@ -16,7 +17,6 @@ from typing import Any
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 from jax.sharding import Mesh, NamedSharding
 
 from infoprompt_jax import bucket, checksums, foreign, hosts
@@ -34,16 +34,21 @@ class Checkpoints:
     """The last two checkpoints of a run, under `directory`."""
 
     def __init__(self, directory: pathlib.Path) -> None:
-        options = ocp.CheckpointManagerOptions(max_to_keep=2, create=True, enable_async_checkpointing=False)
         self.directory = directory if bucket.is_in(directory) else directory.absolute()
-        self.manager = ocp.CheckpointManager(self.directory, options=options)
+
+    @functools.cached_property
+    def manager(self) -> Any:
+        """Orbax's, made where there is something to save or restore: a new run starts without importing Orbax."""
+        options = orbax().CheckpointManagerOptions(max_to_keep=2, create=True, enable_async_checkpointing=False)
+        return orbax().CheckpointManager(self.directory, options=options)
 
     def save(self, step: int, state: Any, position: Position) -> None:
         """Saves `state` (a pytree of arrays) and `position` (JSON), unless the step is saved already."""
         if step in self.manager.all_steps():
             return
         position = checksums.sealed({**position, STATE: digest(state)})
-        saved = ocp.args.Composite(state=ocp.args.StandardSave(state), position=ocp.args.JsonSave(position))
+        args = orbax().args
+        saved = args.Composite(state=args.StandardSave(state), position=args.JsonSave(position))
         with _unlogged():
             self.manager.save(step, args=saved)
 
@@ -62,6 +67,8 @@ class Checkpoints:
           UserError: it belongs to another run (its `position` has other data or another backbone, or its tree has
             another structure), or no checkpoint is whole.
         """
+        if not hosts.decided(self.directory.exists):
+            return None
         damaged: dict[int, UserError] = {}
         for step in sorted(self.manager.all_steps(), reverse=True):
             try:
@@ -94,7 +101,7 @@ class Checkpoints:
     def _position(self, step: int) -> Position:
         """The position of a checkpoint. Raises UserError where it is not what was saved."""
         with foreign.reading(self._place(step)):
-            args = ocp.args.Composite(position=ocp.args.JsonRestore())
+            args = orbax().args.Composite(position=orbax().args.JsonRestore())
             content = dict(self.manager.restore(step, args=args)["position"])
             int(content["step"])
         return checksums.opened(content, self._place(step), "it is not restored")
@@ -113,7 +120,7 @@ class Checkpoints:
         structure = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state)
         try:
             with foreign.reading("it"):
-                args = ocp.args.Composite(state=ocp.args.StandardRestore(structure))
+                args = orbax().args.Composite(state=orbax().args.StandardRestore(structure))
                 restored = self.manager.restore(step, args=args)["state"]
                 if before.get(STATE) not in (None, digest(restored)):
                     raise ValueError("its values are not those that were saved: their checksum differs")
@@ -123,6 +130,13 @@ class Checkpoints:
                 f"{self._place(step)} cannot be restored into this run ({str(error).rstrip('.')})."
             ) from error
         return restored
+
+
+def orbax() -> Any:
+    """The module `orbax.checkpoint`."""
+    import orbax.checkpoint
+
+    return orbax.checkpoint
 
 
 @contextlib.contextmanager
