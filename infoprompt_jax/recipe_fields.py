@@ -313,6 +313,11 @@ PRETRAIN = Section(
         "share of span corruption in later batches; the other rows are templates'",
         between=(0, 0.9),
     ),
+    Field(
+        "start_from",
+        "",
+        'T5 of these sizes whose weights and vocabulary a run starts with, as backbone.name; "" = random weights',
+    ),
     Field("corpus", "", 'folder of text and prompted rows to train on; "" = the generated world\'s'),
     Field("lines", 150_000, "number of lines of the generated world's text", between=(1, 10_000_000)),
     Field(

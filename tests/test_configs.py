@@ -30,7 +30,7 @@ NAMES = sorted(path.stem for path in CONFIGS.glob("*.py"))
 OWN_VARIANTS = {
     "nano": ("entailment", "inference", "causes", "endings", "pronouns", "senses", "films"),
     "nano_pretrain": ("smoke",),
-    "mini_pretrain": ("gpu", "cpu", "smoke"),
+    "mini_pretrain": ("gpu", "longer", "cpu", "smoke"),
     "own_data": (*variants.VARIANTS, "templates", "templates,smoke"),
     "rospr_sources": ("p3", "nano", "mini", "nano,smoke", "mini,smoke"),
     "nano_rospr": ("sources", "siblings", "eval"),

@@ -21,11 +21,12 @@ from flax import nnx
 from infoprompt_jax import checksums, files
 from infoprompt_jax.data.batches import prefetched
 from infoprompt_jax.errors import Stopped, UserError
-from infoprompt_jax.pretraining import mixture
+from infoprompt_jax.pretraining import mixture, start
 from infoprompt_jax.pretraining.held_out import HeldOut
 from infoprompt_jax.pretraining.step import State, initial, make_optimizer, rates, step, t5_config
 from infoprompt_jax.progress import Progress
 from infoprompt_jax.t5 import convert
+from infoprompt_jax.t5.backbone import Backbone
 from infoprompt_jax.t5.tokenizer import Tokenizer
 from infoprompt_jax.training import trackers
 from infoprompt_jax.training.checkpoints import Checkpoints
@@ -44,6 +45,7 @@ class Run:
     Args:
       held_out: what is measured as it goes, if anything.
       deadline: `time.monotonic()` at which it stops, even before the last step.
+      begun: the T5 that it goes on from; None = random weights.
     """
 
     def __init__(
@@ -55,12 +57,15 @@ class Run:
         tokenizer: Tokenizer,
         held_out: HeldOut | None = None,
         deadline: float = math.inf,
+        begun: Backbone | None = None,
     ) -> None:
         self.config, self.path, self.data, self.position = config, path, data, position
         self.tokenizer, self.held_out, self.deadline = tokenizer, held_out, deadline
         self.model = t5_config(config)
         self.optimizer = make_optimizer(config.train.weight_decay, config.train.clip_norm)
         self.graph, params = initial(self.model, config.seed)
+        if begun is not None:
+            params = start.weights(begun)
         self.state: State = {"params": params, "optimizer": self.optimizer.init(params)}
         self.rates = rates(config.train)
         self.checkpoints = Checkpoints(path / "checkpoints")

@@ -23,11 +23,12 @@ import ml_collections
 from infoprompt_jax import bucket, checksums, files
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.nano import world
-from infoprompt_jax.pretraining import budget, vocabulary
+from infoprompt_jax.pretraining import budget, start, vocabulary
 from infoprompt_jax.pretraining.held_out import HeldOut
 from infoprompt_jax.pretraining.loop import Run
 from infoprompt_jax.pretraining.sources import FromCorpus, Generated, Line, Source
 from infoprompt_jax.pretraining.step import initial, t5_config
+from infoprompt_jax.t5.backbone import Backbone
 from infoprompt_jax.t5.tokenizer import Tokenizer, load_tokenizer
 from infoprompt_jax.training import trackers
 from infoprompt_jax.training.interrupt import Interrupt
@@ -60,8 +61,9 @@ def pretrain(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str],
         return summary
     trackers.check(config)
     source = FromCorpus(config) if config.pretrain.corpus else Generated(config, line)
+    begun = start.find(config)
     with directory.claim():
-        run = prepared(config, directory.path, source, started)
+        run = prepared(config, directory.path, source, started, begun)
         with Interrupt() as interrupt:
             run.train(interrupt)
         run.export()
@@ -72,17 +74,21 @@ def pretrain(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str],
     return summary
 
 
-def prepared(config: ml_collections.ConfigDict, path: pathlib.Path, source: Source, started: float) -> Run:
+def prepared(
+    config: ml_collections.ConfigDict, path: pathlib.Path, source: Source, started: float, begun: Backbone | None
+) -> Run:
     """The run, once everything is tokenised and the number of its steps is known."""
-    tokenizer = find_vocabulary(path / "vocabulary", config, source.sample)
+    tokenizer = find_vocabulary(path / "vocabulary", config, source.sample, begun)
     held_out = source.held_out(config, tokenizer)
     config = budget.planned(
         config, path, lambda each: source.mixture(each, tokenizer), started, lambda: reserve(config, held_out)
     )
     position = {"vocabulary": tokenizer.fingerprint, "data": source.fingerprint(tokenizer)}
+    if begun is not None:
+        position["start_from"] = begun.fingerprint
     minutes = config.pretrain.minutes
     deadline = started + 60 * minutes - EXPORTING if minutes else math.inf
-    return Run(config, path, source.mixture(config, tokenizer), position, tokenizer, held_out, deadline)
+    return Run(config, path, source.mixture(config, tokenizer), position, tokenizer, held_out, deadline, begun)
 
 
 def reserve(config: ml_collections.ConfigDict, held_out: HeldOut | None) -> float:
@@ -97,11 +103,19 @@ def reserve(config: ml_collections.ConfigDict, held_out: HeldOut | None) -> floa
 
 
 def find_vocabulary(
-    directory: pathlib.Path, config: ml_collections.ConfigDict, sample: Callable[[], Iterable[str]]
+    directory: pathlib.Path,
+    config: ml_collections.ConfigDict,
+    sample: Callable[[], Iterable[str]],
+    begun: Backbone | None,
 ) -> Tokenizer:
-    """The run's vocabulary. If it is not there, it is the corpus's, or it is trained on a sample of the run's texts."""
+    """The run's vocabulary: that of the T5 it goes on from, the corpus's, or one trained on a sample of its texts."""
     made = pathlib.Path(config.pretrain.corpus).expanduser() / "vocabulary"
-    if not directory.exists() and config.pretrain.corpus and made.is_dir():
+    if not directory.exists() and begun is not None:
+        with files.whole(directory) as partial:
+            partial.mkdir()
+            for file in begun.tokenizer.files:
+                shutil.copy(file, partial)
+    elif not directory.exists() and config.pretrain.corpus and made.is_dir():
         with files.whole(directory) as partial:
             shutil.copytree(made, partial)
     elif not directory.exists():

@@ -184,6 +184,33 @@ def test_weights_are_trained_in_float32_and_computed_in_bfloat16(
     assert computing(begun.graph, begun.state["params"]).embedding[...].dtype == "bfloat16"
 
 
+def test_a_run_goes_on_from_a_backbone(directory: pathlib.Path, run: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    """With a rate of 0, its weights and vocabulary come out as they went in, and its loss is that of the first run."""
+    start_from = str(run / "backbone")
+    fields = {"pretrain__start_from": start_from, "train__steps": 3, "train__learning_rate": 0.0, "seed": 1}
+    pretrain.pretrain(config(directory, **fields), tmp_path)
+    before, after = load_backbone(start_from), load_backbone(str(tmp_path / "backbone"))
+    assert after.fingerprint == before.fingerprint
+    for name in ("model.safetensors", "tokenizer.json"):
+        assert (tmp_path / "backbone" / name).read_bytes() == (run / "backbone" / name).read_bytes()
+
+
+def test_a_backbone_of_other_sizes_is_refused(
+    directory: pathlib.Path, run: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    for field, value, sentence in (
+        ("d_ff", 16, "has d_ff=32, but pretrain.d_ff is 16: set it to 32"),
+        ("tied", False, "has tied=True, but pretrain.tied is False: set it to True"),
+        ("pieces", 340, "has 330 pieces, but pretrain.pieces is 340"),
+    ):
+        made = config(directory, **{"pretrain__start_from": str(run / "backbone"), f"pretrain__{field}": value})
+        with pytest.raises(UserError, match=sentence):
+            pretrain.pretrain(made, tmp_path / "run")
+    with pytest.raises(UserError, match="start_from='nano' has d_model="):
+        pretrain.pretrain(config(directory, pretrain__start_from="nano"), tmp_path / "run")
+    assert not (tmp_path / "run" / "vocabulary").exists()
+
+
 def test_a_folder_without_a_corpus_is_refused(directory: pathlib.Path, tmp_path: pathlib.Path) -> None:
     with pytest.raises(UserError, match=r"is no corpus: .* make one with experiments/mini_corpus.py"):
         sources.FromCorpus(config(directory, pretrain__corpus=str(tmp_path)))

@@ -1,0 +1,89 @@
+"""What a longer pretraining, and a longer training of the prompt, do for SST-2 on mini: docs/mini.md.
+
+    python -m experiments.mini_trials NAME [--backbone DIR] [--steps 600] [--length 10] [--data DATA]
+
+Trains plain prompts with all rows of SST-2, a member a seed, as the table `A prompt for SST-2` has them, and writes
+results/mini/trials/NAME.json: their scores on SST-2's validation rows, and the account of the backbone's pretraining.
+`python -m experiments.mini_page` puts all trials into the page.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+from experiments import arms
+from experiments.cells import plus_minus
+from experiments.pages import UNMEASURED
+from experiments.real import EXPERIMENT
+from infoprompt_jax.reports.tables import markdown
+from infoprompt_jax.t5 import hub
+
+SEEDS = "0-4"
+TRIALS = pathlib.Path(__file__).parent / "results" / "mini" / "trials"
+
+
+def run(name: str, backbone: str, steps: int, length: int, data: str, workdir: pathlib.Path) -> None:
+    """Trains the prompts and writes the trial's result. Its file is deleted to run the trial again."""
+    pretraining = json.loads((hub.find(backbone) / "pretraining.json").read_text())
+    fields = (f"--config.backbone.name={backbone}", f"--config.prompt.length={length}", f"--config.data.dir={data}")
+    text = f"sst2,full,static,{steps},plain,{SEEDS}"
+    dataclasses.replace(EXPERIMENT, runs={name: text}, results=TRIALS, fields=fields).run([name], workdir)
+    file = TRIALS / f"{name}.json"
+    about = {"prompt_tokens": length, "prompt_steps": steps, "pretraining": pretraining}
+    file.write_text(json.dumps({**json.loads(file.read_text()), **about}) + "\n")
+
+
+def table() -> str:
+    """A line a trial: the backbone's pretraining, the prompt's training, and the scores."""
+    header = (
+        "trial",
+        "more pretraining",
+        "text, %",
+        "tokens of the prompt",
+        "steps of 8 rows",
+        "no prompt",
+        "with a prompt, five seeds",
+        "lowest seed",
+        "highest",
+    )
+    rows = [line(json.loads(file.read_text())) for file in sorted(TRIALS.glob("*.json"))]
+    return markdown(header, rows) if rows else UNMEASURED
+
+
+def line(trial: Mapping[str, Any]) -> list[object]:
+    pretraining, scores = trial["pretraining"], arms.values(trial, arms.test)
+    sizes = pretraining["config"]["pretrain"]
+    longer = bool(sizes.get("start_from"))
+    share = f"{100 * sizes['denoising_share']:.0f}" if longer else ""
+    return [
+        trial["run"],
+        f"{pretraining['steps']:,} steps" if longer else "none",
+        share,
+        trial["prompt_tokens"],
+        f"{trial['prompt_steps']:,}",
+        f"{100 * trial['references']['no prompt']:.1f}",
+        plus_minus(scores),
+        f"{100 * scores.min():.1f}",
+        f"{100 * scores.max():.1f}",
+    ]
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("name", metavar="NAME", help="of the trial and its result")
+    options.add_argument("--backbone", default="mini", help="directory that job=pretrain made")
+    options.add_argument("--steps", type=int, default=600, help="of the prompts' training")
+    options.add_argument("--length", type=int, default=10, help="tokens of a prompt")
+    options.add_argument("--data", default="data", help="folder with the data sets' files, as in docs/data.md")
+    options.add_argument("--workdir", type=pathlib.Path, default=pathlib.Path("runs/mini_trials"))
+    given = options.parse_args()
+    run(given.name, given.backbone, given.steps, given.length, given.data, given.workdir)
+
+
+if __name__ == "__main__":
+    main()
