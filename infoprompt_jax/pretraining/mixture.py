@@ -110,6 +110,8 @@ class Mixture:
         self, count: int, length: int, random: np.random.Generator
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Inputs, of up to `length` tokens, and targets of corrupted text; both end in EOS."""
+        if not count:
+            return
         size = min(corruption.longest_text(length), len(self.text))
         windowed = count if self.lines is None else count // 2
         starts = random.integers(len(self.text) - size + 1, size=windowed)

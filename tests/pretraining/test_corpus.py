@@ -105,6 +105,12 @@ def test_all_batches_have_few_shapes(directory: pathlib.Path, run: pathlib.Path)
     np.testing.assert_array_equal((batch["inputs"] == sentinel).any(axis=1), batch["denoising"])
 
 
+def test_a_share_may_leave_no_row_for_text(directory: pathlib.Path, run: pathlib.Path) -> None:
+    made = config(directory, pretrain__denoising_share=0.02)  # of 16 rows
+    data = sources.FromCorpus(made).mixture(made, load_tokenizer(run / "vocabulary"))
+    assert data.batch(0)["denoising"].all() and not data.batch(39)["denoising"].any()
+
+
 def test_what_is_held_out_is_measured_as_it_goes(directory: pathlib.Path, run: pathlib.Path) -> None:
     records = [json.loads(record) for record in (run / "metrics.jsonl").open()]
     losses = {record["step"]: record["value"] for record in records if record["name"] == "held_out_loss"}
