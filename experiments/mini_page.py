@@ -15,7 +15,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from experiments import arms, mini_charts
+from experiments import arms, mini_charts, mini_trials
 from experiments.cells import plus_minus
 from experiments.mini_sources import LEFT_OUT, LICENCES, RENDERED, SETS, TEXT
 from experiments.nano_page import account, percent
@@ -213,6 +213,7 @@ def blocks() -> dict[str, str]:
         "progress": progress_table(records),
         "validation": accuracies_table(validation, words),
         "sst2": sst2_table(arms.read(EXPERIMENT.results), of_sst2),
+        "trials": mini_trials.table(),
         "zero shot": zero_shot_table(zero_shot),
         "own rows": own_rows_table(results("own_rows")),
     }

@@ -45,6 +45,7 @@ REASONS = {
     "unset XLA_FLAGS": "changes the shell",
     "python -m infoprompt_jax.capacity": "needs the compiler for TPUs; tests/capacity",
     "python -m experiments.mini_rerun": "takes minutes a step; tests/experiments has its parts",
+    "python -m experiments.mini_trials": "reads SST-2's rows, and takes minutes; tests/experiments",
     "python -m experiments.mini_corpus": "reads data sets that one has; tests/pretraining",
     "python -m experiments.mini_zero_shot": "reads data sets that one has; tests/experiments",
     "python -m experiments.own_rows": "reads data sets that one has; tests/experiments",

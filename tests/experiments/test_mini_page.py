@@ -6,7 +6,7 @@ import json
 import re
 from xml.etree import ElementTree
 
-from experiments import mini_charts, mini_page
+from experiments import mini_charts, mini_page, mini_trials
 from experiments.pages import CHARTS, MINI
 
 
@@ -47,6 +47,16 @@ def test_prompts_for_sst2_by_the_number_of_rows() -> None:
         "| 64 | 200 | 50.0 | 75.0 | 78.0 ± 1.4 | 77.0 | 79.0 | - |",
         "| 6,664 | 600 | 50.0 | 75.0 | 78.0 ± 1.4 | 77.0 | 79.0 | 78.8 |",
     ]
+
+
+def test_trials_say_what_was_pretrained_and_trained_longer() -> None:
+    members = {f"run-seed{seed}": {"test": 0.77 + 0.02 * seed} for seed in range(2)}
+    trial = {"run": "a", "prompt_tokens": 10, "prompt_steps": 2400, "references": {"no prompt": 0.75}, "members": members}
+    shipped = {"steps": 6065, "config": {"pretrain": {"denoising_share": 0.3}}}  # older accounts lack `start_from`
+    longer = {"steps": 3000, "config": {"pretrain": {"denoising_share": 0.05, "start_from": "mini"}}}
+    lines = [mini_trials.line({**trial, "pretraining": pretraining}) for pretraining in (shipped, longer)]
+    scores = [10, "2,400", "75.0", "78.0 ± 1.4", "77.0", "79.0"]
+    assert lines == [["a", "none", "", *scores], ["a", "3,000 steps", "5", *scores]]
 
 
 def test_the_charts_have_the_files_numbers() -> None:
