@@ -72,6 +72,11 @@ def best_mfu(measured: Measured) -> float | None:
     return max(shares, default=None)
 
 
+def best_mfu_of_h200(measured: Measured) -> float | None:
+    records = measured.content("h200-attention/device").get("records", ())
+    return max((r["mfu"] for r in records if r["topic"] == "attention" and r.get("mfu")), default=None)
+
+
 def fused_mfu(measured: Measured) -> float | None:
     records = measured.content("h100-kept/trial").get("records", ())
     return max((r["mfu"] for r in records if r["attention"].startswith("cudnn")), default=None)
@@ -100,6 +105,7 @@ GOALS = (
     Goal("T0-3B's shape in bfloat16 on an H100, PEFT / ours", 2.0, on_h100),
     Goal("the same, MFU (4 N), best batch", 0.5, best_mfu),
     Goal("the same with `backbone.attention=cudnn`, a trial", 0.5, fused_mfu),
+    Goal("the same field on an H200", 0.5, best_mfu_of_h200),
     Goal(
         "InfoPrompt / plain step, one core of the EPYC",
         1.03,

@@ -3,7 +3,7 @@
     python -m experiments.mini_trials NAME [--backbone DIR] [--steps 600] [--length 10] [--data DATA]
 
 Trains plain prompts with all rows of SST-2, a member a seed, as the table `A prompt for SST-2` has them, and writes
-results/mini/trials/NAME.json: their scores on SST-2's validation rows, and the account of the backbone's pretraining.
+results/mini/trials/NAME.json: their scores on SST-2's validation rows, and what the backbone's pretraining recorded.
 `python -m experiments.mini_page` puts all trials into the page.
 """
 
@@ -13,6 +13,7 @@ import argparse
 import dataclasses
 import json
 import pathlib
+import statistics
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,6 +21,7 @@ from experiments import arms
 from experiments.cells import plus_minus
 from experiments.pages import UNMEASURED
 from experiments.real import EXPERIMENT
+from infoprompt_jax.data.families import family
 from infoprompt_jax.reports.tables import markdown
 from infoprompt_jax.t5 import hub
 
@@ -29,21 +31,32 @@ TRIALS = pathlib.Path(__file__).parent / "results" / "mini" / "trials"
 
 def run(name: str, backbone: str, steps: int, length: int, data: str, workdir: pathlib.Path) -> None:
     """Trains the prompts and writes the trial's result. Its file is deleted to run the trial again."""
-    pretraining = json.loads((hub.find(backbone) / "pretraining.json").read_text())
     fields = (f"--config.backbone.name={backbone}", f"--config.prompt.length={length}", f"--config.data.dir={data}")
     text = f"sst2,full,static,{steps},plain,{SEEDS}"
     dataclasses.replace(EXPERIMENT, runs={name: text}, results=TRIALS, fields=fields).run([name], workdir)
     file = TRIALS / f"{name}.json"
-    about = {"prompt_tokens": length, "prompt_steps": steps, "pretraining": pretraining}
+    about = {"prompt_tokens": length, "prompt_steps": steps, **pretrained(hub.find(backbone))}
     file.write_text(json.dumps({**json.loads(file.read_text()), **about}) + "\n")
+
+
+def pretrained(directory: pathlib.Path) -> dict[str, Any]:
+    """What a backbone's pretraining recorded: its steps beyond mini's, its loss and accuracies."""
+    account, accuracies = (json.loads((directory / f"{of}.json").read_text()) for of in ("pretraining", "validation"))
+    sentiment = [entry["value"] for name, entry in accuracies.items() if family(name) == "sentiment"]
+    return {
+        "more_steps": account["steps"] if account["config"]["pretrain"].get("start_from") else 0,  # or lacks the field
+        "task_loss": account["losses"]["multitask_phase"]["task_loss"],
+        "held_in_sentiment": statistics.mean(sentiment),
+    }
 
 
 def table() -> str:
     """A line a trial: the backbone's pretraining, the prompt's training, and the scores."""
     header = (
         "trial",
-        "more pretraining",
-        "text, %",
+        "steps of more pretraining",
+        "task loss at the end, nats",
+        "held-in sentiment",
         "tokens of the prompt",
         "steps of 8 rows",
         "no prompt",
@@ -56,14 +69,12 @@ def table() -> str:
 
 
 def line(trial: Mapping[str, Any]) -> list[object]:
-    pretraining, scores = trial["pretraining"], arms.values(trial, arms.test)
-    sizes = pretraining["config"]["pretrain"]
-    longer = bool(sizes.get("start_from"))
-    share = f"{100 * sizes['denoising_share']:.0f}" if longer else ""
+    scores = arms.values(trial, arms.test)
     return [
         trial["run"],
-        f"{pretraining['steps']:,} steps" if longer else "none",
-        share,
+        f"{trial['more_steps']:,}",
+        f"{trial['task_loss']:.2f}",
+        f"{100 * trial['held_in_sentiment']:.1f}",
         trial["prompt_tokens"],
         f"{trial['prompt_steps']:,}",
         f"{100 * trial['references']['no prompt']:.1f}",

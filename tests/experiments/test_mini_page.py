@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import pathlib
 import re
 from xml.etree import ElementTree
 
+import pytest
 from experiments import mini_charts, mini_page, mini_trials
 from experiments.pages import CHARTS, MINI
 
@@ -49,14 +51,18 @@ def test_prompts_for_sst2_by_the_number_of_rows() -> None:
     ]
 
 
-def test_trials_say_what_was_pretrained_and_trained_longer() -> None:
+def test_a_trial_has_its_backbones_pretraining_and_its_scores(tmp_path: pathlib.Path) -> None:
+    shipped = mini_trials.pretrained(mini_page.BACKBONE)
+    assert shipped["more_steps"] == 0
+    assert shipped["held_in_sentiment"] == pytest.approx(0.731, abs=5e-4)  # the mean of four lines of the page's table
+    account = json.loads((mini_page.BACKBONE / "pretraining.json").read_text())
+    account["config"]["pretrain"]["start_from"] = "mini"
+    (tmp_path / "pretraining.json").write_text(json.dumps(account))
+    (tmp_path / "validation.json").write_text(json.dumps({"checksum": "", "imdb": {"value": 0.8}, "trec": {"value": 0}}))
     members = {f"run-seed{seed}": {"test": 0.77 + 0.02 * seed} for seed in range(2)}
     trial = {"run": "a", "prompt_tokens": 10, "prompt_steps": 2400, "references": {"no prompt": 0.75}, "members": members}
-    shipped = {"steps": 6065, "config": {"pretrain": {"denoising_share": 0.3}}}  # older accounts lack `start_from`
-    longer = {"steps": 3000, "config": {"pretrain": {"denoising_share": 0.05, "start_from": "mini"}}}
-    lines = [mini_trials.line({**trial, "pretraining": pretraining}) for pretraining in (shipped, longer)]
-    scores = [10, "2,400", "75.0", "78.0 ± 1.4", "77.0", "79.0"]
-    assert lines == [["a", "none", "", *scores], ["a", "3,000 steps", "5", *scores]]
+    line = mini_trials.line({**trial, **mini_trials.pretrained(tmp_path)})
+    assert line == ["a", "6,065", "0.77", "80.0", 10, "2,400", "75.0", "78.0 ± 1.4", "77.0", "79.0"]
 
 
 def test_the_charts_have_the_files_numbers() -> None:
