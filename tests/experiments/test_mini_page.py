@@ -60,8 +60,8 @@ def test_a_trial_has_its_backbones_pretraining_and_its_scores(tmp_path: pathlib.
     (tmp_path / "pretraining.json").write_text(json.dumps(account))
     (tmp_path / "validation.json").write_text(json.dumps({"checksum": "", "imdb": {"value": 0.8}, "trec": {"value": 0}}))
     members = {f"run-seed{seed}": {"test": 0.77 + 0.02 * seed} for seed in range(2)}
-    trial = {"run": "a", "prompt_tokens": 10, "prompt_steps": 2400, "references": {"no prompt": 0.75}, "members": members}
-    line = mini_trials.line({**trial, **mini_trials.pretrained(tmp_path)})
+    trial = {"run": "a", "prompt_tokens": 10, "prompt_steps": 2400, "members": members}
+    line = mini_trials.line({**trial, "references": {"no prompt": 0.75}, **mini_trials.pretrained(tmp_path)})
     assert line == ["a", "6,065", "0.77", "80.0", 10, "2,400", "75.0", "78.0 ± 1.4", "77.0", "79.0"]
 
 
