@@ -216,8 +216,9 @@ def partial_folder(directory: Path) -> Iterator[Path]:
     try:
         directory.mkdir(parents=True, exist_ok=True)
         for leftover in directory.glob(".partial-*"):  # of a process that was killed; another host's may be at work
-            if time.time() - leftover.stat().st_mtime > LONGEST_WRITE:
-                shutil.rmtree(leftover, ignore_errors=True)
+            with contextlib.suppress(FileNotFoundError):  # that of another run, which ends just now
+                if time.time() - leftover.stat().st_mtime > LONGEST_WRITE:
+                    shutil.rmtree(leftover, ignore_errors=True)
         folder = tempfile.TemporaryDirectory(prefix=".partial-", dir=directory)
     except OSError as error:
         raise UserError(

@@ -15,7 +15,7 @@ from infoprompt_jax.data.families import same_choices
 from infoprompt_jax.data.rows import Rows
 from infoprompt_jax.data.selection import find_tasks
 from infoprompt_jax.data.templates import Example
-from infoprompt_jax.data.tokenization import Part, tokenize_parts
+from infoprompt_jax.data.tokenization import Part, partial_folder, tokenize_parts
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.t5.backbone import load_backbone
 from infoprompt_jax.t5.tokenizer import load_tokenizer
@@ -84,6 +84,13 @@ def test_parts_are_one_folder_that_is_read_again_for_the_same_parts(tmp_path: pa
     assert len(os.listdir(tmp_path)) == 1
     with pytest.raises(AssertionError, match="read again"):
         make(tmp_path, *(Part(refuse(), f"fingerprint of {name}", name) for name in reversed(PARTS)))
+
+
+def test_another_run_may_end_while_its_folder_is_looked_at(tmp_path: pathlib.Path) -> None:
+    """A link to nothing stands in for a folder that is removed between its name's reading and its own."""
+    (tmp_path / ".partial-gone").symlink_to(tmp_path / "nothing")
+    with partial_folder(tmp_path) as partial:
+        assert partial.parent == tmp_path and partial.is_dir()
 
 
 def test_errors_name_the_part(tmp_path: pathlib.Path) -> None:

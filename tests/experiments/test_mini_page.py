@@ -8,6 +8,7 @@ import re
 from xml.etree import ElementTree
 
 import pytest
+
 from experiments import mini_charts, mini_page, mini_trials
 from experiments.pages import CHARTS, MINI
 
@@ -58,7 +59,8 @@ def test_a_trial_has_its_backbones_pretraining_and_its_scores(tmp_path: pathlib.
     account = json.loads((mini_page.BACKBONE / "pretraining.json").read_text())
     account["config"]["pretrain"]["start_from"] = "mini"
     (tmp_path / "pretraining.json").write_text(json.dumps(account))
-    (tmp_path / "validation.json").write_text(json.dumps({"checksum": "", "imdb": {"value": 0.8}, "trec": {"value": 0}}))
+    accuracies = {"checksum": "", "imdb": {"value": 0.8}, "trec": {"value": 0}}
+    (tmp_path / "validation.json").write_text(json.dumps(accuracies))
     members = {f"run-seed{seed}": {"test": 0.77 + 0.02 * seed} for seed in range(2)}
     trial = {"run": "a", "prompt_tokens": 10, "prompt_steps": 2400, "members": members}
     line = mini_trials.line({**trial, "references": {"no prompt": 0.75}, **mini_trials.pretrained(tmp_path)})
