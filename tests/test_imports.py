@@ -17,7 +17,7 @@ PACKAGE = pathlib.Path(__file__).parents[1] / "infoprompt_jax"
 BASE = set(
     """
     batch bucket checksums devices disk errors estimator_names fields files foreign hosts leftovers memory
-    member_names metric_names network plain_text progress recipe_fields run_fields saved_config settings
+    member_names metric_names network plain_text program_cache progress recipe_fields run_fields saved_config settings
     watch
     """.split()  # noqa: SIM905 (sets of one element a line conflict with every other change)
 )

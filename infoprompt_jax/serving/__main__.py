@@ -17,6 +17,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from infoprompt_jax import program_cache, settings
 from infoprompt_jax.errors import ARGUMENTS, UserError, in_python
 from infoprompt_jax.prompts.saved import Prompt, check_prompt, load_prompt
 from infoprompt_jax.t5.backbone import DTYPES, WEIGHTS, load_backbone
@@ -38,6 +39,7 @@ def main() -> None:
         check(given)
         prompts = named_prompts(given.prompt)
         name = given.backbone or recorded_backbone(prompts)
+        program_cache.keep(settings.defaults().data.cache_dir)
         load = in_python(load_backbone, ARGUMENTS["load_backbone"])
         backbone = load(name, dtype=given.dtype, weights=given.weights)
         for name, prompt in prompts.items():

@@ -8,8 +8,11 @@ import contextlib
 import http.client
 import json
 import logging
+import os
 import pathlib
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -212,6 +215,22 @@ def test_the_example_adds_a_route(server: Server) -> None:
         assert request(port, "GET", "/mood")[0] == 400
     (alone,) = ip.predict(server.backbone, [text], server.prompts["a"], choices)
     assert status == 200 and answer == {"mood": alone["prediction"]}
+
+
+@pytest.mark.slow
+def test_the_command_keeps_its_programs(tmp_path: pathlib.Path) -> None:
+    ip.save_prompt(tmp_path / "prompt", ip.Prompt(np.zeros((2, 128), np.float32), {"backbone": "nano"}))
+    line = [
+        sys.executable,
+        "-m",
+        "infoprompt_jax.serving",
+        f"--prompt=a={tmp_path / 'prompt'}",
+        "--measure",
+        "--most=1",
+    ]
+    variables = {name: value for name, value in os.environ.items() if "COMPILATION_CACHE" not in name}
+    subprocess.run(line, check=True, env=variables | {"HOME": str(tmp_path)})
+    assert any((tmp_path / ".cache" / "infoprompt_jax" / "programs").glob("*/jit_*-cache"))
 
 
 @pytest.fixture
