@@ -34,6 +34,8 @@ RERUNS = ("rerun-bfloat16", "rerun-float32")  # files of `experiments.mini_rerun
 HEADER = """---
 language: en
 library_name: transformers
+license: other
+license_name: terms-of-its-sources
 pipeline_tag: text2text-generation
 tags: [t5]
 ---
