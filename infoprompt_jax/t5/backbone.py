@@ -220,7 +220,7 @@ def _embed(graph: nnx.GraphDef, frozen: nnx.State, tokens_BL: jax.Array) -> jax.
 
 @functools.partial(jax.jit, static_argnums=0)
 def _encode(graph: nnx.GraphDef, frozen: nnx.State, tokens_BL: jax.Array, prompts: jax.Array | None) -> jax.Array:
-    return nnx.merge(graph, frozen).encode(tokens_BL, prompts)[0]
+    return nnx.merge(graph, frozen).encode(tokens_BL, prompts, forward_only=True)[0]
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -236,7 +236,7 @@ def _score(
     graph: nnx.GraphDef, frozen: nnx.State, tokens_BL: jax.Array, choices_BCT: jax.Array, prompts: jax.Array | None
 ) -> jax.Array:
     model = nnx.merge(graph, frozen)
-    hidden = scoring.decode_choices(model, choices_BCT, *model.encode(tokens_BL, prompts))
+    hidden = scoring.decode_choices(model, choices_BCT, *model.encode(tokens_BL, prompts, forward_only=True))
     return scoring.choice_scores(model, hidden, choices_BCT)
 
 
@@ -245,7 +245,7 @@ def _generate(
     graph: nnx.GraphDef, frozen: nnx.State, tokens_BL: jax.Array, prompts: jax.Array | None, max_length: int
 ) -> jax.Array:
     model = nnx.merge(graph, frozen)
-    return model.generate(*model.encode(tokens_BL, prompts), max_length)
+    return model.generate(*model.encode(tokens_BL, prompts, forward_only=True), max_length)
 
 
 def load_backbone(

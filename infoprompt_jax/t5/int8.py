@@ -18,6 +18,7 @@ from flax import nnx
 
 TABLES = ("embedding", "head")  # [V, D]; all others are kernels [I, O]
 LARGEST = 127  # -128 is left out: the range is symmetric
+GROUP = 256  # most rows of a table whose products are searched together
 
 
 def quantize(kernel: Any, axis: int = -2) -> tuple[Any, Any]:
@@ -90,6 +91,27 @@ def logits(hidden: jax.Array, table: Kernel) -> jax.Array:
     # The backward pass converts the table again instead of keeping the copy.
     converted = jax.checkpoint(lambda hidden, values_VD: _logits(hidden, values_VD.astype(hidden.dtype)))
     return table.scaled(converted(hidden, table.values[...]))
+
+
+def best(hidden_BD: jax.Array, table: Kernel) -> jax.Array:
+    """The row [B], int32, of a table [V, D] whose float32 product with `hidden_BD` is the largest, the first of equals.
+
+    With V as the first axis, and its groups before its single rows: a CPU is slow where the last axis is searched.
+    """
+    if isinstance(table, Int8):
+        y_VB = _products(table.values[...].astype(hidden_BD.dtype), hidden_BD) * table.scale[...][:, None]
+    else:
+        y_VB = _products(table[...], hidden_BD)
+    rows, batch = y_VB.shape
+    group = max(size for size in range(1, GROUP + 1) if rows % size == 0)
+    groups = y_VB.reshape(-1, group, batch)
+    first_B = jnp.argmax(groups.max(axis=1), axis=0)
+    within_B = jnp.argmax(groups[first_B, :, jnp.arange(batch)], axis=-1)
+    return (first_B * group + within_B).astype(jnp.int32)
+
+
+def _products(table_VD: jax.Array, hidden_BD: jax.Array) -> jax.Array:
+    return jnp.einsum("VD,BD->VB", table_VD, hidden_BD, preferred_element_type=jnp.float32)
 
 
 def _logits(hidden: jax.Array, table_VD: jax.Array) -> jax.Array:

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from infoprompt_jax.t5 import fused, int8
+from infoprompt_jax.t5 import blocks, fused, int8
 from infoprompt_jax.t5.config import EOS, PAD, T5Config
 from infoprompt_jax.t5.int8 import Int8, Kernel
 from infoprompt_jax.t5.layers import DecoderLayer, EncoderLayer, Norm, RelativeBias, dropout, kernel, sub_key
@@ -149,11 +149,16 @@ class T5(nnx.Module):
         return int8.rows(self._head(), tokens, self.config.dtype)
 
     def encode(
-        self, tokens_BL: jax.Array, prompts: jax.Array | None = None, key: jax.Array | None = None
+        self,
+        tokens_BL: jax.Array,
+        prompts: jax.Array | None = None,
+        key: jax.Array | None = None,
+        forward_only: bool = False,
     ) -> tuple[jax.Array, jax.Array]:
         """Encoder states [B, S, D] and their mask [B, S].
 
-        `prompts`, [P, D] or [B, P, D], stand before the tokens and are never masked. `key` is for dropout.
+        `prompts`, [P, D] or [B, P, D], stand before the tokens and are never masked. `key` is for dropout. With
+        `forward_only` and without dropout, the program is faster on a CPU, and its gradient is slower.
         """
         x_BSD, mask_BS = self.embed(tokens_BL), tokens_BL != PAD
         if prompts is not None:
@@ -165,7 +170,12 @@ class T5(nnx.Module):
         x_BSD = dropout(x_BSD, self.config.dropout, sub_key(key, EMBEDDED))
 
         def body(layer: EncoderLayer, x: jax.Array, key: jax.Array | None, _: Any) -> tuple[jax.Array, None]:
-            return layer(x, mask_BS[:, None, None, :], bias, key, lengths_B), None
+            def some(x: jax.Array, mask: jax.Array, lengths: jax.Array | None) -> jax.Array:
+                return layer(x, mask[:, None, None, :], bias, key, lengths)
+
+            if forward_only and key is None:
+                return blocks.by_rows(some, self.layout, x, mask_BS, lengths_B), None
+            return some(x, mask_BS, lengths_B), None
 
         x_BSD, _ = self.encoder.scan(body, x_BSD, key)
         return dropout(self.encoder.norm(x_BSD), self.config.dropout, sub_key(key, NORMED)), mask_BS
@@ -194,10 +204,15 @@ class T5(nnx.Module):
 
     def logits(self, hidden: jax.Array) -> jax.Array:
         """Float32 logits [..., V] of the hidden states [..., D] that `decode` returns."""
-        if self.config.scale_decoder_outputs:
-            hidden = hidden * self.config.d_model**-0.5
-        logits = int8.logits(hidden, self._head())
+        logits = int8.logits(self._scaled(hidden), self._head())
         return self.layout.constrain(logits, *(None,) * (logits.ndim - 2), "model")
+
+    def best(self, hidden_BD: jax.Array) -> jax.Array:
+        """The tokens [B], int32, whose logits are the largest."""
+        return int8.best(self._scaled(hidden_BD), self._head())
+
+    def _scaled(self, hidden: jax.Array) -> jax.Array:
+        return hidden * self.config.d_model**-0.5 if self.config.scale_decoder_outputs else hidden
 
     def generate(self, y_BSD: jax.Array, mask_BS: jax.Array, max_length: int) -> jax.Array:
         """Greedy decoding of `encode`'s states, with a key/value cache: tokens [B, max_length], PAD after EOS.
@@ -210,7 +225,11 @@ class T5(nnx.Module):
         batch, positions = y_BSD.shape[0], jnp.arange(max_length)
         empty = jnp.zeros((batch, self.config.num_heads, max_length, self.config.d_kv), y_BSD.dtype)
         nothing = jnp.zeros(())
-        _, cross = over_layers(lambda layer, x, *_: (x, layer.cross.keys_values(y_BSD)), nothing, None)
+
+        def read(layer: DecoderLayer, x: jax.Array, *_: Any) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+            return x, blocks.by_rows(layer.cross.keys_values, self.layout, y_BSD)
+
+        _, cross = over_layers(read, nothing, None)
         _, caches = over_layers(lambda layer, x, *_: (x, (empty, empty)), nothing, None)
 
         def going(carry: Any) -> jax.Array:
@@ -234,8 +253,7 @@ class T5(nnx.Module):
                 return layer(x, cached, cross, seen, mask_BS[:, None, None, :], bias, key), tuple(stored)
 
             x_B1D, caches = over_layers(body, self.embed(token_B)[:, None], None, (cross, caches))
-            best_B = jnp.argmax(self.logits(self.decoder.norm(x_B1D))[:, 0], axis=-1).astype(jnp.int32)
-            best_B = jnp.where(done_B, PAD, best_B)
+            best_B = jnp.where(done_B, PAD, self.best(self.decoder.norm(x_B1D)[:, 0]))
             tokens_BT = jax.lax.dynamic_update_slice_in_dim(tokens_BT, best_B[:, None], index, 1)
             return index + 1, best_B, done_B | (best_B == EOS), caches, tokens_BT
 

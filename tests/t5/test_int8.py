@@ -17,7 +17,7 @@ from jax.typing import ArrayLike
 import infoprompt_jax as ip
 from infoprompt_jax.t5 import convert, partition
 from infoprompt_jax.t5.config import T5Config
-from infoprompt_jax.t5.int8 import TABLES, quantize
+from infoprompt_jax.t5.int8 import GROUP, TABLES, Int8, best, logits, quantize
 from infoprompt_jax.t5.model import T5
 
 
@@ -160,3 +160,18 @@ def test_a_scale_is_split_as_the_output_channels_of_its_kernel() -> None:
         summed = 1 if kernel in TABLES else len(whole) - 2
         of_channels = tuple(size for axis, size in enumerate(values) if axis != summed)
         assert places[f"{kernel}/scale"].shard_shape(shapes[f"{kernel}/scale"]) == of_channels, kernel
+
+
+@pytest.mark.parametrize("weights", ["full", "int8"])
+@pytest.mark.parametrize("rows", [5, GROUP, 3 * GROUP, 613])
+def test_best_is_the_first_of_the_largest_logits(weights: str, rows: int) -> None:
+    """Rows occur twice, in one group and in two; 613 is a prime, so each of its groups has one row."""
+    random = np.random.default_rng(rows)
+    table_VD, hidden_BD = random.integers(-9, 9, (rows, 4)), random.integers(-9, 9, (64, 4)).astype(np.float32)
+    table_VD[[rows - 1, rows // 2]] = table_VD[[0, rows // 2 - 1]]
+    kernel: Any = nnx.Param(jnp.asarray(table_VD, jnp.float32))
+    if weights == "int8":
+        kernel = Int8(jnp.asarray(table_VD, jnp.int8), jnp.asarray(random.choice([0.5, 1.0], rows), jnp.float32))
+    found = best(jnp.asarray(hidden_BD), kernel)
+    np.testing.assert_array_equal(found, np.argmax(logits(jnp.asarray(hidden_BD), kernel), axis=-1))
+    assert found.dtype == jnp.int32

@@ -124,13 +124,13 @@ def test_generate_pads_after_eos(small: T5, random: np.random.Generator, monkeyp
     assert ended[endless].any()
     np.testing.assert_array_equal(found[endless], np.where(ended, PAD, expected)[endless])
 
-    computed, logits = list[None](), T5.logits
+    computed, best = list[None](), T5.best
 
     def counted(self: T5, hidden: jax.Array) -> jax.Array:
         jax.debug.callback(lambda: computed.append(None))
-        return logits(self, hidden)
+        return best(self, hidden)
 
-    monkeypatch.setattr(T5, "logits", counted)
+    monkeypatch.setattr(T5, "best", counted)
     few = np.flatnonzero(ended[:, -1])
     np.testing.assert_array_equal(generate(swapped, swap[inputs[few]], None, 8), found[few])
     jax.effects_barrier()
