@@ -50,6 +50,7 @@ ARROWS = {
     "nano": set(),
 }
 COMPILED = {
+    "t5.blocks",
     "t5.model",
     "t5.layers",
     "t5.config",
