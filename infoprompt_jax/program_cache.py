@@ -35,8 +35,8 @@ def keep(cache_dir: str, room: int = ROOM) -> pathlib.Path | None:
       room: bytes that must be free.
 
     Returns:
-      The folder. None where programs are not kept: the user chose, several processes run, the folder is not the
-      user's own or cannot be written, or its disk is nearly full.
+      The folder. None where programs are not kept: the user chose, several processes run, the user has no home, the
+      folder is not the user's own or cannot be written, or its disk is nearly full.
     """
     import jax
 
@@ -46,7 +46,11 @@ def keep(cache_dir: str, room: int = ROOM) -> pathlib.Path | None:
     chosen = options.jax_compilation_cache_dir or not options.jax_enable_compilation_cache
     if chosen or hosts.count() > 1:
         return None
-    folder = files.cache_directory(cache_dir) / "programs" / processor()
+    try:
+        folder = files.cache_directory(cache_dir) / "programs" / processor()
+    except RuntimeError as error:  # a container's user may have no home
+        log.info("Compiled programs are not kept: %s", error)
+        return None
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not is_own(folder):

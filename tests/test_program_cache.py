@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+import pwd
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -80,6 +81,13 @@ def test_a_folder_that_cannot_be_written_keeps_nothing(tmp_path: pathlib.Path) -
     (tmp_path / "programs").write_text("a file where the folder belongs")
     assert program_cache.keep(str(tmp_path)) is None
     assert folder_of_jax() is None
+
+
+def test_a_user_without_a_home_keeps_nothing(monkeypatch: pytest.MonkeyPatch, restored: None) -> None:
+    """As a container may have one, whose number is in no list of users."""
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(pwd, "getpwuid", lambda _: {}["nobody"])
+    assert program_cache.keep("") is None and folder_of_jax() is None
 
 
 def test_the_oldest_programs_go(tmp_path: pathlib.Path) -> None:
