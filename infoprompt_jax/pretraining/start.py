@@ -8,7 +8,7 @@ import ml_collections
 import numpy as np
 from flax import nnx
 
-from infoprompt_jax.errors import UserError
+from infoprompt_jax.errors import UserError, in_python
 from infoprompt_jax.pretraining.step import t5_config
 from infoprompt_jax.t5.backbone import Backbone, load_backbone
 from infoprompt_jax.t5.tokenizer import SENTINELS
@@ -27,7 +27,7 @@ def find(config: ml_collections.ConfigDict) -> Backbone | None:
     name, described = config.pretrain.start_from, t5_config(config)
     if not name:
         return None
-    loaded = load_backbone(name)
+    loaded = in_python(load_backbone, {r"\bbackbone\.name\b": "pretrain.start_from"})(name)
     what = f"pretrain.start_from={name!r}"
     for size in SIZES:
         if (seen := getattr(loaded.config, size)) != getattr(described, size):
@@ -36,7 +36,9 @@ def find(config: ml_collections.ConfigDict) -> Backbone | None:
             )
     pieces = loaded.config.vocab_size - len(SENTINELS)
     if pieces != config.pretrain.pieces:
-        raise UserError(f"{what} has {pieces} pieces, but pretrain.pieces is {config.pretrain.pieces}: set it to that.")
+        raise UserError(
+            f"{what} has {pieces} pieces, but pretrain.pieces is {config.pretrain.pieces}: set it to {pieces}."
+        )
     for field in FIXED:
         if (seen := getattr(loaded.config, field)) != (expected := getattr(described, field)):
             raise UserError(f"{what} has {field}={seen}, but job=pretrain trains only {expected}: choose another T5.")

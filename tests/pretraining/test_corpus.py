@@ -207,13 +207,15 @@ def test_a_backbone_of_other_sizes_is_refused(
     for field, value, sentence in (
         ("d_ff", 16, "has d_ff=32, but pretrain.d_ff is 16: set it to 32"),
         ("tied", False, "has tied=True, but pretrain.tied is False: set it to True"),
-        ("pieces", 340, "has 330 pieces, but pretrain.pieces is 340"),
+        ("pieces", 340, "has 330 pieces, but pretrain.pieces is 340: set it to 330"),
     ):
         made = config(directory, **{"pretrain__start_from": str(run / "backbone"), f"pretrain__{field}": value})
         with pytest.raises(UserError, match=sentence):
             pretrain.pretrain(made, tmp_path / "run")
     with pytest.raises(UserError, match="start_from='nano' has d_model="):
         pretrain.pretrain(config(directory, pretrain__start_from="nano"), tmp_path / "run")
+    with pytest.raises(UserError, match=r"^pretrain\.start_from='/nothing' is neither a directory"):
+        pretrain.pretrain(config(directory, pretrain__start_from="/nothing"), tmp_path / "run")
     assert not (tmp_path / "run" / "vocabulary").exists()
 
 
