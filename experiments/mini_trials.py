@@ -30,12 +30,14 @@ TRIALS = pathlib.Path(__file__).parent / "results" / "mini" / "trials"
 
 
 def run(name: str, backbone: str, steps: int, length: int, data: str, workdir: pathlib.Path) -> None:
-    """Trains the prompts and writes the trial's result. Its file is deleted to run the trial again."""
+    """Trains the prompts and writes the trial's result, which must not be there yet."""
+    file = TRIALS / f"{name}.json"
+    if file.exists():
+        raise SystemExit(f"{file} holds this trial's result: delete it to run the trial again, or choose another NAME.")
+    about = {"prompt_tokens": length, "prompt_steps": steps, **pretrained(hub.find(backbone))}
     fields = (f"--config.backbone.name={backbone}", f"--config.prompt.length={length}", f"--config.data.dir={data}")
     text = f"sst2,full,static,{steps},plain,{SEEDS}"
     dataclasses.replace(EXPERIMENT, runs={name: text}, results=TRIALS, fields=fields).run([name], workdir)
-    file = TRIALS / f"{name}.json"
-    about = {"prompt_tokens": length, "prompt_steps": steps, **pretrained(hub.find(backbone))}
     file.write_text(json.dumps({**json.loads(file.read_text()), **about}) + "\n")
 
 

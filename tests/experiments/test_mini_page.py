@@ -67,6 +67,15 @@ def test_a_trial_has_its_backbones_pretraining_and_its_scores(tmp_path: pathlib.
     assert line == ["a", "6,065", "0.77", "80.0", 10, "2,400", "75.0", "78.0 ± 1.4", "77.0", "79.0"]
 
 
+def test_a_trial_that_has_a_result_is_not_run(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its fields would become those of this command, its scores would stay."""
+    monkeypatch.setattr(mini_trials, "TRIALS", tmp_path)
+    (tmp_path / "a.json").write_text("{}")
+    with pytest.raises(SystemExit, match="delete it to run the trial again"):
+        mini_trials.run("a", "mini", 600, 10, "data", tmp_path / "runs")
+    assert (tmp_path / "a.json").read_text() == "{}"
+
+
 def test_the_charts_have_the_files_numbers() -> None:
     """And docs/charts has these charts."""
     zero_shot, own_rows = (mini_page.results(name) for name in ("zero_shot", "own_rows"))
