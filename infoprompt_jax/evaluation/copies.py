@@ -2,7 +2,8 @@
 
 Before the first step, members of one seed have equal prompts, and all members do that have none. The program predicts
 a batch of rows for each of M members. Where each member has at least k equals, k batches of one shape are packed into
-one, and every result is that of the same program on the same rows.
+one, and every result is that of the same program on the same rows. (Where `fleet.at_once` does not divide M, the last
+members have a program of their own, and the last digits of its results may differ.)
 """
 
 from __future__ import annotations

@@ -30,6 +30,6 @@ def by_rows(function: Callable[..., Any], layout: Layout, first_BSD: jax.Array, 
 
 
 def _rows(batch: int, most: int) -> int:
-    """The most rows up to `most` that divide the batch evenly; all, where only much fewer do."""
+    """The most rows up to `most` that divide the batch evenly; all, if that is a quarter of `most` or less."""
     rows = max(each for each in range(1, min(max(most, 1), batch) + 1) if batch % each == 0)
     return batch if rows * 4 <= most else rows
