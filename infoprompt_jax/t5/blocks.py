@@ -22,7 +22,7 @@ def by_rows(function: Callable[..., Any], layout: Layout, first_BSD: jax.Array, 
     """
     batch, length, _ = first_BSD.shape
     rows = _rows(batch, POSITIONS // length)
-    if layout.platform != "cpu" or (layout.mesh and layout.mesh.size > 1) or rows == batch:
+    if not layout.one_cpu or rows == batch:
         return function(first_BSD, *others)
     split = jax.tree.map(lambda x: x.reshape(batch // rows, rows, *x.shape[1:]), (first_BSD, *others))
     made = jax.lax.map(lambda arrays: function(*arrays), split)

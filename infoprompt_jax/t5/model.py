@@ -209,7 +209,10 @@ class T5(nnx.Module):
 
     def best(self, hidden_BD: jax.Array) -> jax.Array:
         """The tokens [B], int32, whose logits are the largest."""
-        return int8.best(self._scaled(hidden_BD), self._head())
+        if self.layout.one_cpu:
+            return int8.best(self._scaled(hidden_BD), self._head())
+        # A mesh that splits the vocabulary exchanges one number a row and device for this.
+        return jnp.argmax(self.logits(hidden_BD), axis=-1).astype(jnp.int32)
 
     def _scaled(self, hidden: jax.Array) -> jax.Array:
         return hidden * self.config.d_model**-0.5 if self.config.scale_decoder_outputs else hidden

@@ -146,6 +146,11 @@ class Layout:
         """What the program runs on: "cpu", "gpu" or "tpu"."""
         return jax.default_backend() if self.mesh is None else self.mesh.devices.flat[0].platform
 
+    @property
+    def one_cpu(self) -> bool:
+        """Whether it runs on a CPU alone, whose cache and slow reductions are worth a program of its own."""
+        return self.platform == "cpu" and (self.mesh is None or self.mesh.size == 1)
+
     def constrain(self, x: jax.Array, *axes: str | None) -> jax.Array:
         """`x`, with its first axis split over `rows` and the following ones as named; the rest is whole.
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import functools
 
 import jax
+import numpy as np
 import tiny
+from flax import nnx
 
 from infoprompt_jax.capacity.collectives import Collective, collectives
 from infoprompt_jax.fleet.fleet import member_keys
@@ -56,3 +58,12 @@ def test_fsdp_layers_gather_weights_alone() -> None:
     assert {one.kind for one in inside} == {"all-gather"}
     sizes = {64 * 64 * 4, 64 * 128 * 4}  # one layer's kernels
     assert {one.bytes for one in inside} <= sizes
+
+
+def test_a_generated_token_exchanges_a_number_of_each_device_and_no_logits() -> None:
+    mesh = partition.make_mesh(2, 1, 4)  # the vocabulary is split over four
+    backbone = tiny.backbone(mesh)
+    best = jax.jit(lambda frozen, hidden_BD: nnx.merge(backbone.graph, frozen).best(hidden_BD))
+    hidden_BD = partition.place(np.ones((ROWS, backbone.config.d_model), np.float32), partition.split(mesh))
+    found = collectives(best.lower(backbone.frozen, hidden_BD).compile().as_text(), mesh)
+    assert found and max(one.bytes for one in found) <= 4 * mesh.shape["model"] * ROWS
