@@ -191,7 +191,7 @@ def test_weights_are_trained_in_float32_and_computed_in_bfloat16(
 
 
 def test_a_run_goes_on_from_a_backbone(directory: pathlib.Path, run: pathlib.Path, tmp_path: pathlib.Path) -> None:
-    """With a rate of 0, its weights and vocabulary come out as they went in, and its loss is that of the first run."""
+    """With a rate of 0, its weights and vocabulary come out as they went in."""
     start_from = str(run / "backbone")
     fields = {"pretrain__start_from": start_from, "train__steps": 3, "train__learning_rate": 0.0, "seed": 1}
     pretrain.pretrain(config(directory, **fields), tmp_path)
