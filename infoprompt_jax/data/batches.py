@@ -285,6 +285,9 @@ def stacked(
         | {name: values[read] for name, values in fields[index].items()}
         for index in set(member)
     }
+    if len(parts) == 1:  # views: evaluation may hold a batch for each member at a time
+        (part,) = parts.values()
+        return {name: np.broadcast_to(values, (len(member), *values.shape)) for name, values in part.items()}
     return {name: np.stack([parts[index][name] for index in member]) for name in parts[member[0]]}
 
 

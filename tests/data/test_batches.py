@@ -286,6 +286,7 @@ def test_what_members_share_is_gathered_once(make: Maker, monkeypatch: pytest.Mo
     calls.clear()
     (batch,) = eval_batches([[rows]] * 5, 40, BUCKETS, MAX_LENGTH)
     assert len(calls) == 1 and batch["inputs"].shape[:2] == (5, 40)
+    assert all(np.shares_memory(values[0], values[4]) for values in batch.values())
 
 
 def test_buckets() -> None:
