@@ -46,13 +46,19 @@ def cache_directory(configured: str) -> pathlib.Path:
     """The folder of `data.cache_dir`, or the default where that is empty; it need not exist.
 
     Raises:
-      UserError: it is in a bucket.
+      UserError: it is in a bucket, or the user has no home directory.
     """
     if bucket.is_in(configured):
         raise UserError(
             f"data.cache_dir={configured} is in a bucket, but the cache holds memory maps: choose a local one."
         )
-    return pathlib.Path(configured or CACHE).expanduser()
+    try:
+        return pathlib.Path(configured or CACHE).expanduser()
+    except RuntimeError as error:  # as in a container whose user has no name
+        raise UserError(
+            f"the folder {configured or CACHE} has no place, for this user has no home directory: "
+            "set data.cache_dir to one that can be written, or HOME."
+        ) from error
 
 
 @contextlib.contextmanager

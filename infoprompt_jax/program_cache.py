@@ -20,6 +20,7 @@ import tempfile
 from typing import Any
 
 from infoprompt_jax import files, hosts
+from infoprompt_jax.errors import UserError
 
 ROOM = 2**30  # bytes that must be free on the disk
 MOST = 2**32  # bytes of programs; beyond that, the oldest go
@@ -48,7 +49,7 @@ def keep(cache_dir: str, room: int = ROOM) -> pathlib.Path | None:
         return None
     try:
         folder = files.cache_directory(cache_dir) / "programs" / processor()
-    except RuntimeError as error:  # a container's user may have no home
+    except UserError as error:  # a container's user may have no home
         log.info("Compiled programs are not kept: %s", error)
         return None
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+import pwd
 import shutil
 import subprocess
 import sys
@@ -25,6 +26,17 @@ def test_the_cache_is_in_the_home_directory_unless_configured(
     assert cache_directory("~/mine") == tmp_path / "mine" and cache_directory("/a/b") == pathlib.Path("/a/b")
     with pytest.raises(UserError, match="choose a local one"):
         cache_directory("gs://bucket/cache")
+
+
+def test_a_user_without_a_home_needs_a_configured_cache(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
+) -> None:
+    """As a container may have one, whose number is in no list of users."""
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(pwd, "getpwuid", lambda _: {}["nobody"])
+    with pytest.raises(UserError, match=r"has no home directory: set data\.cache_dir"):
+        cache_directory("")
+    assert cache_directory(str(tmp_path)) == tmp_path
 
 
 def test_processes_of_one_number_write_the_same_path_apart(
