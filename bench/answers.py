@@ -38,6 +38,7 @@ RATIOS = (
         "intel-one-core/generation-v1.1-small",
         "PEFT and transformers",
     ),
+    ("the same, two cores of the Xeon", "intel-two-cores/generation-v1.1-small", "PEFT and transformers"),
 )
 CASES = (
     ("training step, T0-3B, H100", "xl-train-peft-L128-b32"),
@@ -104,10 +105,14 @@ def fleet(measured: Measured) -> str:
 def infoprompt(measured: Measured) -> str:
     """A step with both terms beside the plain one."""
     subjects = ("features cached", "features recomputed")
-    machines = {"an AMD EPYC": "one-core", "an Intel Xeon": "intel-one-core"}
+    machines = {
+        "one core of an AMD EPYC": "one-core",
+        "one core of an Intel Xeon": "intel-one-core",
+        "two cores of the Xeon": "intel-two-cores",
+    }
     rows = [
         [
-            f"one core of {machine}, T5 v1.1 small: {subject}",
+            f"{machine}, T5 v1.1 small: {subject}",
             ratio(measured.record(name, f"both terms, {subject}")),
             f"`{name}.json`",
         ]

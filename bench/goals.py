@@ -102,6 +102,7 @@ GOALS = (
         "ranking HellaSwag's 4 answers, torch / ours", 6.0, of("intel-one-core/ranking-hellaswag-v1.1-small", RANKING)
     ),
     Goal("generation, transformers / ours", 1.5, of("intel-one-core/generation-v1.1-small", "PEFT and transformers")),
+    Goal("the same, two cores", 1.5, of("intel-two-cores/generation-v1.1-small", "PEFT and transformers")),
     Goal("T0-3B's shape in bfloat16 on an H100, PEFT / ours", 2.0, on_h100),
     Goal("the same, MFU (4 N), best batch", 0.5, best_mfu),
     Goal("the same with `backbone.attention=cudnn`, a trial", 0.5, fused_mfu),
@@ -116,6 +117,12 @@ GOALS = (
         "the same, one core of the Xeon",
         1.03,
         of(f"intel-one-core/{STEP}", "both terms, features cached"),
+        at_most=True,
+    ),
+    Goal(
+        "the same, two cores of the Xeon",
+        1.03,
+        of(f"intel-two-cores/{STEP}", "both terms, features cached"),
         at_most=True,
     ),
     Goal("nano's first step, warm cache", 8, of("intel-two-cores/start-nano", "warm", "seconds"), True, " s"),
