@@ -22,11 +22,17 @@ from experiments.cells import plus_minus
 from experiments.pages import UNMEASURED
 from experiments.real import EXPERIMENT
 from infoprompt_jax.data.families import family
+from infoprompt_jax.files import whole
+from infoprompt_jax.pretraining.loop import MEMBER
+from infoprompt_jax.reports import measurements
+from infoprompt_jax.reports.records import read_records, series
 from infoprompt_jax.reports.tables import markdown
 from infoprompt_jax.t5 import hub
 
 SEEDS = "0-4"
-TRIALS = pathlib.Path(__file__).parent / "results" / "mini" / "trials"
+LAST = 500  # steps of pretraining whose loss is averaged
+MINI = pathlib.Path(__file__).parent / "results" / "mini"
+TRIALS = MINI / "trials"
 
 
 def run(name: str, backbone: str, steps: int, length: int, data: str, workdir: pathlib.Path) -> None:
@@ -34,20 +40,28 @@ def run(name: str, backbone: str, steps: int, length: int, data: str, workdir: p
     file = TRIALS / f"{name}.json"
     if file.exists():
         raise SystemExit(f"{file} holds this trial's result: delete it to run the trial again, or choose another NAME.")
-    about = {"prompt_tokens": length, "prompt_steps": steps, **pretrained(hub.find(backbone))}
-    fields = (f"--config.backbone.name={backbone}", f"--config.prompt.length={length}", f"--config.data.dir={data}")
     text = f"sst2,full,static,{steps},plain,{SEEDS}"
-    dataclasses.replace(EXPERIMENT, runs={name: text}, results=TRIALS, fields=fields).run([name], workdir)
-    file.write_text(json.dumps({**json.loads(file.read_text()), **about}) + "\n")
+    about = {"run": name, "config": text, "prompt_tokens": length, "prompt_steps": steps, **pretrained(backbone)}
+    fields = (f"--config.backbone.name={backbone}", f"--config.prompt.length={length}", f"--config.data.dir={data}")
+    dataclasses.replace(EXPERIMENT, runs={name: text}, fields=fields).train(name, workdir / name)
+    with whole(file) as partial:
+        partial.write_text(json.dumps(measurements.rounded(about | arms.extract(workdir / name))) + "\n")
 
 
-def pretrained(directory: pathlib.Path) -> dict[str, Any]:
-    """What a backbone's pretraining recorded: its steps beyond mini's, its loss and accuracies."""
+def pretrained(backbone: str) -> dict[str, Any]:
+    """What a backbone's pretraining recorded: its steps beyond mini's, its loss and accuracies.
+
+    The loss is the mean over the steps that are logged among the last `LAST`: that of one batch depends on which data
+    sets have rows in it.
+    """
+    directory = hub.find(backbone)
+    log = MINI / "metrics.jsonl" if backbone == "mini" else directory.parent / "metrics.jsonl"
     account, accuracies = (json.loads((directory / f"{of}.json").read_text()) for of in ("pretraining", "validation"))
+    losses = series(read_records(log))[MEMBER]["task_loss"]
     sentiment = [entry["value"] for name, entry in accuracies.items() if family(name) == "sentiment"]
     return {
         "more_steps": account["steps"] if account["config"]["pretrain"].get("start_from") else 0,  # or lacks the field
-        "task_loss": account["losses"]["multitask_phase"]["task_loss"],
+        "task_loss": statistics.mean(loss for step, loss in losses.items() if step > account["steps"] - LAST),
         "held_in_sentiment": statistics.mean(sentiment),
     }
 
@@ -57,7 +71,7 @@ def table() -> str:
     header = (
         "trial",
         "steps of more pretraining",
-        "task loss at the end, nats",
+        f"task loss, last {LAST} steps, nats",
         "held-in sentiment",
         "tokens of the prompt",
         "steps of 8 rows",
@@ -89,7 +103,7 @@ def line(trial: Mapping[str, Any]) -> list[object]:
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("name", metavar="NAME", help="of the trial and its result")
-    options.add_argument("--backbone", default="mini", help="directory that job=pretrain made")
+    options.add_argument("--backbone", default="mini", help="WORKDIR/backbone of a job=pretrain")
     options.add_argument("--steps", type=int, default=600, help="of the prompts' training")
     options.add_argument("--length", type=int, default=10, help="tokens of a prompt")
     options.add_argument("--data", default="data", help="folder with the data sets' files, as in docs/data.md")

@@ -11,6 +11,7 @@ import pytest
 
 from experiments import mini_charts, mini_page, mini_trials
 from experiments.pages import CHARTS, MINI
+from infoprompt_jax.pretraining.loop import MEMBER
 
 
 def test_the_page_and_the_card_are_current() -> None:
@@ -53,18 +54,23 @@ def test_prompts_for_sst2_by_the_number_of_rows() -> None:
 
 
 def test_a_trial_has_its_backbones_pretraining_and_its_scores(tmp_path: pathlib.Path) -> None:
-    shipped = mini_trials.pretrained(mini_page.BACKBONE)
+    shipped = mini_trials.pretrained("mini")
     assert shipped["more_steps"] == 0
     assert shipped["held_in_sentiment"] == pytest.approx(0.731, abs=5e-4)  # the mean of four lines of the page's table
     account = json.loads((mini_page.BACKBONE / "pretraining.json").read_text())
     account["config"]["pretrain"]["start_from"] = "mini"
-    (tmp_path / "pretraining.json").write_text(json.dumps(account))
+    (tmp_path / "backbone").mkdir()
+    (tmp_path / "backbone" / "pretraining.json").write_text(json.dumps(account))
     accuracies = {"checksum": "", "imdb": {"value": 0.8}, "trec": {"value": 0}}
-    (tmp_path / "validation.json").write_text(json.dumps(accuracies))
+    (tmp_path / "backbone" / "validation.json").write_text(json.dumps(accuracies))
+    about = {"member": MEMBER, "name": "task_loss"}
+    logged = [{**about, "step": step, "value": value} for step, value in ((5565, 9.0), (5566, 0.5), (6060, 1.0))]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in logged))
     members = {f"run-seed{seed}": {"test": 0.77 + 0.02 * seed} for seed in range(2)}
     trial = {"run": "a", "prompt_tokens": 10, "prompt_steps": 2400, "members": members}
-    line = mini_trials.line({**trial, "references": {"no prompt": 0.75}, **mini_trials.pretrained(tmp_path)})
-    assert line == ["a", "6,065", "0.77", "80.0", 10, "2,400", "75.0", "78.0 ± 1.4", "77.0", "79.0"]
+    pretrained = mini_trials.pretrained(str(tmp_path / "backbone"))
+    line = mini_trials.line({**trial, "references": {"no prompt": 0.75}, **pretrained})
+    assert line == ["a", "6,065", "0.75", "80.0", 10, "2,400", "75.0", "78.0 ± 1.4", "77.0", "79.0"]
 
 
 def test_a_trial_that_has_a_result_is_not_run(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:

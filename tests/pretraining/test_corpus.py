@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import lzma
 import pathlib
@@ -13,12 +14,15 @@ import jax
 import ml_collections
 import numpy as np
 import pytest
+from flax import nnx
 
 from infoprompt_jax import settings
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.pretraining import budget, loop, pretrain, sources
 from infoprompt_jax.pretraining.step import computing
+from infoprompt_jax.t5 import convert
 from infoprompt_jax.t5.backbone import load_backbone
+from infoprompt_jax.t5.model import T5
 from infoprompt_jax.t5.tokenizer import load_tokenizer
 from infoprompt_jax.training.interrupt import Interrupt
 
@@ -217,6 +221,19 @@ def test_a_backbone_of_other_sizes_is_refused(
     with pytest.raises(UserError, match=r"^pretrain\.start_from='/nothing' is neither a directory"):
         pretrain.pretrain(config(directory, pretrain__start_from="/nothing"), tmp_path / "run")
     assert not (tmp_path / "run" / "vocabulary").exists()
+
+
+def test_a_backbone_of_another_kind_is_refused(
+    directory: pathlib.Path, run: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    before = load_backbone(str(run / "backbone"))
+    old = dataclasses.replace(before.config, feed_forward="relu")
+    flat = nnx.to_flat_state(nnx.state(T5(old, nnx.Rngs(0))))
+    leaves = (("/".join(map(str, path)), np.asarray(variable[...])) for path, variable in flat)
+    convert.export(tmp_path / "relu", old, leaves, before.tokenizer.files)
+    made = config(directory, pretrain__start_from=str(tmp_path / "relu"))
+    with pytest.raises(UserError, match="has feed_forward=relu, but job=pretrain trains only gated-gelu"):
+        pretrain.pretrain(made, tmp_path / "run")
 
 
 def test_a_folder_without_a_corpus_is_refused(directory: pathlib.Path, tmp_path: pathlib.Path) -> None:
