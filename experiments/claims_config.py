@@ -145,7 +145,7 @@ def weighted(config: ml_collections.ConfigDict, factor: float) -> Fields:
 
 
 def head(config: ml_collections.ConfigDict) -> Fields:
-    gamma = config.infoprompt.gamma  # alone: a member's beta would replace the preset's 0
+    gamma = config.infoprompt.gamma
     members = tuple({"name": f"x{factor:g}", "infoprompt.gamma": factor * gamma} for factor in FACTORS)
     return {"fleet.presets": ("head",), "fleet.members": members}
 

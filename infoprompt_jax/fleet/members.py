@@ -57,7 +57,8 @@ def expand(config: ml_collections.ConfigDict) -> list[Member]:
 
 def _member(config: ml_collections.ConfigDict, fields: dict[str, Any], preset: str, seed: int | None) -> Member:
     name = member_names.compose(fields.pop("name", None), preset if preset != AS_IT_IS else None, seed)
-    fields = PRESETS[preset] | fields | ({} if seed is None else {"seed": seed})
+    # A preset keeps its terms off, whatever weights a member has: its name says so.
+    fields = fields | PRESETS[preset] | ({} if seed is None else {"seed": seed})
     config = _override(config, fields)
     _check_weights(preset, config.infoprompt)
     return Member(name, config)

@@ -47,6 +47,19 @@ def test_presets_differ_in_the_terms_alone() -> None:
     assert all(fields == rest[0] for fields in rest)
 
 
+def test_a_preset_keeps_its_terms_off_for_members_with_weights() -> None:
+    """Else `x5-plain` would train with the terms."""
+    fields = {"name": "x5", "infoprompt.gamma": 0.5, "infoprompt.beta": 1.0}
+    members = expand(config(members=(fields,), presets=("plain", "head", "representation", "both")))
+    weights = {m.name: (m.config.infoprompt.gamma, m.config.infoprompt.beta) for m in members}
+    assert weights == {
+        "x5-plain": (0.0, 0.0),
+        "x5-head": (0.5, 0.0),
+        "x5-representation": (0.0, 1.0),
+        "x5-both": (0.5, 1.0),
+    }
+
+
 @pytest.mark.parametrize(
     ("preset", "weights", "problem"),
     [
