@@ -22,6 +22,8 @@ from infoprompt_jax.t5 import partition
 from infoprompt_jax.t5.backbone import Backbone
 from infoprompt_jax.training.stored_rows import StoredRows
 
+Visited = dict[tuple[int, int], np.ndarray]  # numbers of rows, by the identities of a stream and of its `Rows`
+
 
 class Features:
     """Float32 features of all rows that the members of a fleet train on."""
@@ -42,7 +44,8 @@ class Features:
             for key, rows in distinct.items()
         }
         self.rows = distinct
-        self._deviations: dict[int, float] = {}  # by the identity of `Rows`
+        self._visited: Visited = {}  # what `fill` has filled
+        self._deviations: dict[tuple[int, int], float] = {}
 
     def fill(self, fleet: Fleet, backbone: Backbone, steps: int, buckets: Sequence[int], batch_size: int) -> None:
         """Computes the features that steps 0 to `steps` - 1 read, unless the cache holds them.
@@ -50,7 +53,8 @@ class Features:
         Rows are computed in blocks that depend only on the config and not on what an earlier, killed run has finished,
         so the bits are the same either way.
         """
-        blocks = list(self._blocks(steps, buckets, batch_size))
+        self._visited = self._visit(steps)
+        blocks = list(self._blocks(buckets, batch_size))
         missing = set(hosts.decided(lambda: [n for n, (key, block, _) in enumerate(blocks) if self._lacks(key, block)]))
         wanted = [n for n in range(len(blocks)) if n in missing or hosts.count() > 1]
         for n in watched(wanted, "Features without a prompt, batches", len(wanted)):
@@ -68,24 +72,27 @@ class Features:
     def _lacks(self, key: int, block: np.ndarray) -> bool:
         return bool(self.values[key].lacks(block).any())
 
-    def _blocks(self, steps: int, buckets: Sequence[int], batch_size: int) -> Iterator[tuple[int, np.ndarray, int]]:
+    def _blocks(self, buckets: Sequence[int], batch_size: int) -> Iterator[tuple[int, np.ndarray, int]]:
         """The blocks of all visited rows: the identity of their `Rows`, the rows' numbers and their bucket."""
-        for key, wanted in self._visited(steps).items():
-            lengths = bucket_lengths(self.rows[key].input_lengths[wanted], buckets)
+        for key, rows in self.rows.items():
+            wanted = np.unique(np.concatenate([numbers for (_, of), numbers in self._visited.items() if of == key]))
+            lengths = bucket_lengths(rows.input_lengths[wanted], buckets)
             for length in np.unique(lengths):
                 group = wanted[lengths == length]
                 for start in range(0, len(group), batch_size):
                     yield key, group[start : start + batch_size], int(length)
 
-    def _visited(self, steps: int) -> dict[int, np.ndarray]:
-        """The sorted numbers of the rows that the streams read in so many steps, by the identity of their `Rows`."""
-        seen = {key: np.zeros(len(rows), bool) for key, rows in self.rows.items()}
+    def _visit(self, steps: int) -> Visited:
+        """The sorted numbers of the rows that each stream reads in so many steps."""
+        visited: Visited = {}
         for stream in {id(stream): stream for stream in self.streams}.values():
+            seen = {id(rows): np.zeros(len(rows), bool) for rows in stream.rows}
             for step in range(steps):
                 task_B, row_B = stream.indices(step)
                 for task in np.unique(task_B):
                     seen[id(stream.rows[task])][row_B[task_B == task]] = True
-        return {key: np.flatnonzero(mask) for key, mask in seen.items()}
+            visited |= {(id(stream), key): np.flatnonzero(mask) for key, mask in seen.items()}
+        return visited
 
     def gather(self, row_MB: np.ndarray, members: np.ndarray | None = None) -> np.ndarray:
         """The features [M, B, D] of a training batch's `row` [M, B].
@@ -93,30 +100,29 @@ class Features:
         `members`: the numbers of the streams that the batch is of; None = all.
         """
         gathered = np.empty((*row_MB.shape, self.width), np.float32)
-        for place, key, inner in self._of_rows(row_MB, members):
+        for place, (_, key), inner in self._of_rows(row_MB, members):
             gathered[place] = self.values[key].values[inner]
         return gathered
 
     def spread(self, row_MB: np.ndarray, members: np.ndarray | None = None) -> np.ndarray:
-        """The deviation [M, B] of the features over the rows of each row's task that the run visits."""
+        """The deviation [M, B] of the features over the rows of each row's task that the row's member visits."""
         gathered = np.empty(row_MB.shape, np.float32)
-        for place, key, _ in self._of_rows(row_MB, members):
-            if key not in self._deviations:
-                here = self.values[key].values
-                self._deviations[key] = deviation(here[~np.isnan(here).any(axis=1)])
-            gathered[place] = self._deviations[key]
+        for place, keys, _ in self._of_rows(row_MB, members):
+            if keys not in self._deviations:
+                self._deviations[keys] = deviation(self.values[keys[1]].values[self._visited[keys]])
+            gathered[place] = self._deviations[keys]
         return gathered
 
     def _of_rows(
         self, row_MB: np.ndarray, members: np.ndarray | None
-    ) -> Iterator[tuple[tuple[int, np.ndarray], int, np.ndarray]]:
-        """The places in a batch, the identity of the `Rows` that they are of, and the rows' numbers in it."""
+    ) -> Iterator[tuple[tuple[int, np.ndarray], tuple[int, int], np.ndarray]]:
+        """The places in a batch, the identities of the stream and the `Rows` that they are of, the rows' numbers."""
         streams = self.streams if members is None else [self.streams[m] for m in members]
         for m, (stream, row_B) in enumerate(zip(streams, row_MB, strict=True)):
             task_B, inner_B = stream.pool.split(row_B)
             for task in np.unique(task_B):
                 here = task_B == task
-                yield (m, here), id(stream.rows[task]), inner_B[here]
+                yield (m, here), (id(stream), id(stream.rows[task])), inner_B[here]
 
 
 def deviation(features_ND: np.ndarray) -> float:
