@@ -156,7 +156,8 @@ class Run:
             return batches
         width, source = experiment.backbone.config.d_model, f"{experiment.backbone.fingerprint}-"
         buckets, size = complete(data.buckets, data.max_input_length), self.config.eval_batch_size
-        directory = files.kept_here(self.path / "features", f"{buckets} {size}")
+        # The workdir in a bucket may have been another run's before.
+        directory = files.kept_here(self.path / "features", f"{self.position['other_config_fields']} {size}")
         features = Features(directory, experiment.streams, width, source)
         features.fill(experiment.fleet, experiment.backbone, self.config.steps, buckets, size)
         members = share.get("members")

@@ -102,6 +102,21 @@ def test_a_killed_run_resumes_to_the_log_of_a_run_on_a_disk(
         jobs.run(other, workdir)
 
 
+def test_a_workdir_that_was_emptied_has_no_features_of_its_former_run(
+    config: ml_collections.ConfigDict, folder: pathlib.Path, address: str
+) -> None:
+    """They are kept on this machine, in a directory that depends on the bucket's name for the workdir."""
+    workdir, other = f"{address}/emptied", {"infoprompt__representation": "mean_encoder"}
+    jobs.run(config, workdir)
+    for name in loopback_bucket.objects(workdir):
+        files.path(f"{workdir}/{name}").unlink()
+    changed = config.copy_and_resolve_references()
+    changed.infoprompt.representation = "mean_encoder"
+    jobs.run(changed, workdir)
+    jobs.run(tiny_runs.config(folder, **SHORT, **other), str(folder / "other"))
+    assert loopback_bucket.objects(workdir)["metrics.jsonl"] == (folder / "other" / "metrics.jsonl").read_bytes()
+
+
 def test_a_workdir_that_another_process_holds_is_refused(
     config: ml_collections.ConfigDict, address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
