@@ -211,7 +211,8 @@ class Template:
                 pieces = [question, separator]
         parts = [restore(part.strip()) for part in "".join(pieces).split(SEPARATOR)]
         differing = distinct(map(restore, choices))
-        if len(parts) != 2 or not parts[0] or len(differing) == 1:
+        is_ranked = self.fixed_choices != ()  # even where a row's own choices are none
+        if len(parts) != 2 or not parts[0] or (is_ranked and len(differing) < 2):
             return None
         return Example(parts[0], parts[1], differing)
 

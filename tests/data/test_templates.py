@@ -143,6 +143,15 @@ def test_written_choices_that_repeat_are_one_choice_each() -> None:
     assert template("{{ a }} ||| b").repeated == template("{{ a }} ||| b", "{{ a }} ||| x").repeated == ()
 
 
+@pytest.mark.parametrize("choices", [[], [""], ["a"], ["a", "a"]])
+def test_a_row_without_two_choices_is_left_out(choices: list[str]) -> None:
+    """Also one that has none: it is no question for free text, and no score would ever be right."""
+    made = template("{{ q }} ||| {{ right }}", "{{ options | join('|||') }}")
+    row = {"q": "which", "right": "a", "options": choices}
+    assert made.render(row) is None and made.render_question(row) is None
+    assert made.render(row | {"options": ["a", "b"]}) == Example("which", "a", ("a", "b"))
+
+
 def test_random_choices_depend_on_template_and_row_alone() -> None:
     jinja = "{{ range(1000) | choice }} {{ range(1000) | random }} ||| {{ a }}"
     first, second = template(jinja), template(jinja, identity="other")
@@ -285,7 +294,7 @@ def compare_with_plain_jinja(folder: pathlib.Path, templates: str | None, datase
                 if "|||" in str(row):
                     continue  # which separates the parts in the reference
                 differing = list(dict.fromkeys(choices)) if prompt.answer_choices else []
-                if len(parts) == 2 and all(parts) and len(differing) != 1:
+                if len(parts) == 2 and all(parts) and (not prompt.answer_choices or len(differing) > 1):
                     assert text is not None and [text.input, text.target] == parts, prompt
                     assert list(text.choices) == differing, prompt
                 else:
