@@ -29,6 +29,7 @@ GATED = {
     "take the task's folder from bigbench/benchmark_tasks of https://github.com/google/BIG-bench.",
 }
 HASHED_AT_ONCE = 2**20  # bytes
+READ_OTHERWISE = (".tsv", ".txt")  # whose bytes may be a CSV's, and are other rows there
 
 
 class MemorySource:
@@ -74,7 +75,10 @@ class LocalSource(MemorySource):
         return read_rows(self.files[name])
 
     def fingerprint(self, split: str) -> str:
-        """SHA-256 of the bytes of the split's file, or of a BIG-bench task's files and the order of its sub-tasks."""
+        """SHA-256 of the split's file, or of a BIG-bench task's files and the order of its sub-tasks.
+
+        One of a suffix in READ_OTHERWISE is not that of the same bytes under another suffix.
+        """
         path = files.local(self.files[split_name(split)])
         return _hashed(path, _state(path))
 
@@ -173,7 +177,8 @@ def _read(path: pathlib.Path, state: tuple[tuple[int, int, int, int], ...]) -> l
 @functools.lru_cache(maxsize=1024)
 def _hashed(path: pathlib.Path, state: tuple[tuple[int, int, int, int], ...]) -> str:
     parts = _parts(path)
-    digest = hashlib.sha256(bigbench.SPREAD if len(parts) > 1 else b"")
+    read_as = path.suffix.encode() if path.suffix in READ_OTHERWISE else b""
+    digest = hashlib.sha256(bigbench.SPREAD if len(parts) > 1 else read_as)
     for part in parts:
         with foreign.reading(f"{part} (in data.dir)"), part.open("rb") as file:
             while block := file.read(HASHED_AT_ONCE):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import pathlib
 
 import pytest
 
-from infoprompt_jax.data.local_files import find_files, read_rows
+from infoprompt_jax.data.local_files import LocalSource, find_files, read_rows
 from infoprompt_jax.errors import UserError
 
 
@@ -42,6 +43,21 @@ def test_a_split_in_a_format_of_its_own(suffix: str, tmp_path: pathlib.Path) -> 
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / f"test.{suffix}").write_text(content)
     assert [json.loads(row)["text"] for row in read_rows(find_files(str(tmp_path), "mine")["test"])] == ["a", "b"]
+
+
+def test_the_same_bytes_read_as_other_rows_have_another_fingerprint(tmp_path: pathlib.Path) -> None:
+    """Tokens of train.txt, whose first row is the header, are not those of train.csv, the file's name after that."""
+    (tmp_path / "mine").mkdir()
+    rows, prints = [], []
+    for suffix in ("csv", "tsv", "txt"):
+        file = tmp_path / "mine" / f"train.{suffix}"
+        file.write_bytes(content := b'text\na "b"\n"c"\n')
+        source = LocalSource(str(tmp_path), "mine")
+        rows.append(source.lines("train"))
+        prints.append(source.fingerprint("train"))
+        file.unlink()
+    assert rows[0] == rows[1] != rows[2] and len(set(prints)) == 3
+    assert prints[0] == hashlib.sha256(content).hexdigest()  # as in former versions
 
 
 def test_a_split_in_two_formats_is_refused(tmp_path: pathlib.Path) -> None:
