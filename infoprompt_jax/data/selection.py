@@ -165,7 +165,7 @@ class _Selector:
     def _named_tasks(self, name: str) -> Iterator[Task]:
         if is_registered(name):
             for task in registered_tasks(self.config, name):
-                yield dataclasses.replace(task, metric=_metric(self.config, task.name, task.template))
+                yield dataclasses.replace(task, metric=metric_of(self.config, task.name, task.template))
             return
         folder = folder_of(self.config.data, name)
         if folder:
@@ -217,7 +217,7 @@ class _Selector:
         return self._task(name, template, self.config.data.dir)
 
     def _task(self, name: str, template: Template, folder: str) -> Task:
-        return Task(name, template, _metric(self.config, name, template), folder, self.config.data.tfds_dir)
+        return Task(name, template, metric_of(self.config, name, template), folder, self.config.data.tfds_dir)
 
 
 def check_fit(task: Task, slices: Sequence[tuple[str, int]]) -> None:
@@ -255,7 +255,8 @@ def folder_of(data: ml_collections.ConfigDict, name: str) -> str:
     return str(world.folder(data.cache_dir, name)) if name.startswith(world.PREFIX) and not data.dir else data.dir
 
 
-def _metric(config: ml_collections.ConfigDict, name: str, template: Template) -> str:
+def metric_of(config: ml_collections.ConfigDict, name: str, template: Template) -> str:
+    """`task.metric`, or the default of the data set. Raises UserError where it does not fit the template's answers."""
     free = not template.answer_choices
     metric = config.task.metric or ("exact_match" if free else METRICS.get(name, "accuracy"))
     if free != (metric == "exact_match"):

@@ -9,6 +9,8 @@ stands for the templates that the prompt records:
 | predict | not set on the command line | the prompt's |
 | both | data sets that the prompt was trained on, or "" | the prompt's, of these data sets |
 | both | another data set | the config's |
+
+The recorded templates have the recorded metric, unless the command line sets `task.metric`.
 """
 
 from __future__ import annotations
@@ -38,6 +40,8 @@ from infoprompt_jax.training.recorded import (
 )
 
 TEMPLATES = ("task.template", "task.templates_dir", "task.input", "task.target", "task.answer_choices")
+
+METRIC = "task.metric"  # "" = as recorded, with the recorded templates
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +77,7 @@ def completed(config: ml_collections.ConfigDict, typed: Collection[str] = ()) ->
     except (TypeError, KeyError, ValueError) as error:
         raise UserError(f"prompt.init: {path!r} records {FIELDS} that cannot be read ({error}).") from error
     if changed:
-        emptied = [field for field in TEMPLATES if changed.get(field) == ""]  # which stand for the recorded templates
+        emptied = [f for f in (*TEMPLATES, METRIC) if changed.get(f) == ""]  # which stand for what the prompt records
         logged = [f"{field}={json.dumps(value)}" for field, value in changed.items() if field not in emptied]
         log.info("From prompt.init: %s", ", ".join(logged + ["the templates"] * bool(emptied)))
     return config
@@ -81,7 +85,8 @@ def completed(config: ml_collections.ConfigDict, typed: Collection[str] = ()) ->
 
 def _templates(config: ml_collections.ConfigDict, prompt: Prompt, typed: Collection[str]) -> dict[str, str]:
     """The fields that select the recorded templates; {} where the config's stand."""
-    datasets = list(dict.fromkeys(task.name for task in recorded_tasks(prompt, config.prompt.init)))
+    known = recorded_tasks(prompt, config.prompt.init)
+    datasets = list(dict.fromkeys(task.name for task in known))
     named = [name.strip() for name in config.task.name.split(",") if name.strip()]
     if config.job == "predict" and "task.name" not in typed:
         named = []  # the config file names the data set of its rows, which are not read
@@ -91,7 +96,8 @@ def _templates(config: ml_collections.ConfigDict, prompt: Prompt, typed: Collect
             "task.name for one of a data set, or neither for the templates that prompt.init records."
         )
     if not set(TEMPLATES) & set(typed) and datasets and set(named) <= set(datasets):
-        return dict.fromkeys(TEMPLATES, "") | {"task.name": ",".join(named or datasets)}
+        another = config.prompt.by or any(task.metric != config.task.metric for task in known)
+        return dict.fromkeys((*TEMPLATES, *[METRIC] * bool(another)), "") | {"task.name": ",".join(named or datasets)}
     return {} if config.task.template or config.task.input or not named else {"task.template": "all"}
 
 

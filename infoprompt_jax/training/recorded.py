@@ -9,12 +9,13 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import ml_collections
 
 from infoprompt_jax.data.registered_tasks import is_registered
-from infoprompt_jax.data.selection import find_tasks, folder_of
+from infoprompt_jax.data.selection import find_tasks, folder_of, metric_of
 from infoprompt_jax.data.tasks import Task
 from infoprompt_jax.data.templates import Template
 from infoprompt_jax.errors import UserError
@@ -117,6 +118,8 @@ def recorded_fields(prompt: Prompt) -> dict[str, Any]:
 def tasks(config: ml_collections.ConfigDict) -> tuple[Task, ...]:
     """The tasks of a config: those that it selects, or for `task.template=""` those of the prompt in `prompt.init`.
 
+    These are measured as the prompt records, unless the config has a `task.metric`.
+
     Raises:
       UserError: as `find_tasks` does, or the prompt records no templates.
     """
@@ -130,6 +133,8 @@ def tasks(config: ml_collections.ConfigDict) -> tuple[Task, ...]:
         raise UserError(
             f"prompt.init: {path!r} records no template: set task.template, or task.input and task.answer_choices."
         )
+    if config.task.metric:
+        recorded = tuple(replace(task, metric=metric_of(config, task.name, task.template)) for task in recorded)
     return recorded
 
 

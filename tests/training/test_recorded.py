@@ -15,7 +15,7 @@ from infoprompt_jax.errors import UserError
 from infoprompt_jax.fleet.members import Member
 from infoprompt_jax.prompts.saved import Prompt, save_prompt
 from infoprompt_jax.training.prompt_config import completed, with_prompt_of
-from infoprompt_jax.training.recorded import check_order, record, recorded_tasks
+from infoprompt_jax.training.recorded import check_order, record, recorded_tasks, tasks
 
 VALUE = np.ones((3, 4), np.float32)
 ASKED = Task("mine", Template("asked", "1", "{{ text }}? ||| {{ answer_choices[label] }}", "no ||| yes"), "accuracy")
@@ -68,6 +68,17 @@ def test_a_record_fills_in_what_is_not_typed(tmp_path: pathlib.Path) -> None:
     assert (elsewhere.task.name, elsewhere.task.template, elsewhere.backbone.name) == ("third", "all", "somewhere")
     training = using(path, "train")
     assert completed(training) is training
+
+
+@pytest.mark.parametrize("job", ["evaluate", "predict"])
+def test_a_typed_metric_counts_before_the_recorded_one(job: str, tmp_path: pathlib.Path) -> None:
+    path = made(tmp_path / "prompt", ASKED)
+    config = using(path, job, task__name="mine", task__metric="f1")
+    assert [task.metric for task in tasks(completed(config, ["task.metric"]))] == ["f1"]
+    assert [task.metric for task in tasks(completed(config))] == ["accuracy"]  # that of the file does not
+    free = using(made(tmp_path / "free", FREE), job, task__name="other", task__metric="f1")
+    with pytest.raises(UserError, match=r"task\.metric='f1' does not fit other, template 'free'"):
+        tasks(completed(free, ["task.metric"]))
 
 
 def test_a_record_sets_no_field_that_it_should_not(tmp_path: pathlib.Path) -> None:
