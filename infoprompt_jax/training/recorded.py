@@ -14,6 +14,7 @@ from typing import Any
 
 import ml_collections
 
+from infoprompt_jax import metric_names
 from infoprompt_jax.data.registered_tasks import is_registered
 from infoprompt_jax.data.selection import find_tasks, folder_of, metric_of
 from infoprompt_jax.data.tasks import Task
@@ -121,7 +122,7 @@ def tasks(config: ml_collections.ConfigDict) -> tuple[Task, ...]:
     These are measured as the prompt records, unless the config has a `task.metric`.
 
     Raises:
-      UserError: as `find_tasks` does, or the prompt records no templates.
+      UserError: as `find_tasks` does, or the prompt records no templates, or a metric that nothing registers.
     """
     path = config.prompt.init
     if config.job not in USES or config.task.template or config.task.input or path in INITIALIZERS:
@@ -135,6 +136,11 @@ def tasks(config: ml_collections.ConfigDict) -> tuple[Task, ...]:
         )
     if config.task.metric:
         recorded = tuple(replace(task, metric=metric_of(config, task.name, task.template)) for task in recorded)
+    if unknown := [task.metric for task in recorded if task.metric not in metric_names.NAMES]:
+        raise UserError(
+            f"prompt.init: {path!r} records the metric {unknown[0]!r}, which nothing registers: give the config file "
+            "that does, or set task.metric to another one."
+        )
     return recorded
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
 from typing import Any
 
@@ -79,6 +80,14 @@ def test_a_typed_metric_counts_before_the_recorded_one(job: str, tmp_path: pathl
     free = using(made(tmp_path / "free", FREE), job, task__name="other", task__metric="f1")
     with pytest.raises(UserError, match=r"task\.metric='f1' does not fit other, template 'free'"):
         tasks(completed(free, ["task.metric"]))
+
+
+def test_a_metric_that_nothing_registers_is_named_before_the_rows_are_predicted(tmp_path: pathlib.Path) -> None:
+    config = completed(using(made(tmp_path / "prompt", dataclasses.replace(ASKED, metric="mine"))))
+    with pytest.raises(UserError, match=r"prompt' records the metric 'mine', which nothing registers: .*task\.metric"):
+        tasks(config)
+    config.task.metric = "f1"
+    assert [task.metric for task in tasks(config)] == ["f1"]
 
 
 def test_a_record_sets_no_field_that_it_should_not(tmp_path: pathlib.Path) -> None:
