@@ -34,7 +34,7 @@ def evaluate(
       backbone: the one that the config names, if the caller has loaded it; None = it is loaded.
 
     Returns:
-      The content of `summary.json`, see `results.Results`.
+      The content of `summary.json`, see docs/training.md.
 
     Raises:
       UserError: the config, the data, the backbone, the prompt or the workdir do not fit, or scores are NaN.

@@ -46,7 +46,7 @@ def train(
       backbone: the one that the config names, if the caller has loaded it; None = it is loaded.
 
     Returns:
-      The content of `summary.json`, see `results.Results`.
+      The content of `summary.json`, see docs/training.md.
 
     Raises:
       UserError: the config, the data, the backbone or the workdir do not fit, or the loss of every member became NaN or
