@@ -27,7 +27,8 @@ from infoprompt_jax.infoprompt import streams
 from infoprompt_jax.infoprompt.hyper import Hyper
 from infoprompt_jax.infoprompt.objective import Objective
 from infoprompt_jax.infoprompt.trainable import Trainable, inference
-from infoprompt_jax.t5 import partition
+from infoprompt_jax.t5 import blocks, partition
+from infoprompt_jax.t5.partition import Layout
 
 Tree = TypeVar("Tree")
 Metrics = dict[str, jax.Array]  # by name, [M]
@@ -153,7 +154,7 @@ class Fleet:
         """`scores(trainable, frozen, batch) -> [M, B, C]`: log-probabilities, or the verbalizer's logits."""
 
         def mapped(trainable: Trainable, frozen: nnx.State, batch: Batch[jax.Array]) -> jax.Array:
-            return self._each(lambda member, rows: self.objective.scores(member, frozen, rows), trainable, batch)
+            return self._predicted(lambda member, rows: self.objective.scores(member, frozen, rows), trainable, batch)
 
         return jax.jit(mapped, out_shardings=partition.replicated(self.mesh))
 
@@ -165,7 +166,7 @@ class Fleet:
             def continued(member: Trainable, rows: Batch[jax.Array]) -> jax.Array:
                 return self.objective.generate(member, frozen, rows, max_length=max_length)
 
-            return self._each(continued, trainable, batch)
+            return self._predicted(continued, trainable, batch)
 
         return jax.jit(mapped, static_argnums=3, out_shardings=partition.replicated(self.mesh))
 
@@ -259,10 +260,19 @@ class Fleet:
 
         return self._each(member, state.trainable, batch, hyper, keys)
 
-    def _each(self, function: Callable[..., Tree], *arguments: Any) -> Tree:
-        """`function` of each member's part of the arguments, `at_once` of them together."""
+    def _predicted(self, function: Callable[..., Tree], trainable: Trainable, batch: Batch[jax.Array]) -> Tree:
+        """As `_each` of `trainable` and `batch`; on one CPU, only as many members together as fill a block."""
+        members, rows, length = batch["inputs"].shape
+        most = min(self.at_once or members, members)
+        if Layout(self.mesh).one_cpu:
+            most = blocks.members(members, rows * (length + trainable["prompt"]["value"].shape[1]), most)
+        return self._each(function, trainable, batch, at_once=most)
+
+    def _each(self, function: Callable[..., Tree], *arguments: Any, at_once: int | None = None) -> Tree:
+        """`function` of each member's part of the arguments, `at_once` of them together; None = the fleet's."""
         members = len(jax.tree.leaves(arguments)[0])
-        together = self.at_once if 0 < self.at_once < members else members
+        at_once = self.at_once if at_once is None else at_once
+        together = at_once if 0 < at_once < members else members
         if self.over == "members":
             return self._each_split(jax.vmap(function, spmd_axis_name=partition.ROWS), arguments, members, together)
         if together == members:

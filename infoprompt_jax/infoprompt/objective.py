@@ -216,7 +216,7 @@ class Objective:
         """The encoder's output [B, S, D] with the prompt and its mask [B, S], without dropout."""
         features_BD = self._features(model, batch) if self.kind == "instance" else None
         prompt = prompts.prompt_rows(trainable["prompt"]["value"], trainable.get("generator"), features_BD)
-        return model.encode(batch["inputs"], prompt)
+        return model.encode(batch["inputs"], prompt, forward_only=True)
 
     def _represent(
         self,

@@ -109,7 +109,7 @@ def unprompted(model: T5, tokens_BL: jax.Array, representation: str) -> jax.Arra
 
     `representation`: "decoder", its final state at position 0, or "mean_encoder".
     """
-    y_BSD, mask_BS = model.encode(tokens_BL)
+    y_BSD, mask_BS = model.encode(tokens_BL, forward_only=True)
     if representation == "mean_encoder":
         return jax.lax.stop_gradient(mean_encoder(y_BSD, mask_BS, y_BSD.shape[1]))
     start_B1 = jnp.zeros((y_BSD.shape[0], 1), jnp.int32)

@@ -1,6 +1,7 @@
 """A few rows at a time: what a CPU makes of them stays in its cache, so memory no longer limits softmax and copies.
 
-It is for forward passes alone. A backward pass would have to keep what each block made, which costs more than it saves.
+A fleet's members take turns for the same reason. It is for forward passes alone: a backward pass would have to keep
+what each block made, which costs more than it saves.
 """
 
 from __future__ import annotations
@@ -29,7 +30,17 @@ def by_rows(function: Callable[..., Any], layout: Layout, first_BSD: jax.Array, 
     return jax.tree.map(lambda x: x.reshape(batch, *x.shape[2:]), made)
 
 
+def members(count: int, positions: int, most: int) -> int:
+    """How many of `count` members with `positions` each to take together: what fills a block, at most `most`."""
+    return _divisor(count, min(POSITIONS // max(positions, 1), most))
+
+
 def _rows(batch: int, most: int) -> int:
     """The most rows up to `most` that divide the batch evenly; all, if that is a quarter of `most` or less."""
-    rows = max(each for each in range(1, min(max(most, 1), batch) + 1) if batch % each == 0)
+    rows = _divisor(batch, most)
     return batch if rows * 4 <= most else rows
+
+
+def _divisor(number: int, most: int) -> int:
+    """The largest divisor of `number` up to `most`, which may be below 1."""
+    return max(each for each in range(1, min(max(most, 1), number) + 1) if number % each == 0)

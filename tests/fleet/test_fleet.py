@@ -12,6 +12,7 @@ import tiny
 from flax import nnx
 
 from infoprompt_jax.fleet import fleet as fleets
+from infoprompt_jax.t5 import blocks
 
 ESTIMATORS = ("infonce", "nwj", "dv", "smile", "js")
 PLAIN = {"head_term": False, "representation_term": False}
@@ -262,3 +263,19 @@ def test_scores_of_a_fleet_equal_the_backbones(model: tiny.Backbone) -> None:
     for m in range(3):
         expected = model.score(rows["inputs"][m], rows["choices"][m], prompts=state.trainable["prompt"]["value"][m])
         np.testing.assert_allclose(scores[m], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_on_a_cpu_members_predict_a_block_at_a_time(model: tiny.Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A block is one member and one row here: it needs far less memory than all at once, for the same results."""
+    state, rows = tiny.start(with_terms(model), model, range(4)), tiny.batch(4, rows=16, length=64)
+    found, memory = [], list[int]()
+    for positions in (1, 1 << 20):
+        monkeypatch.setattr(blocks, "POSITIONS", positions)
+        program = dataclasses.replace(with_terms(model))  # not compiled yet
+        arguments = state.trainable, model.frozen, program.place(rows)
+        memory.append(program.scores.lower(*arguments).compile().memory_analysis().temp_size_in_bytes)
+        found.append((program.scores(*arguments), program.generate(*arguments, 4)))
+    (scores, texts), (expected, expected_texts) = found
+    np.testing.assert_allclose(scores, expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(texts, expected_texts)
+    assert memory[0] < 0.2 * memory[1]

@@ -48,3 +48,12 @@ def test_a_backbone_reads_rows_in_blocks_as_at_once(monkeypatch: pytest.MonkeyPa
     in_blocks, at_once = found.values()
     np.testing.assert_allclose(in_blocks[0], at_once[0], atol=1e-5)
     np.testing.assert_array_equal(in_blocks[1], at_once[1])
+
+
+@pytest.mark.parametrize(
+    ("count", "positions", "most", "expected"),
+    [(8, 600, 8, 1), (8, 100, 8, 4), (7, 100, 7, 1), (64, 50, 6, 4), (8, 10, 8, 8), (3, 0, 3, 3)],
+    ids=["each a block", "a divisor", "a prime", "at most", "all in a block", "no positions"],
+)
+def test_members_together_fill_a_block(count: int, positions: int, most: int, expected: int) -> None:
+    assert blocks.members(count, positions, most) == expected
