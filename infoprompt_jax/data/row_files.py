@@ -224,9 +224,31 @@ def _read_tsv(path: pathlib.Path, place: str) -> Iterator[Row]:
     tabs = functools.partial(csv.reader, delimiter="\t", strict=True)
     quotes_are_text = functools.partial(tabs, quoting=csv.QUOTE_NONE)
     try:
-        return _table(path, place, tabs, _parsers(path, place, tabs))
+        parsers = _parsers(path, place, tabs)
     except UserError:
         return _table(path, place, quotes_are_text, _parsers(path, place, quotes_are_text))
+    if (line := _end_of_long_cell(path, place, tabs)) and _fits(path, place, quotes_are_text):
+        raise UserError(
+            f"{place}, line {line}, can be read in two ways: as the end of a quoted cell with a line break, or as a "
+            "row in which a quote is text. Save the file as .csv or .jsonl."
+        )
+    return _table(path, place, tabs, parsers)
+
+
+def _end_of_long_cell(path: pathlib.Path, place: str, split: Split) -> int:
+    """The last line of the first record that has a cell with a line break; 0 without any."""
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        long = (line for line, cells in _records(file, place, split) if any("\n" in c or "\r" in c for c in cells))
+        return next(long, 0)
+
+
+def _fits(path: pathlib.Path, place: str, split: Split) -> bool:
+    """Whether each line has as many cells as the header."""
+    try:
+        _parsers(path, place, split)
+    except UserError:
+        return False
+    return True
 
 
 def _table(path: pathlib.Path, place: str, split: Split, parsers: dict[str, Parse]) -> Iterator[Row]:

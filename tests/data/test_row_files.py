@@ -97,6 +97,13 @@ def test_tabs_with_and_without_quotes(tmp_path: pathlib.Path) -> None:
         rows(tmp_path, "a.tsv", 'text\tlabel\n"\t0\nx\n')
 
 
+def test_quotes_that_may_hold_a_line_break_or_be_text(tmp_path: pathlib.Path) -> None:
+    """Two rows of a file that does not quote are one row of a file that does: neither is taken for the other."""
+    assert rows(tmp_path, "a.tsv", 'text\tlabel\n"Well,\nno"\t1\n') == [{"text": "Well,\nno", "label": 1}]
+    with pytest.raises(UserError, match=r"a.tsv, line 4, can be read in two ways: .* Save the file as .csv or .jsonl"):
+        rows(tmp_path, "a.tsv", 'text\tlabel\nyes\t1\n"Well\t0\nno"\t1\n')
+
+
 @pytest.mark.parametrize(
     ("cells", "values"),
     [
