@@ -33,7 +33,7 @@ class TokenizedSplits:
     def __init__(self, config: ml_collections.ConfigDict, backbone: Backbone) -> None:
         self.config, self.backbone = config, backbone
         self.directory = cache_directory(config.data.cache_dir) / "rows"
-        self.tokenized: dict[tuple[str, str, int], Rows] = {}
+        self.tokenized: dict[tuple[Any, ...], Rows] = {}
         self.streams: dict[tuple[Any, ...], Stream] = {}
         self.rhythm = Rhythm()
 
@@ -47,11 +47,11 @@ class TokenizedSplits:
 
     def rows_of(self, tasks: Sequence[Task], split: str, limit: int = 0) -> list[Rows]:
         """`rows` of each task: those that fit into TOGETHER are tokenised and kept as one. Raises as `rows` does."""
-        unread = {task.id: task for task in tasks if (task.id, split, limit) not in self.tokenized}
+        unread = {key: task for task in tasks if (key := _key(task, split, limit)) not in self.tokenized}
         for group in self._groups(list(unread.values()), split):
             for task, rows in zip(group, self._tokenize(group, split, limit), strict=True):
-                self.tokenized[task.id, split, limit] = rows
-        return [self.tokenized[task.id, split, limit] for task in tasks]
+                self.tokenized[_key(task, split, limit)] = rows
+        return [self.tokenized[_key(task, split, limit)] for task in tasks]
 
     def training_rows(self, task: Task) -> Rows:
         """The rows that members train on, before `task.shots` of them are drawn. Raises as `rows` does."""
@@ -111,3 +111,8 @@ class TokenizedSplits:
         rates = [t.rate for t in member_tasks if t.rate is not None] or mixing_rates(sizes, task.temperature, task.cap)
         self.streams[key] = Stream(rows, rates, seed, self.config.train.batch_size, shots)
         return self.streams[key]
+
+
+def _key(task: Task, split: str, limit: int) -> tuple[Any, ...]:
+    """What the rows depend on in one job; saved prompts may record different templates of one name."""
+    return task.id, task.template.id, task.template.jinja, task.template.answer_choices, split, limit

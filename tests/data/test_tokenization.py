@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import pathlib
 import sys
@@ -150,3 +151,13 @@ def test_tasks_beyond_the_room_of_one_folder_take_several(
         facts(rows) for rows in once[:2]
     ]
     assert several.rows(tasks[0], "train") is several.rows_of(tasks, "train")[0]
+
+
+def test_templates_of_one_name_have_rows_of_their_own(tmp_path: pathlib.Path) -> None:
+    """As prompts of two runs may record them, which one job evaluates."""
+    config, (task, *_) = many(tmp_path, 1)
+    jinja = "Reworded: " + task.template.jinja
+    reworded = dataclasses.replace(task, template=dataclasses.replace(task.template, jinja=jinja))
+    tokenized = TokenizedSplits(config, load_backbone("random"))
+    assert task.id == reworded.id
+    assert (tokenized.rows(task, "train").input_lengths < tokenized.rows(reworded, "train").input_lengths).all()
