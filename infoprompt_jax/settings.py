@@ -85,6 +85,11 @@ def check_fit(config: ml_collections.ConfigDict) -> None:
             f"train.batch_size={train.batch_size} does not divide into train.accumulate={train.accumulate} "
             "micro-batches: choose a multiple."
         )
+    if length and train.task_loss == "verbalizer" and config.scoring.normalize != "none":
+        raise UserError(
+            f"scoring.normalize={config.scoring.normalize!r} divides log-probabilities, but train.task_loss="
+            "'verbalizer' ranks by the scores of a trained head: set scoring.normalize='none'."
+        )
     check_terms(config)
     if terms.variational and terms.representation == "mean_encoder" and train.task_loss != "verbalizer":
         raise UserError(

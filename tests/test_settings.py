@@ -257,6 +257,15 @@ def test_fields_that_do_not_fit_each_other() -> None:
         settings.check(config)
 
 
+def test_scores_of_a_verbalizer_are_not_divided() -> None:
+    config = settings.defaults()
+    config.scoring.normalize, config.train.task_loss = "tokens", "verbalizer"
+    with pytest.raises(UserError, match=r"scoring\.normalize='tokens' divides log-probabilities, but train\.task"):
+        settings.check(config)
+    config.job, config.prompt.length = "evaluate", 0  # the backbone's own head
+    settings.check(config)
+
+
 def test_only_evaluation_goes_without_a_prompt() -> None:
     config = settings.defaults()
     config.prompt.length, config.job = 0, "evaluate"

@@ -70,8 +70,8 @@ class Engine:
         """The answers, in the order of the questions.
 
         Raises:
-          UserError: a prompt is for another backbone or, by what was trained with it, for other answer choices; two
-            answer choices of a question are the same tokens; or whatever `before_batch` raises.
+          UserError: a prompt is for another backbone or, by what was trained with it, for other answer choices or
+            undivided scores; two answer choices of a question are the same tokens; or whatever `before_batch` raises.
         """
         groups: dict[Hashable, list[int]] = {}
         for place, question in enumerate(questions):
@@ -91,6 +91,7 @@ class Engine:
         if pair not in self._checked:
             saved.check_prompt(prompt, self.backbone.config.d_model, self.backbone.fingerprint, "prompt.init")
             check_choices(prompt, choices)
+            check_divisor(prompt, self.config.scoring.normalize)
             self._checked.add(pair)
         return ranked, prompt if prompt.tensors else len(prompt.value_PD)
 
@@ -173,6 +174,15 @@ def check_choices(prompt: Prompt, choices: Sequence[str]) -> None:
             f"prompt.init: the prompt's verbalizer was trained for the answer choices "
             f"{trained or len(verbalizer_CD)}, in this order, but here they are {' ||| '.join(choices)}: leave "
             "task.answer_choices to the prompt, or use a prompt that was trained without a verbalizer."
+        )
+
+
+def check_divisor(prompt: Prompt, normalize: str) -> None:
+    """Raises UserError where scores of a verbalizer, which are no log-probabilities, would be divided."""
+    if VERBALIZER in prompt.tensors and normalize != "none":
+        raise UserError(
+            f"scoring.normalize={normalize!r} divides log-probabilities, but the prompt ranks by its verbalizer's "
+            "scores: set scoring.normalize to none."
         )
 
 

@@ -98,6 +98,8 @@ def test_a_verbalizer_keeps_the_order_of_its_answer_choices(model: tiny.Backbone
             ip.predict(model, TEXTS, prompt, wrong)
     with pytest.raises(UserError, match="was trained to rank answer choices, and there are none"):
         ip.predict(model, TEXTS, prompt, [])
+    with pytest.raises(UserError, match=r"^normalize='tokens' divides log-probabilities, but the prompt ranks"):
+        ip.predict(model, TEXTS, prompt, normalize="tokens")
 
 
 @pytest.mark.parametrize("fields", [LM, VERBALIZER], ids=["instance", "verbalizer and posterior"])
