@@ -15,17 +15,19 @@ import math
 import statistics
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from infoprompt_jax import program_cache, settings
 from infoprompt_jax.errors import ARGUMENTS, UserError, in_python
 from infoprompt_jax.prompts.saved import Prompt, check_prompt, load_prompt
 from infoprompt_jax.t5.backbone import DTYPES, WEIGHTS, load_backbone
+from infoprompt_jax.training import recorded
 
 if TYPE_CHECKING:
     from infoprompt_jax.serving.server import Server
 
 PACKAGES = ("starlette", "uvicorn")
+KEYWORDS = ("backbone.revision", "backbone.tokenizer", "backbone.takes_eos")
 PATIENCE = 30  # seconds that a stopped server waits for requests that have begun
 
 
@@ -38,10 +40,14 @@ def main() -> None:
             raise UserError(f"The server needs {' and '.join(missing)}: pip install {' '.join(missing)}.")
         check(given)
         prompts = named_prompts(given.prompt)
-        name = given.backbone or recorded_backbone(prompts)
+        name, keywords = given.backbone or recorded_backbone(prompts), recorded_keywords(prompts)
+        if given.backbone:
+            keywords.pop("revision", None)  # of another name
+        if given.tokenizer:
+            keywords["tokenizer"] = given.tokenizer
         program_cache.keep(settings.defaults().data.cache_dir)
         load = in_python(load_backbone, ARGUMENTS["load_backbone"])
-        backbone = load(name, dtype=given.dtype, weights=given.weights)
+        backbone = load(name, dtype=given.dtype, weights=given.weights, **keywords)
         for name, prompt in prompts.items():
             check_prompt(prompt, backbone.config.d_model, backbone.fingerprint, f"--prompt={name}")
     except UserError as error:
@@ -69,6 +75,9 @@ def _parser() -> argparse.ArgumentParser:
         "--prompt", action="append", default=[], metavar="NAME=PATH", help="a saved prompt; repeatable"
     )
     options.add_argument("--backbone", help="hub id, directory, nano or mini; without it, the one that prompts record")
+    options.add_argument(
+        "--tokenizer", help="of the backbone; without it, as the prompts record, or beside the weights"
+    )
     options.add_argument("--dtype", choices=DTYPES, default="float32", help="of weights and activations")
     options.add_argument("--weights", choices=WEIGHTS, default="full", help="int8 takes half of bfloat16's memory")
     options.add_argument("--most", type=int, default=64, help="rows in a batch")
@@ -116,6 +125,23 @@ def recorded_backbone(prompts: dict[str, Prompt]) -> str:
     if len(names) != 1:
         raise UserError(f"The prompts record {' and '.join(names) or 'no backbone'}: name one with --backbone.")
     return names[0]
+
+
+def recorded_keywords(prompts: dict[str, Prompt]) -> dict[str, Any]:
+    """The arguments of `load_backbone` that prompts record with another value than the default.
+
+    Raises UserError where a value is none of the field's, or two prompts have different ones.
+    """
+    keywords: dict[str, Any] = {}
+    for field in KEYWORDS:
+        declared = settings.FIELDS[field]
+        values = [recorded.recorded_fields(prompt).get(field, declared.default) for prompt in prompts.values()]
+        for value in values:
+            declared.check(field, value)
+        if len(others := sorted({*values} - {declared.default})) > 1:
+            raise UserError(f"The prompts record {field}={' and '.join(others)}: serve those of one value at a time.")
+        keywords |= {field.removeprefix("backbone."): value for value in others}
+    return keywords
 
 
 def measure(server: Server, rounds: int = 5) -> dict[str, float]:

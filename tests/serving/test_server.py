@@ -266,3 +266,19 @@ def test_the_command_refuses_prompts_that_it_cannot_serve(
     assert "--port=99999 was expected to be between 1 and 65535" in refusal("--port=99999")
     assert "there are none: name them with --prompt" in refusal("--backbone=nano", "--measure")
     assert "--prompt=third: the prompt has width 3, but the backbone's is" in refusal(third)
+
+
+def test_the_backbone_is_loaded_as_its_prompts_record(refusal: Callable[..., str], tmp_path: pathlib.Path) -> None:
+    """A prompt for inputs without `</s>` fits the backbone; the other one, which ends the command, is for no such."""
+    backbone = ip.load_backbone("nano", takes_eos="no")
+    metadata = {"backbone": "nano", "fingerprint": backbone.fingerprint, "fields": {"backbone.takes_eos": "no"}}
+    value_PD = np.zeros((2, backbone.config.d_model), np.float32)
+    ip.save_prompt(tmp_path / "fits", ip.Prompt(value_PD, metadata))
+    ip.save_prompt(tmp_path / "narrow", ip.Prompt(value_PD[:, :3]))
+    ip.save_prompt(tmp_path / "with", ip.Prompt(value_PD, metadata | {"fields": {"backbone.takes_eos": "yes"}}))
+    fits, narrow, takes = (f"--prompt={name}={tmp_path / name}" for name in ("fits", "narrow", "with"))
+    assert "--prompt=narrow: the prompt has width 3" in refusal(fits, narrow)
+    assert "The prompts record backbone.takes_eos=no and yes: serve those of one value at a time" in refusal(
+        fits, takes
+    )
+    assert "tokenizer" in refusal(fits, f"--tokenizer={tmp_path / 'nothing'}")
