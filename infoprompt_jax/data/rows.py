@@ -23,7 +23,7 @@ from infoprompt_jax.errors import UserError
 from infoprompt_jax.t5.tokenizer import PAD
 
 FORMAT = 1  # of the files; part of the fingerprint
-RULES = 5  # of what rows may hold; files written under other rules are written again, and are the same data
+RULES = 6  # of what rows may hold; files written under other rules are written again, and are the same data
 MAPPED_BYTES = 2**26  # larger arrays are memory-mapped; smaller ones are read, as a map holds a file open
 ARRAYS = {
     "input_tokens": np.int32,
@@ -40,6 +40,7 @@ ARRAYS = {
     "labels": np.int32,  # [rows]
     "input_cut": np.bool_,  # [rows]: the input was longer
     "target_cut": np.bool_,  # of distinct targets
+    "choice_cut": np.bool_,  # as choice_offsets has them
     "part_starts": np.int64,  # part i is rows part_starts[i] ... part_starts[i + 1] - 1
 }
 
@@ -54,7 +55,7 @@ class Rows:
     name: str
     fingerprint: str  # of the source, the template, the vocabulary and the lengths
     truncated_inputs: int  # rows whose input was cut at the end
-    truncated_targets: int
+    truncated_answers: int  # rows whose target or one of whose choices was cut
     max_input_length: int
     max_target_length: int  # of targets and choices
     max_choices: int  # 0: free text
@@ -179,13 +180,15 @@ def described(arrays: dict[str, np.ndarray], name: str, fingerprint: str) -> Row
     """The arrays as Rows, with the largest lengths among their rows."""
     targets, lists = np.unique(arrays["target_index"]), np.unique(arrays["choice_index"])
     counts, lengths = np.diff(arrays["choice_starts"])[lists], np.diff(arrays["choice_offsets"])
+    cut_until = np.append(0, np.cumsum(arrays["choice_cut"]))[arrays["choice_starts"]]
+    answer_cut = arrays["target_cut"][arrays["target_index"]] | (np.diff(cut_until) > 0)[arrays["choice_index"]]
     choices = np.arange(counts.sum()) + np.repeat(arrays["choice_starts"][lists] - (np.cumsum(counts) - counts), counts)
     return Rows(
         arrays,
         name,
         fingerprint,
         truncated_inputs=int(arrays["input_cut"].sum()),
-        truncated_targets=int(arrays["target_cut"][arrays["target_index"]].sum()),
+        truncated_answers=int(answer_cut.sum()),
         max_input_length=int(np.diff(arrays["input_offsets"]).max()),
         max_target_length=int(max(np.diff(arrays["target_offsets"])[targets].max(), lengths[choices].max(initial=0))),
         max_choices=int(counts.max()),

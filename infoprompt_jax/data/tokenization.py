@@ -122,7 +122,7 @@ def tokenized(
     cut_inputs, input_cut = cut(inputs, max_input_length, takes_eos)
     cut_targets, target_cut = cut(tokenizer.encode(list(targets)), max_target_length, True)
     choice_tokens = tokenizer.encode([text for texts in choice_lists for text in texts])
-    choices, _ = cut(choice_tokens, max_target_length, True)
+    choices, choice_cut = cut(choice_tokens, max_target_length, True)
     names = [parts[part_of[row]].name for row in np.unique(choice_index, return_index=True)[1]]
     check_choices(choice_lists, choice_tokens, choices, max_target_length, names)
     lists = {
@@ -135,7 +135,8 @@ def tokenized(
     arrays |= {f"{key}_offsets": offsets for key, (_, offsets) in lists.items()}
     arrays |= {"target_bytes": texts, "target_byte_offsets": text_offsets, "target_index": target_index}
     arrays |= {"choice_starts": np.cumsum([0, *map(len, choice_lists)]), "choice_index": choice_index, "labels": labels}
-    arrays |= {"input_cut": input_cut, "target_cut": target_cut, "part_starts": part_starts}
+    arrays |= {"input_cut": input_cut, "target_cut": target_cut, "choice_cut": choice_cut}
+    arrays |= {"part_starts": part_starts}
     return described({key: np.asarray(arrays[key], dtype) for key, dtype in ARRAYS.items()}, name, fingerprint)
 
 

@@ -46,8 +46,8 @@ def tokenize(
     tokenized = tokenization.tokenize(
         examples(task, split), tokenizer, directory, fingerprint, True, *lengths, name=name
     )
-    if cut := tokenized.truncated_inputs + tokenized.truncated_targets:
-        log.warning("%s: %d inputs or targets of %d were cut.", name, cut, len(tokenized))
+    if cut := tokenized.truncated_inputs + tokenized.truncated_answers:
+        log.warning("%s: %d inputs or answers of %d were cut.", name, cut, len(tokenized))
     return tokenized
 
 

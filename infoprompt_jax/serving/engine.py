@@ -55,14 +55,15 @@ class Answer:
 class Engine:
     """A backbone that answers questions, with the batches, lengths and scores of a config.
 
-    `cut_inputs` counts the inputs that were longer than `data.max_input_length`.
+    `cut_inputs` counts the inputs that were longer than `data.max_input_length`, `cut_answers` the questions of which
+    an answer choice was longer than `data.max_target_length`.
     """
 
     def __init__(
         self, backbone: Backbone, config: ml_collections.ConfigDict, before_batch: Callable[[], None] = lambda: None
     ) -> None:
         self.backbone, self.config, self.before_batch = backbone, config, before_batch
-        self.cut_inputs = 0
+        self.cut_inputs = self.cut_answers = 0
         self._members: dict[Prompt, Members] = {}
         self._checked: set[tuple[Prompt, tuple[str, ...] | bool]] = set()
 
@@ -99,6 +100,7 @@ class Engine:
         data = self.config.data
         rows = in_memory([question.example for question in questions], self.backbone, data)
         self.cut_inputs += rows.truncated_inputs
+        self.cut_answers += rows.truncated_answers if rows.max_choices else 0
         prompt = questions[0].prompt
         if prompt and (verbalizer_CD := prompt.tensors.get(VERBALIZER)) is not None:
             rows = dataclasses.replace(rows, max_choices=max(rows.max_choices, len(verbalizer_CD)))  # one size of C

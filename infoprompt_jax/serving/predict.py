@@ -128,9 +128,12 @@ def write(file: PredictionsFile, engine: Engine, source: PromptSource, rows: Ite
     while chunk := list(itertools.islice(rows, CHUNK)):
         file.append(lines(engine, source, chunk, file.rows))
     file.finish()
-    if engine.cut_inputs:
-        log.warning("%d inputs were cut to data.max_input_length=%d tokens.", engine.cut_inputs,
-                    engine.config.data.max_input_length)  # fmt: skip
+    for count, what, field in (
+        (engine.cut_inputs, "inputs were", "max_input_length"),
+        (engine.cut_answers, "inputs have answer choices that were", "max_target_length"),
+    ):
+        if count:
+            log.warning("%d %s cut to data.%s=%d tokens.", count, what, field, engine.config.data[field])
     return (file.rows - first) / (time.monotonic() - start)
 
 

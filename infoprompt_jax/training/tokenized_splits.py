@@ -81,14 +81,14 @@ class TokenizedSplits:
         lengths = data.max_input_length, data.max_target_length
         made = tokenize_parts(parts, tokenizer, self.directory, self.backbone.config.takes_eos, *lengths)
         for rows in made:
-            if rows.truncated_inputs or rows.truncated_targets:
+            if rows.truncated_inputs or rows.truncated_answers:
                 log.warning(
-                    "%s: %d inputs and %d targets of %d were cut; see data.max_input_length and "
-                    "data.max_target_length.",
+                    "%s: of %d rows, the inputs of %d and a target or answer choice of %d were cut; see "
+                    "data.max_input_length and data.max_target_length.",
                     rows.name,
-                    rows.truncated_inputs,
-                    rows.truncated_targets,
                     len(rows),
+                    rows.truncated_inputs,
+                    rows.truncated_answers,
                 )
         return made
 

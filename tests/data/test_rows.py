@@ -69,14 +69,20 @@ def test_hand_worked_rows(tmp_path: pathlib.Path) -> None:
 
 def test_counts_and_lengths(tmp_path: pathlib.Path) -> None:
     rows = make(tmp_path, THREE)
-    assert (len(rows), rows.truncated_inputs, rows.truncated_targets) == (3, 1, 0)
+    assert (len(rows), rows.truncated_inputs, rows.truncated_answers) == (3, 1, 0)
     assert (rows.max_input_length, rows.max_target_length, rows.max_choices) == (6, 4, 2)
     assert rows.input_lengths.tolist() == [4, 2, 6]
     assert rows.labels.tolist() == [1, 0, 0]
     assert rows.arrays["choice_offsets"].tolist() == [0, 3, 7]  # once, not once per row
     shorter = make(tmp_path, THREE, max_target_length=3)
-    assert (shorter.truncated_targets, shorter.max_target_length) == (1, 3)
+    assert (shorter.truncated_answers, shorter.max_target_length) == (3, 3)  # "Yes" is a choice of each
     assert shorter.gather(np.array([0]), 1, 3, 1)["targets"].tolist() == [[92, 104, 1]]
+
+
+def test_a_wrong_choice_that_is_cut_is_counted(tmp_path: pathlib.Path) -> None:
+    """Its score is that of its beginning, while the right answer's is whole."""
+    rows = make(tmp_path, [Example("a", "No", ("No", "much longer")), Example("b", "No", YES_NO)], max_target_length=5)
+    assert (rows.truncated_inputs, rows.truncated_answers) == (0, 1)
 
 
 def test_inputs_without_eos_but_targets_with(tmp_path: pathlib.Path) -> None:

@@ -58,7 +58,7 @@ def facts(rows: Rows) -> dict[str, object]:
     return batch | {
         "lengths": lengths,
         "names": (rows.name, rows.fingerprint),
-        "cut": (rows.truncated_inputs, rows.truncated_targets),
+        "cut": (rows.truncated_inputs, rows.truncated_answers),
         "texts": [rows.target_text(row) for row in numbers],
         "counts": rows.choice_counts(numbers).tolist(),
         "choices": same_choices(None, rows, BYTES),

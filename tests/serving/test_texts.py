@@ -12,10 +12,12 @@ import tiny
 import tiny_runs
 
 import infoprompt_jax as ip
-from infoprompt_jax import jobs
+from infoprompt_jax import jobs, settings
+from infoprompt_jax.data.templates import Example
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.nano import world
 from infoprompt_jax.prompts.saved import Prompt
+from infoprompt_jax.serving.engine import Engine, Question
 from infoprompt_jax.t5 import hub
 
 CHOICES = ["animals", "gadgets"]
@@ -100,6 +102,15 @@ def test_a_verbalizer_keeps_the_order_of_its_answer_choices(model: tiny.Backbone
         ip.predict(model, TEXTS, prompt, [])
     with pytest.raises(UserError, match=r"^normalize='tokens' divides log-probabilities, but the prompt ranks"):
         ip.predict(model, TEXTS, prompt, normalize="tokens")
+
+
+def test_questions_whose_choices_are_cut_are_counted(model: tiny.Backbone) -> None:
+    config = settings.defaults()
+    config.data.max_target_length = 4
+    engine = Engine(model, config)
+    choices = [("a", "b"), ("a", "much longer")]
+    engine.answers([Question(Example(text, "", listed)) for text in TEXTS[:2] for listed in choices])
+    assert (engine.cut_inputs, engine.cut_answers) == (0, 2)
 
 
 @pytest.mark.parametrize("fields", [LM, VERBALIZER], ids=["instance", "verbalizer and posterior"])
