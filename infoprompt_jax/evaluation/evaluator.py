@@ -61,7 +61,7 @@ class Evaluator:
 
         Args:
           trainable: of the fleet, every leaf with a leading axis M.
-          warn: whether to warn about prompts that always predict the same class.
+          warn: whether to warn about prompts that always predict the same class, and targets that are too long.
           strict: NaN scores are an error. Otherwise their rows count as wrong, with a warning.
 
         Raises:
@@ -73,6 +73,7 @@ class Evaluator:
         _report_nan(split, predictions, strict, self.warnings)
         if warn:
             _warn_of_collapse(split, predictions, self.warnings)
+            _warn_of_long_targets(split, self.limit, self.max_length, self.warnings)
         return [_member(tasks, results) for tasks, results in zip(split.tasks, predictions, strict=True)]
 
     def majority(self, split: Split) -> list[dict[str, float]]:
@@ -145,6 +146,21 @@ def _warn_of_collapse(split: Split, predictions: Sequence[Sequence[Predictions]]
             task.id,
             one.predicted[0],
         )
+
+
+def _warn_of_long_targets(split: Split, limit: int, length: int, warnings: Warnings) -> None:
+    """For the first such task; `length` is the most tokens that are generated."""
+    for tasks, rows_of in zip(split.tasks, split.rows, strict=True):
+        for task, rows in zip(tasks, rows_of, strict=True):
+            tokens = rows.answer_lengths[: limit or None] - 1  # without EOS
+            if rows.max_choices == 0 and (long := int((tokens > length).sum())):
+                warnings.warn(
+                    "targets longer than generated texts",
+                    "%s: %d of %d targets are longer than scoring.max_length=%d tokens, so that none of them is "
+                    "generated whole: set it to %d.",
+                    *(task.id, long, len(tokens), length, tokens.max()),
+                )
+                return
 
 
 def _member(tasks: Sequence[Task], results: Sequence[Predictions]) -> dict[str, float]:

@@ -130,7 +130,9 @@ def test_nan_is_no_answer(model: tiny.Backbone, tmp_path: pathlib.Path, caplog: 
         evaluator(model, [NAN, NO]).evaluate(None, data, strict=True)
 
 
-def test_free_text_is_generated_and_compared(model: tiny.Backbone, tmp_path: pathlib.Path) -> None:
+def test_free_text_is_generated_and_compared(
+    model: tiny.Backbone, tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture
+) -> None:
     texts = ["blue", "red"]
     examples = [Example(f"a{i}", text) for i, text in enumerate(texts)]
     rows = tokenize(examples, model.tokenizer, tmp_path, "free", True, 16, 16)
@@ -139,3 +141,12 @@ def test_free_text_is_generated_and_compared(model: tiny.Backbone, tmp_path: pat
     says_red[..., :4] = [*model.tokenizer.encode(["red"])[0], 1]
     program = SimpleNamespace(generate=lambda trainable, frozen, batch, max_length: says_red, split_axis=1)
     assert Evaluator(program, model, 4, (16,), 16).evaluate(None, data) == [{"exact_match": 0.5}]
+    assert not caplog.records
+    short = Evaluator(program, model, 4, (16,), 16, max_length=3)  # "blue" has four tokens
+    short.evaluate(None, data, warn=False)
+    assert not caplog.records
+    short.evaluate(None, data)
+    message = (
+        "data:a: 1 of 2 targets are longer than scoring.max_length=3 tokens, so that none of them is generated whole"
+    )
+    assert [record.getMessage() for record in caplog.records] == [f"{message}: set it to 4."]
