@@ -199,6 +199,9 @@ class Template:
             names, used = self._names_of(row)
             budget, draws = Budget(used), Draws(self.id, used)
             choices = self._choices(names, budget, draws)
+            differing = distinct(map(restore, choices))
+            if len(differing) < 2 and self.fixed_choices != ():
+                return None  # before the target asks for one that is not there
             names |= {name: Choices(choices) for name in self._given}
             rendering = ENVIRONMENT.rendering(self._compiled[0], names, budget, draws)
             try:
@@ -210,9 +213,7 @@ class Template:
                     raise
                 pieces = [question, separator]
         parts = [restore(part.strip()) for part in "".join(pieces).split(SEPARATOR)]
-        differing = distinct(map(restore, choices))
-        is_ranked = self.fixed_choices != ()  # even where a row's own choices are none
-        if len(parts) != 2 or not parts[0] or (is_ranked and len(differing) < 2):
+        if len(parts) != 2 or not parts[0]:
             return None
         return Example(parts[0], parts[1], differing)
 

@@ -149,6 +149,8 @@ def test_a_row_without_two_choices_is_left_out(choices: list[str]) -> None:
     made = template("{{ q }} ||| {{ right }}", "{{ options | join('|||') }}")
     row = {"q": "which", "right": "a", "options": choices}
     assert made.render(row) is None and made.render_question(row) is None
+    by_place = template("{{ q }} ||| {{ answer_choices[1] }}", "{{ options | join('|||') }}")
+    assert by_place.render(row) is None
     assert made.render(row | {"options": ["a", "b"]}) == Example("which", "a", ("a", "b"))
 
 
