@@ -7,6 +7,7 @@ prompt a row. A prompt with more trained parts (a generator, a verbalizer, a pos
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Callable, Hashable, Sequence
 
 import jax
@@ -28,6 +29,8 @@ from infoprompt_jax.t5 import partition
 from infoprompt_jax.t5.backbone import Backbone
 from infoprompt_jax.training import recorded
 from infoprompt_jax.training.initial import with_saved_parts
+
+log = logging.getLogger(__name__)
 
 VERBALIZER, POSTERIOR = "verbalizer/value", "posterior/"  # a tensor of a prompt, [C, D]; and a prefix of tensors
 
@@ -81,6 +84,15 @@ class Engine:
         for places in groups.values():
             placed |= zip(places, self._answers([questions[place] for place in places]), strict=True)
         return [placed[place] for place in range(len(questions))]
+
+    def warn_of_cuts(self, section: str = "") -> None:
+        """Logs how many inputs and answer choices were cut; `section` is what callers write before a field: `data.`."""
+        for count, what, field in (
+            (self.cut_inputs, "inputs were", "max_input_length"),
+            (self.cut_answers, "inputs have answer choices that were", "max_target_length"),
+        ):
+            if count:
+                log.warning("%d %s cut to %s%s=%d tokens.", count, what, section, field, self.config.data[field])
 
     def _group(self, question: Question) -> Hashable:
         """What questions must have in common to share batches."""

@@ -128,12 +128,7 @@ def write(file: PredictionsFile, engine: Engine, source: PromptSource, rows: Ite
     while chunk := list(itertools.islice(rows, CHUNK)):
         file.append(lines(engine, source, chunk, file.rows))
     file.finish()
-    for count, what, field in (
-        (engine.cut_inputs, "inputs were", "max_input_length"),
-        (engine.cut_answers, "inputs have answer choices that were", "max_target_length"),
-    ):
-        if count:
-            log.warning("%d %s cut to data.%s=%d tokens.", count, what, field, engine.config.data[field])
+    engine.warn_of_cuts("data.")
     return (file.rows - first) / (time.monotonic() - start)
 
 

@@ -35,6 +35,7 @@ def predict(
     *,
     batch_size: int = 64,
     max_input_length: int | None = None,
+    max_target_length: int | None = None,
     max_length: int | None = None,
     normalize: str | None = None,
 ) -> list[dict[str, Any]]:
@@ -49,6 +50,7 @@ def predict(
         that the prompt records; without any, the answer is generated.
       batch_size: the most texts in a batch.
       max_input_length: tokens of an input; the rest is cut. None = as the prompt records, else 512.
+      max_target_length: tokens of an answer choice; the rest is cut. None = as the prompt records, else 128.
       max_length: tokens of a generated answer. None = as the prompt records, else 32.
       normalize: what scores are divided by, as in `Backbone.score`. None = as the prompt records, else "none".
 
@@ -75,6 +77,7 @@ def predict(
     ]
     arguments = {
         "data.max_input_length": max_input_length,
+        "data.max_target_length": max_target_length,
         "scoring.max_length": max_length,
         "scoring.normalize": normalize,
     }
@@ -84,6 +87,7 @@ def predict(
         places = [place for place, its in enumerate(followed) if its == values]
         engine = Engine(backbone, _config(values, batch_size))
         alike = answer_rendered(engine, [rows[place] for place in places])
+        engine.warn_of_cuts()
         answers |= {place: answer.to_json() for place, answer in zip(places, alike, strict=True)}
     return [answers[place] for place in range(len(texts))]
 

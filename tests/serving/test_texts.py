@@ -12,12 +12,10 @@ import tiny
 import tiny_runs
 
 import infoprompt_jax as ip
-from infoprompt_jax import jobs, settings
-from infoprompt_jax.data.templates import Example
+from infoprompt_jax import jobs
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.nano import world
 from infoprompt_jax.prompts.saved import Prompt
-from infoprompt_jax.serving.engine import Engine, Question
 from infoprompt_jax.t5 import hub
 
 CHOICES = ["animals", "gadgets"]
@@ -104,13 +102,20 @@ def test_a_verbalizer_keeps_the_order_of_its_answer_choices(model: tiny.Backbone
         ip.predict(model, TEXTS, prompt, normalize="tokens")
 
 
-def test_questions_whose_choices_are_cut_are_counted(model: tiny.Backbone) -> None:
-    config = settings.defaults()
-    config.data.max_target_length = 4
-    engine = Engine(model, config)
-    choices = [("a", "b"), ("a", "much longer")]
-    engine.answers([Question(Example(text, "", listed)) for text in TEXTS[:2] for listed in choices])
-    assert (engine.cut_inputs, engine.cut_answers) == (0, 2)
+def test_what_is_cut_is_logged(model: tiny.Backbone, caplog: pytest.LogCaptureFixture) -> None:
+    """Of two texts with choices that are cut, each; the argument that the sentence names keeps them whole."""
+    choices = [("a", "much longer"), ("a", "b"), ("a", "also longer")]
+    ip.predict(model, TEXTS[:3], choices=choices, max_target_length=20)
+    assert not caplog.records
+    ip.predict(model, ["ant " * 20, *TEXTS[1:3]], choices=choices, max_input_length=24, max_target_length=4)
+    assert [record.getMessage() for record in caplog.records] == [
+        "1 inputs were cut to max_input_length=24 tokens.",
+        "2 inputs have answer choices that were cut to max_target_length=4 tokens.",
+    ]
+    with pytest.raises(
+        UserError, match=r"'long one' and 'long two' are the same .* to max_target_length=4 tokens: set it"
+    ):
+        ip.predict(model, TEXTS[:1], choices=["long one", "long two"], max_target_length=4)
 
 
 @pytest.mark.parametrize("fields", [LM, VERBALIZER], ids=["instance", "verbalizer and posterior"])
