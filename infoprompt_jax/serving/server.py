@@ -34,7 +34,9 @@ WAITING = 1000  # requests that wait or are answered, at the most
 READING = 30.0  # seconds in which a request has arrived
 RETRY = 1  # seconds after which one that is too many may come again
 
-predict = in_python(texts.predict, ARGUMENTS["predict"])  # ip.predict
+# ip.predict, whose sentences are for callers who gave a list of texts.
+WORDS = {**ARGUMENTS["predict"], "^texts holds": "the request has", "give a string": "give a text"}
+predict = in_python(texts.predict, WORDS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -200,6 +202,8 @@ def read(body: Any, prompts: Mapping[str, Prompt]) -> Question:
         raise ValueError("either a text, a string, or a row, an object, was expected")
     if choices is not None and not (isinstance(choices, list) and all(isinstance(choice, str) for choice in choices)):
         raise ValueError("choices was expected to be a list of strings")
+    if any("\ud800" <= letter <= "\udfff" for choice in choices or () for letter in choice):
+        raise ValueError("choices holds half a character, which no answer can hold")
     if choices is not None and len(choices) > MOST_CHOICES:
         raise ValueError(f"there are {len(choices)} choices, but at most {MOST_CHOICES} were expected")
     if name is not None and not (isinstance(name, str) and name in prompts):

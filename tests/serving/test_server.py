@@ -120,6 +120,11 @@ def test_concurrent_requests_get_the_answers_of_each_alone(server: Server) -> No
         ({"text": "a", "prompt": "d"}, "there is no prompt 'd', only a, b, c"),
         ({"text": "a", "prompt": ["a"]}, "there is no prompt ['a'], only a, b, c"),
         ({"text": "a", "choices": [*map(str, range(1001))]}, "there are 1001 choices, but at most 1000 were expected"),
+        ({"text": "a", "choices": ["\ud800", "b"]}, "choices holds half a character"),
+        (
+            {"row": {"words": "a"}},
+            "the request has a row, which only a prompt with recorded templates renders: give a text.",
+        ),
         ("[" * 100_000, "the request is nested too deep"),
     ],
 )
