@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 
 from infoprompt_jax import metric_names
 from infoprompt_jax.errors import UserError
+from infoprompt_jax.fields import shortened
 
 NO_ANSWER = -1  # the prediction where a score is NaN: wrong, whatever the label, and no class of its own
 
@@ -116,7 +117,11 @@ def register_metric(name: str, metric: Callable[[np.ndarray, np.ndarray], float]
 
     @functools.wraps(metric)
     def measured(predictions: ArrayLike, labels: ArrayLike) -> float:
-        return float(metric(*_pairs(predictions, labels)))
+        value = metric(*_pairs(predictions, labels))
+        try:
+            return float(value)
+        except (TypeError, ValueError) as error:
+            raise UserError(f"task.metric={name!r} gave {shortened(value)}, but one number was expected.") from error
 
     METRICS[name] = measured
     if name not in metric_names.NAMES:

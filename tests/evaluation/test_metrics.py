@@ -99,6 +99,9 @@ def test_an_own_metric_is_found_by_its_name(monkeypatch: pytest.MonkeyPatch) -> 
     assert value == 0.5 and type(value) is float  # which JSON can hold
     metrics.register_metric("share_of_ones", lambda predictions, labels: 0)  # a notebook's cell again
     assert metrics.find_metric("share_of_ones")([1], [1]) == 0 and names.count("share_of_ones") == 1
+    metrics.register_metric("by_class", lambda predictions, labels: np.array([0.5, 1.0]))  # pyright: ignore
+    with pytest.raises(UserError, match=r"task\.metric='by_class' gave array\(\[0\.5, 1\. \]\), but one number was"):
+        metrics.find_metric("by_class")([1], [1])
     with pytest.raises(UserError, match="There is a metric 'f1' in the package"):
         metrics.register_metric("f1", metrics.accuracy)
     with pytest.raises(UserError, match="The metric's name is 'a/b'"):
