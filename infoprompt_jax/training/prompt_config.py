@@ -22,7 +22,7 @@ from collections.abc import Collection, Sequence
 
 import ml_collections
 
-from infoprompt_jax import files
+from infoprompt_jax import files, settings
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.fleet.members import Member
 from infoprompt_jax.prompts import hub, saved
@@ -41,6 +41,7 @@ from infoprompt_jax.training.recorded import (
 
 TEMPLATES = ("task.template", "task.templates_dir", "task.input", "task.target", "task.answer_choices")
 
+BACKBONE = "backbone.name"
 METRIC = "task.metric"  # "" = as recorded, with the recorded templates
 
 log = logging.getLogger(__name__)
@@ -67,7 +68,8 @@ def completed(config: ml_collections.ConfigDict, typed: Collection[str] = ()) ->
         check_length(prompt, path, config.prompt.length)
     if len(paths := saved.listed(config.prompt.init)) > 1:
         check_alike(list(map(str, paths)), typed)
-    fields = recorded_fields(prompt) | {"prompt.length": len(prompt.value_PD)} | _templates(config, prompt, typed)
+    fields = _backbone(config, prompt, path) | recorded_fields(prompt) | {"prompt.length": len(prompt.value_PD)}
+    fields |= _templates(config, prompt, typed)
     config = config.copy_and_resolve_references()
     if config.job == "predict" and not config.prompt.by:
         config.prompt.init = path
@@ -81,6 +83,20 @@ def completed(config: ml_collections.ConfigDict, typed: Collection[str] = ()) ->
         logged = [f"{field}={json.dumps(value)}" for field, value in changed.items() if field not in emptied]
         log.info("From prompt.init: %s", ", ".join(logged + ["the templates"] * bool(emptied)))
     return config
+
+
+def _backbone(config: ml_collections.ConfigDict, prompt: Prompt, path: str) -> dict[str, str]:
+    """The backbone that a prompt without a record names, as PEFT's adapters do, where the config has the default.
+
+    No fingerprint tells whether another one of its width is the right one.
+    """
+    named, ours = prompt.metadata.get("backbone"), config.backbone.name
+    if FIELDS in prompt.metadata or not isinstance(named, str) or named in ("", ours):
+        return {}
+    if ours == settings.FIELDS[BACKBONE].default:
+        return {BACKBONE: named}
+    log.warning("prompt.init: %r was trained on %s, and is used with backbone.name=%s.", path, named, ours)
+    return {}
 
 
 def _templates(config: ml_collections.ConfigDict, prompt: Prompt, typed: Collection[str]) -> dict[str, str]:

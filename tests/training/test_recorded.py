@@ -90,6 +90,20 @@ def test_a_metric_that_nothing_registers_is_named_before_the_rows_are_predicted(
     assert [task.metric for task in tasks(config)] == ["f1"]
 
 
+def test_an_adapter_is_used_with_the_backbone_that_it_names(
+    tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Another one of its width would predict with it, too. A config that sets one is heeded."""
+    save_prompt(tmp_path / "adapter", Prompt(VALUE, {"backbone": "theirs"}), "peft")
+    path = str(tmp_path / "adapter")
+    assert completed(using(path)).backbone.name == "theirs"
+    assert not caplog.records
+    assert completed(using(path, backbone__name="a/copy")).backbone.name == "a/copy"
+    assert [r.getMessage() for r in caplog.records] == [
+        f"prompt.init: {path!r} was trained on theirs, and is used with backbone.name=a/copy."
+    ]
+
+
 def test_a_record_sets_no_field_that_it_should_not(tmp_path: pathlib.Path) -> None:
     fields = {"data.cache_dir": "/elsewhere", "task.module": "evil", "data.max_input_length": 7}
     config = completed(using(made(tmp_path / "prompt", ASKED, fields=fields)))
