@@ -23,6 +23,7 @@ from ml_collections import config_flags
 from infoprompt_jax import config_files, files, saved_config, settings
 from infoprompt_jax.data import counterparts
 from infoprompt_jax.errors import UserError
+from infoprompt_jax.fields import shortened
 from infoprompt_jax.t5 import hub
 
 USAGE = "python -m infoprompt_jax.main --config=FILE.py[:VARIANT,...] [--workdir=DIR] [--config.FIELD=VALUE ...]"
@@ -69,6 +70,7 @@ def parse(arguments: Sequence[str]) -> tuple[ml_collections.ConfigDict, str]:
         raise UserError(f"The command line cannot be read: {_line(error)}.") from error
     if stray := _parsed(overrides, [program, *rest])[1:]:
         raise UserError(f"The argument {stray[0]!r} was not expected: options are written --name=value.")
+    _check_template(config, rest)
     other_job = config.get("job", "") if config.get("job", "") != own_job else ""
     return with_prompt(config, rest, named), options["workdir"].value or default_workdir(named, other_job)
 
@@ -207,6 +209,16 @@ def _check_options(arguments: Sequence[str]) -> None:
             close = difflib.get_close_matches(option[1], known, n=1)
             hint = f"did you mean --{close[0]}?" if close else f"{USAGE}."
             raise UserError(f"--{option[1]} is no option: {hint}")
+
+
+def _check_template(config: ml_collections.ConfigDict, arguments: Sequence[str]) -> None:
+    """Raises UserError for the name of a template on the line, where the config has a template of its own."""
+    task = config.get("task", {})
+    if "task.template" in map(_field, arguments) and task.get("template") not in ("", "all") and task.get("input"):
+        raise UserError(
+            f"task.template={task.template!r} is set, but task.input={shortened(task.input)} is the template: set "
+            "task.input, task.target and task.answer_choices to nothing, too, or leave task.template."
+        )
 
 
 def _last_tuples(arguments: Sequence[str]) -> list[str]:

@@ -84,6 +84,17 @@ def test_wrong_arguments(argument: str, sentence: str) -> None:
         command(argument)
 
 
+def test_a_typed_template_is_not_passed_over_for_the_configs_own() -> None:
+    line = ["main", f"--config={ROOT}/configs/own_data.py", "--config.task.template=other"]
+    with pytest.raises(
+        UserError, match=r"task\.template='other' is set, but task\.input=.Review: .* is the template: set"
+    ):
+        parse(line)
+    emptied = [f"--config.task.{field}=" for field in ("input", "target", "answer_choices")]
+    assert parse([*line, *emptied])[0].task.template == "other"
+    assert parse([*line[:2], "--config.task.template=all"])[0].task.input.startswith("Review: ")
+
+
 def test_missing_options() -> None:
     with pytest.raises(UserError, match=r"--confg is no option: did you mean --config\?"):
         parse(["main", "--confg=configs/rte.py"])
