@@ -40,8 +40,8 @@ def order_collectives(environment: MutableMapping[str, str] = os.environ) -> Non
 
     Simulated devices wait for each other inside collectives. XLA's default CPU scheduler lets each device take
     independent collectives in another order, which is a deadlock; the other scheduler keeps one order. A device also
-    waits in several collectives at a time, a thread in each, and XLA has one thread a device: they get eight. `main`
-    calls this function, and `before_use` does for programs that use the package as a library.
+    waits in several collectives at a time, a thread in each, and XLA has one thread a device: they get eight. The
+    command calls this function, and `before_use` does for programs that use the package as a library.
     """
     count, flags = simulated(environment), environment.get("XLA_FLAGS", "")
     if count > 1:

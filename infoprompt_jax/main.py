@@ -5,17 +5,13 @@ Jobs return or raise; only this module ends the process.
 
 from __future__ import annotations
 
-import gc
-import io
 import logging
 import sys
 from typing import NoReturn
 
-import absl.logging
-
-from infoprompt_jax import jobs, watch
+from infoprompt_jax import jobs, process, watch
 from infoprompt_jax.command_line import help_requested, help_text, offline_command, parse
-from infoprompt_jax.devices import deepen_stacks, order_collectives, quiet_tensorflow
+from infoprompt_jax.devices import deepen_stacks
 from infoprompt_jax.errors import OfflineError, Stopped, UserError
 
 MISTAKE, STOPPED = 2, 143  # exit statuses; the latter is a shell's for SIGTERM
@@ -25,14 +21,7 @@ log = logging.getLogger("infoprompt_jax")
 
 def main() -> None:
     """Runs the config's job and prints its table; an error or a stop is one sentence and an exit status."""
-    logging.basicConfig(format="%(message)s")
-    log.setLevel(logging.INFO)
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # names may hold what no terminal has
-    absl.logging.set_verbosity(absl.logging.WARNING)  # Orbax reports every step of a save
-    gc.set_threshold(50_000)  # modules and traced programs are many objects that stay: seldom look for garbage
-    order_collectives()
-    quiet_tensorflow()
+    process.prepare()
     try:
         shown = help_text() if help_requested(sys.argv) else run(sys.argv)
         if watch.reports():
