@@ -23,6 +23,7 @@ class Batch(TypedDict, Generic[Array]):
     row: Array  # [B] int32: the row's number, in the member's pool (training) or in its task (evaluation)
     features: NotRequired[Array]  # [B, D] float32, training only: cached un-prompted representations
     spread: NotRequired[Array]  # [B] float32, training only: deviation of the features over the rows of the row's task
+    tokens: NotRequired[Array]  # [] float32, of micro-batches: target tokens, the mean over the step's
 
 
 class EvalBatch(Batch[Array], Generic[Array]):

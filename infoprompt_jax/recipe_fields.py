@@ -158,7 +158,7 @@ TRAIN = Section(
     "The recipe.",
     Field("steps", 2000, "number of optimiser steps", between=(1, MOST_STEPS), grows=True),
     Field("batch_size", 32, "rows per member and step, over all devices", between=(1, MOST_BATCH)),
-    Field("accumulate", 1, "micro-batches per step; their gradients are averaged", between=(1, MOST_BATCH)),
+    Field("accumulate", 1, "micro-batches per step; target tokens count as in one batch", between=(1, MOST_BATCH)),
     Field(
         "task_loss",
         "lm",

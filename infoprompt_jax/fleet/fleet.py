@@ -26,6 +26,7 @@ from infoprompt_jax.fleet import optimizers
 from infoprompt_jax.infoprompt import streams
 from infoprompt_jax.infoprompt.hyper import Hyper
 from infoprompt_jax.infoprompt.objective import Objective
+from infoprompt_jax.infoprompt.task_losses import token_weights
 from infoprompt_jax.infoprompt.trainable import Trainable, inference
 from infoprompt_jax.t5 import blocks, partition
 from infoprompt_jax.t5.partition import Layout
@@ -252,9 +253,8 @@ class Fleet:
             key = jax.random.fold_in(jax.random.fold_in(key, streams.STEP), state.step)
             key = jax.random.fold_in(key, 0) if self.accumulate > 1 else key
             progress = state.step / self.total_steps
-            rows = jax.tree.map(
-                lambda x: x[:: self.accumulate], rows
-            )  # the first micro-batch: no more memory than a step
+            # The first micro-batch: no more memory than a step.
+            rows = jax.tree.map(lambda x: x[:: self.accumulate], rows)
             gradients = self.objective.gradients(trainable, frozen, rows, member_hyper, key, progress)[0]
             return {name: optax.tree.norm(inference(gradient)) for name, gradient in gradients.items()}
 
@@ -349,9 +349,10 @@ class Fleet:
         """What `differentiate` gives: the mean over `accumulate` micro-batches."""
         if self.accumulate == 1:
             return differentiate(trainable, frozen, batch, hyper, key, progress)
+        tokens = token_weights(batch).sum() / self.accumulate
 
         def micro(index_batch: tuple[jax.Array, Batch[jax.Array]]) -> tuple[optax.Updates, Metrics]:
-            index, rows = index_batch
+            index, rows = index_batch[0], {**index_batch[1], "tokens": tokens}
             return differentiate(trainable, frozen, rows, hyper, jax.random.fold_in(key, index), progress)
 
         # Micro-batch i takes rows i, i + A, ...: each then has rows of all devices that split the batch.

@@ -19,10 +19,18 @@ from infoprompt_jax.t5.model import T5
 
 
 def lm_loss(model: T5, hidden_BTD: jax.Array, batch: Batch[jax.Array]) -> jax.Array:
-    """Mean over the target tokens of the batch; `hidden_BTD` are the decoder's states on the targets."""
-    weight_BT = batch["weight"][:, None] * (batch["targets"] != PAD)
+    """Mean over the target tokens of the batch; `hidden_BTD` are the decoder's states on the targets.
+
+    A micro-batch's sum is divided by `tokens`, so that all tokens of the step count the same.
+    """
+    weight_BT = token_weights(batch)
     log_p_BT = scoring.token_log_probabilities(model.logits(hidden_BTD), batch["targets"])
-    return -(log_p_BT * weight_BT).sum() / jnp.maximum(weight_BT.sum(), 1.0)
+    return -(log_p_BT * weight_BT).sum() / jnp.maximum(batch.get("tokens", weight_BT.sum()), 1.0)
+
+
+def token_weights(batch: Batch[jax.Array]) -> jax.Array:
+    """The weights [B, T] of the target's tokens: their row's, and 0 for padding."""
+    return batch["weight"][:, None] * (batch["targets"] != PAD)
 
 
 def choices_loss(model: T5, hidden_BCTD: jax.Array, batch: Batch[jax.Array]) -> jax.Array:

@@ -131,9 +131,11 @@ def test_cached_features_train_like_recomputed_ones(model: tiny.Backbone, repres
     assert abs(wrong["representation_mi"] - expected["representation_mi"][:1]).max() > 1e-4, "features are not read"
 
 
-def test_micro_batches_add_up_to_the_batch(model: tiny.Backbone) -> None:
+@pytest.mark.parametrize("task_loss", ["lm", "choices"])
+def test_micro_batches_add_up_to_the_batch(model: tiny.Backbone, task_loss: str) -> None:
+    """Also where their targets have different numbers of tokens."""
     batches = [tiny.batch(seed=k) for k in range(3)]
-    plain = {**PLAIN, "task_loss": "choices"}
+    plain = {**PLAIN, "task_loss": task_loss}
     _, whole = tiny.run(tiny.fleet(model, **plain), model, [0], tiny.hyper(), batches)
     _, parts = tiny.run(tiny.fleet(model, accumulate=2, **plain), model, [0], tiny.hyper(), batches)
     assert_close(parts, whole)
