@@ -85,7 +85,7 @@ class Stream:
 
     Args:
       rows: one per task.
-      rates: of the tasks, positive, in any unit.
+      rates: of the tasks, in any unit; one of rate 0 is never drawn.
       subsets: row numbers to train on, per task; None = all.
     """
 
@@ -137,9 +137,17 @@ class Stream:
 
 
 def mixture_cycle(rates: Sequence[float], seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A repeating cycle of Z draws: each one's task [Z] and number in that task [Z]; draws per task [tasks]."""
+    """A repeating cycle of Z draws: each one's task [Z] and number in that task [Z]; draws per task [tasks].
+
+    Raises:
+      UserError: no rate is above 0.
+    """
+    if not np.sum(rates) > 0:
+        raise UserError(
+            f"All {len(rates)} rates of the mixture are 0: give one of its tasks or data sets a rate above 0."
+        )
     shares = np.asarray(rates, np.float64) / np.sum(rates)
-    counts = np.maximum(1, np.rint(shares * RESOLUTION * len(shares))).astype(np.int64)
+    counts = np.where(shares > 0, np.maximum(1, np.rint(shares * RESOLUTION * len(shares))), 0).astype(np.int64)
     tasks = np.repeat(np.arange(len(counts)), counts)
     draws = np.concatenate([np.arange(count) for count in counts])
     starts = generator(CYCLE, seed).random(len(counts))

@@ -27,6 +27,7 @@ from infoprompt_jax.data.batches import (
 from infoprompt_jax.data.rows import Rows
 from infoprompt_jax.data.templates import Example
 from infoprompt_jax.data.tokenization import tokenize
+from infoprompt_jax.errors import UserError
 from infoprompt_jax.t5.tokenizer import load_tokenizer
 
 BUCKETS = (8, 16, 32)
@@ -150,6 +151,14 @@ def test_a_cycle_draws_every_task(make: Maker) -> None:
     assert np.bincount(tasks).tolist() == counts.tolist() == [1024, 1, 2048]
     for task in range(3):
         assert draws[tasks == task].tolist() == list(range(counts[task]))
+
+
+def test_a_task_of_rate_0_is_never_drawn() -> None:
+    """As in seqio, where it switches a task of a mixture off; and as a share of a corpus."""
+    tasks, _, counts = mixture_cycle([1.0, 0.0, 3.0], seed=0)
+    assert np.bincount(tasks, minlength=3).tolist() == counts.tolist() == [768, 0, 2304]
+    with pytest.raises(UserError, match="All 2 rates of the mixture are 0"):
+        mixture_cycle([0.0, 0.0], seed=0)
 
 
 def test_subsets_are_all_that_is_read(make: Maker) -> None:
