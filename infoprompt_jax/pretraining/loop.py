@@ -118,8 +118,11 @@ class Run:
         return frozenset(round(steps * part / count) for part in range(1, count))
 
     def measure(self, number: int) -> None:
-        """Logs the loss and the accuracies of the held-out part, and exports the weights as they are."""
-        if self.held_out is None or not self.config.pretrain.measurements:
+        """Logs the loss and the accuracies of the held-out part, and exports the weights as they are.
+
+        A run that is resumed after a measurement has it in the log.
+        """
+        if self.held_out is None or not self.config.pretrain.measurements or self.log.at(MEMBER, number, "held_out_"):
             return
         self.log_pending()
         loss, entries = self.held_out.measure(self.graph, self.state["params"])

@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 import json
 import lzma
+import os
 import pathlib
 import random
+import signal
 import time
 from typing import Any
 
@@ -17,7 +19,7 @@ import pytest
 from flax import nnx
 
 from infoprompt_jax import settings
-from infoprompt_jax.errors import UserError
+from infoprompt_jax.errors import Stopped, UserError
 from infoprompt_jax.pretraining import budget, loop, pretrain, sources
 from infoprompt_jax.pretraining.step import computing
 from infoprompt_jax.t5 import convert
@@ -123,6 +125,24 @@ def test_what_is_held_out_is_measured_as_it_goes(directory: pathlib.Path, run: p
     last = [record["value"] for record in records if record["name"] == "accuracy/stub/colours"][-1]
     assert summary["value"] == last and summary["rows"] == 16 and summary["chance"] == pytest.approx(1 / 3)
     assert (run / "unfinished" / "model.safetensors").exists()
+
+
+def test_a_run_that_stops_after_a_measurement_logs_it_once(
+    directory: pathlib.Path, run: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps, compiled = iter(range(40)), loop.step
+
+    def stopping(*arguments: Any) -> Any:
+        if next(steps) == 19:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return compiled(*arguments)
+
+    monkeypatch.setattr(loop, "step", stopping)
+    with pytest.raises(Stopped, match="step 20 of 40"):
+        pretrain.pretrain(config(directory), tmp_path / "run")
+    pretrain.pretrain(config(directory), tmp_path / "run")
+    found, expected = ((path / "metrics.jsonl").read_text() for path in (tmp_path / "run", run))
+    assert found == expected and found.count("held_out_loss") == 2
 
 
 def test_accuracies_are_those_of_rank_classification(directory: pathlib.Path, run: pathlib.Path) -> None:
