@@ -7,6 +7,7 @@ The figures are scikit-learn's: `accuracy_score`, `f1_score(pos_label=1)`, `f1_s
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -104,8 +105,8 @@ def register_metric(name: str, metric: Callable[[np.ndarray, np.ndarray], float]
 
     Args:
         name: of the metric, in configs, the log and tables: letters, digits and underscores.
-        metric: of predictions and labels, numbers of answer choices [rows], to a number; larger is better. The
-            prediction -1 stands for a row without an answer, because a score is NaN: wrong, and no class.
+        metric: of predictions and labels, numbers of answer choices [rows], to a finite number; larger is better.
+            The prediction -1 stands for a row without an answer, because a score is NaN: wrong, and no class.
 
     Raises:
         UserError: the name is one of the package's metrics, or has other characters.
@@ -119,9 +120,15 @@ def register_metric(name: str, metric: Callable[[np.ndarray, np.ndarray], float]
     def measured(predictions: ArrayLike, labels: ArrayLike) -> float:
         value = metric(*_pairs(predictions, labels))
         try:
-            return float(value)
-        except (TypeError, ValueError) as error:
-            raise UserError(f"task.metric={name!r} gave {shortened(value)}, but one number was expected.") from error
+            if math.isfinite(number := float(value)):
+                return number
+        except (TypeError, ValueError):
+            pass
+        # NaN would be neither the best nor the worst of a run's evaluations.
+        raise UserError(
+            f"task.metric={name!r} gave {shortened(value)}, but one finite number was expected, also where all "
+            "predictions are alike."
+        )
 
     METRICS[name] = measured
     if name not in metric_names.NAMES:

@@ -100,12 +100,22 @@ def test_an_own_metric_is_found_by_its_name(monkeypatch: pytest.MonkeyPatch) -> 
     metrics.register_metric("share_of_ones", lambda predictions, labels: 0)  # a notebook's cell again
     assert metrics.find_metric("share_of_ones")([1], [1]) == 0 and names.count("share_of_ones") == 1
     metrics.register_metric("by_class", lambda predictions, labels: np.array([0.5, 1.0]))  # pyright: ignore
-    with pytest.raises(UserError, match=r"task\.metric='by_class' gave array\(\[0\.5, 1\. \]\), but one number was"):
+    with pytest.raises(UserError, match=r"task\.metric='by_class' gave array\(\[0\.5, 1\. \]\), but one finite"):
         metrics.find_metric("by_class")([1], [1])
     with pytest.raises(UserError, match="There is a metric 'f1' in the package"):
         metrics.register_metric("f1", metrics.accuracy)
     with pytest.raises(UserError, match="The metric's name is 'a/b'"):
         metrics.register_metric("a/b", metrics.accuracy)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("-inf")])
+def test_an_own_metric_without_a_finite_number_is_a_sentence(value: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of a correlation with predictions that are all alike, which many untrained prompts give."""
+    monkeypatch.setattr(metrics, "METRICS", dict(metrics.METRICS))
+    monkeypatch.setattr(metric_names, "NAMES", list(metric_names.NAMES))
+    metrics.register_metric("correlation", lambda predictions, labels: value)
+    with pytest.raises(UserError, match=f"task.metric='correlation' gave {value}, but one finite number was expected"):
+        metrics.find_metric("correlation")([1, 1], [0, 1])
 
 
 def test_an_unknown_metric_is_a_sentence() -> None:
