@@ -111,9 +111,9 @@ def _complete(path: pathlib.Path) -> None:
     """Waits until the files are on disk, with the permissions of `open`: safetensors lets only the owner read."""
     for file in (path, *path.rglob("*")):
         if file.is_file():
+            file.chmod(0o666 & ~UMASK)  # first: a copy of what nobody may write cannot be opened for that
             with file.open("r+b") as stream:
                 os.fsync(stream.fileno())
-            file.chmod(0o666 & ~UMASK)
 
 
 def keep_copies_in(cache: str) -> None:

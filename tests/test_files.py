@@ -118,6 +118,23 @@ def test_all_is_on_disk_before_it_appears(tmp_path: pathlib.Path, monkeypatch: p
     assert sorted(synced) == sorted((file.stat().st_ino, False) for file in files)
 
 
+def test_a_copy_of_what_nobody_may_write_is_written(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the vocabulary of a shared folder of checkpoints is. Root, who may open it, sees its permissions here."""
+    source, synced, fsync = tmp_path / "spiece.model", [], os.fsync
+    source.write_text("vocabulary")
+    source.chmod(0o444)
+
+    def recorded(file: int) -> None:
+        synced.append(os.fstat(file).st_mode & 0o200)
+        fsync(file)
+
+    monkeypatch.setattr(os, "fsync", recorded)
+    with whole(tmp_path / "vocabulary") as partial:
+        partial.mkdir()
+        shutil.copy(source, partial)
+    assert (tmp_path / "vocabulary" / "spiece.model").read_text() == "vocabulary" and synced == [0o200]
+
+
 def test_what_fails_leaves_what_was_there(tmp_path: pathlib.Path) -> None:
     (tmp_path / "x").write_text("before")
     with pytest.raises(KeyboardInterrupt), whole(tmp_path / "x") as partial:
