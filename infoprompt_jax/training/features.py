@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import pathlib
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from jax.experimental import multihost_utils
@@ -47,17 +47,26 @@ class Features:
         self._visited: Visited = {}  # what `fill` has filled
         self._deviations: dict[tuple[int, int], float] = {}
 
-    def fill(self, fleet: Fleet, backbone: Backbone, steps: int, buckets: Sequence[int], batch_size: int) -> None:
+    def fill(
+        self,
+        fleet: Fleet,
+        backbone: Backbone,
+        steps: int,
+        buckets: Sequence[int],
+        batch_size: int,
+        before_block: Callable[[], None] = lambda: None,
+    ) -> None:
         """Computes the features that steps 0 to `steps` - 1 read, unless the cache holds them.
 
         Rows are computed in blocks that depend only on the config and not on what an earlier, killed run has finished,
-        so the bits are the same either way.
+        so the bits are the same either way. What `before_block` raises ends it; the blocks before are kept.
         """
         self._visited = self._visit(steps)
         blocks = list(self._blocks(buckets, batch_size))
         missing = set(hosts.decided(lambda: [n for n, (key, block, _) in enumerate(blocks) if self._lacks(key, block)]))
         wanted = [n for n in range(len(blocks)) if n in missing or hosts.count() > 1]
         for n in watched(wanted, "Features without a prompt, batches", len(wanted)):
+            before_block()
             key, block, length = blocks[n]
             rows = np.resize(block, batch_size)
             if n in missing:

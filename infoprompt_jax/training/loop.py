@@ -103,7 +103,7 @@ class Run:
         config, start = self.config, int(self.state.step)
         if self.evaluated < 0:
             self.head_start(interrupt)
-        batches = self.batches(start)
+        batches = self.batches(start, interrupt)
         for step in range(start, config.steps + 1):
             # Order: evaluate the state as it stands, save it with its data position, step, log the step before.
             last = step == config.steps or not self.active.any()
@@ -140,8 +140,12 @@ class Run:
             self.pending = (step + 1, values)
             self.speed.count(batch)
 
-    def batches(self, start: int) -> Iterator[Batch[np.ndarray]]:
-        """This host's batches from step `start` on, with cached features if the objective reads them."""
+    def batches(self, start: int, interrupt: Interrupt) -> Iterator[Batch[np.ndarray]]:
+        """This host's batches from step `start` on, with cached features if the objective reads them.
+
+        Raises:
+          Stopped: `interrupt` was requested before all features were there.
+        """
         experiment, data, share = self.experiment, self.experiment.config.data, self.share()
         batches = train_batches(
             experiment.streams,
@@ -159,7 +163,12 @@ class Run:
         # The workdir in a bucket may have been another run's before.
         directory = files.kept_here(self.path / "features", f"{self.position['other_config_fields']} {size}")
         features = Features(directory, experiment.streams, width, source)
-        features.fill(experiment.fleet, experiment.backbone, self.config.steps, buckets, size)
+
+        def heed() -> None:
+            if interrupt.requested():
+                raise Stopped("Stopped while features without a prompt were computed; the same command goes on.")
+
+        features.fill(experiment.fleet, experiment.backbone, self.config.steps, buckets, size, heed)
         members = share.get("members")
         relative = experiment.config.infoprompt.noise == "relative" and has_noise(experiment.config)
 
@@ -230,7 +239,7 @@ class Run:
         if not steps:
             return
         log.info("Each member begins with its infoprompt.head_steps on the head loss alone, at most %d.", steps)
-        batches, before = self.batches(0), None
+        batches, before = self.batches(0, interrupt), None
         for number in watched(range(steps), "Head start, steps", steps):
             if interrupt.requested():
                 raise Stopped(

@@ -240,6 +240,23 @@ def test_sigterm_saves_and_stops(
     assert_same_run(tmp_path, uninterrupted)
 
 
+def test_sigterm_while_features_are_computed_stops(
+    config: ml_collections.ConfigDict,
+    uninterrupted: pathlib.Path,
+    tmp_path: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """They may take longer than a cluster waits for the end. Those that are there are not computed again."""
+    calls = itertools.count()
+    with monkeypatch.context() as patch, pytest.raises(Stopped, match="Stopped while features without a prompt were"):
+        signalled = acting("features", lambda *_: next(calls) == 1, lambda: os.kill(os.getpid(), signal.SIGTERM))
+        patch.setattr(Fleet, "features", signalled)
+        jobs.run(config, str(tmp_path))
+    assert next(calls) == 2
+    jobs.run(config, str(tmp_path))
+    assert_same_run(tmp_path, uninterrupted)
+
+
 def test_a_run_resumes_on_its_own_data_and_settings_alone(
     config: ml_collections.ConfigDict, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
