@@ -21,6 +21,7 @@ DATASETS = {
 }
 METRICS = {"macro_f1": "f1", "matthews": "matthews_correlation"}
 ELSEWHERE = ("metrics", "templates", "fields")  # shown in a section of their own, or in prompt.json alone
+LOADED = {"revision": "", "tokenizer": "", "takes_eos": "auto"}  # of the backbone, with the defaults of their fields
 EMBEDDED = "nano"
 NANO = 'pathlib.Path(ip.__file__).parent / "nano" / "backbone"'
 
@@ -76,7 +77,7 @@ def usage(prompt: Prompt, name: str) -> str:
 ```python
 import infoprompt_jax as ip
 
-backbone = ip.load_backbone({_quoted(backbone)})
+backbone = ip.load_backbone({_quoted(backbone)}{_keywords(prompt)})
 prompt = ip.load_prompt({_quoted(name)})
 print(ip.predict(backbone, ["A text."], prompt=prompt{f", choices={_quoted(choices)}" if choices else ""}))
 ```
@@ -136,7 +137,18 @@ def _choices(prompt: Prompt) -> list[str]:
     """The answer choices that all templates write alike; [] where there are none, or rows have their own."""
     written = {template.get("answer_choices") for template in prompt.metadata.get("templates") or []}
     (one,) = written if len(written) == 1 else ("",)
-    return [choice.strip() for choice in one.split("|||")] if one and "{" not in one else []
+    return list(dict.fromkeys(choice.strip() for choice in one.split("|||"))) if one and "{" not in one else []
+
+
+def _keywords(prompt: Prompt) -> str:
+    """The arguments of `load_backbone` without which it loads another backbone than the recorded one."""
+    fields = prompt.metadata.get("fields")
+    given = (
+        {name: fields.get(f"backbone.{name}", default) for name, default in LOADED.items()}
+        if isinstance(fields, dict)
+        else {}
+    )
+    return "".join(f", {name}={_quoted(value)}" for name, value in given.items() if value != LOADED[name])
 
 
 def _collections(prompt: Prompt) -> list[str]:

@@ -182,6 +182,15 @@ def test_the_card_states_the_metadata() -> None:
     assert lines[start + 2 : start + 5] == ["````text", "{{ a|upper }} <i>? ||| {{ c }}", "````"]
 
 
+def test_the_cards_commands_are_those_that_the_record_needs() -> None:
+    """Another ending of inputs is another backbone, and choices that differ are what `ip.predict` takes."""
+    repeated = {**TEMPLATE, "answer_choices": "Yes ||| No ||| Yes"}
+    metadata = METADATA | {"templates": [repeated], "fields": {"backbone.takes_eos": "no", "backbone.revision": ""}}
+    text = card(ip.Prompt(VALUE, metadata), "user/mine")
+    assert 'backbone = ip.load_backbone("nano", takes_eos="no")\n' in text
+    assert 'prompt=prompt, choices=["Yes", "No"]))' in text
+
+
 def test_metadata_cannot_spell_markup() -> None:
     """A prompt of somebody else may be pushed again: its metadata shows no picture, link or page of its own."""
     evil = "![x](http://e/t.png) `a` <b> *c* d\\|e\n# f"
