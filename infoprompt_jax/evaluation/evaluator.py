@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from infoprompt_jax.data.rows import Rows
 from infoprompt_jax.data.tasks import Task
@@ -52,7 +52,12 @@ class Evaluator:
     warnings: Warnings = dataclasses.field(default_factory=lambda: Warnings())
 
     def evaluate(
-        self, trainable: Trainable, split: Split, warn: bool = True, strict: bool = False
+        self,
+        trainable: Trainable,
+        split: Split,
+        warn: bool = True,
+        strict: bool = False,
+        before_batch: Callable[[], None] = lambda: None,
     ) -> list[dict[str, float]]:
         """Metrics of each member: mean, median and quartiles over its templates, and the metrics of each template.
 
@@ -63,13 +68,15 @@ class Evaluator:
           trainable: of the fleet, every leaf with a leading axis M.
           warn: whether to warn about prompts that always predict the same class, and targets that are too long.
           strict: NaN scores are an error. Otherwise their rows count as wrong, with a warning.
+          before_batch: what it raises ends the evaluation.
 
         Raises:
           UserError: scores are NaN, with `strict`.
         """
         members = Members(self.fleet, self.backbone, trainable, self.max_length)
         copies = Copies.of(trainable, split.rows, self.backbone.mesh)
-        predictions = self._predictor.predict(members, split.rows, copies)
+        predictor = dataclasses.replace(self._predictor, before_batch=before_batch)
+        predictions = predictor.predict(members, split.rows, copies)
         _report_nan(split, predictions, strict, self.warnings)
         if warn:
             _warn_of_collapse(split, predictions, self.warnings)

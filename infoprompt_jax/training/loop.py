@@ -84,7 +84,9 @@ class Run:
         self.estimates = Estimates()
         warn_of_fields(experiment.config, experiment.fleet.objective)
         self.pending: tuple[int, Metrics] | None = None  # a step that is not logged yet
-        self.evaluated = start  # evaluations up to and including this step are in the log
+        self.resumed = restored is not None
+        # Evaluations up to and including this step are in the log; a former version's checkpoint has its own.
+        self.evaluated = start if restored is None else restored[1].get("evaluated", start)
         self.active = self.on_host(self.state.active)
         self.progress = Progress(
             max(start, 0), self.config.steps, rows, self.config.eval_every, lambda: compilations.seconds
@@ -101,14 +103,14 @@ class Run:
 
     def _train(self, interrupt: Interrupt) -> None:
         config, start = self.config, int(self.state.step)
-        if self.evaluated < 0:
+        if not self.resumed:
             self.head_start(interrupt)
         batches = self.batches(start, interrupt)
         for step in range(start, config.steps + 1):
             # Order: evaluate the state as it stands, save it with its data position, step, log the step before.
             last = step == config.steps or not self.active.any()
             if last or (config.eval_every and step % config.eval_every == 0):
-                self.evaluate(step)
+                self.evaluate(step, interrupt)
                 last = last or not self.active.any()
             stop = not last and interrupt.requested()
             if last or stop or (config.save_every and step % config.save_every == 0):
@@ -281,19 +283,30 @@ class Run:
             if shares:
                 self.log.write(step, self.experiment.members[m].name, shares)
 
-    def evaluate(self, step: int) -> None:
-        """Evaluates the state, unless the log holds the evaluation already, and keeps the best prompts in the state."""
+    def evaluate(self, step: int, interrupt: Interrupt) -> None:
+        """Evaluates the state, unless the log holds the evaluation already, and keeps the best prompts in the state.
+
+        Raises:
+          Stopped: `interrupt` was requested; the state is saved, and a resumed run evaluates it.
+        """
         self.log_pending()
         if step <= self.evaluated:
             return
         members, metrics, before = self.experiment.members, self.experiment.main_metrics, self.active
         if not self.speed.steps:
             log.info("Evaluating step %d, which compiles first.", step)
+
+        def heed() -> None:
+            if interrupt.requested():
+                self.save(step)
+                raise Stopped(f"Stopped in the evaluation of step {step}; the same command resumes with it.")
+
         with self.progress.pause():
             results = self.experiment.evaluator.evaluate(
                 inference(self.state.trainable),
                 self.experiment.splits["eval"],
                 warn=step > 0,  # untrained prompts often answer alike
+                before_batch=heed,
             )
         norms = prompt_norms(self.on_host(self.state.trainable["prompt"]["value"]))
         for member, active, result, norm in zip(members, before, results, norms, strict=True):
@@ -310,7 +323,8 @@ class Run:
         """Saves the state, and first the log up to it."""
         self.log_pending()
         self.log.flush()
-        position = {"step": step, **self.position, "log": hosts.decided(self.log.content)}
+        position = {"step": step, **self.position, "evaluated": self.evaluated}
+        position["log"] = hosts.decided(self.log.content)
         self.checkpoints.save(step, self.state, position)
 
 

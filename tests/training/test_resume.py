@@ -240,6 +240,24 @@ def test_sigterm_saves_and_stops(
     assert_same_run(tmp_path, uninterrupted)
 
 
+def test_sigterm_in_an_evaluation_stops_and_the_evaluation_is_done_again(
+    data: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also after a head start, which is not done again."""
+    short = {"train__steps": 4, "train__eval_batch_size": 8}
+    made = tiny_runs.config(data, fleet__seeds=(0, 1), infoprompt__head_steps=2, **short)
+    jobs.run(made, str(tmp_path / "whole"))
+    for step in (0, 4):
+        with monkeypatch.context() as patch:
+            calls, sigterm = itertools.count(), lambda: os.kill(os.getpid(), signal.SIGTERM)
+            patch.setattr(Fleet, "scores", acting("scores", lambda *_, c=calls, s=step: next(c) == 1 + s, sigterm))
+            with pytest.raises(Stopped, match=f"Stopped in the evaluation of step {step}; "):
+                jobs.run(made, str(tmp_path / "run"))
+        assert (tmp_path / "run" / "checkpoints" / str(step)).is_dir()
+    jobs.run(made, str(tmp_path / "run"))
+    assert_same_run(tmp_path / "run", tmp_path / "whole")
+
+
 def test_sigterm_while_features_are_computed_stops(
     config: ml_collections.ConfigDict,
     uninterrupted: pathlib.Path,
