@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeGuard
+from typing import Any
 
 from infoprompt_jax.member_names import by_seed, group_title
 from infoprompt_jax.reports.tables import aligned
@@ -60,27 +60,11 @@ def notes(members: Sequence[Member]) -> list[str]:
     """A sentence each on the members whose loss was not finite, and on those whose best prompt is the first one."""
     failed = [(member["name"], member["failed_at_step"]) for member in members if "failed_at_step" in member]
     lines = [f"{name} stopped at step {step}: its loss was not finite." for name, step in failed]
-    kept = [member for member in members if member.get("best") and member.get("best_step") == 0]
-    selected = {member["name"]: next(iter(member["best"].items())) for member in kept}  # the metric and its value
-    if untrained := [name for name, (_, value) in selected.items() if is_number(value)]:
-        lines.append(
-            f"The untrained prompt (step 0) was the best one of {some(untrained)}: training did not improve it."
-        )
-    if unmeasured := {name: metric for name, (metric, value) in selected.items() if not is_number(value)}:
-        metrics = ", ".join(dict.fromkeys(unmeasured.values()))
-        lines.append(f"The prompt of {some([*unmeasured])} is the untrained one: {metrics} was never a number.")
+    if untrained := [member["name"] for member in members if member.get("best") and member.get("best_step") == 0]:
+        more = f" and {len(untrained) - MOST_NAMED} more" if len(untrained) > MOST_NAMED else ""
+        named = ", ".join(untrained[:MOST_NAMED]) + more
+        lines.append(f"The untrained prompt (step 0) was the best one of {named}: training did not improve it.")
     return lines
-
-
-def some(names: Sequence[str]) -> str:
-    """The first MOST_NAMED of the names, and how many more there are."""
-    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
-    return ", ".join(names[:MOST_NAMED]) + more
-
-
-def is_number(value: float | None) -> TypeGuard[float]:
-    """Whether a metric has a value: not None, as JSON writes NaN, and finite."""
-    return value is not None and math.isfinite(value)
 
 
 def _columns(members: Sequence[Member], trained: bool) -> list[Column]:
@@ -109,7 +93,7 @@ def _values(members: Sequence[Member], columns: Sequence[Column]) -> list[str]:
 
 def spread(values: Sequence[float | None], digits: int) -> str:
     """`0.6500 ± 0.0707`; without the deviation where all values are equal, `-` where there is none."""
-    known = [value for value in values if is_number(value)]
+    known = [value for value in values if value is not None and math.isfinite(value)]
     if not known:
         return "-"
     mean = f"{statistics.fmean(known):.{digits}f}"

@@ -51,13 +51,6 @@ def test_what_training_did_not_improve_is_named() -> None:
     assert len(final_table.table({"members": [member("b", 4)]}).splitlines()) == 3
 
 
-def test_a_metric_that_was_never_a_number_is_named() -> None:
-    """JSON has null for NaN. No prompt was ever better than the first one, which training may well have improved."""
-    member = {"steps": 9, "best": {"kappa": None, "accuracy": 0.5}, "best_step": 0}
-    *_, last = final_table.table({"members": [{"name": "a", **member}, {"name": "b", **member}]}).splitlines()
-    assert last == "The prompt of a, b is the untrained one: kappa was never a number."
-
-
 def test_without_an_evaluation_there_is_no_best_step() -> None:
     member = {"name": "run", "steps": 9, "best": {}, "best_step": 0, "final": {}}
     assert [line.split() for line in final_table.table({"members": [member]}).splitlines()] == [
