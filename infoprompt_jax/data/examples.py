@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 from collections.abc import Collection, Iterator
 from typing import Any, Protocol
 
@@ -22,10 +21,6 @@ from infoprompt_jax.data.splits import drawn, split_name
 from infoprompt_jax.data.tasks import Task
 from infoprompt_jax.data.templates import Example
 from infoprompt_jax.errors import UserError
-
-SHOWN = 200  # characters of an input in a message
-
-log = logging.getLogger(__name__)
 
 
 class Source(Protocol):
@@ -90,39 +85,33 @@ def rendered(task: Task, split: str, limit: int = 0) -> Iterator[Example | None]
         raise UserError(f"{first}, and no other row has it either: rename the column, or use another template.")
 
 
-def examples(task: Task, split: str, limit: int = 0) -> Iterator[Example]:
-    """The examples of a split, or of a slice such as train[:90%], in the order of the source.
-
-    Rows that the template does not apply to are left out; their number is logged.
+def checked(task: Task, split: str, limit: int = 0) -> Iterator[Example | None]:
+    """`rendered`, of which at least one is an example.
 
     Raises:
-      UserError: as `rendered`, or no row is left.
+      UserError: as `rendered`, or the template applies to no row.
     """
     count = skipped = 0
-    inputs: set[str] = set()  # two are enough
     for example in rendered(task, split, limit):
         if example is None:
             skipped += 1
         else:
             count += 1
-            if len(inputs) < 2:
-                inputs.add(example.input)
-            yield example
-    if len(inputs) == 1 and count > 1:
-        log.warning(
-            "%s: all %d inputs of %s are the same text, %r. A template names a column as {{ column }}.",
-            task.id, count, split, next(iter(inputs))[:SHOWN],
-        )  # fmt: skip
+        yield example
     if not count:
         raise UserError(
             f"None of the {skipped} rows of {task.name}, {split}, fits {task.template}: they have no label, or it "
             "leaves input or target empty or gives no two answer choices that differ; change task.template, or the "
             "split in task or rospr.query_split."
         )
-    if repeated := task.template.repeated:
-        log.warning("%s lists %r for more than one label: it counts as one answer.", task.template, repeated[0])
-    if skipped:
-        log.info("%s, %s: %d rows, %d more that the template does not apply to", task.id, split, count, skipped)
+
+
+def examples(task: Task, split: str, limit: int = 0) -> Iterator[Example]:
+    """The examples of a split, or of a slice such as train[:90%], in the order of the source.
+
+    Rows that the template does not apply to are left out. Raises as `checked`.
+    """
+    return (example for example in checked(task, split, limit) if example is not None)
 
 
 def source_size(task: Task, split: str) -> int | None:

@@ -23,7 +23,7 @@ from infoprompt_jax.errors import UserError
 from infoprompt_jax.t5.tokenizer import PAD
 
 FORMAT = 1  # of the files; part of the fingerprint
-RULES = 6  # of what rows may hold; files written under other rules are written again, and are the same data
+RULES = 7  # of what rows may hold; files written under other rules are written again, and are the same data
 MAPPED_BYTES = 2**26  # larger arrays are memory-mapped; smaller ones are read, as a map holds a file open
 ARRAYS = {
     "input_tokens": np.int32,
@@ -42,6 +42,7 @@ ARRAYS = {
     "target_cut": np.bool_,  # of distinct targets
     "choice_cut": np.bool_,  # as choice_offsets has them
     "part_starts": np.int64,  # part i is rows part_starts[i] ... part_starts[i + 1] - 1
+    "left_out": np.int64,  # [parts]: rows of the source that the template does not apply to
 }
 
 log = logging.getLogger(__name__)
@@ -67,6 +68,11 @@ class Rows:
     def labels(self) -> np.ndarray:
         """The number of each row's right answer choice, int32 [rows]; -1 for free text."""
         return self.arrays["labels"]
+
+    @property
+    def left_out(self) -> int:
+        """How many rows of the source are not among these, because the template does not apply to them."""
+        return int(self.arrays["left_out"].sum())
 
     @functools.cached_property
     def input_lengths(self) -> np.ndarray:
@@ -122,7 +128,16 @@ class Rows:
         first, last = self.arrays["part_starts"][number : number + 2]
         rows = {key: self.arrays[key][first:last] for key in ("target_index", "choice_index", "labels", "input_cut")}
         rows |= {"input_offsets": self.arrays["input_offsets"][first : last + 1]}
-        return described(self.arrays | rows | {"part_starts": np.array([0, last - first])}, name, fingerprint)
+        rows |= {"part_starts": np.array([0, last - first]), "left_out": self.arrays["left_out"][number : number + 1]}
+        return described(self.arrays | rows, name, fingerprint)
+
+    def same_inputs(self) -> bool:
+        """Whether there are several rows, and their inputs, none of them cut, are all the same tokens."""
+        if len(self) < 2 or self.truncated_inputs or self.input_lengths.min() != self.input_lengths.max():
+            return False
+        first, last = self.arrays["input_offsets"][[0, -1]]
+        tokens_BL = self.arrays["input_tokens"][first:last].reshape(len(self), -1)
+        return bool((tokens_BL == tokens_BL[0]).all())
 
     def target_text(self, row: int) -> str:
         """The target before tokenisation."""

@@ -36,13 +36,13 @@ LONGEST_WRITE = 7 * 24 * 3600  # seconds after which a folder that is being writ
 class Part:
     """What the rows of one (task, split) are made from."""
 
-    examples: Iterable[Example]
+    examples: Iterable[Example | None]  # None: a row that the template does not apply to
     fingerprint: str  # `source_fingerprint` of the examples
     name: str = "the data"  # for messages
 
 
 def tokenize(
-    examples: Iterable[Example],
+    examples: Iterable[Example | None],
     tokenizer: Tokenizer,
     directory: str | Path,
     fingerprint: str,
@@ -106,7 +106,8 @@ def tokenized(
     choice_lists: dict[tuple[str, ...], int] = {}
     target_index, choice_index, labels, part_of = [], [], [], []
     name = parts[0].name if len(parts) == 1 else f"{parts[0].name} and {len(parts) - 1} more"
-    remaining = watched(((n, e) for n, part in enumerate(parts) for e in part.examples), f"Tokenising {name}, rows")
+    left_out = np.zeros(len(parts), np.int64)
+    remaining = watched(fitting(parts, left_out), f"Tokenising {name}, rows")
     while chunk := list(itertools.islice(remaining, CHUNK)):
         inputs += tokenizer.encode([example.input for _, example in chunk])
         target_index += [targets.setdefault(example.target, len(targets)) for _, example in chunk]
@@ -136,8 +137,18 @@ def tokenized(
     arrays |= {"target_bytes": texts, "target_byte_offsets": text_offsets, "target_index": target_index}
     arrays |= {"choice_starts": np.cumsum([0, *map(len, choice_lists)]), "choice_index": choice_index, "labels": labels}
     arrays |= {"input_cut": input_cut, "target_cut": target_cut, "choice_cut": choice_cut}
-    arrays |= {"part_starts": part_starts}
+    arrays |= {"part_starts": part_starts, "left_out": left_out}
     return described({key: np.asarray(arrays[key], dtype) for key, dtype in ARRAYS.items()}, name, fingerprint)
+
+
+def fitting(parts: Sequence[Part], left_out: np.ndarray) -> Iterator[tuple[int, Example]]:
+    """The examples, each with the number of its part; `left_out` [parts] counts the rows that are none."""
+    for number, part in enumerate(parts):
+        for example in part.examples:
+            if example is None:
+                left_out[number] += 1
+            else:
+                yield number, example
 
 
 def check_choices(

@@ -12,16 +12,15 @@ from __future__ import annotations
 import collections
 import dataclasses
 import itertools
-import logging
 import pathlib
 from collections.abc import Iterator, Sequence
 
 import ml_collections
 import numpy as np
 
-from infoprompt_jax.data import tokenization
+from infoprompt_jax.data import row_warnings, tokenization
 from infoprompt_jax.data.batches import Fields, Stream, bucket_lengths, complete, generator
-from infoprompt_jax.data.examples import examples, source_fingerprint
+from infoprompt_jax.data.examples import checked, source_fingerprint
 from infoprompt_jax.data.rows import Rows
 from infoprompt_jax.data.tasks import Task
 from infoprompt_jax.errors import UserError
@@ -29,8 +28,6 @@ from infoprompt_jax.pretraining import corruption
 from infoprompt_jax.pretraining.corpus import Corpus
 from infoprompt_jax.t5.config import EOS, PAD
 from infoprompt_jax.t5.tokenizer import SENTINELS, Tokenizer
-
-log = logging.getLogger(__name__)
 
 DENOISING = 4  # what a random number is for; `batches` has purposes 0 to 3
 MOST_REPEATED = 7  # words that a row of whole lines loses: with sentinels and EOS, 15 tokens of target
@@ -44,10 +41,9 @@ def tokenize(
     lengths = data.max_input_length, data.max_target_length
     name = f"{task.id}, {split}"
     tokenized = tokenization.tokenize(
-        examples(task, split), tokenizer, directory, fingerprint, True, *lengths, name=name
+        checked(task, split), tokenizer, directory, fingerprint, True, *lengths, name=name
     )
-    if cut := tokenized.truncated_inputs + tokenized.truncated_answers:
-        log.warning("%s: %d inputs or answers of %d were cut.", name, cut, len(tokenized))
+    row_warnings.warn(tokenized, task, split)
     return tokenized
 
 

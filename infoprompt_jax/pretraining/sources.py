@@ -13,6 +13,7 @@ import numpy as np
 from infoprompt_jax import files
 from infoprompt_jax.data import rows
 from infoprompt_jax.data.batches import complete
+from infoprompt_jax.data.examples import examples
 from infoprompt_jax.data.rows import Rows
 from infoprompt_jax.data.selection import find_tasks
 from infoprompt_jax.data.tasks import Task
@@ -66,11 +67,8 @@ class Generated:
         self.lines = [line(draw) for _ in watched(range(count), "Plain text, lines", count)]
 
     def sample(self) -> Iterable[str]:
-        examples = (
-            itertools.islice(mixture.examples(task, self.config.task.train_split), VOCABULARY_ROWS)
-            for task in self.tasks
-        )
-        rendered = (f"{example.input} {example.target}" for example in itertools.chain(*examples))
+        some = (itertools.islice(examples(task, self.config.task.train_split), VOCABULARY_ROWS) for task in self.tasks)
+        rendered = (f"{example.input} {example.target}" for example in itertools.chain(*some))
         return itertools.chain(self.lines[:VOCABULARY_LINES], rendered, vocabulary.template_lines())
 
     def mixture(self, config: ml_collections.ConfigDict, tokenizer: Tokenizer) -> mixture.Mixture:

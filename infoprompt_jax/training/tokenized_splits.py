@@ -12,8 +12,9 @@ from typing import Any
 
 import ml_collections
 
+from infoprompt_jax.data import row_warnings
 from infoprompt_jax.data.batches import Stream, mixing_rates, subset
-from infoprompt_jax.data.examples import examples, source_fingerprint, source_size
+from infoprompt_jax.data.examples import checked, source_fingerprint, source_size
 from infoprompt_jax.data.rows import Rows
 from infoprompt_jax.data.tasks import Task
 from infoprompt_jax.data.tokenization import Part, tokenize_parts
@@ -75,21 +76,13 @@ class TokenizedSplits:
         if self.rhythm.due():
             log.info("Reading %s, %s; %d splits are read.", tasks[0].id, split, len(self.tokenized))
         parts = [
-            Part(examples(task, split, limit), source_fingerprint(task, split, limit), f"{task.id}, {split}")
+            Part(checked(task, split, limit), source_fingerprint(task, split, limit), f"{task.id}, {split}")
             for task in tasks
         ]
         lengths = data.max_input_length, data.max_target_length
         made = tokenize_parts(parts, tokenizer, self.directory, self.backbone.config.takes_eos, *lengths)
-        for rows in made:
-            if rows.truncated_inputs or rows.truncated_answers:
-                log.warning(
-                    "%s: of %d rows, the inputs of %d and a target or answer choice of %d were cut; see "
-                    "data.max_input_length and data.max_target_length.",
-                    rows.name,
-                    len(rows),
-                    rows.truncated_inputs,
-                    rows.truncated_answers,
-                )
+        for rows, task in zip(made, tasks, strict=True):
+            row_warnings.warn(rows, task, split, limit)
         return made
 
     def stream(self, member: Member, member_tasks: Sequence[Task]) -> Stream:

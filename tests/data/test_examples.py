@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import logging
 import pathlib
 import subprocess
 import sys
@@ -14,7 +13,7 @@ import invented_rows
 import pytest
 from tiny_data import INLINE, ROWS, configure, one_task, write_jsonl
 
-from infoprompt_jax.data.examples import examples, source_fingerprint
+from infoprompt_jax.data.examples import checked, examples, source_fingerprint
 from infoprompt_jax.data.selection import find_tasks
 from infoprompt_jax.data.tasks import Task
 from infoprompt_jax.data.templates import Example
@@ -52,7 +51,7 @@ def test_own_data_with_an_inline_template(
 
 
 def test_free_text_has_no_choices_and_unlabelled_rows_are_left_out(
-    tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture
+    tmp_path: pathlib.Path,
 ) -> None:
     unlabelled = [{"text": "a", "label": label} for label in (-1, None, "nan", -1.0)]
     write_jsonl(tmp_path / "mine" / "test.jsonl", [*unlabelled, {"text": "b", "label": 0.0}])
@@ -60,9 +59,9 @@ def test_free_text_has_no_choices_and_unlabelled_rows_are_left_out(
     assert (free.choices, free.metric) == ((), "exact_match")
     assert list(examples(free, "test")) == [Example("a", "A")] * 4 + [Example("b", "B")]
     assert {example.label for example in examples(free, "test")} == {-1}
-    with caplog.at_level(logging.INFO):
-        assert [e.label for e in examples(one_task(configure(tmp_path, "mine", **INLINE)), "test")] == [0]
-    assert "1 rows, 4 more that the template does not apply to" in caplog.text
+    labelled = one_task(configure(tmp_path, "mine", **INLINE))
+    assert [e.label for e in examples(labelled, "test")] == [0]
+    assert list(checked(labelled, "test"))[:-1] == [None] * 4
 
 
 def test_all_shipped_templates_of_two_data_sets(invented: pathlib.Path) -> None:
@@ -124,17 +123,15 @@ def test_a_target_outside_the_choices_is_named(tmp_path: pathlib.Path) -> None:
 
 
 def test_equal_choices_of_a_row_are_one_and_rows_of_one_choice_alone_are_left_out(
-    tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture
+    tmp_path: pathlib.Path,
 ) -> None:
     """As in CommonsenseQA, where a row may list an option twice, the right one too."""
     options = [["a", "b", "a"], ["b", " b", "b"], ["a", "b", "b"]]
     write_jsonl(tmp_path / "mine" / "train.jsonl", [{"options": listed, "label": 2} for listed in options])
     by_row = {"input": "q", "target": "{{ answer_choices[label] }}", "answer_choices": "{{ options | join('|||') }}"}
-    with caplog.at_level(logging.INFO):
-        read = list(examples(one_task(configure(tmp_path, "mine", **by_row)), "train"))
-    assert read == [Example("q", "a", ("a", "b")), Example("q", "b", ("a", "b"))]
-    assert [example.label for example in read] == [0, 1]
-    assert "2 rows, 1 more that the template does not apply to" in caplog.text
+    read = list(checked(one_task(configure(tmp_path, "mine", **by_row)), "train"))
+    assert read == [Example("q", "a", ("a", "b")), None, Example("q", "b", ("a", "b"))]
+    assert [example.label for example in read if example] == [0, 1]
     write_jsonl(tmp_path / "mine" / "train.jsonl", [{"options": options[1], "label": 2}])
     with pytest.raises(UserError, match=r"None of the 1 rows .* or gives no two answer choices that differ; change"):
         list(examples(one_task(configure(tmp_path, "mine", **by_row)), "train"))
@@ -202,11 +199,3 @@ def test_fingerprint_follows_data_template_and_slice(tmp_path: pathlib.Path) -> 
     assert [one[:16] for one in prints] == ["ee25993a4cb5dd6e", "0175e09360c99f96", "403c1b4ca9c6b91d"], (
         "tokens that earlier versions cached are read again"
     )
-
-
-def test_inputs_that_are_all_the_same_are_a_warning(tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture) -> None:
-    write_jsonl(tmp_path / "mine" / "train.jsonl", ROWS)
-    for source, warned in (("Review: {{ text }}", False), ("Review: {text}", True)):
-        task = one_task(configure(tmp_path, "mine", **INLINE | {"input": source}))
-        assert len(list(examples(task, "train"))) == len(ROWS)
-        assert ("are the same text, 'Review: {text}'" in caplog.text) == warned

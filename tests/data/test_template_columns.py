@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from tiny_data import INLINE, configure, one_task, write_jsonl
 
-from infoprompt_jax.data.examples import examples
+from infoprompt_jax.data.examples import checked, examples
 from infoprompt_jax.data.tasks import Task
 from infoprompt_jax.data.templates import Example, Template
 from infoprompt_jax.errors import UserError
@@ -53,13 +53,12 @@ def test_a_label_that_is_no_choice(label: Any) -> None:
         render("q ||| {{ answer_choices[label] }}", {"label": label}, "No ||| Yes")
 
 
-def test_rows_without_a_label_are_left_out(tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_rows_without_a_label_are_left_out(tmp_path: pathlib.Path) -> None:
     missing = [{"label": label} for label in (-1, -1.0, "-1", "-1.0", " ", "", "NaN", None)] + [{}]
     write_jsonl(tmp_path / "mine/train.jsonl", [{"text": "a"} | row for row in [*missing, {"label": "1.0"}]])
     task = one_task(configure(tmp_path, "mine", **INLINE))
-    with caplog.at_level("INFO"):
-        assert [example.label for example in examples(task, "train")] == [1]
-    assert "1 rows, 9 more that the template does not apply to" in caplog.text
+    assert list(checked(task, "train"))[:-1] == [None] * 9
+    assert [example.label for example in examples(task, "train")] == [1]
     write_jsonl(tmp_path / "mine/train.jsonl", [{"text": "a", "stars": 1}, {"text": "b"}])
     with pytest.raises(
         UserError, match=r"mine, train, row 0 \(from 0\): .*column 'label'.*are text, stars, and no other"
