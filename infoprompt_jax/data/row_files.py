@@ -9,10 +9,11 @@
 | .parquet | a row; what JSON cannot hold, such as a date, becomes text, and NaN becomes null |
 | .txt | a line, in the column `text`; blank lines are skipped |
 
-Text is UTF-8, with or without a byte order mark. A CSV column holds integers if all of its cells are integers; other
-cells stay text. The column `label` also may have empty cells, which become null, and whole numbers with a decimal
-point: pandas writes integers so where some are missing. A value that could be read in two ways, such as a key that is
-twice in an object, is refused: docs/data.md lists all. Every format but .json is read in constant memory.
+Text is UTF-8, with or without a byte order mark. A CSV column holds integers if all of its cells are integers or
+empty, and one is not; an empty cell becomes null there. The cells of other columns stay text. The column `label` may
+also have whole numbers with a decimal point: pandas writes integers so where some are missing. A value that could be
+read in two ways, such as a key that is twice in an object, is refused: docs/data.md lists all. Every format but .json
+is read in constant memory.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ Reader = Callable[[pathlib.Path, str], Iterator[Row]]
 Split = Callable[[TextIO], Any]  # a file to the cells of its records, as csv.reader does it
 Parse = Callable[[str], Any]  # a cell to a value
 
-INTEGER = re.compile(r"0|-?[1-9]\d{0,4000}", re.ASCII)  # Python reads no longer ones; they stay text
+INTEGER_OR_EMPTY = re.compile(r"(0|-?[1-9]\d{0,4000})?", re.ASCII)  # Python reads no longer ones; they stay text
 QUOTED = re.compile(r'"[^"]*"')
 WHOLE_OR_EMPTY = re.compile(r"((0|-?[1-9]\d{0,4000})(\.0+)?)?", re.ASCII)
 LABEL = "label"
@@ -269,14 +270,17 @@ def _parsers(path: pathlib.Path, place: str, split: Split) -> dict[str, Parse]:
         _, header = next(records, (0, []))
         _check_names(header, place)
         integers, labels = set(range(len(header))), {header.index(LABEL)} if LABEL in header else set()
+        empty = set(integers)
         for line, cells in records:
             if len(cells) != len(header):
                 raise UserError(
                     f"{place}, line {line}, does not have {len(header)} cells, the number of columns in the first line."
                 )
-            integers = {column for column in integers if INTEGER.fullmatch(cells[column])}
+            integers = {column for column in integers if INTEGER_OR_EMPTY.fullmatch(cells[column])}
+            empty = {column for column in empty if not cells[column]}
             labels = {column for column in labels if WHOLE_OR_EMPTY.fullmatch(cells[column])}
-    kinds = [int if n in integers else _whole if n in labels else str for n in range(len(header))]
+    numbers = (integers - empty) | labels
+    kinds = [_whole if n in numbers else str for n in range(len(header))]
     return dict(zip(header, kinds, strict=True))
 
 

@@ -127,6 +127,22 @@ def test_labels_of_a_csv(tmp_path: pathlib.Path, cells: list[str], values: list)
     assert [row["label"] for row in rows(tmp_path, "a.csv", content)] == values
 
 
+@pytest.mark.parametrize(
+    ("cells", "values"),
+    [
+        (["5", "", "-3"], [5, None, -3]),
+        (["", "", "0"], [None, None, 0]),
+        (["", "", ""], ["", "", ""]),
+        (["5", "", "x"], ["5", "", "x"]),
+        (["5", "", "1.0"], ["5", "", "1.0"]),
+    ],
+    ids=["some missing", "first missing", "none", "text", "decimal"],
+)
+def test_empty_cells_among_integers_of_a_csv(tmp_path: pathlib.Path, cells: list[str], values: list) -> None:
+    content = "text,stars\n" + "".join(f"a,{cell}\n" for cell in cells)
+    assert [row["stars"] for row in rows(tmp_path, "a.csv", content)] == values
+
+
 def test_more_digits_than_python_reads_stay_text(tmp_path: pathlib.Path) -> None:
     assert rows(tmp_path, "a.csv", "id\n" + "1" * 200_000 + "\n") == [{"id": "1" * 200_000}]
 
