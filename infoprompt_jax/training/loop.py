@@ -87,6 +87,8 @@ class Run:
         self.resumed = restored is not None
         # Evaluations up to and including this step are in the log; a former version's checkpoint has its own.
         self.evaluated = start if restored is None else restored[1].get("evaluated", start)
+        # Done again, whatever the step: it may have been the last one of a run that has more steps now.
+        self.unfinished = start if restored is not None and restored[1].get("evaluating") else None
         self.active = self.on_host(self.state.active)
         self.progress = Progress(
             max(start, 0), self.config.steps, rows, self.config.eval_every, lambda: compilations.seconds
@@ -109,7 +111,7 @@ class Run:
         for step in range(start, config.steps + 1):
             # Order: evaluate the state as it stands, save it with its data position, step, log the step before.
             last = step == config.steps or not self.active.any()
-            if last or (config.eval_every and step % config.eval_every == 0):
+            if last or step == self.unfinished or (config.eval_every and step % config.eval_every == 0):
                 self.evaluate(step, interrupt)
                 last = last or not self.active.any()
             stop = not last and interrupt.requested()
@@ -298,7 +300,7 @@ class Run:
 
         def heed() -> None:
             if interrupt.requested():
-                self.save(step)
+                self.save(step, evaluating=True)
                 raise Stopped(f"Stopped in the evaluation of step {step}; the same command resumes with it.")
 
         with self.progress.pause():
@@ -319,11 +321,11 @@ class Run:
         self.active = self.on_host(self.state.active)
         self.evaluated = step
 
-    def save(self, step: int) -> None:
-        """Saves the state, and first the log up to it."""
+    def save(self, step: int, evaluating: bool = False) -> None:
+        """Saves the state, and first the log up to it; `evaluating`: before an evaluation that is not done."""
         self.log_pending()
         self.log.flush()
-        position = {"step": step, **self.position, "evaluated": self.evaluated}
+        position = {"step": step, **self.position, "evaluated": self.evaluated, "evaluating": evaluating}
         position["log"] = hosts.decided(self.log.content)
         self.checkpoints.save(step, self.state, position)
 

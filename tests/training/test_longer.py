@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import os
 import pathlib
 import shutil
+import signal
 from typing import Any
 
 import ml_collections
 import pytest
 import tiny_runs
-from tiny_runs import before_step
+from tiny_runs import acting, before_step
 
 import infoprompt_jax as ip
 from infoprompt_jax import checksums, jobs
-from infoprompt_jax.errors import UserError
+from infoprompt_jax.errors import Stopped, UserError
 from infoprompt_jax.fleet.fleet import Fleet
 from infoprompt_jax.training.train import of_all_steps
 
@@ -125,6 +128,21 @@ def test_the_former_last_evaluation_stays_in_the_log(data: pathlib.Path, tmp_pat
     records = [json.loads(line) for line in (tmp_path / "metrics.jsonl").open()]
     evaluated = [r["step"] for r in records if r["name"] == "eval/accuracy" and r["member"] == "run-seed0"]
     assert evaluated == [0, 4, 6, 8]
+
+
+def test_the_former_last_evaluation_stays_if_it_was_stopped_and_done_again(
+    data: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The checkpoint of that step is from before the evaluation, and stays so."""
+    fields: dict[str, Any] = {"fleet__seeds": (0,), "infoprompt__beta": 0.0, "train__eval_every": 0}
+    calls, sigterm = itertools.count(), lambda: os.kill(os.getpid(), signal.SIGTERM)
+    with monkeypatch.context() as patch, pytest.raises(Stopped, match="Stopped in the evaluation of step 2; "):
+        patch.setattr(Fleet, "scores", acting("scores", lambda *_: next(calls) == 0, sigterm))
+        jobs.run(config(data, 2, **fields), str(tmp_path / "run"))
+    for name, steps in itertools.product(("run", "whole"), (2, 4)):
+        jobs.run(config(data, steps, **fields), str(tmp_path / name))
+    found, expected = ((tmp_path / name / "metrics.jsonl").read_bytes() for name in ("run", "whole"))
+    assert found == expected and b'"step": 2, "member": "run-seed0", "name": "eval/accuracy"' in found
 
 
 def test_a_finished_run_gets_a_test_split(
