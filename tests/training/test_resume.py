@@ -265,14 +265,21 @@ def test_sigterm_while_features_are_computed_stops(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """They may take longer than a cluster waits for the end. Those that are there are not computed again."""
-    calls = itertools.count()
-    with monkeypatch.context() as patch, pytest.raises(Stopped, match="Stopped while features without a prompt were"):
-        signalled = acting("features", lambda *_: next(calls) == 1, lambda: os.kill(os.getpid(), signal.SIGTERM))
-        patch.setattr(Fleet, "features", signalled)
-        jobs.run(config, str(tmp_path))
-    assert next(calls) == 2
-    jobs.run(config, str(tmp_path))
-    assert_same_run(tmp_path, uninterrupted)
+    calls: list[int] = []
+
+    def second(*_: object) -> bool:
+        calls.append(1)
+        return len(calls) == 2
+
+    monkeypatch.setattr(Fleet, "features", acting("features", second, lambda: os.kill(os.getpid(), signal.SIGTERM)))
+    with pytest.raises(Stopped, match="Stopped while features without a prompt were"):
+        jobs.run(config, str(tmp_path / "run"))
+    assert len(calls) == 2
+    jobs.run(config, str(tmp_path / "run"))
+    computed = len(calls)
+    jobs.run(config, str(tmp_path / "whole"))
+    assert computed == len(calls) - computed
+    assert_same_run(tmp_path / "run", uninterrupted)
 
 
 def test_a_run_resumes_on_its_own_data_and_settings_alone(
