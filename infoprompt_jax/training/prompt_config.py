@@ -68,7 +68,7 @@ def completed(config: ml_collections.ConfigDict, typed: Collection[str] = ()) ->
         check_length(prompt, path, config.prompt.length)
     if len(paths := saved.listed(config.prompt.init)) > 1:
         check_alike(list(map(str, paths)), typed)
-    fields = _backbone(config, prompt, path) | recorded_fields(prompt) | {"prompt.length": len(prompt.value_PD)}
+    fields = _backbone(config, prompt, path, typed) | recorded_fields(prompt) | {"prompt.length": len(prompt.value_PD)}
     fields |= _templates(config, prompt, typed)
     config = config.copy_and_resolve_references()
     if config.job == "predict" and not config.prompt.by:
@@ -85,7 +85,7 @@ def completed(config: ml_collections.ConfigDict, typed: Collection[str] = ()) ->
     return config
 
 
-def _backbone(config: ml_collections.ConfigDict, prompt: Prompt, path: str) -> dict[str, str]:
+def _backbone(config: ml_collections.ConfigDict, prompt: Prompt, path: str, typed: Collection[str]) -> dict[str, str]:
     """The backbone that a prompt without a record names, as PEFT's adapters do, where the config has the default.
 
     No fingerprint tells whether another one of its width is the right one.
@@ -93,7 +93,7 @@ def _backbone(config: ml_collections.ConfigDict, prompt: Prompt, path: str) -> d
     named, ours = prompt.metadata.get("backbone"), config.backbone.name
     if FIELDS in prompt.metadata or not isinstance(named, str) or named in ("", ours):
         return {}
-    if ours == settings.FIELDS[BACKBONE].default:
+    if ours == settings.FIELDS[BACKBONE].default and BACKBONE not in typed:
         return {BACKBONE: named}
     log.warning("prompt.init: %r was trained on %s, and is used with backbone.name=%s.", path, named, ours)
     return {}

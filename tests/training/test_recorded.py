@@ -99,8 +99,11 @@ def test_an_adapter_is_used_with_the_backbone_that_it_names(
     assert completed(using(path)).backbone.name == "theirs"
     assert not caplog.records
     assert completed(using(path, backbone__name="a/copy")).backbone.name == "a/copy"
+    default = settings.defaults().backbone.name
+    assert completed(using(path), ["backbone.name"]).backbone.name == default
     assert [r.getMessage() for r in caplog.records] == [
-        f"prompt.init: {path!r} was trained on theirs, and is used with backbone.name=a/copy."
+        f"prompt.init: {path!r} was trained on theirs, and is used with backbone.name={name}."
+        for name in ("a/copy", default)
     ]
 
 
