@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 
 
 def warn(rows: Rows, task: Task, split: str, limit: int = 0) -> None:
-    """Logs what is odd: rows left out or cut, inputs that are all one text, repeated answer choices.
+    """Logs what is odd: rows left out or cut, inputs that are all the same, repeated answer choices.
 
     `rows` are those of `examples(task, split, limit)`.
     """
@@ -22,7 +22,8 @@ def warn(rows: Rows, task: Task, split: str, limit: int = 0) -> None:
         log.info("%s: %d rows, %d more that the template does not apply to.", rows.name, len(rows), rows.left_out)
     if rows.same_inputs():
         log.warning(
-            "%s: all %d inputs are the same text, %r. A template names a column as {{ column }}.",
+            "%s: all %d inputs are the same tokens, those of %r. A template names a column as {{ column }}, and the "
+            "vocabulary must have the characters of the texts.",
             rows.name,
             len(rows),
             next(examples(task, split, limit)).input[:SHOWN],

@@ -62,7 +62,7 @@ def test_inputs_that_are_all_the_same(
 ) -> None:
     write_jsonl(tmp_path / "mine" / "train.jsonl", ROWS)
     text = logged(tmp_path, caplog, length, input=source)
-    assert (f"all {len(ROWS)} inputs are the same text, 'Review: {{text}}'" in text) == warned
+    assert (f"all {len(ROWS)} inputs are the same tokens, those of 'Review: {{text}}'" in text) == warned
 
 
 def test_cut_inputs_are_counted(tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture) -> None:
