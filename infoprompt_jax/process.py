@@ -1,4 +1,4 @@
-"""What the command sets for its whole process, before the job; who imports the package decides alone."""
+"""What the command sets for its whole process, before the job. A program that imports the package sets its own."""
 
 from __future__ import annotations
 

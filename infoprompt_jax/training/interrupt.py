@@ -1,6 +1,6 @@
-"""How a run reacts to SIGTERM and Ctrl-C: it saves and stops at the next step; the same command resumes it.
+"""How a run reacts to SIGTERM and Ctrl-C: it saves and stops at the next step or batch; the same command resumes it.
 
-Of a run on several hosts one process that receives the signal is enough: all stop at the same step (`watch`).
+Of a run on several hosts one process that receives the signal is enough: all stop at the same point (`watch`).
 """
 
 from __future__ import annotations
