@@ -251,6 +251,24 @@ def test_a_stop_of_one_process_stops_both_and_one_resumes(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("stopped", [0, 1])
+def test_a_stop_of_one_process_in_an_evaluation_stops_both(
+    config: ml_collections.ConfigDict, tmp_path: pathlib.Path, stopped: int
+) -> None:
+    """They agree on the batch: else one would wait for the other for ever."""
+    fields = {"train__eval_batch_size": 8, "train__eval_every": 0, "task__eval_limit": 0}
+    both = several_hosts.run(config, tmp_path / "run", signals={stopped: ("batch", "2")}, **fields)
+    assert [one.status for one in both] == [143, 143], both
+    assert "Stopped in the evaluation of step 4" in both[0].said and "Stopped" not in both[1].said
+    both = several_hosts.run(config, tmp_path / "run", **fields)
+    assert [one.status for one in both] == [0, 0], both
+    alone = several_hosts.run(config, tmp_path / "alone", **fields)
+    assert [one.status for one in alone] == [0, 0], alone
+    logs = [(tmp_path / name / "metrics.jsonl").read_bytes() for name in ("run", "alone")]
+    assert logs[0] == logs[1]
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("fsdp", [1, 8])
 def test_a_run_on_one_host_goes_on_with_two_processes(
     config: ml_collections.ConfigDict, tmp_path: pathlib.Path, fsdp: int

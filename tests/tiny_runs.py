@@ -7,6 +7,7 @@ As a script it trains in a process of its own, which kills itself:
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import pathlib
@@ -89,12 +90,19 @@ def kill() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def terminate() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
 def prepare_to_die(where: str, when: str) -> None:
-    """Before a step, by a signal; with a checkpoint written but not yet named; or in so many seconds, whatever then."""
+    """By a signal before a step or a batch of an evaluation, with a checkpoint not yet named, or in so many seconds."""
     if where == "step":
         Fleet.step = before_step(int(when), kill)
     elif where == "stop":
-        Fleet.step = before_step(int(when), lambda: os.kill(os.getpid(), signal.SIGTERM))
+        Fleet.step = before_step(int(when), terminate)
+    elif where == "batch":
+        calls = itertools.count()
+        Fleet.scores = acting("scores", lambda *_: next(calls) == int(when), terminate)
     elif where == "save":
 
         def before_renaming(event: str, arguments: tuple) -> None:
