@@ -171,11 +171,21 @@ def test_a_job_stopped_everywhere_gives_the_same_library(
             np.testing.assert_array_equal(segment[name], other[name], err_msg=name)
 
 
-def test_a_stop_in_the_last_step_of_a_group_is_heeded_before_the_next(
+def stop_where_a_group_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has each group receive SIGTERM after its last evaluation, when its summary is written."""
+    finish = train.finish
+
+    def signalled(*arguments: Any) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        finish(*arguments)
+
+    monkeypatch.setattr(train, "finish", signalled)
+
+
+def test_a_stop_where_a_group_is_written_is_heeded_before_the_next(
     folder: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    signalled = tiny_runs.before_step(STEPS - 1, lambda: os.kill(os.getpid(), signal.SIGTERM))
-    monkeypatch.setattr(Fleet, "step", signalled)
+    stop_where_a_group_is_written(monkeypatch)
     with pytest.raises(Stopped, match=r"^Stopped after 1 of 2 groups; the same command resumes\.$"):
         jobs.run(configure(folder), str(tmp_path))
     assert len(PromptLibrary.load(tmp_path / "library")) == 2 and not (tmp_path / "groups/0001").exists()
@@ -186,8 +196,8 @@ def test_a_job_whose_data_changed_between_two_groups_is_refused(
 ) -> None:
     """Also where only the groups that are finished have read them."""
     config = configure(tiny_sources.write(tmp_path))
-    with monkeypatch.context() as patch, pytest.raises(Stopped):
-        patch.setattr(Fleet, "step", tiny_runs.before_step(STEPS - 1, lambda: os.kill(os.getpid(), signal.SIGTERM)))
+    with monkeypatch.context() as patch, pytest.raises(Stopped, match="after 1 of"):
+        stop_where_a_group_is_written(patch)
         jobs.run(config, str(tmp_path / "run"))
     for changed, old, new in (
         (f"data/{WORDS}/validation.jsonl", '"label": 0', '"label": 1'),
