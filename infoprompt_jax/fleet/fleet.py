@@ -219,7 +219,7 @@ class Fleet:
     ) -> tuple[FleetState, Metrics]:
         def differentiate(*arguments: Any) -> tuple[optax.Updates, Metrics]:
             gradient, metrics = jax.grad(self.objective.head_loss, has_aux=True)(*arguments)
-            return (_turned(gradient) if self.placebo else gradient), metrics
+            return (optimizers.turned(gradient) if self.placebo else gradient), metrics
 
         def member(
             trainable: Trainable,
@@ -331,7 +331,7 @@ class Fleet:
         """
         gradients, metrics = self.objective.gradients(*arguments)
         rolled: list[Any] = [
-            _turned(gradient) if name in ("head", "representation") else gradient
+            optimizers.turned(gradient) if name in ("head", "representation") else gradient
             for name, gradient in gradients.items()
         ]
         return jax.tree.map(lambda *each: functools.reduce(jnp.add, each), *rolled), metrics
@@ -369,16 +369,6 @@ def _stopping(
     failed = jnp.where(stopped, state.step, state.failed)
     state = state._replace(active=state.active & ~stopped, failed=failed)
     return state, metrics | {"active": stepping, "finite": finite}
-
-
-def _turned(gradients: Any) -> Any:
-    """A member's gradients, rolled by half of their last axis; the critics' are as they are."""
-
-    def rolled(path: Any, gradient: jax.Array) -> jax.Array:
-        is_critic = path[0].key in optimizers.NOT_DECAYED
-        return gradient if is_critic else jnp.roll(gradient, gradient.shape[-1] // 2, axis=-1)
-
-    return jax.tree_util.tree_map_with_path(rolled, gradients)
 
 
 def record_best(state: FleetState, metric: jax.Array, patience: jax.Array) -> FleetState:

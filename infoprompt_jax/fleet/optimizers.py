@@ -136,3 +136,13 @@ def optimizer(
         groups: dict[Hashable, optax.GradientTransformation] = {"critics": clip, "others": clip}
         clip = optax.partition(groups, lambda tree: {k: "critics" if k in NOT_DECAYED else "others" for k in tree})
     return optax.chain(clip, optax.partition(parts, _labels))
+
+
+def turned(gradients: Any) -> Any:
+    """A member's gradients, rolled by half of their last axis; the critics' are as they are."""
+
+    def rolled(path: Any, gradient: jax.Array) -> jax.Array:
+        is_critic = path[0].key in NOT_DECAYED
+        return gradient if is_critic else jnp.roll(gradient, gradient.shape[-1] // 2, axis=-1)
+
+    return jax.tree_util.tree_map_with_path(rolled, gradients)

@@ -63,11 +63,7 @@ def predict(
       UserError: a prompt was trained on another backbone, a text is neither a string nor a row, a row cannot be
         rendered, or choices are missing or equal.
     """
-    if isinstance(texts, (str, Mapping)):
-        raise UserError("texts is one text, but a list of texts was expected: write [text].")
-    texts = list(texts)
-    if wrong := [text for text in texts if not isinstance(text, (str, Mapping))]:
-        raise UserError(f"texts holds {wrong[0]!r}, but strings were expected, or rows: {{column: value}}.")
+    texts = _listed(texts)
     if not isinstance(backbone, Backbone):
         raise UserError(f"backbone is of type {type(backbone).__name__}: give what load_backbone returns.")
     prompts = _for_each(prompt, len(texts))
@@ -90,6 +86,16 @@ def predict(
         engine.warn_of_cuts()
         answers |= {place: answer.to_json() for place, answer in zip(places, alike, strict=True)}
     return [answers[place] for place in range(len(texts))]
+
+
+def _listed(texts: Iterable[Text]) -> list[Text]:
+    """The texts; UserError where they are one, or hold something else."""
+    if isinstance(texts, (str, Mapping)):
+        raise UserError("texts is one text, but a list of texts was expected: write [text].")
+    texts = list(texts)
+    if wrong := [text for text in texts if not isinstance(text, (str, Mapping))]:
+        raise UserError(f"texts holds {wrong[0]!r}, but strings were expected, or rows: {{column: value}}.")
+    return texts
 
 
 def _for_each(prompt: Given | Sequence[Given], count: int) -> list[Prompt | None]:
