@@ -271,8 +271,7 @@ class Fleet:
     def _each(self, function: Callable[..., Tree], *arguments: Any, at_once: int | None = None) -> Tree:
         """`function` of each member's part of the arguments, `at_once` of them together; None = the fleet's."""
         members = len(jax.tree.leaves(arguments)[0])
-        at_once = self.at_once if at_once is None else at_once
-        together = at_once if 0 < at_once < members else members
+        together = min((self.at_once if at_once is None else at_once) or members, members)
         if self.over == "members":
             return self._each_split(jax.vmap(function, spmd_axis_name=partition.ROWS), arguments, members, together)
         if together == members:
