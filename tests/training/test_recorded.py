@@ -94,6 +94,7 @@ def test_an_adapter_is_used_with_the_backbone_that_it_names(
     tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Another one of its width would predict with it, too. A config that sets one is heeded."""
+    caplog.set_level("WARNING", "infoprompt_jax")  # whatever other tests set
     save_prompt(tmp_path / "adapter", Prompt(VALUE, {"backbone": "theirs"}), "peft")
     path = str(tmp_path / "adapter")
     assert completed(using(path)).backbone.name == "theirs"
