@@ -116,13 +116,13 @@ def on_rows(name: str, tiny_t5: str, rows: pathlib.Path, cache: pathlib.Path, va
     ("name", "metric"),
     [
         ("rte", "accuracy"),
-        ("cb", "macro_f1"),
+        pytest.param("cb", "macro_f1", marks=pytest.mark.slow),
         ("sst2", "accuracy"),
         ("mrpc", "f1"),
         ("cola", "matthews"),
-        ("semeval", "macro_f1"),
+        pytest.param("semeval", "macro_f1", marks=pytest.mark.slow),
         ("prompt_tuning", "accuracy"),
-        ("released_code", "accuracy"),
+        pytest.param("released_code", "accuracy", marks=pytest.mark.slow),
     ],
 )
 def test_configs_run(name: str, metric: str, tiny_t5: str, data_dir: pathlib.Path, tmp_path: pathlib.Path) -> None:

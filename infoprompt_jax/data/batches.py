@@ -180,12 +180,13 @@ class Shapes:
     def of(cls, rows: Iterable[Rows], buckets: Sequence[int], max_input_length: int) -> Shapes:
         """The shapes that hold all of these rows.
 
-        T is the longest target or choice, rounded up to 4 or a multiple of 8. C is at least 1, also for free text.
+        T is the longest target or choice, rounded up to 2, 4 or a multiple of 8. C is at least 1, also for free text.
         """
         rows = list(rows)
         longest = max(part.max_target_length for part in rows)
+        target_length = next((length for length in (2, 4) if longest <= length), -(-longest // 8) * 8)
         choices = max(1, *(part.max_choices for part in rows))  # free text has one choice, all PAD
-        return cls(complete(buckets, max_input_length), 4 if longest <= 4 else -(-longest // 8) * 8, choices)
+        return cls(complete(buckets, max_input_length), target_length, choices)
 
     def answer_buckets(self) -> tuple[int, ...]:
         """The lengths of targets and choices in evaluation: 4, 8, 16, 24, 32, 48, ... below T, and T."""

@@ -11,6 +11,7 @@ SIZE = Size("slim", batch=8, input_length=48, target_length=8, prompt_length=16)
 SLIM = {"vocab_size": 384, "d_model": 128, "d_kv": 16, "d_ff": 256, "num_layers": 2, "num_decoder_layers": 2}
 
 
+@pytest.mark.slow
 def test_products_of_a_step_are_those_that_the_model_needs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(synthetic.SHAPES, "slim", SLIM | {"num_heads": 4, "feed_forward": "gated-gelu"})
     rows, about = parts.records(SIZE, steps=2)

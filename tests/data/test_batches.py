@@ -268,6 +268,15 @@ def test_evaluation_pads_answers_to_the_bucket_of_their_batch(tmp_path: pathlib.
     assert [batch["choices"].shape[-1] for batch in batches] == [8, 16, 16, 24, 24, 32, 32, 48, 48, 48]
 
 
+@pytest.mark.parametrize(("longest", "expected"), [(2, 2), (3, 4), (4, 4), (5, 8), (8, 8), (9, 16), (17, 24)])
+def test_targets_have_the_length_of_the_runs_longest(tmp_path: pathlib.Path, longest: int, expected: int) -> None:
+    """EOS included."""
+    choices = ("b", "a" * (longest - 1))
+    rows = tokenize([Example("text", "b", choices)], load_tokenizer("bytes"), tmp_path, "x", True, 8, 64)
+    (batch,) = train([Stream([rows], [1.0], 0, 1)], 0, 1)
+    assert batch["targets"].shape[-1] == batch["choices"].shape[-1] == expected
+
+
 def test_rows_that_fill_up_a_batch_do_not_widen_its_answers(tmp_path: pathlib.Path) -> None:
     long, short = ("a" * 40, "b" * 40), ("a", "b")
     examples = [Example("text", long[0], long)] * 8 + [Example("a longer text", short[0], short)]

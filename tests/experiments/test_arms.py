@@ -33,6 +33,7 @@ class InProcess(arms.Experiment):
         jobs.run(read_config(f"{self.config}:{self.runs[name]}"), workdir)
 
 
+@pytest.mark.slow
 def test_a_run_leaves_its_result_and_is_not_repeated(tmp_path: pathlib.Path) -> None:
     """A short run of a real job; what is kept of it is what the tables read."""
     config = tmp_path / "config.py"

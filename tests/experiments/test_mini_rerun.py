@@ -35,6 +35,7 @@ def test_a_batch_in_parts_has_the_gradient_of_the_whole(batch: dict[str, np.ndar
         mini_rerun.whole(graph, params, batch, 3)
 
 
+@pytest.mark.slow
 def test_weights_are_rounded_to_bfloat16(batch: dict[str, np.ndarray]) -> None:
     graph, params = step.initial(TINY, 0)
     rounded = jax.tree.map(lambda weight: weight.astype(jnp.bfloat16).astype(jnp.float32), params)
@@ -60,6 +61,7 @@ def test_batches_are_read_back_as_they_were_written(tmp_path: pathlib.Path) -> N
             np.testing.assert_array_equal(one[name], value, strict=True)
 
 
+@pytest.mark.slow
 def test_a_step_in_bfloat16_is_that_of_pretraining(batch: dict[str, np.ndarray]) -> None:
     optimizer, (_, params) = step.make_optimizer(0.0, 1.0), step.initial(TINY, 0)
     batch["denoising"] = np.array([True, False, True, False])

@@ -85,7 +85,7 @@ def prompt(backbone: ip.Backbone) -> np.ndarray:
     return np.asarray(backbone.embed(np.arange(5, 15)[None])[0])
 
 
-@pytest.mark.parametrize("name", ["random", "nano"])
+@pytest.mark.parametrize("name", [pytest.param("random", marks=pytest.mark.slow), "nano"])
 def test_int8_computes_what_full_weights_of_the_same_values_do(name: str) -> None:
     small = loaded(name, "int8")
     full = dequantised(small)
@@ -112,7 +112,7 @@ def test_int8_agrees_with_full_weights(name: str) -> None:
     assert abs(computed[0] / expected[0] - 1) < 0.01
 
 
-@pytest.mark.parametrize("remat", ["none", "dots"])
+@pytest.mark.parametrize("remat", [pytest.param("none", marks=pytest.mark.slow), "dots"])
 def test_no_more_than_a_layer_is_dequantised_at_a_time(remat: str) -> None:
     """Temporary memory of a gradient does not grow with the weights of further layers, forward and backward."""
     sizes = {"d_model": 64, "d_kv": 16, "d_ff": 1024, "num_heads": 4, "num_decoder_layers": 1, "remat": remat}

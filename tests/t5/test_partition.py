@@ -17,10 +17,15 @@ from infoprompt_jax.t5 import partition
 from infoprompt_jax.t5.partition import Rule
 
 MESHES = {"data": (8, 1, 1), "fsdp": (1, 8, 1), "model": (1, 1, 8), "all": (2, 2, 2)}
-SPLITS = [(name, "rows", 0) for name in MESHES] + [
-    ("data", "members", 0),
+SPLITS = [
+    ("data", "rows", 0),
+    ("model", "rows", 0),
     ("data", "members", 8),
     ("all", "members", 4),
+    *(
+        pytest.param(*rest, marks=pytest.mark.slow)
+        for rest in (("fsdp", "rows", 0), ("all", "rows", 0), ("data", "members", 0))
+    ),
 ]
 
 

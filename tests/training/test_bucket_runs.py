@@ -102,6 +102,7 @@ def test_a_killed_run_resumes_to_the_log_of_a_run_on_a_disk(
         jobs.run(other, workdir)
 
 
+@pytest.mark.slow
 def test_a_workdir_that_was_emptied_has_no_features_of_its_former_run(
     config: ml_collections.ConfigDict, folder: pathlib.Path, address: str
 ) -> None:

@@ -130,6 +130,7 @@ def test_the_former_last_evaluation_stays_in_the_log(data: pathlib.Path, tmp_pat
     assert evaluated == [0, 4, 6, 8]
 
 
+@pytest.mark.slow
 def test_the_former_last_evaluation_stays_if_it_was_stopped_and_done_again(
     data: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
