@@ -10,7 +10,7 @@ command resumes a stopped run. The table at the end is the accuracy on validatio
 Variants:
     gpu       the backbone that is shipped: 19 M weights in bfloat16, for eight minutes on an H100
     longer    goes on from the shipped one for as long, with prompted rows alone but for one in twenty
-    cpu       8 M weights in float32, for some hours on two cores
+    cpu       8 M weights in float32, for about six hours on two cores
     smoke     a few steps of a tiny model, to check that everything works here
 """
 
@@ -47,7 +47,7 @@ CPU = {
     "data.max_input_length": 128,
     "data.max_target_length": 32,
     "data.buckets": (32, 64, 128),
-    "train.steps": 40_000,
+    "pretrain.minutes": 350.0,
     "train.batch_size": 48,
 }
 SMOKE = {
@@ -58,6 +58,8 @@ SMOKE = {
     "pretrain.num_layers": 2,
     "pretrain.num_decoder_layers": 1,
     "pretrain.measurements": 2,
+    "pretrain.minutes": 0.0,
+    "pretrain.start_from": "",
     "train.steps": 20,
     "train.batch_size": 8,
     "train.log_every": 5,

@@ -323,7 +323,7 @@ PRETRAIN = Section(
     Field(
         "minutes",
         0.0,
-        "time limit; train.steps becomes what fits into it, by measured speed; 0 = none",
+        "time limit, anew for a resumed run; train.steps becomes what fits into it, by measured speed; 0 = none",
         between=(0, 1_000_000),
     ),
     Field(

@@ -80,6 +80,10 @@ def ran(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> dict[str, A
 def test_smoke_is_small_wherever_it_stands() -> None:
     before, after = load("rte", "smoke,mini"), load("rte", "mini,smoke")
     assert before.to_json() == after.to_json() and after.train.steps == 4 and after.backbone.name == "mini"
+    for other in ("gpu", "longer", "cpu"):  # of which each plans its steps by time
+        together = load("mini_pretrain", f"smoke,{other}")
+        assert load("mini_pretrain", other).pretrain.minutes
+        assert together.train.steps == 20 and not together.pretrain.minutes and not together.pretrain.start_from
 
 
 def test_a_smoke_run_is_of_what_the_config_is_for() -> None:

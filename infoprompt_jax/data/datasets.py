@@ -15,6 +15,7 @@ class Dataset:
     templates: tuple[str, ...] = ()  # by name; () = those that `task.template` selects
     tfds: tuple[str, str] | None = None  # None: TFDS does not have it with the columns that the templates read
     beyond_t0: tuple[str, ...] = ()  # those of the templates that T0 is not evaluated with
+    also: tuple[str, ...] = ()  # other names of the same rows, or of a part of them, for `task.name`
 
     @property
     def origin(self) -> str:

@@ -27,7 +27,7 @@ def _dataset(name: str, entry: Mapping[str, Any], held_out: bool) -> Dataset:
     tfds = entry.get("tfds")
     place = (tfds["task"], tfds["split"]) if isinstance(tfds, Mapping) else (task, split) if tfds else None
     beyond = tuple(_content()["beyond_t0"].get(name, ())) if held_out else ()
-    return Dataset(name, task, split, tuple(entry["prompts"]), place, beyond)
+    return Dataset(name, task, split, tuple(entry["prompts"]), place, beyond, tuple(entry.get("also", ())))
 
 
 def sources() -> tuple[Dataset, ...]:
@@ -42,5 +42,5 @@ def held_out() -> tuple[Dataset, ...]:
 
 def aliases(name: str) -> frozenset[str]:
     """All names of one of P3's data sets: in P3, for `task.name` and in TFDS; of another data set only the name."""
-    every = [{one.name, one.task, *(one.tfds or ())[:1]} for one in (*sources(), *held_out())]
+    every = [{one.name, one.task, *(one.tfds or ())[:1], *one.also} for one in (*sources(), *held_out())]
     return frozenset({name}.union(*(names for names in every if name in names)))

@@ -69,6 +69,27 @@ class Rows:
         """The number of each row's right answer choice, int32 [rows]; -1 for free text."""
         return self.arrays["labels"]
 
+    @functools.cached_property
+    def content(self) -> str:
+        """A checksum of the rows themselves: another version of this program may read others from the same source."""
+        arrays, length = self.arrays, self.max_target_length
+        first, last = arrays["input_offsets"][[0, -1]]
+        targets, target_B = np.unique(arrays["target_index"], return_inverse=True)
+        lists, list_B = np.unique(arrays["choice_index"], return_inverse=True)
+        choices = [number for one in lists for number in range(*arrays["choice_starts"][one : one + 2])]
+        return checksums.of_arrays(
+            {
+                "inputs": arrays["input_tokens"][first:last],
+                "input_lengths": self.input_lengths,
+                "targets": dense(arrays["target_tokens"], arrays["target_offsets"], targets, length),
+                "target_of": target_B,
+                "choices": dense(arrays["choice_tokens"], arrays["choice_offsets"], np.array(choices, int), length),
+                "choices_of": list_B,
+                "counts": np.diff(arrays["choice_starts"])[lists],
+                "labels": self.labels,
+            }
+        )
+
     @property
     def left_out(self) -> int:
         """How many rows of the source are not among these, because the template does not apply to them."""
@@ -189,6 +210,11 @@ def data_fingerprint(rows: Iterable[Rows]) -> str:
 def order_fingerprint(members: Iterable[Iterable[Rows]]) -> str:
     """One fingerprint for which data each member has and in which order its tasks come: batches depend on both."""
     return combined_fingerprint(*([part.fingerprint for part in rows] for rows in members))
+
+
+def content_fingerprint(members: Iterable[Iterable[Rows]]) -> str:
+    """One fingerprint for the rows themselves, as they are read, of each member."""
+    return combined_fingerprint(*([part.content for part in rows] for rows in members))
 
 
 def described(arrays: dict[str, np.ndarray], name: str, fingerprint: str) -> Rows:

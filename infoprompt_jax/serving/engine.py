@@ -32,7 +32,7 @@ from infoprompt_jax.training.initial import with_saved_parts
 
 log = logging.getLogger(__name__)
 
-VERBALIZER, POSTERIOR = "verbalizer/value", "posterior/"  # a tensor of a prompt, [C, D]; and a prefix of tensors
+VERBALIZER, POSTERIOR = recorded.VERBALIZER, "posterior/"  # a tensor of a prompt, [C, D]; and a prefix of tensors
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

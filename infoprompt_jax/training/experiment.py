@@ -18,7 +18,7 @@ from jax.sharding import Mesh
 
 from infoprompt_jax import hosts, memory
 from infoprompt_jax.data.batches import Shapes, Stream, bucket_lengths
-from infoprompt_jax.data.rows import Rows, data_fingerprint, order_fingerprint
+from infoprompt_jax.data.rows import Rows, content_fingerprint, data_fingerprint, order_fingerprint
 from infoprompt_jax.data.tasks import Task
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.evaluation.evaluator import Evaluator, Split
@@ -82,10 +82,14 @@ class Experiment:
         }
 
     def order_fingerprints(self) -> dict[str, str]:
-        """Fingerprints of which member reads which rows: two data sets, or templates, may have changed places."""
+        """Fingerprints of which member reads which rows, and of these rows as this version reads them.
+
+        Two data sets, or templates, may have changed places.
+        """
         of_members = {"data": [stream.rows for stream in self.streams]}
         of_members |= {TITLES[key]: [*split.rows] for key, split in self.splits.items()}
-        return {f"order_of_{title}": order_fingerprint(rows) for title, rows in of_members.items()}
+        orders = {f"order_of_{title}": order_fingerprint(rows) for title, rows in of_members.items()}
+        return orders | {f"contents_of_{title}": content_fingerprint(rows) for title, rows in of_members.items()}
 
     def training_examples(self) -> int:
         """The number of rows to train on; a row counts once, with however many templates it is rendered."""

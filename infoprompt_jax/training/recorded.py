@@ -26,6 +26,7 @@ from infoprompt_jax.prompts.prompts import INITIALIZERS
 from infoprompt_jax.prompts.saved import Prompt
 
 FIELD, FIELDS = "prompt.init", "fields"  # of the config, and of prompt.json
+VERBALIZER = "verbalizer/value"  # a tensor of a prompt, [C, D]
 USES = ("evaluate", "predict")  # the jobs that use a saved prompt as it is
 # The fields that predictions with the prompt depend on. SHARED: those that one job has for all of its prompts.
 SHARED = (
@@ -111,9 +112,15 @@ def _is_template(entry: Any) -> bool:
 
 
 def recorded_fields(prompt: Prompt) -> dict[str, Any]:
-    """The config fields in RECORDED that a prompt was trained with; {} where it records none, or something else."""
+    """The config fields in RECORDED that a prompt was trained with; {} where it records none, or something else.
+
+    A verbalizer's scores are never divided, whatever a former version recorded.
+    """
     fields = prompt.metadata.get(FIELDS)
-    return {field: fields[field] for field in RECORDED if field in fields} if isinstance(fields, Mapping) else {}
+    if not isinstance(fields, Mapping):
+        return {}
+    undivided = {"scoring.normalize": "none"} if VERBALIZER in prompt.tensors else {}
+    return {field: fields[field] for field in RECORDED if field in fields} | undivided
 
 
 def tasks(config: ml_collections.ConfigDict) -> tuple[Task, ...]:
@@ -161,7 +168,7 @@ def check_order(prompt: Prompt, choices: Sequence[str], path: str) -> None:
     """
     known = [task.choices for task in recorded_tasks(prompt, path) if task.choices]
     others = [listed for listed in known if set(listed) == set(choices)]
-    if "verbalizer/value" in prompt.tensors and others and tuple(choices) not in known:
+    if VERBALIZER in prompt.tensors and others and tuple(choices) not in known:
         raise UserError(
             f"prompt.init: {path!r} has a verbalizer that was trained for {' ||| '.join(others[0])}, in this order, "
             f"but the answer choices are {' ||| '.join(choices)}: write them in its order, and change task.target."

@@ -107,4 +107,5 @@ def test_a_row_that_cannot_be_rendered_costs_its_task_alone(tmp_path: pathlib.Pa
 def test_a_data_set_is_known_by_all_of_its_names() -> None:
     assert {"mrpc", "glue/mrpc"} <= p3.aliases("mrpc") and p3.aliases("glue/mrpc") == p3.aliases("mrpc")
     assert "anli/r2" in p3.aliases("anli_r2") and not {"anli_r1", "anli/r1"} & p3.aliases("anli_r2")
+    assert "glue/rte" in p3.aliases("super_glue_rte") and "super_glue/rte" in p3.aliases("glue/rte")
     assert p3.aliases("mine") == {"mine"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import pathlib
 from typing import Any
@@ -90,7 +91,9 @@ def test_a_verbalizer_keeps_the_order_of_its_answer_choices(model: tiny.Backbone
     entry = template | {"answer_choices": " ||| ".join(CHOICES), "metric": "accuracy"}
     head = {"verbalizer/value": np.ones((2, model.config.d_model), np.float32)}
     prompt = Prompt(values(model, 3)[0], {"templates": [entry], "fields": {"train.task_loss": "verbalizer"}}, head)
-    assert ip.predict(model, TEXTS, prompt, CHOICES) == ip.predict(model, TEXTS, prompt)
+    assert (answers := ip.predict(model, TEXTS, prompt, CHOICES)) == ip.predict(model, TEXTS, prompt)
+    former = {**prompt.metadata, "fields": {"train.task_loss": "verbalizer", "scoring.normalize": "tokens"}}
+    assert ip.predict(model, TEXTS, dataclasses.replace(prompt, metadata=former)) == answers  # which divided nothing
     for wrong in (CHOICES[::-1], ["a", "b"], [*CHOICES, "c"]):
         with pytest.raises(
             UserError, match=r"trained for the answer choices animals \|\|\| gadgets, in this order, but"

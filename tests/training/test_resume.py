@@ -23,6 +23,8 @@ import tiny_runs
 from tiny_runs import STEPS, acting, before_step
 
 from infoprompt_jax import jobs, saved_config
+from infoprompt_jax.data import rows
+from infoprompt_jax.data.tasks import Task
 from infoprompt_jax.errors import Stopped, UserError
 from infoprompt_jax.fleet.fleet import Fleet
 from infoprompt_jax.reports import curves
@@ -307,6 +309,12 @@ def test_a_run_resumes_on_its_own_data_and_settings_alone(
         with pytest.raises(UserError, match=rf"was made with {data} '.*', this run has '.*': choose another --workdir"):
             jobs.run(config, str(workdir))
         path.write_text(own)
+    render = Task.render
+    with monkeypatch.context() as patch:  # another version reads the same file otherwise
+        patch.setattr(rows, "RULES", 0)
+        patch.setattr(Task, "render", lambda task, row: render(task, row | {"words": row["words"] + " ant"}))
+        with pytest.raises(UserError, match=r"was made with contents of data '.*', this run has '.*': choose another"):
+            jobs.run(config, str(workdir))
     assert {path: path.read_bytes() for path in workdir.rglob("*") if path.is_file()} == before
     jobs.run(config, str(workdir))
     fingerprints = json.loads((workdir / "summary.json").read_text())["fingerprints"]
