@@ -31,7 +31,6 @@ from infoprompt_jax.files import whole
 from infoprompt_jax.reports.illustrations import beside_results
 from infoprompt_jax.rospr import (
     analysis,
-    evaluation_tasks,
     library_manifest,
     opened,
     page,
@@ -42,11 +41,12 @@ from infoprompt_jax.rospr import (
     source_keys,
     tables,
 )
-from infoprompt_jax.rospr.evaluation_tasks import EvaluationTask
+from infoprompt_jax.rospr.evaluation_tasks import EvaluationTask, find, rows_fingerprint
 from infoprompt_jax.rospr.library import FIELD
 from infoprompt_jax.rospr.records import Nearest, TargetRecord
 from infoprompt_jax.rospr.results import LibrarySize, Results, SkippedTask
 from infoprompt_jax.rospr.zero_shot import METHODS, Instances, Outcome, ZeroShot
+from infoprompt_jax.training import sources
 from infoprompt_jax.training.experiment import configured_backbone, configured_mesh
 from infoprompt_jax.training.interrupt import Interrupt
 from infoprompt_jax.training.tokenized_splits import TokenizedSplits
@@ -68,12 +68,14 @@ def evaluate(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str])
     directory = Workdir(workdir, config)
     if (summary := directory.finished()) is not None:
         hosts.decided(lambda: check_library_of(summary, directory, config.rospr.library))
+        sources.warn(directory.path, summary, lambda: rows_fingerprint(config, find(config)[0]))
         return summary
     check_methods(config)
-    tasks, skipped = hosts.together(lambda: evaluation_tasks.find(config))
+    tasks, skipped = hosts.together(lambda: find(config))
     hosts.check_same("The evaluation tasks", [task.name for task in tasks])
     for one in skipped:
         log.info("%s is skipped: %s", one.name, one.reason)
+    of_sources = hosts.decided(lambda: rows_fingerprint(config, tasks))
     evaluation = Evaluation(config, directory.path / "targets")
     for task in tasks:  # before the directory is claimed, so that a corrected config can use it
         evaluation.excluded(task)
@@ -81,7 +83,7 @@ def evaluate(config: ml_collections.ConfigDict, workdir: str | os.PathLike[str])
             hosts.together(functools.partial(evaluation.instances, task))
     with directory.claim():
         done, unfit = evaluate_all(evaluation, tasks)
-        return hosts.decided(lambda: conclude(directory.path, evaluation, done, [*skipped, *unfit]))
+        return hosts.decided(lambda: conclude(directory.path, evaluation, done, [*skipped, *unfit], of_sources))
 
 
 def evaluate_all(evaluation: Evaluation, tasks: Sequence[EvaluationTask]) -> tuple[list[TargetRecord], list[Skipped]]:
@@ -111,9 +113,13 @@ def evaluate_all(evaluation: Evaluation, tasks: Sequence[EvaluationTask]) -> tup
 
 
 def conclude(
-    directory: pathlib.Path, evaluation: Evaluation, done: Sequence[TargetRecord], skipped: Sequence[Skipped]
+    directory: pathlib.Path,
+    evaluation: Evaluation,
+    done: Sequence[TargetRecord],
+    skipped: Sequence[Skipped],
+    of_sources: str,
 ) -> dict[str, Any]:
-    """Writes the results with their tables, plots and page; the summary."""
+    """Writes the results with their tables, plots and page; the summary, with the fingerprint of the rows it is of."""
     config, library = evaluation.config, evaluation.library
     size = LibrarySize(str(library.path), len(library), len(library.owners_K))
     missing = [SkippedTask(one.name, one.reason) for one in skipped]
@@ -134,7 +140,11 @@ def conclude(
     with beside_results(directory / page.NAME):
         page.write(directory / page.NAME, library, of_run, done)
     model = evaluation.backbone
-    about = {"backbone": model.name, "weights": model.config.weights, "fingerprints": evaluation.made_by}
+    about = {
+        "backbone": model.name,
+        "weights": model.config.weights,
+        "fingerprints": evaluation.made_by | {"sources": of_sources},
+    }
     summary = of_run.summary() | about
     finish(directory, summary)
     return summary

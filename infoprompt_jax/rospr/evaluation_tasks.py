@@ -10,11 +10,15 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import re
+from collections.abc import Sequence
 
 import ml_collections
 
 from infoprompt_jax.data import bigbench, p3
+from infoprompt_jax.data.examples import source_fingerprint
+from infoprompt_jax.data.rows import combined_fingerprint
 from infoprompt_jax.data.selection import Selected, Skipped, select
+from infoprompt_jax.data.tasks import Task
 from infoprompt_jax.errors import UserError
 
 LONGEST_STEM = 80  # characters of a task's name that its files' names begin with
@@ -42,3 +46,16 @@ def find(config: ml_collections.ConfigDict) -> tuple[list[EvaluationTask], list[
     collections = {"p3": p3.held_out(), "bigbench": bigbench.evaluation_tasks()}
     selection = select(config, collections, ranked=True)
     return [EvaluationTask(**vars(selected)) for selected in selection.selected], list(selection.skipped)
+
+
+def rows_fingerprint(config: ml_collections.ConfigDict, tasks: Sequence[EvaluationTask]) -> str:
+    """Of the rows and templates of these tasks, before they are tokenised; those that cannot be read count as empty."""
+    slices = [(task.task, split) for task in tasks for split in (task.split, config.rospr.query_split) if split]
+
+    def of(task: Task, split: str) -> str:
+        try:
+            return source_fingerprint(task, split)
+        except UserError:
+            return ""
+
+    return combined_fingerprint(*(of(*one) for one in slices))

@@ -11,6 +11,7 @@ group that holds one.
 from __future__ import annotations
 
 import collections
+import contextlib
 import dataclasses
 import logging
 import pathlib
@@ -141,6 +142,20 @@ def check_data(config: ml_collections.ConfigDict, plan: Plan) -> None:
                 f"The rows or the template of {source.name} have changed since this job began: bring back what they "
                 "were, or choose another --workdir."
             )
+
+
+def warn_of_changes(config: ml_collections.ConfigDict, path: pathlib.Path) -> None:
+    """Logs a warning where rows or templates are not those of a finished job's plan; those that are gone are none."""
+    for source in read(path).sources if path.exists() else ():
+        with contextlib.suppress(UserError):
+            if source.data and source.data != _data(config, find_task(config, source)):
+                log.warning(
+                    "The rows or the template of %s have changed since the run in %s: choose another --workdir to use "
+                    "those of now.",
+                    source.name,
+                    path.parent,
+                )
+                return
 
 
 def _start(config: ml_collections.ConfigDict) -> str:

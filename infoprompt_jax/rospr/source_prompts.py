@@ -65,6 +65,7 @@ def train_sources(config: ml_collections.ConfigDict, workdir: str | os.PathLike[
     directory = Workdir(workdir, config)
     if (summary := directory.finished()) is not None:
         warn_of_appended(directory.path / "library", len(summary["sources"]))
+        source_plan.warn_of_changes(config, directory.path / "sources.json")
         return summary | {"library": str(directory.path / "library")}  # which may have moved
     check(config)
     kept, path = directory.path / "sources.json", directory.path / "library"

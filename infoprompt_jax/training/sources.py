@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import ml_collections
@@ -35,10 +35,18 @@ def fingerprint(members: Sequence[Member], config: ml_collections.ConfigDict) ->
 def warn_of_changes(
     workdir: pathlib.Path, summary: Mapping[str, Any], members: Sequence[Member], config: ml_collections.ConfigDict
 ) -> None:
-    """Logs a warning where the slices are not those of a finished run; those that are gone are no reason for one."""
+    """Logs a warning where the slices of the members are not those of a finished run of them; see `warn`."""
+    warn(workdir, summary, lambda: fingerprint(members, config))
+
+
+def warn(workdir: pathlib.Path, summary: Mapping[str, Any], now: Callable[[], str]) -> None:
+    """Logs a warning where a finished run's rows or templates have another fingerprint `now`.
+
+    Those that are gone, so that `now` raises UserError, are no reason for one.
+    """
     before = summary["fingerprints"].get("sources")  # former versions have none
     with contextlib.suppress(UserError):
-        if before not in (None, fingerprint(members, config)):
+        if before not in (None, now()):
             log.warning(
                 "The rows or the templates have changed since the run in %s: choose another --workdir to use those of "
                 "now.",

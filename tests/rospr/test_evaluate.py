@@ -173,7 +173,11 @@ def test_var_prefers_what_is_not_biased(model: tiny.Backbone, folder: pathlib.Pa
 
 
 def test_a_stopped_run_resumes(
-    model: tiny.Backbone, folder: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+    model: tiny.Backbone,
+    folder: pathlib.Path,
+    tmp_path: pathlib.Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     config = configure(folder, random_library(tmp_path / "library", model, 3))
     table = jobs.run(config, str(tmp_path / "whole"))
@@ -201,7 +205,7 @@ def test_a_stopped_run_resumes(
     shown = (tmp_path / "whole" / "results.md").read_text()
     assert "upper bound" in shown and "generated/words:question" in shown
     assert all((tmp_path / "whole" / name).stat().st_size > 10_000 for name in ("results.png", "analysis.png"))
-    check_other_rows_are_refused(config, tmp_path)
+    check_other_rows_are_refused(config, tmp_path, caplog)
     check_another_library_is_refused(config, tmp_path, model)
 
 
@@ -219,8 +223,10 @@ def check_explanation(record: dict[str, Any], table: dict[str, np.ndarray]) -> N
     assert record["scores"]["oracle"] == oracle
 
 
-def check_other_rows_are_refused(config: ml_collections.ConfigDict, directory: pathlib.Path) -> None:
-    """A row more in the data, another fingerprint."""
+def check_other_rows_are_refused(
+    config: ml_collections.ConfigDict, directory: pathlib.Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A row more in the data, another fingerprint; a finished run is shown as it is, with a warning."""
     (directory / "stopped" / "summary.json").unlink()
     other = config.copy_and_resolve_references()
     shutil.copytree(config.data.dir, directory / "data")
@@ -229,6 +235,10 @@ def check_other_rows_are_refused(config: ml_collections.ConfigDict, directory: p
     other.data.dir = str(directory / "data")
     with pytest.raises(UserError, match=r"when the fingerprint of the rows was .*, but it is .* now: choose another"):
         jobs.run(other, str(directory / "stopped"))
+    jobs.run(config, str(directory / "whole"))
+    assert "have changed since the run" not in caplog.text
+    jobs.run(other, str(directory / "whole"))
+    assert "have changed since the run" in caplog.text
 
 
 def check_another_library_is_refused(

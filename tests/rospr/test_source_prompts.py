@@ -245,7 +245,11 @@ def test_a_job_that_ran_out_of_memory_goes_on_with_less(
 
 
 def test_a_second_call_says_done(
-    done: pathlib.Path, folder: pathlib.Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    done: pathlib.Path,
+    folder: pathlib.Path,
+    tmp_path: pathlib.Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(source_prompts, "encode_instances", die)
     with caplog.at_level("INFO", logger="infoprompt_jax"):
@@ -256,7 +260,13 @@ def test_a_second_call_says_done(
     mean = np.mean([metrics["accuracy"] for metrics in measured[:2]])
     assert words.split() == [WORDS, "accuracy", f"{mean:.4f},", "exact_match",
                              f"{measured[2]['exact_match']:.4f}", "3", str(3 * N)]  # fmt: skip
-    assert "more prompt" not in caplog.text
+    assert "more prompt" not in caplog.text and "have changed since the run" not in caplog.text
+    other = configure(folder)
+    file = pathlib.Path(shutil.copytree(other.data.dir, tmp_path / "data"), WORDS, "train.jsonl")
+    file.write_text("".join(file.read_text().splitlines(keepends=True)[1:]))
+    other.data.dir = str(tmp_path / "data")
+    jobs.run(other, str(done))
+    assert f"the template of {WORDS}:" in caplog.text and "have changed since the run" in caplog.text
 
 
 def test_a_library_that_was_appended_to_is_named(
