@@ -15,7 +15,7 @@ import dataclasses
 import functools
 import pathlib
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -120,10 +120,12 @@ class PromptLibrary:
         """Writes a new library with all the prompts of other libraries, in their order.
 
         Raises:
-          UserError: the path exists, be it that another process has just made it; a library is damaged or has changed
-            on disk since it was opened; or they differ in retriever, backbone, prompt length or similarity, or share a
-            prompt's name.
+          UserError: the path exists, be it that another process has just made it; there are no libraries; one is
+            damaged or has changed on disk since it was opened; or they differ in retriever, backbone, prompt length or
+            similarity, or share a prompt's name.
         """
+        if not libraries:
+            raise UserError("libraries is empty: give at least one to merge.")
         path, first = files.path(path), libraries[0]
         _check_absent(path, first.field)
         for other in libraries[1:]:
@@ -280,7 +282,7 @@ class PromptLibrary:
         top: int = 10,
         interpolate: int = 1,
         approximate: bool = False,
-        exclude: Sequence[int] = (),
+        exclude: Iterable[int] = (),
     ) -> Choice:
         """One prompt for a task, by the votes of its queries: see `retrieval.retrieve` for the arguments.
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import operator
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any, Protocol
 
 import numpy as np
@@ -69,7 +69,7 @@ def retrieve(
     queries_QR: ArrayLike,
     top: int = 10,
     interpolate: int = 1,
-    exclude: Sequence[int] = (),
+    exclude: Iterable[int] = (),
     approximate: bool = False,
 ) -> Choice:
     """One prompt for a task: the most voted for, or the mean of the `interpolate` most voted for (INTER).
@@ -95,7 +95,7 @@ def retrieve(
 
 
 def search(
-    library: Library, queries_QR: ArrayLike, top: int, exclude: Sequence[int] = (), approximate: bool = False
+    library: Library, queries_QR: ArrayLike, top: int, exclude: Iterable[int] = (), approximate: bool = False
 ) -> Hits:
     """The `top` nearest keys of each query that excluded source prompts do not own.
 
@@ -106,7 +106,7 @@ def search(
       UserError: as `PromptLibrary.search`, or nothing is left to find.
     """
     top = whole("top", top)
-    _check_numbers(exclude, int(library.owners_K.max()) + 1)
+    exclude = _numbers(exclude, int(library.owners_K.max()) + 1)
     excluded_K = np.isin(library.owners_K, exclude)
     excluded, total = int(excluded_K.sum()), len(excluded_K)
     if not excluded:
@@ -129,12 +129,17 @@ def whole(name: str, value: Any) -> int:
         raise UserError(f"{name}={value!r} is of type {type(value).__name__}: a whole number was expected.") from error
 
 
-def _check_numbers(exclude: Sequence[int], count: int) -> None:
-    for number in exclude:
-        if not 0 <= whole("exclude", number) < count:
+def _numbers(exclude: Iterable[int], count: int) -> list[int]:
+    """The numbers as a list, which NumPy takes apart as it does not a set. Raises UserError for others than `count`."""
+    if not isinstance(exclude, Iterable):
+        raise UserError(f"exclude={exclude!r} is no list: write [{exclude!r}].")
+    numbers = [whole("exclude", number) for number in exclude]
+    for number in numbers:
+        if not 0 <= number < count:
             raise UserError(
                 f"exclude names the source prompt {number}, but the library has the numbers 0 to {count - 1}."
             )
+    return numbers
 
 
 def votes(hits: Hits) -> Votes:

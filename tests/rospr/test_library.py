@@ -60,6 +60,9 @@ def test_excluded_source_prompts_get_no_votes(library: PromptLibrary) -> None:
     kept = np.flatnonzero(~np.isin(OWNERS, [0, 3]))
     _, numbers = stable(queries.astype(np.float32), KEYS[kept], 4)
     choice = library.retrieve(queries, top=4, interpolate=2, exclude=[0, 3])
+    for alike in ({0, 3}, iter([0, 3]), np.array([0, 3])):
+        again = library.retrieve(queries, top=4, interpolate=2, exclude=alike)
+        np.testing.assert_array_equal(again.hits.keys_QN, choice.hits.keys_QN)
     np.testing.assert_array_equal(choice.hits.keys_QN, kept[numbers])
     frequencies = np.bincount(OWNERS[kept[numbers]].ravel(), minlength=5)
     assert choice.votes.frequencies.tolist() == sorted(frequencies[frequencies > 0], reverse=True)
@@ -332,6 +335,7 @@ def test_a_library_that_has_grown_is_opened_again_before_it_is_merged(tmp_path: 
         ({"interpolate": 1.5}, "interpolate=1.5 is of type float"),
         ({"exclude": [-1]}, "exclude names the source prompt -1, but the library has the numbers 0 to "),
         ({"exclude": [99]}, "exclude names the source prompt 99"),
+        ({"exclude": 3}, "exclude=3 is no list: write [3]"),
         ({"queries_QR": [["a"] * R]}, "The queries hold <U1, but real numbers were expected"),
         ({"queries_QR": np.ones((1, R), complex)}, "The queries hold complex128"),
         ({"queries_QR": np.full((1, R), np.nan)}, "The queries hold NaN or infinity"),
