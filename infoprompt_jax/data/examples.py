@@ -56,8 +56,8 @@ def open_source(task: Task, split: str) -> Source:
     if bigbench.is_task(task.name) and name == "train":
         raise bigbench.evaluation_only(task.name)
     raise UserError(
-        f"{task.name} has no split {name!r}, only {', '.join(splits)}; change task.train_split, task.eval_split or "
-        "task.test_split."
+        f"{task.name} has no split {name!r}, only {', '.join(splits)}; change task.train_split, task.eval_split, "
+        "task.test_split or rospr.query_split."
     )
 
 

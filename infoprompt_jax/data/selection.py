@@ -7,6 +7,7 @@ of these, what is not on this machine, or does not fit, is skipped with the reas
 from __future__ import annotations
 
 import dataclasses
+import pathlib
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
@@ -97,7 +98,8 @@ def select(
       UserError: a named data set or template is missing or does not fit; a training job names an evaluation-only data
         set; or nothing is selected.
     """
-    names = [name.strip() for name in config.task.name.split(",") if name.strip()]
+    listed = [name.strip() for name in config.task.name.split(",") if name.strip()]
+    names = [str(pathlib.PurePosixPath(name)) for name in listed]  # a folder may be written glue/cola/
     if not names:
         raise UserError("task.name is empty; give it a data set such as super_glue/rte.")
     selector = _Selector(config, slices, ranked, every_template)

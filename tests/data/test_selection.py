@@ -43,6 +43,14 @@ def test_repeated_choices_are_refused_inline_and_count_once_in_a_file(tmp_path: 
     assert task.choices == ("a", "b") and [e.label for e in examples(task, "train")] == [1, 0, 0, 1]
 
 
+def test_a_data_set_has_one_name_however_it_is_written(tmp_path: pathlib.Path) -> None:
+    """Its metric, and what RoSPr leaves out, follow from the name."""
+    write_jsonl(tmp_path / "glue" / "cola" / "train.jsonl", ROWS)
+    for name in ("glue/cola", "glue/cola/", "./glue//cola"):
+        task = one_task(configure(tmp_path, name, **INLINE))
+        assert (task.name, task.metric) == ("glue/cola", "matthews")
+
+
 def test_templates_come_from_one_place(tmp_path: pathlib.Path) -> None:
     write_jsonl(tmp_path / "mine" / "train.jsonl", ROWS)
     with pytest.raises(
