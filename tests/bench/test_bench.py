@@ -42,10 +42,9 @@ def test_a_subject_starts_with_its_own_variables() -> None:
 @pytest.mark.parametrize(
     ("members", "fields"),
     [
-        (1, {}),
-        (2, {"infoprompt.cache_features": False}),
-        pytest.param(1, {"infoprompt.cache_features": False}, marks=pytest.mark.slow),
-        pytest.param(2, {}, marks=pytest.mark.slow),
+        (1, synthetic.BOTH),
+        (2, synthetic.BOTH | {"infoprompt.cache_features": False}),
+        (2, synthetic.PLAIN),
     ],
 )
 def test_a_step_compiles_once(members: int, fields: dict[str, Any]) -> None:
