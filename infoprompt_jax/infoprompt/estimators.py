@@ -132,11 +132,17 @@ def _scores(
     weight_B: jax.Array | None,
     tau: jax.Array | float,
 ) -> tuple[Scores, jax.Array]:
-    """Scores without inf and NaN, and whether any row counts."""
+    """Scores without inf and NaN, and whether any row counts. Raises UserError where the shapes are others."""
     positive_B, negative_BK = jnp.asarray(positive_B, jnp.float32), jnp.asarray(negative_BK, jnp.float32)
     mask_BK = None if mask_BK is None else jnp.asarray(mask_BK)
     mask_BK = jnp.ones(negative_BK.shape, bool) if mask_BK is None else mask_BK.astype(bool)
-    weight_B = jnp.ones(positive_B.shape) if weight_B is None else weight_B.astype(jnp.float32)
+    weight_B = jnp.ones(positive_B.shape) if weight_B is None else jnp.asarray(weight_B, jnp.float32)
+    shapes, size = [x.shape for x in (positive_B, negative_BK, mask_BK, weight_B)], negative_BK.shape
+    if len(size) != 2 or shapes != [size[:1], size, size, size[:1]]:
+        raise UserError(
+            "positive_B, negative_BK, mask_BK and weight_B have the shapes "
+            f"{', '.join(str(list(shape)) for shape in shapes)}, but [B], [B, K], [B, K] and [B] were expected."
+        )
     count_B = jnp.sum(mask_BK, axis=1)
     weight_B = jnp.where(count_B > 0, weight_B, 0.0)
     counts_B = weight_B > 0
@@ -177,7 +183,7 @@ def mutual_information(
         tau: the clip of `smile`.
 
     Raises:
-        UserError: the estimator is none of these.
+        UserError: the estimator is none of these, or the shapes are others.
     """
     if estimator not in ESTIMATORS:
         raise UserError(f"infoprompt.estimator is {estimator!r}; set it to one of {', '.join(ESTIMATORS)}.")

@@ -213,3 +213,18 @@ def test_select_of_one_is_the_call_itself() -> None:
 def test_an_unknown_estimator_is_a_sentence() -> None:
     with pytest.raises(UserError, match=r"infoprompt\.estimator is 'mine'.*infonce, nwj"):
         mutual_information("mine", jnp.zeros(1), jnp.zeros((1, 1)))
+
+
+def test_weights_may_be_a_list() -> None:
+    positive, negative, mask, _ = random_scores()
+    weight = [float(n % 2) for n in range(len(positive))]
+    expected = mutual_information("dv", positive, negative, mask, weight_B=jnp.array(weight))
+    assert mutual_information("dv", positive, negative, mask, weight_B=weight) == expected  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize(("place", "shape"), [(0, (3, 1)), (0, (1,)), (1, (5,)), (2, (3, 1)), (3, (4,))])
+def test_scores_of_other_shapes_are_a_sentence(place: int, shape: tuple[int, ...]) -> None:
+    """A mask [B, 1] would be spread over K, and each negative then count K times."""
+    arrays = [jnp.ones(shape if n == place else own) for n, own in enumerate([(3,), (3, 5), (3, 5), (3,)])]
+    with pytest.raises(UserError, match=r"have the shapes .*, but \[B\], \[B, K\], \[B, K\] and \[B\] were expected"):
+        mutual_information("dv", *arrays[:3], weight_B=arrays[3])
