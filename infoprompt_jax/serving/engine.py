@@ -136,10 +136,10 @@ class Engine:
         return answers
 
     def _batch_size(self, count: int) -> int:
-        """`train.eval_batch_size`, or for fewer questions the next power of two that the devices divide."""
+        """`train.eval_batch_size`, or for fewer questions the next power of two; a multiple of the devices."""
         devices = partition.row_devices(self.backbone.mesh)
-        enough = 1 << max(count - 1, 0).bit_length()
-        return min(self.config.train.eval_batch_size, -(-enough // devices) * devices)
+        enough, most = 1 << max(count - 1, 0).bit_length(), self.config.train.eval_batch_size
+        return min(max(most // devices, 1), -(-enough // devices)) * devices
 
     def _models(self, questions: Sequence[Question]) -> Models:
         """What computes the scores of one group."""

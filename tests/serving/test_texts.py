@@ -17,7 +17,7 @@ from infoprompt_jax import jobs
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.nano import world
 from infoprompt_jax.prompts.saved import Prompt
-from infoprompt_jax.t5 import hub
+from infoprompt_jax.t5 import hub, partition
 
 CHOICES = ["animals", "gadgets"]
 TEXTS = ["ant bat", "axe", "drill level jig", "gnu", "hen fox", "a text that is longer than the other ones"]
@@ -140,6 +140,16 @@ def test_all_that_was_trained_with_a_prompt_is_used(fields: dict[str, Any], tmp_
     as_text = ip.predict(model, [f"What are these? {row['words']}" for row in rows], prompt)
     np.testing.assert_allclose(scores(as_text), scores(answers), rtol=1e-4)
     assert np.abs(scores(mixed[-3:]) - scores(answers[:3])).max() > 1e-3
+
+
+def test_a_batch_need_not_divide_over_the_devices(model: tiny.Backbone) -> None:
+    value, down, up = values(model, 3, 64, 12)
+    generator = {"generator/down": down[:, :4], "generator/up": up.reshape(4, 3, -1)}
+    prompt = Prompt(value, {"fields": {"prompt.kind": "instance", "prompt.bottleneck": 4}}, generator)
+    expected = scores(ip.predict(model, TEXTS, prompt, CHOICES))
+    for batch_size in (1, 5, 64):
+        answers = ip.predict(tiny.backbone(partition.make_mesh()), TEXTS, prompt, CHOICES, batch_size=batch_size)
+        np.testing.assert_allclose(scores(answers), expected, rtol=1e-4)
 
 
 def test_predictions_equal_those_of_peft_and_transformers(tmp_path: pathlib.Path) -> None:
