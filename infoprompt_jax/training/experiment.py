@@ -169,7 +169,9 @@ def members_at_once(config: ml_collections.ConfigDict, members: int, backbone: B
         shape = at_once.StepShape(of_device, inputs + config.prompt.length, shapes.target_length * choices)
         return at_once.step_bytes(backbone.config, shape, backward)
 
-    each, train = needed(config.train.eval_batch_size, shapes.choices, backward=False), config.train
+    each, train = 0, config.train
+    if not partition.Layout(backbone.mesh).one_cpu:  # where predictions are made for few members, whatever this says
+        each = needed(train.eval_batch_size, shapes.choices, backward=False)
     if config.job == "train":
         choices = shapes.choices if train.task_loss == "choices" else 1
         each = max(each, needed(train.batch_size // train.accumulate, choices, backward=True))

@@ -12,6 +12,7 @@ import tiny_runs
 from infoprompt_jax import memory
 from infoprompt_jax.fleet.at_once import StepShape, step_bytes, together
 from infoprompt_jax.fleet.fleet import member_keys
+from infoprompt_jax.t5 import partition
 from infoprompt_jax.training import experiment
 
 PLAIN = {"head_term": False, "representation_term": False}
@@ -53,12 +54,14 @@ def test_the_estimate_is_near_what_xla_counts(remat: str) -> None:
 def test_a_run_computes_as_many_members_together_as_memory_holds(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = tiny_runs.config(tmp_path, fleet__seeds=(0, 1, 2, 3), fleet__over="rows", train__eval_batch_size=8)
-    model = tiny.backbone()
+    config = tiny_runs.config(tmp_path, fleet__seeds=(0, 1, 2, 3), fleet__over="rows", train__eval_batch_size=64)
+    model = tiny.backbone()  # one CPU, on which predictions are made for few members whatever a run's steps allow
     assert experiment.build(config, model).fleet.at_once == 4  # of this machine's memory
     each = step_bytes(model.config, StepShape(8, 64 + 4, 8))
     monkeypatch.setattr(memory, "per_device", lambda _: 4 * 3 * each)
     assert experiment.build(config, model).fleet.at_once == 2
+    splitting = tiny.backbone(partition.make_mesh(2, devices=jax.devices()[:2]))
+    assert experiment.build(config, splitting).fleet.at_once == 1  # 32 rows each in an evaluation, too many for two
     config.train.accumulate = 2  # half the rows at once
     assert experiment.build(config, model).fleet.at_once == 4
     config.fleet.at_once = 1
