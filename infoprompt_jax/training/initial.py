@@ -56,7 +56,9 @@ def initial_trainable(
             for task in tasks:
                 recorded.check_order(prompt, task.choices or (), settings.init)
         trainable = objective.init(prompt.value_PD, rest_key, verbalizer)
-        return with_saved_parts(trainable, prompt, settings.init, untrained=member.config.job == "train")
+        trainable = with_saved_parts(trainable, prompt, settings.init, untrained=member.config.job == "train")
+        check_representation(prompt, settings.init, objective.representation)
+        return trainable
     value_PD = prompts.initial_value(
         settings.init,
         settings.length,
@@ -94,6 +96,8 @@ def with_saved_parts(trainable: Trainable, prompt: Prompt, path: str, untrained:
     for name, array in prompt.tensors.items():
         part, _, leaf = name.partition("/")
         first = parts.get(part, {}).get(leaf)
+        if part == "verbalizer" and first is not None and array.ndim == 2:
+            array = filled_up(array, np.asarray(first))
         if first is None or first.shape != array.shape:
             here = "none" if first is None else f"one of shape {list(first.shape)}"
             raise UserError(
@@ -108,6 +112,22 @@ def with_saved_parts(trainable: Trainable, prompt: Prompt, path: str, untrained:
                 f"{SAVED_WITH[part].split()[0]}."
             )
     return cast(Trainable, parts)
+
+
+def check_representation(prompt: Prompt, path: str, representation: str) -> None:
+    """Raises UserError where what was trained with a prompt reads another Z than this run's: its shapes do not tell."""
+    trained = prompt.metadata.get("representation", representation)
+    if prompt.tensors and trained != representation:
+        raise UserError(
+            f"prompt.init: what {path!r} holds beside its prompt was trained with infoprompt.representation="
+            f"{trained!r}, this run has {representation!r}: set it as when it was trained."
+        )
+
+
+def filled_up(verbalizer_CD: np.ndarray, first_CD: np.ndarray) -> np.ndarray:
+    """The rows of its own choices, and as many of zeros as this run's has: these are for other members' choices."""
+    own, needed = (np.flatnonzero(rows.any(axis=1)).max(initial=-1) + 1 for rows in (verbalizer_CD, first_CD))
+    return np.pad(verbalizer_CD[:own], ((0, len(first_CD) - own if own == needed else 0), (0, 0)))
 
 
 def verbalizer_rows(labels: Sequence[str], choices: int, backbone: Backbone) -> np.ndarray:

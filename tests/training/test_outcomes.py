@@ -151,6 +151,11 @@ def test_a_free_text_member_leaves_a_member_with_choices_alone(data: pathlib.Pat
             "trained without a generator, .* does not train one: change prompt.kind",
         ),
         ("plain", {"infoprompt__variational": True}, "trained without a posterior, .* change infoprompt.variational"),
+        (
+            "whole",
+            {"infoprompt__representation": "decoder"},
+            "was trained with infoprompt.representation='mean_encoder', this run has 'decoder': set it as",
+        ),
     ],
 )
 def test_evaluation_refuses_what_the_prompt_was_not_trained_for(
@@ -161,6 +166,25 @@ def test_evaluation_refuses_what_the_prompt_was_not_trained_for(
     with pytest.raises(UserError, match=sentence):
         jobs.run(config, str(data / "refused"))
     assert not (data / "refused").exists()
+
+
+def test_a_verbalizer_fits_a_fleet_of_another_widest_task(data: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    """One for two answer choices, trained beside a member with three: alone, beside it again, and for three."""
+    rows_CD = np.eye(3, 64, dtype=np.float32)
+    rows_CD[2] = 0
+    ip.save_prompt(tmp_path / "two", ip.Prompt(np.ones((4, 64)), {}, {"verbalizer/value": rows_CD}))
+    task = {"task.input": "{{ words }}", "task.target": "{{ answer_choices[label] }}"}
+    two = {"name": "two", **task, "task.answer_choices": "animals ||| gadgets", "prompt.init": str(tmp_path / "two")}
+    three = {"name": "three", **task, "task.answer_choices": "animals ||| gadgets ||| neither"}
+    for members in ((two,), (two, three)):
+        config = tiny_runs.config(data, train__task_loss="verbalizer", fleet__members=members)
+        made_MCD = build(config).initial_state().trainable["verbalizer"]["value"]
+        np.testing.assert_array_equal(made_MCD[0], rows_CD[: 1 + len(members)])
+    config.fleet.members = (three | {"prompt.init": str(tmp_path / "two")},)
+    with pytest.raises(
+        UserError, match=r"of shape \[2, 64\], .*: set train.task_loss='verbalizer' and task.name as when"
+    ):
+        build(config).initial_state()
 
 
 def test_training_may_add_to_a_saved_prompt(plain: pathlib.Path, data: pathlib.Path) -> None:
