@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import ml_collections
+import numpy as np
 
 from infoprompt_jax.data import row_warnings
 from infoprompt_jax.data.batches import Stream, mixing_rates, subset
@@ -100,10 +101,23 @@ class TokenizedSplits:
                 there = len(of_task)
                 log.warning("task.shots=%d, but %s has %d rows to train on: all are taken.", task.shots, one.id, there)
         shots = [subset(len(r), task.shots, seed, r.labels) for r in rows] if task.shots else None
+        if shots and (differing := _drawn_differently(member_tasks, rows, shots)):
+            log.warning(
+                "task.shots=%d, but the templates of %s leave out different rows, or not all have answer choices: each "
+                "has rows of its own, so that the prompt sees more than %d. Choose one by task.template.",
+                *(task.shots, differing, task.shots),
+            )
         sizes = [len(r) for r in rows] if shots is None else [len(s) for s in shots]
         rates = [t.rate for t in member_tasks if t.rate is not None] or mixing_rates(sizes, task.temperature, task.cap)
         self.streams[key] = Stream(rows, rates, seed, self.config.train.batch_size, shots)
         return self.streams[key]
+
+
+def _drawn_differently(tasks: Sequence[Task], rows: Sequence[Rows], shots: Sequence[np.ndarray]) -> str:
+    """A data set whose templates have different shots; "" where there is none."""
+    drawn = {(task.name, len(of_task), few.tobytes()) for task, of_task, few in zip(tasks, rows, shots, strict=True)}
+    names = [name for name, *_ in drawn]
+    return next((name for name in names if names.count(name) > 1), "")
 
 
 def _key(task: Task, split: str, limit: int) -> tuple[Any, ...]:

@@ -18,6 +18,7 @@ from infoprompt_jax.data.selection import find_tasks
 from infoprompt_jax.data.templates import Example
 from infoprompt_jax.data.tokenization import Part, partial_folder, tokenize_parts
 from infoprompt_jax.errors import UserError
+from infoprompt_jax.fleet.members import expand
 from infoprompt_jax.t5.backbone import load_backbone
 from infoprompt_jax.t5.tokenizer import load_tokenizer
 from infoprompt_jax.training import tokenized_splits
@@ -161,3 +162,19 @@ def test_templates_of_one_name_have_rows_of_their_own(tmp_path: pathlib.Path) ->
     tokenized = TokenizedSplits(config, load_backbone("random"))
     assert task.id == reworded.id
     assert (tokenized.rows(task, "train").input_lengths < tokenized.rows(reworded, "train").input_lengths).all()
+
+
+def test_templates_that_draw_different_shots_are_reported(
+    tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One that leaves out rows numbers them anew: its 8 are others."""
+    config, tasks = many(tmp_path, 2)
+    (member,) = expand(config)
+    member.config.task.shots = 8
+    splits = TokenizedSplits(config, load_backbone("random"))
+    splits.stream(member, tasks)
+    assert "templates" not in caplog.text
+    jinja = tasks[1].template.jinja.replace("|||", "||| {% if 'ant' in words %}") + "{% endif %}"
+    some = dataclasses.replace(tasks[1], template=dataclasses.replace(tasks[1].template, jinja=jinja, name="some"))
+    splits.stream(member, [tasks[0], some])
+    assert "the templates of generated/words leave out different rows" in caplog.text
