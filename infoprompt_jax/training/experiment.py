@@ -244,7 +244,8 @@ def check_members(config: ml_collections.ConfigDict, members: int, mesh: Mesh) -
     """Raises UserError unless a fleet of so many members, or its batches, divide over the mesh."""
     devices = partition.row_devices(mesh)
     over = split_over(config.fleet.over, members, config.fleet.at_once, mesh)
-    check_divisible(config, "batch_size", (devices if over == "rows" else 1) * config.train.accumulate)
+    if config.job != "evaluate":
+        check_divisible(config, "batch_size", (devices if over == "rows" else 1) * config.train.accumulate)
     check_divisible(config, "eval_batch_size", devices)
 
 

@@ -94,3 +94,6 @@ def test_a_batch_is_smaller_than_the_mesh_where_members_are_split(
     config.train.update({"batch_size": 4, "eval_batch_size": 8} | fields)
     with pytest.raises(UserError, match=problem) if problem else contextlib.nullcontext():
         check_members(config, members, partition.make_mesh())
+    config.job, evaluated = "evaluate", problem if problem and "eval" in problem else None  # it takes no step
+    with pytest.raises(UserError, match=evaluated) if evaluated else contextlib.nullcontext():
+        check_members(config, members, partition.make_mesh())
