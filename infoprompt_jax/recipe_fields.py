@@ -38,7 +38,10 @@ PROMPT = Section(
     Field("by", "", "column that names each row's prompt, with job=predict; prompt.init is their directory"),
     Field("text", "", "words that init=text starts from", longest=MOST_TEXT),
     Field(
-        "top_k", 5000, "number of the first pieces that init=vocabulary and labels sample from", between=(1, MOST_ROWS)
+        "top_k",
+        5000,
+        "number of the first pieces that init=vocabulary and labels sample from, and infoprompt.vocabulary_negatives",
+        between=(1, MOST_ROWS),
     ),
     Field("bottleneck", 32, "width of the generator of kind=instance", between=(1, MOST_WIDTH)),
 )
