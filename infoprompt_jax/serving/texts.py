@@ -154,6 +154,8 @@ def _choices(
         raise UserError(f"choices is the text {choices!r}, but a list of texts was expected.")
     choices = list(choices)
     lists = [choices] * count if all(isinstance(choice, str) for choice in choices) else choices
+    if wrong := [one for one in lists if isinstance(one, (str, bytes)) or not isinstance(one, Iterable | None)]:
+        raise UserError(f"choices holds {wrong[0]!r}, but texts alone were expected, or a list or None for each text.")
     if len(lists) != count:
         raise UserError(f"choices has {len(lists)} lists for {count} texts: give one for each, or one for all.")
     made = [None if listed is None else tuple(str(choice) for choice in listed) for listed in lists]

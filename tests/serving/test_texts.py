@@ -198,6 +198,8 @@ def test_nan_is_no_prediction(model: tiny.Backbone) -> None:
         ({"prompt": [None]}, "prompt lists 1 prompts for 6 texts"),
         ({"choices": "yes"}, "choices is the text 'yes', but a list"),
         ({"choices": [["a", "b"]]}, "choices has 1 lists for 6 texts"),
+        ({"choices": ["no", "yes", ["a", "b"], None, None, None]}, "choices holds 'no', but texts alone"),
+        ({"choices": [1, 2, 3, 4, 5, 6]}, "choices holds 1, but texts alone"),
         ({"choices": ["a", "a"]}, r"choices has \['a', 'a'\], but at least two that differ"),
         ({"texts": [{"text": "ant"}]}, "texts holds a row, which only a prompt with recorded templates renders"),
         (
