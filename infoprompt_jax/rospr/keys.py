@@ -26,11 +26,19 @@ def encode_keys(retriever: Backbone, tokens_BL: ArrayLike, batch_size: int = 32)
     """Keys or queries, float32 [B, R]: the mean of the last encoder layer over the tokens that are not PAD.
 
     Raises:
-      UserError: the tokens are not [B, L], or a row holds only PAD.
+      UserError: the tokens are not whole numbers [B, L] of the retriever's vocabulary, or a row holds only PAD.
     """
-    tokens_BL = np.asarray(tokens_BL, np.int32)
-    if tokens_BL.ndim != 2:
-        raise UserError(f"tokens_BL has the shape {list(tokens_BL.shape)}, but [B, L] was expected.")
+    try:
+        tokens_BL = np.asarray(tokens_BL)
+    except ValueError as error:
+        raise UserError("tokens_BL holds rows of different lengths: pad them with 0.") from error
+    if tokens_BL.ndim != 2 or tokens_BL.dtype.kind not in "iu":
+        raise UserError(
+            f"tokens_BL is {tokens_BL.dtype} of shape {list(tokens_BL.shape)}, but whole numbers [B, L] were expected: "
+            "encode texts with the retriever's tokenizer."
+        )
+    if batch_size < 1:
+        raise UserError(f"batch_size={batch_size} is out of range: it must be at least 1.")
     empty = np.flatnonzero((tokens_BL == PAD).all(axis=1))
     if len(empty):
         raise UserError(f"Row {empty[0]} of the instances to encode holds no token: give it at least </s>.")

@@ -40,8 +40,17 @@ def test_keys_do_not_depend_on_padding_or_batch(retriever: ip.Backbone) -> None:
 
 
 def test_a_row_without_tokens_has_no_key(retriever: ip.Backbone) -> None:
-    with pytest.raises(UserError, match=r"tokens_BL has the shape \[2\], but \[B, L\]"):
+    with pytest.raises(UserError, match=r"tokens_BL is int64 of shape \[2\], but whole numbers \[B, L\]"):
         keys.encode_keys(retriever, np.array([5, 1]))
+    for wrong in (np.array([["ant"]]), np.array([[5.5, 1.0]]), np.zeros((2, 3), bool)):
+        with pytest.raises(UserError, match=r"but whole numbers \[B, L\] were expected: encode texts with the"):
+            keys.encode_keys(retriever, wrong)
+    with pytest.raises(UserError, match="tokens_BL holds rows of different lengths: pad them with 0"):
+        keys.encode_keys(retriever, [[5, 1], [1]])  # pyright: ignore[reportArgumentType]
+    with pytest.raises(UserError, match="holds the token id 1099511627781"):  # 5 in int32
+        keys.encode_keys(retriever, np.array([[5 + 2**40, 1]]))
+    with pytest.raises(UserError, match="batch_size=-1 is out of range"):
+        keys.encode_keys(retriever, np.array([[5, 1]]), batch_size=-1)
     with pytest.raises(UserError, match="Row 1 of the instances"):
         keys.encode_keys(retriever, np.array([[5, 1], [0, 0]]))
 
