@@ -74,8 +74,8 @@ class Rows:
         """A checksum of the rows themselves: another version of this program may read others from the same source."""
         arrays, length = self.arrays, self.max_target_length
         first, last = arrays["input_offsets"][[0, -1]]
-        targets, target_B = np.unique(arrays["target_index"], return_inverse=True)
-        lists, list_B = np.unique(arrays["choice_index"], return_inverse=True)
+        targets, target_B = by_appearance(arrays["target_index"])
+        lists, list_B = by_appearance(arrays["choice_index"])
         choices = [number for one in lists for number in range(*arrays["choice_starts"][one : one + 2])]
         return checksums.of_arrays(
             {
@@ -195,6 +195,13 @@ def dense(values: np.ndarray, offsets: np.ndarray, items: np.ndarray, length: in
     padded = np.full(index.shape, PAD, np.int32)
     padded[inside] = values[index[inside]]
     return padded
+
+
+def by_appearance(index_B: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The distinct values in the order in which they appear, and each value's place among them [B]."""
+    distinct, first, inverse_B = np.unique(index_B, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    return distinct[order], np.argsort(order)[inverse_B]
 
 
 def combined_fingerprint(*parts: object) -> str:

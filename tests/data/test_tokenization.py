@@ -59,6 +59,7 @@ def facts(rows: Rows) -> dict[str, object]:
     return batch | {
         "lengths": lengths,
         "names": (rows.name, rows.fingerprint),
+        "content": rows.content,
         "cut": (rows.truncated_inputs, rows.truncated_answers),
         "texts": [rows.target_text(row) for row in numbers],
         "counts": rows.choice_counts(numbers).tolist(),
@@ -73,10 +74,11 @@ def refuse() -> Iterator[Example]:
 
 
 def test_parts_are_what_each_is_alone(tmp_path: pathlib.Path) -> None:
-    together = make(tmp_path / "together", *parts())
-    alone = [make(tmp_path / "alone", part)[0] for part in parts()]
+    many = {**PARTS, "reversed": PARTS["words"][::-1]}  # whose targets another part has in another order
+    together = make(tmp_path / "together", *parts(**many))
+    alone = [make(tmp_path / "alone", part)[0] for part in parts(**many)]
     assert [facts(rows) for rows in together] == [facts(rows) for rows in alone]
-    assert [rows.truncated_inputs for rows in together] == [1, 0, 0]
+    assert [rows.truncated_inputs for rows in together] == [1, 0, 0, 1]
 
 
 def test_parts_are_one_folder_that_is_read_again_for_the_same_parts(tmp_path: pathlib.Path) -> None:
