@@ -130,7 +130,7 @@ def accuracy_table(results: Results) -> str:
         of_sets = (student(gains(results, group, m, "none").mean(axis=1)) for m in METHODS if m != "none")
         # As text, because it is no part of the confirmation, which is over seeds.
         rows.insert(-1, ("the same, over data sets", "", "", "", *(str(interval(one, 1)) for one in of_sets)))
-    return confirmed(("data set", "hard prompts", "rows", *METHODS.values()), rows)
+    return confirmed(("data set", "templates", "rows", *METHODS.values()), rows)
 
 
 def retrievers_table(results: Results) -> str:
@@ -247,7 +247,7 @@ def measured(contents: Sequence[Mapping[str, Any]]) -> str:
     prompts = f"up to {size['hard_prompts']}" if size["hard_prompts"] else "all"
     return (
         f"{sources} source prompts with {keys} keys, each trained for {size['steps']} steps of 8 rows of at most "
-        f"{size['length']} tokens{where}; {prompts} hard prompts and up to {size['evaluated']} rows of each data set."
+        f"{size['length']} tokens{where}; {prompts} templates and up to {size['evaluated']} rows of each data set."
     )
 
 

@@ -52,14 +52,14 @@ INFOPROMPT = Section(
     Field(
         "gamma",
         0.0,
-        "weight of the head loss, I(prompt; head); the released code has 0.1",
+        "weight of the head term, I(prompt; head); the released code has 0.1",
         between=(0, MOST_WEIGHT),
         member=True,
     ),
     Field(
         "beta",
         0.0,
-        "weight of the representation loss, I(prompt; encoded representation); the released code has 0.2",
+        "weight of the representation term, I(prompt; encoded representation); the released code has 0.2",
         between=(0, MOST_WEIGHT),
         member=True,
     ),
@@ -77,14 +77,14 @@ INFOPROMPT = Section(
     Field(
         "head",
         "released_code",
-        "pairs of the head loss: the prompt and all label words (released_code); the prompt and the row's answer "
+        "pairs of the head term: the prompt and all label words (released_code); the prompt and the row's answer "
         "(answer); the prompted representation and the row's answer (conditional)",
         choices=("released_code", "answer", "conditional"),
     ),
     Field(
         "head_steps",
         0,
-        "number of steps on the head loss alone, before training: they find the prompt's start",
+        "number of steps on the head term alone, before training: they find the prompt's start",
         between=(0, MOST_STEPS),
         member=True,
     ),
@@ -97,7 +97,7 @@ INFOPROMPT = Section(
     Field(
         "critic",
         "auto",
-        "map from head rows to embeddings in the head loss: none (dot) or trained (bilinear); auto = dot if embeddings "
+        "map from head rows to embeddings in the head term: none (dot) or trained (bilinear); auto = dot if embeddings "
         "are tied, or if head=conditional reads the decoder",
         choices=("auto", "dot", "bilinear"),
     ),
@@ -124,7 +124,7 @@ INFOPROMPT = Section(
     Field(
         "negatives",
         "posterior",
-        "negatives of the representation loss: noise around the row without a prompt (posterior), the rows without "
+        "negatives of the representation term: noise around the row without a prompt (posterior), the rows without "
         "one, the batch's other rows, those with other answers (labels), or other prompts (shuffled)",
         choices=("posterior", "unprompted", "in_batch", "labels", "shuffled"),
     ),
@@ -178,7 +178,7 @@ TRAIN = Section(
     Field(
         "critic_learning_rate",
         1e-3,
-        "AdamW's learning rate for critics, verbalizer and bottleneck",
+        "AdamW's learning rate for critics, generator, verbalizer and bottleneck",
         between=(0, MOST_RATE),
         member=True,
     ),
@@ -250,7 +250,7 @@ FLEET = Section(
     Field(
         "at_once",
         0,
-        "number of members whose activations are in memory together; 0 = as many as fit, all of a usual fleet",
+        "number of members whose activations are in memory together; 0 = as many as a quarter of it holds",
         between=(0, MOST_BATCH),
         resume=True,
     ),
@@ -283,7 +283,7 @@ ROSPR = Section(
     Field(
         "group",
         64,
-        "number of source prompts that are trained together: as many as fit memory",
+        "number of source prompts that are trained as one fleet",
         between=(1, MOST_BATCH),
     ),
     Field("library", "", "directory of the library to evaluate: `<workdir>/library` of job=rospr_sources", resume=True),

@@ -291,9 +291,9 @@ def test_a_larger_size_may_have_one_group_alone(tmp_path: pathlib.Path) -> None:
     blocks = real_rospr_report.blocks(tmp_path)
     held_out, others = [line for line in blocks["mini accuracy"].splitlines() if line[:1] == "*"]
     assert held_out.startswith("* T0's held-out sets: ") and held_out.endswith(
-        "all hard prompts and up to 32 rows of each data set."
+        "all templates and up to 32 rows of each data set."
     )
-    assert others.startswith("* BIG-bench, data sets of") and "up to 2 hard prompts" in others
+    assert others.startswith("* BIG-bench, data sets of") and "up to 2 templates" in others
     assert blocks["mini accuracy"].count("| c | 1 | 32 | 50.0 ± 0.0 | 60.0 ± 0.0 |") == 1
     assert blocks["mini accuracy"].count("\n| a | 2 |") == 2
     assert (
@@ -320,5 +320,5 @@ def test_what_a_superseded_size_lacked_is_not_listed(tmp_path: pathlib.Path) -> 
     counted = "70 to 72 source prompts with 7,000 to 7,002 keys, each trained for 400 steps"
     assert (
         counted in blocks["mini accuracy"]
-        and "of at most 256 tokens, on a, b; all hard prompts" in blocks["mini accuracy"]
+        and "of at most 256 tokens, on a, b; all templates" in blocks["mini accuracy"]
     )
