@@ -1,4 +1,4 @@
-"""InfoPrompt beside plain prompt tuning in a minute, with no download: what `make run` runs.
+"""InfoPrompt beside plain prompt tuning in two minutes, with no download: what `make run` runs.
 
     python -m infoprompt_jax.main --config=configs/nano.py
 
