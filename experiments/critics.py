@@ -36,6 +36,7 @@ from infoprompt_jax.t5.model import T5
 from infoprompt_jax.t5.placement import place
 from infoprompt_jax.training.estimates import AT_CEILING
 from infoprompt_jax.training.experiment import Experiment, build
+from infoprompt_jax.training.interrupt import Interrupt
 from infoprompt_jax.training.loop import TERMS, Run
 from infoprompt_jax.training.speed import Compilations
 
@@ -130,7 +131,7 @@ def trajectory(experiment: Experiment, workdir: pathlib.Path, steps: Sequence[in
     """The metrics of each step up to the last of `steps`, by name and [members]; at `steps` with `share/<term>` too."""
     run = Run(experiment, workdir, experiment.initial_state(), Compilations())
     fleet, frozen, state, logged = experiment.fleet, experiment.backbone.frozen, run.state, []
-    batches = run.batches(0)
+    batches = run.batches(0, Interrupt())
     with contextlib.closing(run.log):
         for step in range(steps[-1] + 1):
             batch, shares = fleet.place(next(batches)), {}

@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from infoprompt_jax import estimator_names
 from infoprompt_jax.errors import UserError
@@ -126,16 +127,15 @@ register = register_estimator  # its first name
 
 
 def _scores(
-    positive_B: jax.Array,
-    negative_BK: jax.Array,
-    mask_BK: jax.Array | None,
-    weight_B: jax.Array | None,
+    positive_B: ArrayLike,
+    negative_BK: ArrayLike,
+    mask_BK: ArrayLike | None,
+    weight_B: ArrayLike | None,
     tau: jax.Array | float,
 ) -> tuple[Scores, jax.Array]:
     """Scores without inf and NaN, and whether any row counts. Raises UserError where the shapes are others."""
     positive_B, negative_BK = jnp.asarray(positive_B, jnp.float32), jnp.asarray(negative_BK, jnp.float32)
-    mask_BK = None if mask_BK is None else jnp.asarray(mask_BK)
-    mask_BK = jnp.ones(negative_BK.shape, bool) if mask_BK is None else mask_BK.astype(bool)
+    mask_BK = jnp.ones(negative_BK.shape, bool) if mask_BK is None else jnp.asarray(mask_BK, bool)
     weight_B = jnp.ones(positive_B.shape) if weight_B is None else jnp.asarray(weight_B, jnp.float32)
     shapes, size = [x.shape for x in (positive_B, negative_BK, mask_BK, weight_B)], negative_BK.shape
     if len(size) != 2 or shapes != [size[:1], size, size, size[:1]]:
@@ -165,11 +165,11 @@ def _scores(
 
 def mutual_information(
     estimator: str,
-    positive_B: jax.Array,
-    negative_BK: jax.Array,
-    mask_BK: jax.Array | None = None,
+    positive_B: ArrayLike,
+    negative_BK: ArrayLike,
+    mask_BK: ArrayLike | None = None,
     *,
-    weight_B: jax.Array | None = None,
+    weight_B: ArrayLike | None = None,
     tau: jax.Array | float = 5.0,
 ) -> jax.Array:
     """A lower bound on the mutual information, a float32 scalar in nats; its gradient is the one to train with.
