@@ -47,7 +47,7 @@ class Case:
     """A mesh, and how the weights are read and held."""
 
     subject: str
-    axes: dict[str, int]
+    axes: dict[str, Any]
     weights: str = "full"
     converted: bool = False
 

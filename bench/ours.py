@@ -41,7 +41,7 @@ class Setup:
     backbone: Backbone
     fleet: Fleet
     state: FleetState
-    hyper: Hyper[np.ndarray]
+    hyper: Hyper[jax.Array]
     keys: jax.Array
     batch: dict[str, np.ndarray]
 
@@ -78,7 +78,7 @@ def assemble(frozen: Backbone, size: Size, config: ml_collections.ConfigDict) ->
     fleet, hyper, keys = assembly.assemble(config, expand(settings.check(config)), frozen)
     values = np.random.default_rng(0).standard_normal((size.prompt_length, frozen.config.d_model)).astype(np.float32)
     state = fleet.init([fleet.objective.init(values, jax.random.fold_in(key, streams.INIT)) for key in keys])
-    return Setup(size, frozen, fleet, state, hyper, keys, size.host_batch())
+    return Setup(size, frozen, fleet, state, jax.device_put(hyper), keys, size.host_batch())
 
 
 def train_step(size: Size, fields: dict[str, Any]) -> Work:

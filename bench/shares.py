@@ -79,8 +79,8 @@ def torchs(size: Size) -> Work:
     def step() -> None:
         for (activation, weight, gradient), count in made:
             for _ in range(count):
-                activation @ weight
-                gradient @ weight.T
+                torch.mm(activation, weight)
+                torch.mm(gradient, weight.T)
 
     return Work(step, facts(size) | {"threads": torch.get_num_threads()}, dict)
 

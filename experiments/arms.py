@@ -107,16 +107,16 @@ def effect(results: Results, task: str, setting: str, arm: str, seeds: str, meas
     Raises:
       ValueError: the two were evaluated on other rows, trained on others, or ran on other devices.
     """
-    pair = [results.get(f"{task},{setting},{each},{seeds}") for each in (arm, "plain")]
-    if pair[0] is None or pair[1] is None:
+    one, plain = (results.get(f"{task},{setting},{each},{seeds}") for each in (arm, "plain"))
+    if one is None or plain is None:
         return None
     for key in ("backbone", "data", "evaluation_data", "test_data"):
-        if pair[0]["fingerprints"][key] != pair[1]["fingerprints"][key]:
-            raise ValueError(f"{pair[0]['run']} and {pair[1]['run']} have different {key}: they are no pair.")
-    devices = [result["device"] for result in pair if "device" in result]  # older results have none
+        if one["fingerprints"][key] != plain["fingerprints"][key]:
+            raise ValueError(f"{one['run']} and {plain['run']} have different {key}: they are no pair.")
+    devices = [result["device"] for result in (one, plain) if "device" in result]  # older results have none
     if len(set(devices)) > 1:
-        raise ValueError(f"{pair[0]['run']} and {pair[1]['run']} ran on {' and '.join(devices)}: they are no pair.")
-    return 100 * (values(pair[0], measure) - values(pair[1], measure))
+        raise ValueError(f"{one['run']} and {plain['run']} ran on {' and '.join(devices)}: they are no pair.")
+    return 100 * (values(one, measure) - values(plain, measure))
 
 
 def cell(differences: np.ndarray | None) -> Cell | str:

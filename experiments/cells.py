@@ -63,10 +63,10 @@ def confirmed_together(*tables: Table) -> list[str]:
     """The Markdown tables of one confirmation: p-values are adjusted for the cells of all of them."""
     written = [(header, [list(row) for row in rows]) for header, rows in tables]
     every = [row for _, rows in written for row in rows]
-    places = [(row, column) for row in every for column, cell in enumerate(row) if isinstance(cell, Cell)]
-    adjusted = holm([row[column].estimate.p for row, column in places])
-    for (row, column), p in zip(places, adjusted, strict=True):
-        row[column] = f"**{row[column]}**" if p < LEVEL else str(row[column])
+    places = [(row, column, cell) for row in every for column, cell in enumerate(row) if isinstance(cell, Cell)]
+    adjusted = holm([cell.estimate.p for _, _, cell in places])
+    for (row, column, cell), p in zip(places, adjusted, strict=True):
+        row[column] = f"**{cell}**" if p < LEVEL else str(cell)
     return [markdown(header, rows) for header, rows in written]
 
 

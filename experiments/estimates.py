@@ -83,7 +83,8 @@ def ratio_of_deviations(pairs: np.ndarray) -> Estimate:
     value, *others = np.log(deviations[..., 0] / deviations[..., 1]).mean(axis=-1)
     error = np.sqrt((count - 1) * np.var(others))
     log = _t(float(value), float(error), count)
-    return Estimate(*(float(np.exp(number)) for number in log[:3]), log.p)
+    value, low, high = np.exp(log[:3]).tolist()
+    return Estimate(value, low, high, log.p)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -118,7 +118,9 @@ def settings_table(results: Results, of: Round) -> str:
     for name, (setting, seeds) in settings.items():
         if not complete(results, setting, of.form, seeds):
             continue
-        effects = [[effect(results, t, setting, of.form, seeds, m) for t in CONFIRMING] for m in MEASURES.values()]
+        effects: list[list[Any]] = [
+            [effect(results, t, setting, of.form, seeds, m) for t in CONFIRMING] for m in MEASURES.values()
+        ]
         title = setting.replace(",", ", ") if name != "same" else "the same examples"
         spread: Cell | str = "-"
         if name == "same":

@@ -99,7 +99,7 @@ def keep(file: pathlib.Path, batches: Iterable[Fields], same_data: bool) -> None
         for name, value in batch.items()
     }
     with files.whole(file) as partial, partial.open("wb") as stream:
-        np.savez_compressed(stream, same_data=same_data, **arrays)
+        np.savez_compressed(stream, allow_pickle=False, same_data=np.asarray(same_data), **arrays)
 
 
 def kept(file: pathlib.Path) -> tuple[Iterator[Fields], bool]:

@@ -148,7 +148,7 @@ def run(data: str, rows: int, out: pathlib.Path, names: Sequence[str] = ()) -> N
         result = out / f"{group} {dataset.name}.json".replace("/", "-").replace(" ", "-")
         if result.exists():
             continue
-        record = {"data_set": dataset.name, "group": group, "split": dataset.split}
+        record: dict[str, Any] = {"data_set": dataset.name, "group": group, "split": dataset.split}
         record["family"] = "sentiment" if dataset.name in SENTIMENT else family(dataset.task)
         if group == HELD_IN:
             record["bag_of_words"] = words_alone(data, dataset)

@@ -48,7 +48,8 @@ def weights(shape: str, held: str) -> tuple[dict[str, jax.Array], float]:
 
 
 def t5_config(shape: str, held: str = "full", **fields: Any) -> T5Config:
-    return T5Config(**SHAPES[shape] | {"dtype": "bfloat16", "weights": held} | fields)
+    sizes: dict[str, Any] = SHAPES[shape] | {"dtype": "bfloat16", "weights": held} | fields
+    return T5Config(**sizes)
 
 
 def check_accelerator(shape: str) -> None:

@@ -27,7 +27,7 @@ from infoprompt_jax.t5.backbone import load_backbone
 from infoprompt_jax.t5.config import T5Config
 from infoprompt_jax.t5.model import T5
 
-SIZES = {
+SIZES: dict[str, Any] = {
     "vocab_size": 300,
     "d_model": 8,
     "d_kv": 4,

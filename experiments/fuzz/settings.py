@@ -260,6 +260,11 @@ def misfit(name: str, value: Any) -> str:
         return "beyond what arrays are indexed with"
     if isinstance(value, str) and ("\0" in value or any("\ud800" <= sign <= "\udfff" for sign in value)):
         return "no operating system takes such a text"
+    return _unfit(name, value)
+
+
+def _unfit(name: str, value: Any) -> str:
+    """Why a value of the right kind does not fit this field; "" where it does."""
     if name == "data.buckets" and list(value) != sorted(set(value)):
         return "not ascending"
     if name == "fleet.seeds" and (len(set(value)) < len(value) or not all(0 <= seed < 2**32 for seed in value)):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import ArrayLike
+from numpy.typing import ArrayLike
 
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.rospr.library_files import Model
