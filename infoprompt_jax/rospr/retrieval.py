@@ -204,19 +204,21 @@ def answer_variance(predictions: ArrayLike, choices: ArrayLike) -> np.ndarray:
     expects each of its C_q choices with 1 / C_q, and deviations are taken from expected_c, the mean over the queries.
 
     Args:
-      predictions: numbers of the chosen answers in [0, C_q), any leading axes and Q: [Q] or [candidates, Q].
+      predictions: numbers of the chosen answers in [0, C_q), any leading axes and Q: [Q] or [candidates, Q]. A
+        `NO_ANSWER` counts as an answer that no query is expected to get: a broken prompt is not an unbiased one.
       choices: the numbers of answer choices C_q, [Q], or one number for all.
 
     Returns:
-      The mean over the C = max C_q answers of (fraction of queries that chose it - expected)**2. With constant C the
-      largest value is (C - 1) / C**2, where one answer is always chosen.
+      The sum over answers of (fraction of queries that chose it - expected)**2, divided by C = max C_q. With constant C
+      and no `NO_ANSWER` the largest value is (C - 1) / C**2, where one answer is always chosen.
     """
     predictions_NQ = np.asarray(predictions)
     choices_Q1 = np.broadcast_to(choices, predictions_NQ.shape[-1:])[:, None]
     numbers_C = np.arange(choices_Q1.max())
     expected_C = np.where(numbers_C < choices_Q1, 1 / choices_Q1, 0.0).mean(axis=0)
     fractions_NC = (predictions_NQ[..., None] == numbers_C).mean(axis=-2)
-    return ((fractions_NC - expected_C) ** 2).mean(axis=-1)
+    unanswered_N = (predictions_NQ == NO_ANSWER).mean(axis=-1)
+    return ((fractions_NC - expected_C) ** 2).mean(axis=-1) + unanswered_N**2 / len(numbers_C)
 
 
 def variance_scores(frequencies: ArrayLike, variances: ArrayLike, eps: float) -> np.ndarray:

@@ -80,6 +80,8 @@ def test_one_prompt_is_left_as_it_is() -> None:
         ([0, 0, 1, 1], 3, 1 / 18),  # 1/2, 1/2, 0: (1/36 + 1/36 + 4/36) / 3
         ([2, 2, 2], 3, 2 / 9),
         ([0], 1, 0.0),
+        ([-1, -1, -1], 3, 4 / 9),  # no answer: (1/9 + 1/9 + 1/9 + 1) / 3, twice that of one answer alone
+        ([-1, 0, 1, 2], 3, (3 * (1 / 12) ** 2 + (1 / 4) ** 2) / 3),
     ],
 )
 def test_answer_variance_by_hand(predictions: list[int], choices: int, variance: float) -> None:
