@@ -13,7 +13,6 @@ import asyncio
 import collections
 import contextlib
 import dataclasses
-import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
@@ -22,6 +21,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
+from infoprompt_jax import foreign
 from infoprompt_jax.errors import ARGUMENTS, UserError, in_python
 from infoprompt_jax.prompts.saved import Prompt
 from infoprompt_jax.serving import texts
@@ -175,14 +175,14 @@ class TooLargeError(ValueError):
 
 
 async def content(request: Request) -> Any:
-    """The JSON of a request. Raises ValueError for one that is too long, too deep, or no JSON."""
+    """The JSON of a request. Raises ValueError for one that is too long or too deep, or as `foreign.parsed`."""
     body = bytearray()
     async for part in request.stream():
         body += part
         if len(body) > LARGEST:
             raise TooLargeError(f"a request of at most {LARGEST} bytes was expected")
     try:
-        return json.loads(body)
+        return foreign.parsed(body.decode())
     except RecursionError as error:
         raise ValueError("the request is nested too deep") from error
 

@@ -60,8 +60,8 @@ class Run:
         backbone = experiment.backbone
         sharding = experiment.fleet.member_sharding
         self.hyper, self.keys = partition.place((experiment.hyper, experiment.keys), sharding)
-        rows = self.config.batch_size * len(experiment.members)
-        self.speed = Speedometer(backbone.config, experiment.config.prompt.length, rows, compilations)
+        rows, length = self.config.batch_size * len(experiment.members), experiment.config.prompt.length
+        self.speed = Speedometer(backbone.config, length, rows, compilations, self.config.task_loss)
         self.fingerprints = {
             "backbone": backbone.fingerprint,
             "data": data_fingerprint([rows for stream in experiment.streams for rows in stream.rows]),

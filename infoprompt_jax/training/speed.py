@@ -75,11 +75,15 @@ class Speedometer:
     """Counts the steps of a run: `begin`, `fetched` when the batch is there, and `count` when the step is dispatched.
 
     The first step on a batch of a new shape compiles, so compilation is counted apart. `rows` is the number of rows of
-    a step, of all members; several processes may each read the same ones, or a share.
+    a step, of all members; several processes may each read the same ones, or a share. What a step decodes depends on
+    `task_loss`.
     """
 
-    def __init__(self, config: T5Config, prompt_length: int, rows: int, compilations: Compilations) -> None:
+    def __init__(
+        self, config: T5Config, prompt_length: int, rows: int, compilations: Compilations, task_loss: str = "lm"
+    ) -> None:
         self.config, self.prompt_length, self.rows, self.compilations = config, prompt_length, rows, compilations
+        self.task_loss = task_loss
         self.steps = self.tokens = 0
         self.flops = self.seconds = self.waited = 0.0
         self.begun = self.compiling = 0.0
@@ -106,8 +110,13 @@ class Speedometer:
         self.steps += 1
         self.tokens += tokens * self.rows // batch["inputs"][..., 0].size
         positions = batch["inputs"].shape[-1] + self.prompt_length
-        self.flops += step_flops(self.config, self.rows * positions, self.rows * batch["targets"].shape[-1])
+        self.flops += step_flops(self.config, self.rows * positions, self.rows * self._decoded(batch))
         self.seconds += time.monotonic() - self.begun - (self.compilations.seconds - self.compiling)
+
+    def _decoded(self, batch: Batch[np.ndarray]) -> int:
+        """Decoder positions of a row, padding included: all answer choices, the target, or the verbalizer's one."""
+        choices, length = batch["choices"].shape[-2:]
+        return {"choices": choices * length, "verbalizer": 1}.get(self.task_loss, batch["targets"].shape[-1])
 
     def mfu(self) -> float | None:
         """The share of the chips' peak over the steps so far; None for a chip whose peak is not listed."""

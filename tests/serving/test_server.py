@@ -114,6 +114,8 @@ def test_concurrent_requests_get_the_answers_of_each_alone(server: Server) -> No
     ("body", "sentence"),
     [
         ("{", "Expecting"),
+        ('{"text": "a", "text": "b"}', "an object has the key 'text' twice"),
+        ('{"row": {"words": NaN}}', "NaN is not a finite number"),
         ({"txt": "a"}, "a JSON object with prompt, text or row, and choices was expected"),
         ({"text": "a", "row": {}}, "either a text, a string, or a row, an object, was expected"),
         ({"text": "a", "choices": "yes"}, "choices was expected to be a list of strings"),

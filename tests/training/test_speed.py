@@ -24,13 +24,14 @@ def test_a_cpus_peak_is_not_known() -> None:
     assert peak_flops(jax.devices("cpu")[0]) is None
 
 
-@pytest.mark.parametrize("rows", [8, 16])  # this process reads 8 rows: all, or a half
+# This process reads 8 rows: all, or a half.
+@pytest.mark.parametrize(("rows", "task_loss", "decoded"), [(8, "lm", 3), (16, "choices", 4 * 2), (8, "verbalizer", 1)])
 def test_a_step_counts_its_tokens_positions_and_time_without_compilation(
-    monkeypatch: pytest.MonkeyPatch, rows: int
+    monkeypatch: pytest.MonkeyPatch, rows: int, task_loss: str, decoded: int
 ) -> None:
     config = T5Config(100, 8, 4, 16, 3, 2, 2)
     compilations = Compilations()
-    meter = Speedometer(config, 5, rows, compilations)
+    meter = Speedometer(config, 5, rows, compilations, task_loss)
     inputs, targets = np.zeros((2, 4, 10), np.int32), np.zeros((2, 4, 3), np.int32)
     inputs[..., :6], targets[..., :2] = 7, 7
     seconds = iter((10.0, 10.1, 11.0, 15.0, 17.0))
@@ -41,8 +42,8 @@ def test_a_step_counts_its_tokens_positions_and_time_without_compilation(
     with meter.pause():  # 4 s that are no part of the step, 3 of them compiling
         compilations.seconds = 3.5
     compilations.seconds = 5.5
-    meter.count({"inputs": inputs, "targets": targets})
-    assert meter.flops == step_flops(config, rows * (10 + 5), rows * 3)
+    meter.count({"inputs": inputs, "targets": targets, "choices": np.zeros((2, 4, 4, 2), np.int32)})
+    assert meter.flops == step_flops(config, rows * (10 + 5), rows * decoded)
     monkeypatch.setattr(speed, "peak_flops", lambda device: meter.flops)  # a chip that needs a second for the step
     found = meter.summary()
     assert (found["steps_per_second"], found["tokens_per_second"]) == (1.0, rows * (6 + 2))  # 3 s, 2 of them compiling
