@@ -113,6 +113,7 @@ def load_prompt(path: str | pathlib.Path, field: str = "path") -> Prompt:
       UserError: the path does not exist, is not a prompt, is damaged, or holds NaN or infinity; or a download fails.
       OfflineError: the prompt has to be downloaded and the hub cannot be reached.
     """
+    _check_path(path, field)
     name, path = str(path), files.local(path)
     if not os.path.exists(path) and hub.is_identifier(name):
         path = hub.download(name, formats.FILES["infoprompt"] | formats.FILES["peft"])
@@ -145,8 +146,18 @@ def save_prompt(path: str | pathlib.Path, prompt: Prompt, format: str = "infopro
       format: "infoprompt", "peft" or "npy".
 
     Raises:
-      UserError: the format cannot hold this prompt, or the path has something else.
+      UserError: the format cannot hold this prompt, its value is no matrix of numbers, its metadata are not JSON, or
+        the path has something else.
     """
+    _check_path(path, "path")
+    if not isinstance(prompt, Prompt):
+        raise UserError(f"prompt is of type {type(prompt).__name__}: give an ip.Prompt, such as ip.Prompt(value_PD).")
+    value_PD = np.asarray(prompt.value_PD)
+    if value_PD.ndim != 2 or not jnp.issubdtype(value_PD.dtype, jnp.number):
+        raise UserError(
+            f"The prompt's value is {value_PD.dtype} of shape {list(value_PD.shape)}: a matrix [P, D] of numbers was "
+            "expected."
+        )
     path = files.path(path)
     if format not in (*formats.FILES, "npy"):
         raise UserError(f"format={format!r} is not one of infoprompt, peft, npy.")
@@ -162,7 +173,15 @@ def save_prompt(path: str | pathlib.Path, prompt: Prompt, format: str = "infopro
             raise UserError(f"{str(path)!r} exists and is not a prompt saved as {format}: choose another path.")
     with files.whole(path) as partial:
         metadata = {"kind": prompt.kind, **prompt.metadata}
-        formats.WRITERS[format](partial, formats.Stored(prompt.value_PD, metadata, prompt.tensors))
+        try:
+            formats.WRITERS[format](partial, formats.Stored(value_PD, metadata, prompt.tensors))
+        except TypeError as error:
+            raise UserError(f"The prompt's metadata cannot be written as JSON: {error}.") from error
+
+
+def _check_path(path: Any, name: str) -> None:
+    if not isinstance(path, str | os.PathLike):
+        raise UserError(f"{name} is of type {type(path).__name__}: a path was expected.")
 
 
 def check_prompt(prompt: Prompt, width: int, fingerprint: str, field: str) -> None:

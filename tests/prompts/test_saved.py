@@ -315,6 +315,30 @@ def test_what_was_changed_after_it_was_saved_is_refused(tmp_path: pathlib.Path) 
     assert load_prompt(tmp_path / "prompt").metadata["representation"] == "mean_encoder"
 
 
+@pytest.mark.parametrize(
+    ("prompt", "message"),
+    [
+        (VALUE, "prompt is of type ndarray: give an ip.Prompt"),
+        (Prompt(VALUE[0]), r"float32 of shape \[32\]: a matrix \[P, D\]"),
+        (Prompt(np.full((2, 3), "a")), "<U1 of shape"),
+        (Prompt(VALUE, {"tags": {"a"}}), "metadata cannot be written as JSON: Object of type set"),
+    ],
+)
+def test_what_could_not_be_loaded_is_not_saved(prompt: Any, message: str, tmp_path: pathlib.Path) -> None:
+    save_prompt(tmp_path / "prompt", Prompt(2 * VALUE))
+    with pytest.raises(UserError, match=message):
+        save_prompt(tmp_path / "prompt", prompt)
+    assert [path.name for path in tmp_path.iterdir()] == ["prompt"]
+    np.testing.assert_array_equal(load_prompt(tmp_path / "prompt").value_PD, 2 * VALUE)
+
+
+@pytest.mark.parametrize("path", [None, 3])
+def test_what_is_no_path_is_refused(path: Any) -> None:
+    for call in (lambda: load_prompt(path), lambda: save_prompt(path, Prompt(VALUE))):
+        with pytest.raises(UserError, match=f"path is of type {type(path).__name__}: a path was expected"):
+            call()
+
+
 def test_saving_replaces_its_own_kind_and_nothing_else(tmp_path: pathlib.Path) -> None:
     path, other = tmp_path / "prompt", tmp_path / "other.txt"
     for format in ("infoprompt", "peft"):
@@ -337,14 +361,6 @@ def test_what_a_killed_process_leaves_is_no_prompt(tmp_path: pathlib.Path) -> No
     for name in ("run", ".run.17.old", ".run.18.partial"):
         save_prompt(tmp_path / name, Prompt(np.zeros((2, 4), np.float32)))
     assert listed(tmp_path) == [tmp_path / "run"]
-
-
-def test_a_failed_save_leaves_the_old_prompt(tmp_path: pathlib.Path) -> None:
-    save_prompt(tmp_path / "prompt", Prompt(VALUE))
-    with pytest.raises(TypeError):
-        save_prompt(tmp_path / "prompt", Prompt(2 * VALUE, {"not JSON": object()}))
-    np.testing.assert_array_equal(load_prompt(tmp_path / "prompt").value_PD, VALUE)
-    assert [path.name for path in tmp_path.iterdir()] == ["prompt"]
 
 
 def test_prompts_of_other_backbones_are_refused() -> None:
