@@ -90,13 +90,20 @@ def _backbone(config: ml_collections.ConfigDict, prompt: Prompt, path: str, type
 
     No fingerprint tells whether another one of its width is the right one.
     """
-    named, ours = prompt.metadata.get("backbone"), config.backbone.name
-    if FIELDS in prompt.metadata or not isinstance(named, str) or named in ("", ours):
+    named, ours = _named_backbone(prompt), config.backbone.name
+    if FIELDS in prompt.metadata or ours in named.values():
         return {}
     if ours == settings.FIELDS[BACKBONE].default and BACKBONE not in typed:
-        return {BACKBONE: named}
-    log.warning("prompt.init: %r was trained on %s, and is used with backbone.name=%s.", path, named, ours)
+        return named
+    for other in named.values():
+        log.warning("prompt.init: %r was trained on %s, and is used with backbone.name=%s.", path, other, ours)
     return {}
+
+
+def _named_backbone(prompt: Prompt) -> dict[str, str]:
+    """The field with the backbone that a prompt's metadata name; {} where they name none."""
+    named = prompt.metadata.get("backbone")
+    return {BACKBONE: named} if isinstance(named, str) and named else {}
 
 
 def _templates(config: ml_collections.ConfigDict, prompt: Prompt, typed: Collection[str]) -> dict[str, str]:
@@ -137,7 +144,8 @@ def prompt_path(config: ml_collections.ConfigDict) -> str:
 
 def check_alike(paths: Sequence[str], typed: Collection[str]) -> None:
     """Raises UserError where prompts record different values of a field that one job has for all of them."""
-    records = {path: recorded_fields(saved.load_prompt(path, FIELD)) for path in paths}
+    loaded = {path: saved.load_prompt(path, FIELD) for path in paths}
+    records = {path: _named_backbone(prompt) | recorded_fields(prompt) for path, prompt in loaded.items()}
     for field in SHARED:
         values = {json.dumps(record[field]): path for path, record in records.items() if field in record}
         if len(values) > 1 and field not in typed:

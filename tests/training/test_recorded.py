@@ -108,6 +108,16 @@ def test_an_adapter_is_used_with_the_backbone_that_it_names(
     ]
 
 
+def test_adapters_of_different_backbones_are_not_used_together(tmp_path: pathlib.Path) -> None:
+    for name in ("a", "b"):
+        save_prompt(tmp_path / name, Prompt(VALUE, {"backbone": f"{name}/t5"}), "peft")
+    config = using(str(tmp_path), prompt__by="prompt")
+    with pytest.raises(UserError, match=r'different backbone.name, "a/t5" .*a\) and "b/t5" .*b\): set backbone.name'):
+        completed(config)
+    config.backbone.name = "c/t5"
+    assert completed(config, ["backbone.name"]).backbone.name == "c/t5"
+
+
 def test_a_record_sets_no_field_that_it_should_not(tmp_path: pathlib.Path) -> None:
     fields = {"data.cache_dir": "/elsewhere", "task.module": "evil", "data.max_input_length": 7}
     config = completed(using(made(tmp_path / "prompt", ASKED, fields=fields)))
