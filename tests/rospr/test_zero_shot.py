@@ -104,8 +104,9 @@ def test_var_counts_an_answer_by_its_text_where_only_the_order_differs(
     turns_Q = np.array([texts.index(answers[q % 3]) for q, texts in enumerate(texts_Q)])
     turns_Q[3] = metrics.NO_ANSWER  # it was "correct": 5, 5, 5 of 16 are left
     assert retrieval.comparable_answers(turns_Q[None], shared_QC)[0, 3] == metrics.NO_ANSWER
+    variance = (3 * (1 / 48) ** 2 + (1 / 16) ** 2) / 3
     np.testing.assert_allclose(
-        retrieval.answer_variance(retrieval.comparable_answers(turns_Q[None], shared_QC), 3), (1 / 48) ** 2
+        retrieval.answer_variance(retrieval.comparable_answers(turns_Q[None], shared_QC), 3), variance
     )
 
 
