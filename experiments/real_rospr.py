@@ -110,7 +110,9 @@ def run(place: Place, results: pathlib.Path, seeds: Iterable[int], groups: Seque
             library = f"rospr.library={workdir / 'sources' / 'library'}"
             job(f"rospr_eval.py:{variants}", workdir / group, seed, [*fields, library])
         made = extract(workdir, left, place.rows)
-        made["groups"] = done["groups"] | made["groups"]
+        about = {what: done[what] for what in ("sources", "keys", "device") if what in done}
+        before = {group: about | content for group, content in done["groups"].items()}  # of that run's source prompts
+        made["groups"] = before | made["groups"]
         made["missing"] = done.get("missing", {}) | made["missing"]
         device = json.loads((workdir / "sources" / "groups" / "0000" / "summary.json").read_text())["device"]
         made |= {"size": dataclasses.asdict(place.size), "device": device, "machine": measurements.machine()}

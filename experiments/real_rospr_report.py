@@ -56,7 +56,7 @@ def read(directory: pathlib.Path) -> Results:
     for name in SIZES:  # from the smallest to the largest
         for result in of_size(directory / name):
             about = {what: result.get(what) for what in ("size", "sources", "keys", "device", "missing")}
-            groups = {group: content | about for group, content in result["groups"].items()}
+            groups = {group: about | content for group, content in result["groups"].items()}  # a group's own come first
             before = merged.get(result["seed"], {"groups": {}})
             merged[result["seed"]] = {"seed": result["seed"], "groups": before["groups"] | groups}
     sizes = [{group: content["size"] for group, content in one["groups"].items()} for one in merged.values()]

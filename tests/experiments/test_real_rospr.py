@@ -142,24 +142,27 @@ def test_a_finished_seed_is_not_trained_again(tmp_path: pathlib.Path, monkeypatc
 
 
 def test_a_group_is_added_to_a_seeds_result(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only what is asked for and missing is evaluated, and what was there stays."""
+    """Only what is asked for and missing is evaluated, and what was there stays, with the device it ran on."""
     place, results = Place(tmp_path / "none", tmp_path / "runs", TINY), tmp_path / "results"
     place.rows.mkdir(parents=True)
     (place.rows / "facts.json").write_text(json.dumps({"size": dataclasses.asdict(TINY)}))
     results.mkdir()
-    (results / "0.json").write_text(json.dumps({"groups": {"held out": 1}, "missing": {"a": "b"}}))
+    (results / "0.json").write_text(
+        json.dumps({"groups": {"held out": {"of": 1}}, "missing": {"a": "b"}, "device": "H100"})
+    )
     summary = place.directory / "0" / "sources" / "groups" / "0000" / "summary.json"
     summary.parent.mkdir(parents=True)
     summary.write_text(json.dumps({"device": "cpu"}))
     started: list[str] = []
     monkeypatch.setattr(real_rospr, "job", lambda config, workdir, *_: started.append(f"{config} {workdir.name}"))
     monkeypatch.setattr(
-        real_rospr, "extract", lambda _, groups, __: {"groups": dict.fromkeys(groups, 2), "missing": {}}
+        real_rospr, "extract", lambda _, groups, __: {"groups": {group: {"of": 2} for group in groups}, "missing": {}}
     )
     real_rospr.run(place, results, [0], ["held out", "near"])
     assert started == ["rospr_sources.py:mini sources", "rospr_eval.py:mini near"]
     made = json.loads((results / "0.json").read_text())
-    assert (made["groups"], made["missing"], made["device"]) == ({"held out": 1, "near": 2}, {"a": "b"}, "cpu")
+    assert made["groups"] == {"held out": {"of": 1, "device": "H100"}, "near": {"of": 2}}
+    assert (made["missing"], made["device"]) == ({"a": "b"}, "cpu")
 
 
 def task(dataset: str, none: float, gain: float) -> dict[str, Any]:
@@ -306,6 +309,19 @@ def test_a_larger_size_may_have_one_group_alone(tmp_path: pathlib.Path) -> None:
     (tmp_path / "cpu" / "3.json").write_text(json.dumps(of_size("cpu", 3)))  # has the group at the smaller size alone
     with pytest.raises(ValueError, match="differ in their groups or sizes"):
         real_rospr_report.blocks(tmp_path)
+
+
+def test_a_group_names_the_device_that_it_ran_on(tmp_path: pathlib.Path) -> None:
+    """Groups of a seed may be measured at different times: each is of its own source prompts."""
+    write_size(tmp_path, "cpu", 3)
+    for seed in range(3):
+        file = tmp_path / "cpu" / f"{seed}.json"
+        made = json.loads(file.read_text()) | {"device": "a new one"}
+        made["groups"]["held out"]["device"] = "an old one"
+        file.write_text(json.dumps(made))
+    accuracy = real_rospr_report.blocks(tmp_path)["mini accuracy"]
+    held_out, others = [line for line in accuracy.splitlines() if line[:1] == "*"]
+    assert "on an old one;" in held_out and "on a new one;" in others
 
 
 def test_what_a_superseded_size_lacked_is_not_listed(tmp_path: pathlib.Path) -> None:
