@@ -23,7 +23,7 @@ from infoprompt_jax.errors import UserError
 from infoprompt_jax.t5.tokenizer import PAD
 
 FORMAT = 1  # of the files; part of the fingerprint
-RULES = 7  # of what rows may hold; files written under other rules are written again, and are the same data
+RULES = 8  # of what rows may hold; files written under other rules are written again, and are the same data
 MAPPED_BYTES = 2**26  # larger arrays are memory-mapped; smaller ones are read, as a map holds a file open
 ARRAYS = {
     "input_tokens": np.int32,

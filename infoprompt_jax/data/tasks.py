@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from infoprompt_jax.data.derived_columns import complete
+from infoprompt_jax.data.template_text import Label
 from infoprompt_jax.data.templates import Example, Template
 from infoprompt_jax.errors import UserError
 
@@ -76,14 +77,16 @@ class Task:
 
 
 def with_whole_label(row: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The row with its label as an integer where it is one in other clothes: "1", "1.0" or 1.0.
+    """The row with its label as a `Label` where it is a whole number in any clothes: 1, "1", "1.0" or 1.0.
 
-    Templates compare labels with integers (`{% if label == 0 %}`), and no text equals one.
+    Templates compare labels with integers (`{% if label == 0 %}`) or, as HellaSwag's, with texts; files have either.
     """
     label = row.get(LABEL)
     if isinstance(label, str) and WHOLE.fullmatch(label.strip()):
-        return {**row, LABEL: int(float(label))}
-    return {**row, LABEL: int(label)} if isinstance(label, float) and label.is_integer() else row
+        label = float(label)
+    if isinstance(label, bool) or not isinstance(label, int | float) or label != label // 1:
+        return row
+    return {**row, LABEL: Label(label)}
 
 
 def _is_unlabelled(row: Mapping[str, Any]) -> bool:

@@ -30,6 +30,18 @@ class Null(str):
 NULL = Null()
 
 
+class Label(int):
+    """A row's label that is a whole number: it equals the number and the text of it, as templates compare with both."""
+
+    def __eq__(self, other: object) -> bool:
+        return str(self) == other if isinstance(other, str) else super().__eq__(other)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    __hash__ = int.__hash__
+
+
 def is_null(value: Any) -> bool:
     """jinja's test `none`, for the nulls of a row."""
     return value is None or isinstance(value, Null)

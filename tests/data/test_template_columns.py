@@ -41,6 +41,19 @@ def test_a_template_may_compare_the_label_with_a_number(label: Any) -> None:
         assert example == Example("1", "Yes", ("No", "Yes"))
 
 
+@pytest.mark.parametrize("label", [2, 2.0, "2", "2.0"])
+def test_a_template_may_compare_the_label_with_a_text(label: Any) -> None:
+    jinja = (
+        "q ||| {% if label == 2 | string %}Yes{% else %}No{% endif %}, {% if label != '2' %}Yes{% else %}No{% endif %}"
+    )
+    task = Task("mine", Template("test", "id", jinja), "exact_match")
+    assert task.render({"label": label}) == Example("q", "Yes, No")
+    assert task.render({"label": 3}) == Example("q", "No, Yes")
+    for keys in ("{2: 'Yes'}", "{'2': 'Yes'}"):
+        by_key = Task("mine", Template("test", "id", f"q ||| {{{{ {keys}[label] }}}}"), "exact_match")
+        assert by_key.render({"label": label}) == Example("q", "Yes")
+
+
 @pytest.mark.parametrize("label", ["true", "01", "1.5", "one"])
 def test_a_label_that_is_no_number_stays_as_it_is(label: str) -> None:
     task = Task("mine", Template("test", "id", "q ||| {{ label }}", f"{label} ||| other"), "accuracy")

@@ -16,7 +16,7 @@ import jinja2
 import pytest
 
 from infoprompt_jax.data.derived_columns import complete
-from infoprompt_jax.data.tasks import with_whole_label
+from infoprompt_jax.data.tasks import Task, with_whole_label
 from infoprompt_jax.data.template_yaml import choose, load_templates
 from infoprompt_jax.data.templates import Example, Template
 from infoprompt_jax.errors import UserError
@@ -24,6 +24,7 @@ from infoprompt_jax.errors import UserError
 cached_templates = functools.cache(load_templates)
 QUICK = 100  # rows of a split; the slow test renders all
 YES_OR_NO = {"Appropriate continuation - Yes or No", "Reversed appropriate continuation - Yes or No"}  # of HellaSwag
+TEXT_LABELS = ("hellaswag", "social_i_qa")  # whose labels are texts on the hub; those of others are integers
 NO_CTX_A = YES_OR_NO | {"complete_first_then"}  # these need ctx_a and ctx_b, which the rows at hand lack
 
 
@@ -261,7 +262,8 @@ def check_evaluation_prompts(shared: pathlib.Path, limit: int | None) -> None:
     for dataset, prompt, files in evaluation_prompts(shared):
         seen += 1
         data = [complete(dataset, row) for file in files for row in rows(file, limit)]
-        rendered = [(row, prompt.render(row)) for row in data]
+        task = Task(dataset, prompt, "accuracy")
+        rendered = [(row, task.render(row)) for row in data]
         assert sum(text is not None for _, text in rendered) > len(data) * 0.3, prompt
         for row, text in rendered:
             if text is None:
@@ -289,10 +291,11 @@ def compare_with_plain_jinja(folder: pathlib.Path, templates: str | None, datase
         for prompt in load_templates(templates, dataset).values():
             if prompt.name in NO_CTX_A or re.search(r"\| *choice", prompt.jinja):
                 continue
-            for row in map(with_whole_label, rows(file, number)):
-                choices = reference(prompt.answer_choices, row)
-                parts = reference(prompt.jinja, {**row, "answer_choices": choices})
-                text = prompt.render(row)
+            for row in rows(file, number):
+                typed = row if dataset in TEXT_LABELS else with_whole_label(row)
+                choices = reference(prompt.answer_choices, typed)
+                parts = reference(prompt.jinja, {**typed, "answer_choices": choices})
+                text = prompt.render(with_whole_label(row))
                 if "|||" in str(row):
                     continue  # which separates the parts in the reference
                 differing = list(dict.fromkeys(choices)) if prompt.answer_choices else []
