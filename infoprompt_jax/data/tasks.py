@@ -8,12 +8,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from infoprompt_jax.data.derived_columns import complete
-from infoprompt_jax.data.template_text import Label
+from infoprompt_jax.data.template_text import Label, Truth
 from infoprompt_jax.data.templates import Example, Template
 from infoprompt_jax.errors import UserError
 
 LABEL = "label"
 WHOLE = re.compile(r"(0|-?[1-9]\d{0,8})(\.0+)?", re.ASCII)
+TRUTHS = ("true", "false")
 NO_LABEL = (-1, "-1", "-1.0", "", "nan")  # in test splits whose answers are kept secret, and where pandas lacks one
 
 
@@ -51,7 +52,7 @@ class Task:
         """
         if self.lacks_label(row) or (_is_unlabelled(row) and self.choices != ()):
             return None
-        return self._checked(self.template.render(with_whole_label(complete(self.name, row))))
+        return self._checked(self.template.render(with_typed_label(complete(self.name, row))))
 
     def question(self, row: Mapping[str, Any]) -> Example | None:
         """The row as text, with the target "" and the label -1 where it has no answer.
@@ -62,7 +63,7 @@ class Task:
           UserError: `Template.render_question` refuses the row, such as one without a label for a template whose input
             reads it; or the target is not one of the answer choices.
         """
-        row = with_whole_label(complete(self.name, row))
+        row = with_typed_label(complete(self.name, row))
         if _is_unlabelled(row) and self.choices != ():
             row = {name: value for name, value in row.items() if name != LABEL}
         return self._checked(self.template.render_question(row))
@@ -76,12 +77,14 @@ class Task:
         return example
 
 
-def with_whole_label(row: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The row with its label as a `Label` where it is a whole number in any clothes: 1, "1", "1.0" or 1.0.
+def with_typed_label(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The row with a label in any clothes as what it is: 1, "1", "1.0" and 1.0 a `Label`, "false" a `Truth`.
 
     Templates compare labels with integers (`{% if label == 0 %}`) or, as HellaSwag's, with texts; files have either.
     """
     label = row.get(LABEL)
+    if isinstance(label, str) and label.strip().lower() in TRUTHS:
+        return {**row, LABEL: Truth(label)}
     if isinstance(label, str) and WHOLE.fullmatch(label.strip()):
         label = float(label)
     if isinstance(label, bool) or not isinstance(label, int | float) or label != label // 1:

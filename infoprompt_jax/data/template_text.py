@@ -42,6 +42,21 @@ class Label(int):
     __hash__ = int.__hash__
 
 
+class Truth(str):
+    """A row's label that is the text of a truth, as of a CSV: in a condition it is that truth, and equals 1 or 0."""
+
+    def __bool__(self) -> bool:
+        return self.strip().lower() == "true"
+
+    def __eq__(self, other: object) -> bool:
+        return bool(self) == other if isinstance(other, int) else super().__eq__(other)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    __hash__ = str.__hash__
+
+
 def is_null(value: Any) -> bool:
     """jinja's test `none`, for the nulls of a row."""
     return value is None or isinstance(value, Null)

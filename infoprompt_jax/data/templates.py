@@ -272,7 +272,7 @@ def distinct(choices: Iterable[str]) -> tuple[str, ...]:
 def protect(value: Any) -> Any:
     """A row's value in which `|||` cannot be taken for a separator."""
     if isinstance(value, str):
-        return value.replace(SEPARATOR, PROTECTED)
+        return value.replace(SEPARATOR, PROTECTED) if SEPARATOR in value else value  # a `Truth` stays one
     if isinstance(value, Mapping):
         return {name: protect(part) for name, part in value.items()}
     return [protect(part) for part in value] if isinstance(value, list | tuple) else value

@@ -54,6 +54,14 @@ def test_a_template_may_compare_the_label_with_a_text(label: Any) -> None:
         assert by_key.render({"label": label}) == Example("q", "Yes")
 
 
+@pytest.mark.parametrize("label", [False, "False", "false", True, "True", " TRUE "])
+def test_a_template_may_ask_whether_the_label_is_true(label: Any) -> None:
+    jinja = "{{ label }} ||| {% if label %}Yes{% else %}No{% endif %}, {% if label == 1 %}Yes{% else %}No{% endif %}"
+    answer = "Yes" if str(label).strip().lower() == "true" else "No"
+    task = Task("mine", Template("test", "id", jinja), "exact_match")
+    assert task.render({"label": label}) == Example(str(label).strip(), f"{answer}, {answer}")
+
+
 @pytest.mark.parametrize("label", ["true", "01", "1.5", "one"])
 def test_a_label_that_is_no_number_stays_as_it_is(label: str) -> None:
     task = Task("mine", Template("test", "id", "q ||| {{ label }}", f"{label} ||| other"), "accuracy")

@@ -16,7 +16,7 @@ import jinja2
 import pytest
 
 from infoprompt_jax.data.derived_columns import complete
-from infoprompt_jax.data.tasks import Task, with_whole_label
+from infoprompt_jax.data.tasks import Task, with_typed_label
 from infoprompt_jax.data.template_yaml import choose, load_templates
 from infoprompt_jax.data.templates import Example, Template
 from infoprompt_jax.errors import UserError
@@ -292,10 +292,10 @@ def compare_with_plain_jinja(folder: pathlib.Path, templates: str | None, datase
             if prompt.name in NO_CTX_A or re.search(r"\| *choice", prompt.jinja):
                 continue
             for row in rows(file, number):
-                typed = row if dataset in TEXT_LABELS else with_whole_label(row)
+                typed = row if dataset in TEXT_LABELS else with_typed_label(row)
                 choices = reference(prompt.answer_choices, typed)
                 parts = reference(prompt.jinja, {**typed, "answer_choices": choices})
-                text = prompt.render(with_whole_label(row))
+                text = prompt.render(with_typed_label(row))
                 if "|||" in str(row):
                     continue  # which separates the parts in the reference
                 differing = list(dict.fromkeys(choices)) if prompt.answer_choices else []
