@@ -21,7 +21,7 @@ from jinja2.utils import missing
 
 from infoprompt_jax.data import template_filters, template_formats, template_syntax
 from infoprompt_jax.data.template_filters import Draws, Rendering, whole
-from infoprompt_jax.data.template_text import Label, text
+from infoprompt_jax.data.template_text import Whole, text
 from infoprompt_jax.data.template_work import STEP, Budget
 
 WHOLE = re.compile(r"\d{1,18}(\.0+)?", re.ASCII)
@@ -157,7 +157,7 @@ class Sandbox(jinja2.sandbox.ImmutableSandboxedEnvironment):
         if isinstance(argument, jinja2.Undefined):
             return argument
         if isinstance(obj, Mapping):
-            argument = str(argument) if isinstance(argument, Label) and argument not in obj else argument
+            argument = str(argument) if isinstance(argument, Whole) and argument not in obj else argument
             return obj[argument] if argument in obj else self.undefined(obj=obj, name=argument)
         return super().getitem(obj, position(argument) if isinstance(obj, list | tuple) else argument)
 

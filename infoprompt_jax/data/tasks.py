@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from infoprompt_jax.data.derived_columns import complete
-from infoprompt_jax.data.template_text import Label, Truth
+from infoprompt_jax.data.template_text import Truth
 from infoprompt_jax.data.templates import Example, Template
 from infoprompt_jax.errors import UserError
 
@@ -78,18 +78,16 @@ class Task:
 
 
 def with_typed_label(row: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The row with a label in any clothes as what it is: 1, "1", "1.0" and 1.0 a `Label`, "false" a `Truth`.
+    """The row with a label in other clothes as what it is: "1", "1.0" and 1.0 an integer, "false" a `Truth`.
 
-    Templates compare labels with integers (`{% if label == 0 %}`) or, as HellaSwag's, with texts; files have either.
+    Templates compare labels with integers (`{% if label == 0 %}`), and no text equals one.
     """
     label = row.get(LABEL)
     if isinstance(label, str) and label.strip().lower() in TRUTHS:
         return {**row, LABEL: Truth(label)}
     if isinstance(label, str) and WHOLE.fullmatch(label.strip()):
-        label = float(label)
-    if isinstance(label, bool) or not isinstance(label, int | float) or label != label // 1:
-        return row
-    return {**row, LABEL: Label(label)}
+        return {**row, LABEL: int(float(label))}
+    return {**row, LABEL: int(label)} if isinstance(label, float) and label.is_integer() else row
 
 
 def _is_unlabelled(row: Mapping[str, Any]) -> bool:

@@ -30,8 +30,8 @@ class Null(str):
 NULL = Null()
 
 
-class Label(int):
-    """A row's label that is a whole number: it equals the number and the text of it, as templates compare with both."""
+class Whole(int):
+    """A whole number of a row: it equals its text, too: a CSV has 1 where the template's author had "1"."""
 
     def __eq__(self, other: object) -> bool:
         return str(self) == other if isinstance(other, str) else super().__eq__(other)

@@ -4,10 +4,10 @@ Format and meaning are promptsource's. A file `<directory>/<data set>/templates.
 `|||` separates input from target, and their `answer_choices`, also jinja, where `|||` separates the choices. Parts are
 stripped, `|||` inside a row is text, and a template does not apply to a row whose input or target renders to nothing.
 
-Five things differ from promptsource. Templates run in jinja's sandbox (`sandbox.py`). A column that the row lacks is an
-error, and a null is empty text. `row["Tweet text"]` reads a column of any name. Random filters (`choice`) draw by
-template and row, so a row always renders to the same text. Answer choices of equal text count as one choice, because no
-score distinguishes them; public data has such rows.
+Six things differ from promptsource. Templates run in jinja's sandbox (`sandbox.py`). A column that the row lacks is an
+error, and a null is empty text. A whole number equals its text: a file has 1 where the hub has "1". `row["Tweet text"]`
+reads a column of any name. Random filters (`choice`) draw by template and row, so a row always renders to the same
+text. Answer choices of equal text count as one choice, because no score distinguishes them; public data has such rows.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from jinja2.exceptions import SecurityError
 from infoprompt_jax.data.sandbox import ENVIRONMENT, Choices, Row
 from infoprompt_jax.data.template_filters import RANDOM, Draws
 from infoprompt_jax.data.template_syntax import SELF
-from infoprompt_jax.data.template_text import NULL
+from infoprompt_jax.data.template_text import NULL, Whole
 from infoprompt_jax.data.template_work import Budget
 from infoprompt_jax.errors import UserError
 
@@ -226,14 +226,14 @@ class Template:
             raise UserError(self._complaint(error, row)) from error
 
     def _names_of(self, row: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-        """What the names in the template stand for, and the same with the nulls of the row."""
+        """What the names in the template stand for, and the same as the row has it."""
         named = {name.replace("-", "_"): value for name, value in row.items()} | dict(row)
         if ROW in self._names and ROW not in named:
             named[ROW] = row
         if SELF in self._names and "self" in named:
             named[SELF] = named["self"]
         used = {name: protect(named[name]) for name in self._names & named.keys()}
-        names = {name: without_nulls(value) for name, value in used.items()}
+        names = {name: comparable(value) for name, value in used.items()}
         if named.get(ROW) is row:
             names[ROW] = Row(names[ROW])
         return names, used
@@ -278,13 +278,18 @@ def protect(value: Any) -> Any:
     return [protect(part) for part in value] if isinstance(value, list | tuple) else value
 
 
-def without_nulls(value: Any) -> Any:
-    """A row's value in which nulls are empty text; so is NaN, which is a null to the program that wrote the row."""
+def comparable(value: Any) -> Any:
+    """A row's value in which nulls are empty text and a whole number equals its text.
+
+    NaN is a null to the program that wrote the row.
+    """
     if isinstance(value, Mapping):
-        return {name: without_nulls(part) for name, part in value.items()}
+        return {name: comparable(part) for name, part in value.items()}
     if isinstance(value, list):
-        return [without_nulls(part) for part in value]
-    return NULL if value is None or (isinstance(value, float) and math.isnan(value)) else value
+        return [comparable(part) for part in value]
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return NULL
+    return Whole(value) if type(value) is int else value  # True is an integer, too
 
 
 def restore(text: str) -> str:

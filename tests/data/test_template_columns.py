@@ -54,6 +54,13 @@ def test_a_template_may_compare_the_label_with_a_text(label: Any) -> None:
         assert by_key.render({"label": label}) == Example("q", "Yes")
 
 
+def test_a_whole_number_of_any_column_equals_its_text() -> None:
+    jinja = "q ||| {% if answer == '1' and answer == 1 and ids[0] == '2' %}{{ answer + 1 }}{% else %}no{% endif %}"
+    assert render(jinja, {"answer": 1, "ids": [2]}) == Example("q", "2")
+    assert render(jinja, {"answer": 2, "ids": [2]}) == Example("q", "no")
+    assert render("q ||| {{ answer == '1' }}", {"answer": True}) == Example("q", "False")
+
+
 @pytest.mark.parametrize("label", [False, "False", "false", True, "True", " TRUE "])
 def test_a_template_may_ask_whether_the_label_is_true(label: Any) -> None:
     jinja = "{{ label }} ||| {% if label %}Yes{% else %}No{% endif %}, {% if label == 1 %}Yes{% else %}No{% endif %}"
