@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 
 
 def warn(rows: Rows, task: Task, split: str, limit: int = 0) -> None:
-    """Logs what is odd: rows left out or cut, inputs that are all the same, repeated answer choices.
+    """Logs what is odd: rows left out or cut, inputs or targets that are all the same, repeated answer choices.
 
     `rows` are those of `examples(task, split, limit)`.
     """
@@ -27,6 +27,14 @@ def warn(rows: Rows, task: Task, split: str, limit: int = 0) -> None:
             rows.name,
             len(rows),
             next(examples(task, split, limit)).input[:SHOWN],
+        )
+    if rows.same_targets():
+        log.warning(
+            "%s: all %d rows have the target %r. A slice of a file that is sorted by label has one class, and so has a "
+            "template that compares the label with something else than the file has.",
+            rows.name,
+            len(rows),
+            rows.target_text(0)[:SHOWN],
         )
     if repeated := task.template.repeated:
         log.warning("%s lists %r for more than one label: it counts as one answer.", task.template, repeated[0])

@@ -65,6 +65,18 @@ def test_inputs_that_are_all_the_same(
     assert (f"all {len(ROWS)} inputs are the same tokens, those of 'Review: {{text}}'" in text) == warned
 
 
+@pytest.mark.parametrize(
+    ("labels", "warned"), [([1, 0, 1], False), ([1, 1, -1], True), ([1], False), (["yes", "no", "yes"], True)]
+)
+def test_targets_that_are_all_the_same(
+    tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture, labels: list[Any], warned: bool
+) -> None:
+    write_jsonl(tmp_path / "mine" / "train.jsonl", [{"text": str(n), "label": one} for n, one in enumerate(labels)])
+    text = logged(tmp_path, caplog, target="{% if label == 1 %}good{% else %}bad{% endif %}")
+    answer, count = ("good", 2) if labels[0] == 1 else ("bad", 3)
+    assert (f"all {count} rows have the target {answer!r}." in text) == warned
+
+
 def test_cut_inputs_are_counted(tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture) -> None:
     write_jsonl(tmp_path / "mine" / "train.jsonl", [{"text": text, "label": 0} for text in ("short", "longer " * 9)])
     assert "of 2 rows, the inputs of 1 and a target or answer choice of 0 were cut" in logged(
