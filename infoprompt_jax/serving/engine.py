@@ -99,7 +99,7 @@ class Engine:
         prompt, choices = question.prompt, question.example.choices
         ranked = bool(choices)
         if prompt is None:
-            return ranked, 0
+            return ranked, None  # a matrix may have the length 0
         pair = prompt, choices if VERBALIZER in prompt.tensors else ranked
         if pair not in self._checked:
             saved.check_prompt(prompt, self.backbone.config.d_model, self.backbone.fingerprint, "prompt.init")

@@ -44,9 +44,9 @@ def scores(answers: list[dict[str, Any]]) -> np.ndarray:
 
 
 def test_a_mixed_batch_answers_as_each_prompt_alone(model: tiny.Backbone) -> None:
-    """Prompts of two lengths and none, in one call; each text also alone, without other rows or choices beside it."""
-    first, second, shorter = values(model, 3, 3, 2)
-    prompts = [first, second, None, shorter, second, first]
+    """Prompts of several lengths and none, in one call; each text also alone, without other rows beside it."""
+    first, second, shorter, empty = values(model, 3, 3, 2, 0)
+    prompts = [first, second, None, shorter, empty, first]
     mixed = ip.predict(model, TEXTS, prompts, CHOICES)
     for text, prompt, answer in zip(TEXTS, prompts, mixed, strict=True):
         (alone,) = ip.predict(model, [text], prompt, CHOICES, batch_size=8)
