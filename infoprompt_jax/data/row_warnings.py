@@ -47,3 +47,15 @@ def warn(rows: Rows, task: Task, split: str, limit: int = 0) -> None:
             rows.truncated_inputs,
             rows.truncated_answers,
         )
+
+
+def warn_of_limit(rows: Rows, limit: int) -> None:
+    """Logs a warning where the first `limit` rows, those that are evaluated, have one target, and others another."""
+    if limit and rows.same_targets(limit) and not rows.same_targets():
+        log.warning(
+            "%s: the first %d rows, which task.eval_limit takes, all have the target %r, so no metric tells what a "
+            "prompt has learned. The file may be sorted by label: shuffle it, or take another slice of it.",
+            rows.name,
+            limit,
+            rows.target_text(0)[:SHOWN],
+        )

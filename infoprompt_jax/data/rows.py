@@ -160,10 +160,10 @@ class Rows:
         tokens_BL = self.arrays["input_tokens"][first:last].reshape(len(self), -1)
         return bool((tokens_BL == tokens_BL[0]).all())
 
-    def same_targets(self) -> bool:
-        """Whether there are several rows, and their targets are all the same text."""
-        index_B = self.arrays["target_index"]
-        return len(self) > 1 and bool((index_B == index_B[0]).all())
+    def same_targets(self, limit: int = 0) -> bool:
+        """Whether there are several rows, and the targets of the first `limit` (0 = all) are all the same text."""
+        index_B = self.arrays["target_index"][: limit or None]
+        return len(index_B) > 1 and bool((index_B == index_B[0]).all())
 
     def target_text(self, row: int) -> str:
         """The target before tokenisation."""

@@ -21,7 +21,7 @@ import ml_collections
 import numpy as np
 
 from infoprompt_jax import checksums, files, foreign, hosts
-from infoprompt_jax.data import p3
+from infoprompt_jax.data import p3, row_warnings
 from infoprompt_jax.data.families import answer_format, family, same_choices
 from infoprompt_jax.data.selection import Skipped
 from infoprompt_jax.errors import Stopped, UserError
@@ -245,6 +245,7 @@ class Evaluation:
         hosts.check_same(f"The rows of {task.name}, or the library,", made_by)
         if (kept := hosts.decided(lambda: self.kept(path, made_by))) is not None:
             return TargetRecord.from_json(kept)
+        row_warnings.warn_of_limit(evaluated.rows, self.config.task.eval_limit)
         metric = metrics.find_metric(task.task.metric)
         outcome = self.zero_shot.evaluate(evaluated, queries, metric, self.excluded(task))
         scores = {m: metric(outcome.predictions[m], evaluated.labels) for m in self.config.rospr.methods}

@@ -17,6 +17,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from infoprompt_jax import hosts, memory
+from infoprompt_jax.data import row_warnings
 from infoprompt_jax.data.batches import Shapes, Stream, bucket_lengths
 from infoprompt_jax.data.rows import Rows, content_fingerprint, data_fingerprint, order_fingerprint
 from infoprompt_jax.data.tasks import Task
@@ -196,11 +197,14 @@ def evaluation_splits(
 ) -> dict[str, Split]:
     """The evaluation split and, if the config names one, the test split, of all members' tasks."""
     names = {"eval": config.task.eval_split, "test": config.task.test_split}
-    return {
+    splits = {
         name: Split(member_tasks, [tokenized.rows_of(of_member, split) for of_member in member_tasks])
         for name, split in names.items()
         if split or name == "eval"
     }
+    for rows in {id(rows): rows for rows in _rows(splits)}.values():
+        row_warnings.warn_of_limit(rows, config.task.eval_limit)
+    return splits
 
 
 def main_metrics(config: ml_collections.ConfigDict, member_tasks: Sequence[Sequence[Task]]) -> list[str]:

@@ -77,6 +77,21 @@ def test_targets_that_are_all_the_same(
     assert (f"all {count} rows have the target {answer!r}." in text) == warned
 
 
+@pytest.mark.parametrize(
+    ("labels", "warned"), [([0, 0, 1], True), ([0, 1, 0], False), ([0, 0, 0], False), ([0], False)]
+)
+def test_evaluated_rows_of_one_target(
+    tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture, labels: list[int], warned: bool
+) -> None:
+    write_jsonl(tmp_path / "mine" / "train.jsonl", [{"text": str(n), "label": one} for n, one in enumerate(labels)])
+    (rows,) = read(tmp_path, one_task(configure(tmp_path, "mine", **INLINE)))
+    row_warnings.warn_of_limit(rows, 2)
+    assert ("the first 2 rows, which task.eval_limit takes, all have the target 'bad'" in caplog.text) == warned
+    caplog.clear()
+    row_warnings.warn_of_limit(rows, 0)
+    assert not caplog.text
+
+
 def test_cut_inputs_are_counted(tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture) -> None:
     write_jsonl(tmp_path / "mine" / "train.jsonl", [{"text": text, "label": 0} for text in ("short", "longer " * 9)])
     assert "of 2 rows, the inputs of 1 and a target or answer choice of 0 were cut" in logged(

@@ -67,6 +67,14 @@ def test_slices_of_one_file(tmp_path: pathlib.Path, caplog: pytest.LogCaptureFix
     assert logged.startswith("mine: 2 of the 4 rows of train[80%:] are also rows of train[:90%], which")
 
 
+def test_evaluated_rows_of_one_target(tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Once for both members, which share the rows."""
+    write_jsonl(tmp_path / "mine/train.jsonl", ROWS)
+    write_jsonl(tmp_path / "mine/validation.jsonl", sorted(NEW, key=lambda row: row["label"]))
+    warnings(tmp_path, caplog, eval_limit=10)
+    assert caplog.text.count("the first 10 rows, which task.eval_limit takes, all have the target 'bad'") == 1
+
+
 TEMPLATES = """
 dataset: mine
 templates:
