@@ -16,7 +16,7 @@ from infoprompt_jax.infoprompt.trainable import inference
 from infoprompt_jax.reports.illustrations import beside_results
 from infoprompt_jax.t5.backbone import Backbone
 from infoprompt_jax.training import page, prompt_config, recorded, sources, trackers
-from infoprompt_jax.training.experiment import build
+from infoprompt_jax.training.experiment import build, check_backbone
 from infoprompt_jax.training.metrics_log import MetricsLog
 from infoprompt_jax.training.results import MemberResult, Results
 from infoprompt_jax.training.warning_log import WarningLog
@@ -40,6 +40,7 @@ def evaluate(
       UserError: the config, the data, the backbone, the prompt or the workdir do not fit, or scores are NaN.
     """
     config = counterparts.resolve(settings.for_job(config, "evaluate"))
+    check_backbone(config, backbone)
     directory = Workdir(workdir, config)
     if (summary := directory.finished()) is not None:
         check_same_inputs(directory, config, summary)

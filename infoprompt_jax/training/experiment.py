@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import logging
+import os
 from collections.abc import Iterator, Mapping, Sequence
 
 import jax
@@ -242,6 +243,24 @@ def configured_backbone(config: ml_collections.ConfigDict, mesh: Mesh | None = N
             "directory."
         )
     return backbone
+
+
+def check_backbone(config: ml_collections.ConfigDict, backbone: Backbone | None) -> None:
+    """Raises UserError for a loaded backbone that is not the one of the config, which the workdir and prompts name."""
+    if backbone is None:
+        return
+    given = {field: getattr(backbone.config, field) for field in ("dtype", "weights", "dropout", "attention")}
+    named = config.backbone.name
+    if not (os.path.isdir(named) and os.path.isdir(backbone.name) and os.path.samefile(named, backbone.name)):
+        given = {"name": backbone.name, **given}
+    if config.backbone.takes_eos != "auto":
+        given["takes_eos"] = "yes" if backbone.config.takes_eos else "no"
+    for field, value in given.items():
+        if config.backbone[field] != value:
+            raise UserError(
+                f"backbone.{field}={config.backbone[field]!r} in the config, but the backbone that is given has "
+                f"{value!r}: set config.backbone.{field} to that, or give the backbone of the config."
+            )
 
 
 def check_members(config: ml_collections.ConfigDict, members: int, mesh: Mesh) -> None:

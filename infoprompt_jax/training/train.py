@@ -24,7 +24,7 @@ from infoprompt_jax.reports.illustrations import beside_results
 from infoprompt_jax.t5.backbone import Backbone
 from infoprompt_jax.training import page, prompt_config, sources, trackers
 from infoprompt_jax.training.estimates import has_noise
-from infoprompt_jax.training.experiment import build
+from infoprompt_jax.training.experiment import build, check_backbone
 from infoprompt_jax.training.export import export_prompts
 from infoprompt_jax.training.interrupt import Interrupt
 from infoprompt_jax.training.loop import Run
@@ -64,6 +64,7 @@ def train_members(
 ) -> dict[str, Any]:
     """As `train`, but also returns the summary of a run whose members all failed (`failed_at_step`)."""
     config = counterparts.resolve(config)
+    check_backbone(config, backbone)
     directory = Workdir(workdir, config, may_grow=True)
     hosts.decided(lambda: check_growth(directory, config))
     if (summary := directory.finished()) is not None:

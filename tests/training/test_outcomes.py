@@ -212,6 +212,22 @@ def test_the_backbone_alone(data: pathlib.Path, tmp_path: pathlib.Path) -> None:
     assert member["best"]["accuracy"] == np.mean(right) and summary(tmp_path)["examples"] == {"validation": 64}
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("name", "another"), ("dtype", "bfloat16"), ("weights", "int8"), ("dropout", 0.1), ("takes_eos", "no")],
+)
+def test_a_loaded_backbone_is_that_of_the_config(
+    field: str, value: Any, data: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    """What the workdir and the prompts record would be false otherwise."""
+    backbone = ip.load_backbone("random")
+    for job in (ip.train, ip.evaluate):
+        config = tiny_runs.config(data, **{f"backbone__{field}": value})
+        with pytest.raises(UserError, match=rf"backbone\.{field}='?{value}'? in the config, but the backbone that is"):
+            job(config, tmp_path / "run", backbone)
+    assert not (tmp_path / "run").exists()
+
+
 TRAINED = {"train__task_loss": "verbalizer", "infoprompt__variational": True, "prompt__kind": "instance"}
 
 
