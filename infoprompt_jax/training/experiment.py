@@ -253,6 +253,8 @@ def check_backbone(config: ml_collections.ConfigDict, backbone: Backbone | None)
     named = config.backbone.name
     if not (os.path.isdir(named) and os.path.isdir(backbone.name) and os.path.samefile(named, backbone.name)):
         given = {"name": backbone.name, **given}
+    if config.backbone.tokenizer:
+        given["tokenizer"] = backbone.config.tokenizer
     if config.backbone.takes_eos != "auto":
         given["takes_eos"] = "yes" if backbone.config.takes_eos else "no"
     for field, value in given.items():

@@ -214,7 +214,10 @@ def test_the_backbone_alone(data: pathlib.Path, tmp_path: pathlib.Path) -> None:
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("name", "another"), ("dtype", "bfloat16"), ("weights", "int8"), ("dropout", 0.1), ("takes_eos", "no")],
+    [
+        *(("name", "another"), ("dtype", "bfloat16"), ("weights", "int8"), ("dropout", 0.1)),
+        *(("takes_eos", "no"), ("tokenizer", "bytes")),
+    ],
 )
 def test_a_loaded_backbone_is_that_of_the_config(
     field: str, value: Any, data: pathlib.Path, tmp_path: pathlib.Path
