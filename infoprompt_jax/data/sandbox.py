@@ -64,6 +64,8 @@ class Missing(jinja2.Undefined):
         name = "self" if name == template_syntax.SELF else name
         if isinstance(obj, Choices):
             hint = f"answer choice {name} (from 0) does not exist; there are {len(obj)}"
+            if name in obj:
+                hint += f", and {name!r} is the text of one: write {{{{ label }}}}, not {{{{ answer_choices[label] }}}}"
         if isinstance(obj, Row):
             hint = f"{name!r} is undefined"
         if is_column or isinstance(obj, Choices | Row) or exc is not jinja2.UndefinedError:

@@ -81,6 +81,13 @@ def test_a_label_that_is_no_choice(label: Any) -> None:
         render("q ||| {{ answer_choices[label] }}", {"label": label}, "No ||| Yes")
 
 
+def test_a_label_that_is_the_text_of_a_choice() -> None:
+    sentence = "there are 2, and 'Yes' is the text of one: write {{ label }}, not {{ answer_choices[label] }}."
+    with pytest.raises(UserError, match=re.escape(sentence)):
+        render("q ||| {{ answer_choices[label] }}", {"label": "Yes"}, "No ||| Yes")
+    assert render("q ||| {{ label }}", {"label": "Yes"}, "No ||| Yes") == Example("q", "Yes", ("No", "Yes"))
+
+
 def test_rows_without_a_label_are_left_out(tmp_path: pathlib.Path) -> None:
     missing = [{"label": label} for label in (-1, -1.0, "-1", "-1.0", " ", "", "NaN", None)] + [{}]
     write_jsonl(tmp_path / "mine/train.jsonl", [{"text": "a"} | row for row in [*missing, {"label": "1.0"}]])
