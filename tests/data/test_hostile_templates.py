@@ -130,7 +130,7 @@ OTHERS = {
     "{{ '{:.1000000000f}'.format(1.5) }}": "widths above 9999",
     "{{ '{a:>1000000000}'.format_map({'a': 1}) }}": "widths above 9999",
     "{{ ('a' * 100000).translate({97: 'a' * 100000}) }}": "'translate' of 'str' object is unsafe",
-    "{{ n.to_bytes(1000000000) }}": "'to_bytes' of 'int' object is unsafe",
+    "{{ n.to_bytes(1000000000) }}": "'to_bytes' of 'Whole' object is unsafe",
     "{{ 9 ** 99999999 }}": "`**` is not available",
     "{% set s = 99 %}" + "{% set s = s * s %}" * 40: "a whole number beyond 64 bits",
     "{{ ('f' * 40000) | int(base=16) }}": "a whole number beyond 64 bits",
