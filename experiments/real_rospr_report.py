@@ -43,6 +43,7 @@ Result = Mapping[str, Any]  # of a seed
 Results = Sequence[Result]
 Relations = Mapping[str, Mapping[str, float]]
 REASONS = {"BIG-bench's tasks are read from": "no task.json at hand"}  # the table's words, by the start of a message
+NAMED = {"cpu": "a CPU"}  # devices, as JAX names them
 PLANNED = 3  # seeds; fewer are not reported, because a look at some of them could decide when to stop
 
 
@@ -233,14 +234,17 @@ def about(results: Results) -> str:
     for group in results[0]["groups"]:
         groups.setdefault(measured([result["groups"][group] for result in results]), []).append(GROUPS[group])
     seeds = ", ".join(str(result["seed"]) for result in results)
-    sizes = (f"* {', '.join(titles)}: {text}" for text, titles in groups.items())
+    named = ((", ".join(titles), text) for text, titles in groups.items())
+    sizes = (f"* {titles[:1].upper()}{titles[1:]}: {text}" for titles, text in named)
     rows = "The rows are the same for all seeds and templates: intervals do not cover other rows."
     return "\n".join((f"Seeds {seeds}. {rows}", "", *sizes))
 
 
 def measured(contents: Sequence[Mapping[str, Any]]) -> str:
     """The source prompts of a group's evaluation, and its rows; `contents` are those of the seeds."""
-    size, devices = contents[0]["size"], sorted({one["device"] for one in contents if one["device"]})
+    size = contents[0]["size"]
+    of_jax: list[str] = [one["device"] for one in contents if one["device"]]
+    devices = sorted({NAMED.get(device, device) for device in of_jax})
     counts = (sorted({one[what] for one in contents}) for what in ("sources", "keys"))
     sources, keys = (" to ".join(f"{number:,}" for number in (*of[:1], *of[1:][-1:])) for of in counts)
     where = f", on {', '.join(devices)}" if devices else ""
