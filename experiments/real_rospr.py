@@ -110,7 +110,7 @@ def run(place: Place, results: pathlib.Path, seeds: Iterable[int], groups: Seque
             library = f"rospr.library={workdir / 'sources' / 'library'}"
             job(f"rospr_eval.py:{variants}", workdir / group, seed, [*fields, library])
         made = extract(workdir, left, place.rows)
-        about = {what: done[what] for what in ("sources", "keys", "device") if what in done}
+        about = {what: done[what] for what in ("sources", "keys", "device", "machine") if what in done}
         before = {group: about | content for group, content in done["groups"].items()}  # of that run's source prompts
         made["groups"] = before | made["groups"]
         made["missing"] = done.get("missing", {}) | made["missing"]

@@ -148,7 +148,7 @@ def test_a_group_is_added_to_a_seeds_result(tmp_path: pathlib.Path, monkeypatch:
     (place.rows / "facts.json").write_text(json.dumps({"size": dataclasses.asdict(TINY)}))
     results.mkdir()
     (results / "0.json").write_text(
-        json.dumps({"groups": {"held out": {"of": 1}}, "missing": {"a": "b"}, "device": "H100"})
+        json.dumps({"groups": {"held out": {"of": 1}}, "missing": {"a": "b"}, "device": "H100", "machine": 1})
     )
     summary = place.directory / "0" / "sources" / "groups" / "0000" / "summary.json"
     summary.parent.mkdir(parents=True)
@@ -161,7 +161,7 @@ def test_a_group_is_added_to_a_seeds_result(tmp_path: pathlib.Path, monkeypatch:
     real_rospr.run(place, results, [0], ["held out", "near"])
     assert started == ["rospr_sources.py:mini sources", "rospr_eval.py:mini near"]
     made = json.loads((results / "0.json").read_text())
-    assert made["groups"] == {"held out": {"of": 1, "device": "H100"}, "near": {"of": 2}}
+    assert made["groups"] == {"held out": {"of": 1, "device": "H100", "machine": 1}, "near": {"of": 2}}
     assert (made["missing"], made["device"]) == ({"a": "b"}, "cpu")
 
 

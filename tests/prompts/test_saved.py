@@ -324,7 +324,7 @@ def test_what_was_changed_after_it_was_saved_is_refused(tmp_path: pathlib.Path) 
         (Prompt(VALUE, {"tags": {"a"}}), "metadata cannot be written as JSON: Object of type set"),
     ],
 )
-def test_what_could_not_be_loaded_is_not_saved(prompt: Any, message: str, tmp_path: pathlib.Path) -> None:
+def test_what_is_no_prompt_is_not_saved(prompt: Any, message: str, tmp_path: pathlib.Path) -> None:
     save_prompt(tmp_path / "prompt", Prompt(2 * VALUE))
     with pytest.raises(UserError, match=message):
         save_prompt(tmp_path / "prompt", prompt)
