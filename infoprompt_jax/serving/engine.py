@@ -48,7 +48,7 @@ class Answer:
     """The choice with the largest score, or the generated text.
 
     `scores` are the choices' log-probabilities in nats, in the choices' order; {} for a generated text. Where one is
-    NaN there is no prediction.
+    NaN, or the prompt of a generated text is not finite, there is no prediction.
     """
 
     prediction: str | None
@@ -129,10 +129,10 @@ class Engine:
         for batch, scores_NBC, texts_NB in predictor.outputs(self._models(questions), [[rows]]):
             for place in np.flatnonzero(batch["weight"][0] > 0):
                 row = batch["row"][0][place]
-                if scores_NBC is None:
-                    answers[row] = Answer(str(texts_NB[0][place]), {}) if texts_NB is not None else answers[row]
-                else:
+                if scores_NBC is not None:
                     answers[row] = ranked(questions[row].example.choices, scores_NBC[0][place])
+                elif texts_NB is not None and is_finite(questions[row].prompt):
+                    answers[row] = Answer(str(texts_NB[0][place]), {})
         return answers
 
     def _batch_size(self, count: int) -> int:
@@ -170,6 +170,10 @@ def ranked(choices: Sequence[str], scores_C: np.ndarray) -> Answer:
     best = int(metrics.answers(scores))
     by_choice = dict(zip(choices, map(float, scores), strict=True))
     return Answer(None if best == metrics.NO_ANSWER else choices[best], by_choice)
+
+
+def is_finite(prompt: Prompt | None) -> bool:
+    return prompt is None or bool(np.isfinite(prompt.value_PD).all())
 
 
 def check_choices(prompt: Prompt, choices: Sequence[str]) -> None:

@@ -55,9 +55,9 @@ def predict(
       normalize: what scores are divided by, as in `Backbone.score`. None = as the prompt records, else "none".
 
     Returns:
-      A dict for each text. `prediction` is the best choice or the generated text, None where scores are NaN; `scores`
-      are by choice, log-probabilities in nats. For a row also `templates`, the same for each template; its own
-      prediction and scores are over all templates. A labelled row has its `target`.
+      A dict for each text. `prediction` is the best choice or the generated text, None where scores or the prompt have
+      NaN; `scores` are by choice, log-probabilities in nats. For a row also `templates`, the same for each template;
+      its own prediction and scores are over all templates. A labelled row has its `target`.
 
     Raises:
       UserError: a prompt was trained on another backbone, a text is neither a string nor a row, a row cannot be

@@ -294,10 +294,10 @@ def load_backbone(
     path = hub.find(name, revision)
     checkpoint = convert.open_checkpoint(path)
     config = convert.read_config(path, takes_eos, checkpoint)
-    config = dataclasses.replace(config, tokenizer=tokenizer or str(path), **switches)
+    config = dataclasses.replace(config, tokenizer=tokenizer or "", **switches)
     vocabulary = None
     if tokenizer or has_vocabulary(path) or not convert.is_t5x(path):  # T5X keeps vocabularies elsewhere
-        vocabulary = load_tokenizer(hub.find_vocabulary(config.tokenizer))
+        vocabulary = load_tokenizer(hub.find_vocabulary(tokenizer or str(path)))
         check_vocabulary(vocabulary, config.vocab_size)
     graph, frozen, fingerprint = place(config, convert.read_leaves(path, config, checkpoint), mesh)
     return Backbone(name, config, graph, frozen, mesh, vocabulary, fingerprint)

@@ -26,7 +26,7 @@ class T5Config:
     tied: bool = False  # one matrix for embeddings and LM head
     scale_decoder_outputs: bool = False  # multiply hidden states by D ** -0.5 before the LM head (v1.0)
     takes_eos: bool = True  # inputs ended in </s> when the checkpoint was trained (not for T0)
-    tokenizer: str = ""  # directory or file of the vocabulary
+    tokenizer: str = ""  # directory or file of the vocabulary; empty = beside the weights
     dtype: str = "float32"  # of activations and full weights
     weights: str = "full"  # of kernels and tables: "full" = in `dtype`, or "int8"
     dropout: float = 0.0

@@ -249,12 +249,11 @@ def check_backbone(config: ml_collections.ConfigDict, backbone: Backbone | None)
     """Raises UserError for a loaded backbone that is not the one of the config, which the workdir and prompts name."""
     if backbone is None:
         return
-    given = {field: getattr(backbone.config, field) for field in ("dtype", "weights", "dropout", "attention")}
+    fields = ("dtype", "weights", "tokenizer", "dropout", "attention")
+    given = {field: getattr(backbone.config, field) for field in fields}
     named = config.backbone.name
     if not (os.path.isdir(named) and os.path.isdir(backbone.name) and os.path.samefile(named, backbone.name)):
         given = {"name": backbone.name, **given}
-    if config.backbone.tokenizer:
-        given["tokenizer"] = backbone.config.tokenizer
     if config.backbone.takes_eos != "auto":
         given["takes_eos"] = "yes" if backbone.config.takes_eos else "no"
     for field, value in given.items():

@@ -188,6 +188,9 @@ def test_nan_is_no_prediction(model: tiny.Backbone) -> None:
     broken = np.full((2, model.config.d_model), np.nan, np.float32)
     (answer,) = ip.predict(model, ["ant"], broken, CHOICES)
     assert answer == {"prediction": None, "scores": {"animals": None, "gadgets": None}}
+    whole = np.zeros_like(broken)
+    generated = [answer["prediction"] for answer in ip.predict(model, ["ant", "ant"], [broken, whole])]
+    assert generated[0] is None and isinstance(generated[1], str)
 
 
 @pytest.mark.parametrize(

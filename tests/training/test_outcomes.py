@@ -15,6 +15,7 @@ from tiny_runs import STEPS
 import infoprompt_jax as ip
 from infoprompt_jax import checksums, jobs
 from infoprompt_jax.errors import UserError
+from infoprompt_jax.t5 import hub
 from infoprompt_jax.training.experiment import build
 
 # Evaluated at every step, on enough rows for its metrics to tell prompts apart.
@@ -229,6 +230,16 @@ def test_a_loaded_backbone_is_that_of_the_config(
         with pytest.raises(UserError, match=rf"backbone\.{field}='?{value}'? in the config, but the backbone that is"):
             job(config, tmp_path / "run", backbone)
     assert not (tmp_path / "run").exists()
+
+
+def test_so_is_its_vocabulary(data: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    """Predictions read a prompt's rows with the vocabulary that the prompt records."""
+    backbone = ip.load_backbone("nano", tokenizer=str(hub.find("nano")))
+    config = tiny_runs.config(data, backbone__name="nano")
+    with pytest.raises(UserError, match=r"backbone\.tokenizer='' in the config, but the backbone that is given has '/"):
+        ip.train(config, tmp_path / "run", backbone)
+    config.backbone.tokenizer = backbone.config.tokenizer
+    assert ip.train(config, tmp_path / "run", backbone)["members"]
 
 
 TRAINED = {"train__task_loss": "verbalizer", "infoprompt__variational": True, "prompt__kind": "instance"}
