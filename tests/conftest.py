@@ -109,7 +109,6 @@ def few_programs() -> Iterator[None]:
 SLOW = (
     "bench/test_bench.py",
     "bench/test_device.py",
-    "rospr/test_source_prompts.py",
     "serving/test_texts.py",
     "training/test_outcomes.py",
 )
