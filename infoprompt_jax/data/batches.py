@@ -21,7 +21,7 @@ from infoprompt_jax.errors import UserError
 
 Fields = dict[str, np.ndarray]  # of a batch, by name
 Item = TypeVar("Item")
-WINDOW = 16  # batches whose rows are sorted by length together
+WINDOW = 16  # batches whose rows are sorted by length together, at most
 RESOLUTION = 1024  # draws per task in one cycle of a mixture
 SHOTS, CYCLE, EPOCH, ORDER = range(4)  # what a random number is for
 
@@ -80,8 +80,10 @@ class Stream:
     """The training batches of one member: step number -> rows, the same in every process and after every restart.
 
     Each epoch of a task holds each row once, in a new order. Tasks are mixed by `rates` in a cycle that spreads them
-    evenly. Windows of 16 batches are then sorted by length and cut into batches. The order of batches in a window is
-    random but the same for all members, so that their short batches fall on the same steps.
+    evenly. Windows of 16 batches are then sorted by length and cut into batches. Where there are fewer rows than that,
+    a window has fewer batches: sorting several epochs together would fill a batch with copies of a few rows. The order
+    of batches in a window is random but the same for all members of so many rows, so that their short batches fall on
+    the same steps.
 
     Args:
       rows: one per task.
@@ -101,6 +103,7 @@ class Stream:
         self.seed, self.batch_size = seed, batch_size
         subsets = [np.arange(len(part)) for part in rows] if subsets is None else subsets
         self.numbers = [offset + part for offset, part in zip(self.pool.offsets[:-1], subsets, strict=True)]
+        self.window_batches = min(max(sum(map(len, self.numbers)) // batch_size, 1), WINDOW)
         self.cycle_task, self.cycle_draw, self.cycle_counts = mixture_cycle(rates, seed)
         self.epoch = functools.lru_cache(maxsize=2 * len(self.rows))(self._epoch)
         self.window = functools.lru_cache(maxsize=4)(self._window)
@@ -111,13 +114,14 @@ class Stream:
 
     def numbers_of(self, step: int) -> np.ndarray:
         """Row numbers [B] in the member's pool of the batch of `step`."""
-        return self.window(step // WINDOW)[step % WINDOW]
+        window, place = divmod(step, self.window_batches)
+        return self.window(window)[place]
 
     def _window(self, window: int) -> np.ndarray:
-        size = WINDOW * self.batch_size
+        size = self.window_batches * self.batch_size
         numbers = self.drawn(np.arange(window * size, (window + 1) * size))
         by_length = numbers[np.argsort(self.pool.input_lengths[numbers], kind="stable")]
-        return generator(ORDER, 0, window).permutation(by_length.reshape(WINDOW, self.batch_size))
+        return generator(ORDER, 0, window).permutation(by_length.reshape(-1, self.batch_size))
 
     def drawn(self, positions: np.ndarray) -> np.ndarray:
         """The row numbers at `positions` of the endless shuffled mixture."""

@@ -19,8 +19,14 @@ from jax.sharding import Mesh
 
 from infoprompt_jax import hosts, memory
 from infoprompt_jax.data import row_warnings
-from infoprompt_jax.data.batches import Shapes, Stream, bucket_lengths
-from infoprompt_jax.data.rows import Rows, content_fingerprint, data_fingerprint, order_fingerprint
+from infoprompt_jax.data.batches import WINDOW, Shapes, Stream, bucket_lengths
+from infoprompt_jax.data.rows import (
+    Rows,
+    combined_fingerprint,
+    content_fingerprint,
+    data_fingerprint,
+    order_fingerprint,
+)
 from infoprompt_jax.data.tasks import Task
 from infoprompt_jax.errors import UserError
 from infoprompt_jax.evaluation.evaluator import Evaluator, Split
@@ -91,6 +97,9 @@ class Experiment:
         of_members = {"data": [stream.rows for stream in self.streams]}
         of_members |= {TITLES[key]: [*split.rows] for key, split in self.splits.items()}
         orders = {f"order_of_{title}": order_fingerprint(rows) for title, rows in of_members.items()}
+        windows = [stream.window_batches for stream in self.streams]
+        if min(windows, default=WINDOW) < WINDOW:  # former versions had longer ones
+            orders["order_of_data"] = combined_fingerprint(orders["order_of_data"], *windows)
         return orders | {f"contents_of_{title}": content_fingerprint(rows) for title, rows in of_members.items()}
 
     def training_examples(self) -> int:

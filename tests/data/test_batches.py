@@ -91,6 +91,16 @@ def test_the_batches_of_an_epoch_hold_each_row_once(make: Maker) -> None:
         assert sorted(rows) == list(range(64))
 
 
+@pytest.mark.parametrize(("rows", "batch_size"), [(64, 32), (64, 8), (66, 32), (256, 32), (40, 40)])
+def test_few_rows_fill_a_batch_with_as_many_as_they_are(make: Maker, rows: int, batch_size: int) -> None:
+    """Sorted over several epochs, 64 rows would be 4 in a batch of 32, eight times each."""
+    stream = Stream([make(rows, longest=28)], [1.0], seed=3, batch_size=batch_size)
+    counts = [len(set(stream.numbers_of(step).tolist())) for step in range(3 * rows // batch_size)]
+    assert np.mean(counts) > 0.9 * batch_size
+    if rows % batch_size == 0:
+        assert set(counts) == {batch_size}
+
+
 @pytest.mark.parametrize(("rows", "batch_size"), [(10, 4), (7, 16), (100, 3), (1, 2)])
 def test_no_row_is_ever_more_than_one_epoch_ahead(make: Maker, rows: int, batch_size: int) -> None:
     stream = Stream([make(rows)], [1.0], seed=0, batch_size=batch_size)
@@ -136,11 +146,11 @@ def test_threads_do_not_change_the_batches(make: Maker) -> None:
 
 
 def test_rates_hold_and_each_task_has_its_epochs(make: Maker) -> None:
-    stream = Stream([make(10), make(40, seed=1)], [3, 1], seed=0, batch_size=8)
+    stream = Stream([make(40), make(160, seed=1)], [3, 1], seed=0, batch_size=8)
     counts = visits(stream, 10)
-    totals = [sum(counts[task, row] for row in range(n)) for task, n in enumerate((10, 40))]
+    totals = [sum(counts[task, row] for row in range(n)) for task, n in enumerate((40, 160))]
     assert totals == [960, 320]
-    for task, n in enumerate((10, 40)):
+    for task, n in enumerate((40, 160)):
         assert {counts[task, row] for row in range(n)} == {totals[task] // n}
     shares = [np.mean(stream.pool.split(stream.window(w))[0]) for w in range(10)]
     np.testing.assert_allclose(shares, 0.25, atol=0.02)  # evenly spread: also in every window

@@ -28,7 +28,7 @@ from infoprompt_jax.data.tasks import Task
 from infoprompt_jax.errors import Stopped, UserError
 from infoprompt_jax.fleet.fleet import Fleet
 from infoprompt_jax.reports import curves
-from infoprompt_jax.training import page, train
+from infoprompt_jax.training import experiment, page, train
 from infoprompt_jax.training.checkpoints import Checkpoints
 from infoprompt_jax.training.experiment import build
 
@@ -359,6 +359,21 @@ def test_a_run_resumes_where_data_sets_and_templates_stand_as_before_alone(
             jobs.run(config, str(workdir))
         exchange()
     jobs.run(config, str(workdir))
+
+
+def test_a_run_on_few_rows_that_a_former_version_began_is_not_resumed(
+    config: ml_collections.ConfigDict, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It sorted several epochs together, and did not record that: its batches were others."""
+    config = config.copy_and_resolve_references()
+    config.task.shots = 16
+    workdir = tmp_path / "run"
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(experiment, "WINDOW", 0)
+        patch.setattr(Fleet, "step", before_step(4, die))
+        jobs.run(config, str(workdir))
+    with pytest.raises(UserError, match=r"was made with order of data '.*', this run has '.*': choose another"):
+        jobs.run(config, str(workdir))
 
 
 def test_a_run_does_not_go_on_with_fields_that_it_did_not_begin_with(
