@@ -273,8 +273,10 @@ def _parsers(path: pathlib.Path, place: str, split: Split) -> dict[str, Parse]:
         empty = set(integers)
         for line, cells in records:
             if len(cells) != len(header):
+                more = ": write a cell with a separator in it in quotes" if len(cells) > len(header) else ""
                 raise UserError(
-                    f"{place}, line {line}, does not have {len(header)} cells, the number of columns in the first line."
+                    f"{place}, line {line}, does not have {len(header)} cells, the number of columns in the first "
+                    f"line, but {len(cells)}{more}."
                 )
             integers = {column for column in integers if INTEGER_OR_EMPTY.fullmatch(cells[column])}
             empty = {column for column in empty if not cells[column]}

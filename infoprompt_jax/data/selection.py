@@ -32,6 +32,7 @@ METRICS = {
     "sem_eval_2010_task_8": "macro_f1",
 }
 TRAINING_JOBS = ("train", "pretrain", "rospr_sources")
+FREE = "exact_match"  # the metric of free text
 NOT_RANKED = "The template has no answer choices to rank."
 
 
@@ -164,10 +165,15 @@ class _Selector:
                 ) from error
             yield Selected(task.name, task, self.config.task.eval_split)
 
+    def _metric(self, name: str, template: Template) -> str:
+        """As `metric_of`; of a template that is skipped, that of its answers, whatever `task.metric` is."""
+        skipped = self.ranked and not template.answer_choices
+        return FREE if skipped else metric_of(self.config, name, template)
+
     def _named_tasks(self, name: str) -> Iterator[Task]:
         if is_registered(name):
             for task in registered_tasks(self.config, name):
-                yield dataclasses.replace(task, metric=metric_of(self.config, task.name, task.template))
+                yield dataclasses.replace(task, metric=self._metric(task.name, task.template))
             return
         folder = folder_of(self.config.data, name)
         if folder:
@@ -219,7 +225,7 @@ class _Selector:
         return self._task(name, template, self.config.data.dir)
 
     def _task(self, name: str, template: Template, folder: str) -> Task:
-        return Task(name, template, metric_of(self.config, name, template), folder, self.config.data.tfds_dir)
+        return Task(name, template, self._metric(name, template), folder, self.config.data.tfds_dir)
 
 
 def check_fit(task: Task, slices: Sequence[tuple[str, int]]) -> None:
@@ -260,8 +266,8 @@ def folder_of(data: ml_collections.ConfigDict, name: str) -> str:
 def metric_of(config: ml_collections.ConfigDict, name: str, template: Template) -> str:
     """`task.metric`, or the default of the data set. Raises UserError where it does not fit the template's answers."""
     free = not template.answer_choices
-    metric = config.task.metric or ("exact_match" if free else METRICS.get(name, "accuracy"))
-    if free != (metric == "exact_match"):
+    metric = config.task.metric or (FREE if free else METRICS.get(name, "accuracy"))
+    if free != (metric == FREE):
         has = "free text as its answer" if free else "answer choices"
         raise UserError(f"task.metric={metric!r} does not fit {name}, {template}, which has {has}: leave it empty.")
     return metric

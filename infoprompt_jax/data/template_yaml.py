@@ -214,6 +214,8 @@ def choose(templates: Mapping[str, Template], name: str) -> list[Template]:
         return [t for t in templates.values() if t.metadata.original_task] or list(templates.values())
     if name in templates:
         return [templates[name]]
-    near = difflib.get_close_matches(name, templates, n=3, cutoff=0.0)
     origin = next(iter(templates.values())).origin
+    if not name:
+        raise UserError(f"task.template is empty: set it to all, or to one of {origin}: {', '.join(templates)}.")
+    near = difflib.get_close_matches(name, templates, n=3, cutoff=0.0)
     raise UserError(f"{name!r} is not a template of {origin}: the nearest are {near}; set task.template.")

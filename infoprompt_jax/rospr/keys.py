@@ -17,8 +17,10 @@ from infoprompt_jax.t5.backbone import Backbone
 from infoprompt_jax.t5.config import PAD
 
 
-def model(backbone: Backbone) -> Model:
+def model(backbone: Model | Backbone) -> Model:
     """A retriever, or a backbone of prompts, as libraries record it."""
+    if isinstance(backbone, Model):
+        return backbone
     return Model(backbone.name, backbone.fingerprint, backbone.config.d_model)
 
 

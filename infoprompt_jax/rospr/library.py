@@ -24,9 +24,17 @@ from numpy.typing import ArrayLike
 
 from infoprompt_jax import files
 from infoprompt_jax.errors import UserError
+from infoprompt_jax.prompts.saved import Prompt
 from infoprompt_jax.rospr import keys, library_files, library_manifest, retrieval
 from infoprompt_jax.rospr.library_files import SIMILARITIES, Entry, Manifest, Model, refusal
-from infoprompt_jax.rospr.library_sources import SourcePrompt, check_names, check_sources, float32, write_sources
+from infoprompt_jax.rospr.library_sources import (
+    SourcePrompt,
+    check_names,
+    check_sources,
+    float32,
+    listed,
+    write_sources,
+)
 from infoprompt_jax.rospr.retrieval import Choice, Hits
 from infoprompt_jax.rospr.search import Index, comparable
 from infoprompt_jax.t5 import partition
@@ -81,8 +89,8 @@ class PromptLibrary:
     def create(
         cls,
         path: str | pathlib.Path,
-        retriever: Model,
-        backbone: Model,
+        retriever: Model | Backbone,
+        backbone: Model | Backbone,
         sources: Sequence[SourcePrompt],
         similarity: str = SIMILARITIES[0],
         mesh: Mesh | None = None,
@@ -92,8 +100,8 @@ class PromptLibrary:
 
         Args:
           path: of the new library; it must not exist.
-          retriever: `keys.model(...)` of the model that encoded the keys.
-          backbone: `keys.model(...)` of the model that the prompts were trained on.
+          retriever: the model that encoded the keys, loaded or as a library's `manifest` records it.
+          backbone: likewise the model that the prompts were trained on.
           sources: the first one sets the length of all prompts of the library.
           similarity: "inner_product" (the paper's) or "cosine".
 
@@ -105,7 +113,9 @@ class PromptLibrary:
         if similarity not in SIMILARITIES:
             raise UserError(f"similarity={similarity!r} is unknown: choose one of {', '.join(SIMILARITIES)}.")
         _check_absent(path, field)
-        manifest = Manifest(retriever, backbone, len(sources[0].prompt.value_PD) if sources else 0, similarity)
+        sources = listed(sources)
+        length = len(sources[0].prompt.value_PD) if sources else 0
+        manifest = Manifest(keys.model(retriever), keys.model(backbone), length, similarity)
         sources = check_sources(path, manifest, sources, field)
         with _new(path, field) as partial:
             segment = write_sources(partial, 0, sources)
@@ -126,6 +136,8 @@ class PromptLibrary:
         """
         if not libraries:
             raise UserError("libraries is empty: give at least one to merge.")
+        if wrong := [other for other in libraries if not isinstance(other, PromptLibrary)]:
+            raise UserError(f"libraries holds {wrong[0]!r:.80}: open it with PromptLibrary.load.")
         path, first = files.path(path), libraries[0]
         _check_absent(path, first.field)
         for other in libraries[1:]:
@@ -165,14 +177,14 @@ class PromptLibrary:
             was opened.
         """
         self._check_unchanged()
-        retriever = retriever if isinstance(retriever, Model) else keys.model(retriever)
+        retriever = keys.model(retriever)
         if retriever.fingerprint != self.manifest.retriever.fingerprint:
             raise refusal(
                 self.path,
                 self.field,
                 f"has keys of the retriever {self.manifest.retriever}, not of {retriever}",
             )
-        sources = check_sources(self.path, self.manifest, sources, self.field)
+        sources = check_sources(self.path, self.manifest, listed(sources), self.field)
         with files.lock(self.path, wait=True):
             self._check_unchanged()  # again: another process may just have released the lock
             segment = write_sources(self.path, len(self.manifest.segments), sources)
@@ -206,6 +218,18 @@ class PromptLibrary:
             {"owner": owner, "keys": int(counts[owner]), **dataclasses.asdict(entry)}
             for owner, entry in enumerate(self.entries)
         ]
+
+    def source(self, owner: int) -> SourcePrompt:
+        """A source prompt by its number, with its keys and their texts: as `create` and `append` take it.
+
+        Raises:
+          IndexError: there is no prompt with this number.
+        """
+        numbers = np.flatnonzero(self.owners_K == owner)
+        texts = [self.text(int(number)) for number in numbers]
+        made_on = {"backbone": self.manifest.backbone.name, "fingerprint": self.manifest.backbone.fingerprint}
+        prompt = Prompt(self.prompts(owner), made_on)
+        return SourcePrompt(self.entries[owner], prompt, _take([s["keys"] for s in self.segments], numbers), texts)
 
     @functools.cached_property
     def owners_K(self) -> np.ndarray:  # noqa: N802 (axes are capitals)

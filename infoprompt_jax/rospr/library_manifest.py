@@ -108,6 +108,8 @@ def read(directory: pathlib.Path, field: str) -> tuple[Manifest, str]:
     """The manifest and the `digest` of its file. Raises UserError unless everything is as a library has it."""
     if not directory.exists():
         raise refusal(directory, field, "does not exist")
+    if not (directory / MANIFEST).exists() and (directory / "library" / MANIFEST).exists():
+        raise refusal(directory, field, f"is the folder of a run: set {field} to its folder 'library'")
     with foreign.reading(f"{field}: {MANIFEST} of the source prompt library {str(directory)!r}", REMEDY):
         text = foreign.regular(directory / MANIFEST).read_bytes()
         content = _is(dict, json.loads(text), "the content")

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from infoprompt_jax import files
-from infoprompt_jax.prompts.saved import Prompt, check_prompt
+from infoprompt_jax.errors import UserError
+from infoprompt_jax.prompts.saved import ANSWERING, Prompt, check_prompt
 from infoprompt_jax.rospr.library_files import Entry, Manifest, Segment, refusal, write_segment
 from infoprompt_jax.rospr.library_manifest import read_entry
 
@@ -30,6 +31,15 @@ class SourcePrompt:
     prompt: Prompt
     keys_NR: np.ndarray
     texts: Sequence[str] = ()
+
+
+def listed(sources: Sequence[SourcePrompt]) -> Sequence[SourcePrompt]:
+    """The sources. Raises UserError for one alone, or another thing among them."""
+    if isinstance(sources, SourcePrompt):
+        raise UserError("sources is one source prompt, but a list was expected: write [source].")
+    if wrong := [source for source in sources if not isinstance(source, SourcePrompt)]:
+        raise UserError(f"sources holds {wrong[0]!r:.80}, but an ip.SourcePrompt was expected.")
+    return sources
 
 
 def write_sources(directory: pathlib.Path, number: int, sources: Sequence[SourcePrompt]) -> Segment:
@@ -67,6 +77,11 @@ def _stored(manifest: Manifest, source: SourcePrompt) -> SourcePrompt:
     """The source as it is stored. Raises ValueError where it does not fit a library."""
     if source.prompt.kind != "static":
         raise ValueError("it is instance-conditioned, but a library holds one matrix for each prompt")
+    for part, what in ANSWERING.items():
+        if any(name.startswith(part) for name in source.prompt.tensors):
+            raise ValueError(
+                f"it was trained with a {what}, without which it answers wrongly, and a library holds its matrix alone"
+            )
     keys_NR = float32(source.keys_NR, "its keys hold")
     value_PD = float32(source.prompt.value_PD, "its prompt holds")
     width, length = manifest.retriever.width, manifest.prompt_length

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import ml_collections
 from jax.sharding import Mesh
 
@@ -10,11 +12,15 @@ from infoprompt_jax.rospr import keys, source_keys
 from infoprompt_jax.rospr.library import FIELD, PromptLibrary
 from infoprompt_jax.t5.backbone import Backbone
 
+log = logging.getLogger(__name__)
+
 
 def open_library(config: ml_collections.ConfigDict, mesh: Mesh) -> PromptLibrary:
     """The library `rospr.library`. Raises UserError unless it is whole and fits `rospr`."""
     library = PromptLibrary.load(config.rospr.library, mesh, field=FIELD)
     _check_settings(library, config.rospr)
+    if (made_with := library.manifest.backbone.name) != config.backbone.name:  # said before anything is downloaded
+        log.info("The library's prompts were made with %s; backbone.name is %s.", made_with, config.backbone.name)
     return library
 
 

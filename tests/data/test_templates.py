@@ -222,6 +222,8 @@ def test_a_file_without_templates_is_named(tmp_path: pathlib.Path, text: str, se
 def test_unknown_names_are_answered_with_the_nearest() -> None:
     with pytest.raises(UserError, match=r"'entail' is not a template of .*nearest are \['entails'.*task.template"):
         choose(load_templates(None, "super_glue/rte"), "entail")
+    with pytest.raises(UserError, match=r"task.template is empty: set it to all, or to one of .*: .*\bentails\b"):
+        choose(load_templates(None, "super_glue/rte"), "")  # as configs/predict.py has it
     with pytest.raises(UserError, match=r"no templates for nowhere .*task.templates_dir"):
         load_templates(None, "nowhere")
 

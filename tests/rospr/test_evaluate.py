@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import pathlib
 import shutil
@@ -252,13 +253,22 @@ def check_another_library_is_refused(
 
 @pytest.mark.parametrize(("made_by", "field"), [("retriever", "rospr.retriever"), ("backbone", "backbone.name")])
 def test_a_library_of_other_models_is_refused(
-    made_by: str, field: str, model: tiny.Backbone, folder: pathlib.Path, tmp_path: pathlib.Path
+    made_by: str,
+    field: str,
+    model: tiny.Backbone,
+    folder: pathlib.Path,
+    tmp_path: pathlib.Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    caplog.set_level(logging.INFO)
     other = Model("another", "0a", model.config.d_model)
     library = random_library(tmp_path / "library", model, 2, **{made_by: other})
     with pytest.raises(UserError, match=rf"made with another \(fingerprint 0a.*random.*set {field}") as refused:
         Evaluation(configure(folder, library), tmp_path)
     assert str(refused.value).count(". ") == 0
+    # Before a backbone is downloaded.
+    said = "The library's prompts were made with another; backbone.name is random." in caplog.messages
+    assert said == (made_by == "backbone")
 
 
 def test_a_library_is_searched_by_its_own_similarity(

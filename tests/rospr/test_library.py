@@ -22,7 +22,7 @@ from safetensors.numpy import load_file
 
 import infoprompt_jax as ip
 from infoprompt_jax.errors import UserError
-from infoprompt_jax.rospr import library_files, library_manifest
+from infoprompt_jax.rospr import keys, library_files, library_manifest
 from infoprompt_jax.rospr.library import PromptLibrary
 
 
@@ -68,6 +68,32 @@ def test_excluded_source_prompts_get_no_votes(library: PromptLibrary) -> None:
     assert choice.votes.frequencies.tolist() == sorted(frequencies[frequencies > 0], reverse=True)
     few = library.retrieve(queries, top=20, exclude=[0, 1, 2, 3])
     assert few.owners.tolist() == [4] and few.hits.keys_QN.shape == (8, (OWNERS == 4).sum())
+
+
+def test_a_library_without_one_source_prompt(path: pathlib.Path) -> None:
+    """Its others are what they were: also those of a segment that was added, whose texts are its own."""
+    longer = PromptLibrary.load(path).append(RETRIEVER, [source(9)])
+    kept = [longer.source(owner) for owner in range(6) if owner != 3]
+    manifest = longer.manifest
+    shorter = PromptLibrary.create(path.with_name("shorter"), manifest.retriever, manifest.backbone, kept)
+    same(shorter, make(path.with_name("expected"), [*SOURCES[:3], SOURCES[4], source(9)]))
+    with pytest.raises(IndexError):
+        longer.source(6)
+    with pytest.raises(IndexError):
+        longer.source(-1)
+
+
+def test_a_library_of_loaded_models(tmp_path: pathlib.Path) -> None:
+    model = tiny.backbone()
+    width = model.config.d_model
+    fit = source(0, keys_NR=np.ones((5, width)), prompt=ip.Prompt(np.ones((P, width), np.float32)))
+    library = PromptLibrary.create(tmp_path / "library", model, model, [fit], mesh=model.mesh)
+    assert library.manifest.backbone == library.manifest.retriever == keys.model(model)
+
+
+def test_a_run_folder_is_no_library(path: pathlib.Path) -> None:
+    with pytest.raises(UserError, match=r"is the folder of a run: set rospr\.library to its folder 'library'"):
+        PromptLibrary.load(path.parent, field="rospr.library")
 
 
 def test_prompts_of_a_mixed_batch(library: PromptLibrary) -> None:

@@ -34,6 +34,11 @@ UNFIT: dict[str, tuple[SourcePrompt, str]] = {
     "prompt width": (altered("prompt", value_PD=np.zeros((P, 5))), "width 5, but the backbone's is 4"),
     "length": (altered("prompt", value_PD=np.zeros((2, D))), "its length is 2, the library's prompts have 3"),
     "instance": (altered("prompt", tensors={"generator/up": np.zeros(1)}), "instance-conditioned"),
+    "verbalizer": (
+        altered("prompt", tensors={"verbalizer/vectors": np.zeros((2, D))}),
+        "with a verbalizer, without which",
+    ),
+    "posterior": (altered("prompt", tensors={"posterior/mean": np.zeros((D, D))}), "with a variational bottleneck"),
     "value": (altered("prompt", value_PD=np.full((P, D), np.inf)), "NaN or infinity"),
     "key width": (altered("", keys_NR=np.zeros((5, 7))), r"shape \[5, 7\], but \[n, 6\] was expected"),
     "no keys": (altered("", keys_NR=np.zeros((0, R)), texts=()), r"shape \[0, 6\]"),
@@ -58,6 +63,12 @@ def test_mixed_retrievers_and_old_views_are_refused(path: pathlib.Path) -> None:
         library.append(dataclasses.replace(RETRIEVER, fingerprint="0c"), [source(9)])
     with pytest.raises(UserError, match="0 source prompts"):
         library.append(RETRIEVER, [])
+    with pytest.raises(UserError, match=r"one source prompt, but a list was expected: write \[source\]"):
+        library.append(RETRIEVER, source(9))  # pyright: ignore[reportArgumentType]
+    with pytest.raises(UserError, match=r"sources holds 'runs/a', but an ip\.SourcePrompt"):
+        library.append(RETRIEVER, ["runs/a"])  # pyright: ignore[reportArgumentType]
+    with pytest.raises(UserError, match=r"libraries holds 'runs/a': open it with PromptLibrary.load"):
+        PromptLibrary.merge(path.with_name("merged"), [library, "runs/a"])  # pyright: ignore[reportArgumentType]
     library.append(RETRIEVER, [source(9)])
     with pytest.raises(UserError, match="has been changed since it was opened"):
         library.append(RETRIEVER, [source(10)])
