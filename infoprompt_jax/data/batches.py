@@ -80,10 +80,10 @@ class Stream:
     """The training batches of one member: step number -> rows, the same in every process and after every restart.
 
     Each epoch of a task holds each row once, in a new order. Tasks are mixed by `rates` in a cycle that spreads them
-    evenly. Windows of 16 batches are then sorted by length and cut into batches. Where there are fewer rows than that,
-    a window has fewer batches: sorting several epochs together would fill a batch with copies of a few rows. The order
-    of batches in a window is random but the same for all members of so many rows, so that their short batches fall on
-    the same steps.
+    evenly. Windows of 16 batches are then sorted by length and cut into batches. With few rows a window is shorter,
+    half an epoch or one batch: sorting several epochs together would fill a batch with copies of a few rows, and
+    sorting whole ones would make the same batches in each. The order of batches in a window is random but the same for
+    all members with windows of that length, so that their short batches fall on the same steps.
 
     Args:
       rows: one per task.
@@ -103,7 +103,7 @@ class Stream:
         self.seed, self.batch_size = seed, batch_size
         subsets = [np.arange(len(part)) for part in rows] if subsets is None else subsets
         self.numbers = [offset + part for offset, part in zip(self.pool.offsets[:-1], subsets, strict=True)]
-        self.window_batches = min(max(sum(map(len, self.numbers)) // batch_size, 1), WINDOW)
+        self.window_batches = min(max(sum(map(len, self.numbers)) // (2 * batch_size), 1), WINDOW)
         self.cycle_task, self.cycle_draw, self.cycle_counts = mixture_cycle(rates, seed)
         self.epoch = functools.lru_cache(maxsize=2 * len(self.rows))(self._epoch)
         self.window = functools.lru_cache(maxsize=4)(self._window)

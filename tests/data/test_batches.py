@@ -85,7 +85,7 @@ def test_every_epoch_holds_each_row_once_in_a_new_order(make: Maker) -> None:
 
 
 def test_the_batches_of_an_epoch_hold_each_row_once(make: Maker) -> None:
-    stream = Stream([make(64)], [1.0], seed=3, batch_size=4)  # an epoch is a window: 16 batches
+    stream = Stream([make(64)], [1.0], seed=3, batch_size=4)  # an epoch is two windows of 8 batches
     for epoch in range(3):
         rows = np.concatenate([stream.indices(WINDOW * epoch + k)[1] for k in range(WINDOW)])
         assert sorted(rows) == list(range(64))
@@ -99,6 +99,17 @@ def test_few_rows_fill_a_batch_with_as_many_as_they_are(make: Maker, rows: int, 
     assert np.mean(counts) > 0.9 * batch_size
     if rows % batch_size == 0:
         assert set(counts) == {batch_size}
+
+
+@pytest.mark.parametrize(("rows", "batch_size"), [(64, 8), (64, 32), (128, 8)])
+def test_few_rows_meet_others_in_each_epoch(make: Maker, rows: int, batch_size: int) -> None:
+    """Sorted as a whole, each epoch would have the same batches, but for rows of equal length."""
+    stream, steps = Stream([make(rows)], [1.0], seed=3, batch_size=batch_size), rows // batch_size
+    partners = [
+        {frozenset(pair) for k in range(steps) for pair in itertools.combinations(stream.numbers_of(epoch + k), 2)}
+        for epoch in (0, steps)
+    ]
+    assert len(partners[0] & partners[1]) < 0.6 * len(partners[0])
 
 
 @pytest.mark.parametrize(("rows", "batch_size"), [(10, 4), (7, 16), (100, 3), (1, 2)])
@@ -146,11 +157,11 @@ def test_threads_do_not_change_the_batches(make: Maker) -> None:
 
 
 def test_rates_hold_and_each_task_has_its_epochs(make: Maker) -> None:
-    stream = Stream([make(40), make(160, seed=1)], [3, 1], seed=0, batch_size=8)
+    stream = Stream([make(80), make(320, seed=1)], [3, 1], seed=0, batch_size=8)
     counts = visits(stream, 10)
-    totals = [sum(counts[task, row] for row in range(n)) for task, n in enumerate((40, 160))]
+    totals = [sum(counts[task, row] for row in range(n)) for task, n in enumerate((80, 320))]
     assert totals == [960, 320]
-    for task, n in enumerate((40, 160)):
+    for task, n in enumerate((80, 320)):
         assert {counts[task, row] for row in range(n)} == {totals[task] // n}
     shares = [np.mean(stream.pool.split(stream.window(w))[0]) for w in range(10)]
     np.testing.assert_allclose(shares, 0.25, atol=0.02)  # evenly spread: also in every window
