@@ -92,9 +92,7 @@ def _kind(value: Any) -> str:
         return "a dictionary, which has no text: write the name of one of its keys, or `| tojson`"
     if isinstance(value, list | tuple | range):
         return "a list, which has no text: write `| join(', ')`, or one of its items"
-    name = getattr(value, "__name__", "")
-    return (
-        f"the function {name!r}, which has no text: call it, {name}()"
-        if name
-        else f"jinja's {type(value).__name__}, which has no text"
-    )
+    if name := getattr(value, "__name__", ""):
+        return f"the function {name!r}, which has no text: call it, {name}()"
+    whose = "jinja's" if type(value).__module__.startswith("jinja2") else "a value of type"
+    return f"{whose} {type(value).__name__}, which has no text"

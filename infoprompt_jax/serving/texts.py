@@ -22,6 +22,7 @@ from infoprompt_jax.t5.backbone import Backbone
 from infoprompt_jax.training import recorded
 
 Text = str | Mapping[str, Any]
+MISSING = ("NAType", "NaTType")  # of pandas, which need not be installed; NaN is null in every template
 Given = Prompt | np.ndarray | str | pathlib.Path | None  # what a prompt may be given as
 # The fields of a prompt's record that predictions are made with.
 FOLLOWED = ("data.max_input_length", "data.max_target_length", "scoring.normalize", "scoring.max_length")
@@ -92,10 +93,26 @@ def _listed(texts: Iterable[Text]) -> list[Text]:
     """The texts; UserError where they are one, or hold something else."""
     if isinstance(texts, (str, Mapping)):
         raise UserError("texts is one text, but a list of texts was expected: write [text].")
-    texts = list(texts)
+    if hasattr(texts, "columns"):  # a data frame is iterated by the names of its columns
+        raise UserError(
+            f"texts is a {type(texts).__name__}: give its rows, as texts.to_dict('records') of pandas or "
+            "texts.to_dicts() of Polars, or one column of texts."
+        )
+    texts = [_plain(text) if isinstance(text, Mapping) else text for text in texts]
     if wrong := [text for text in texts if not isinstance(text, (str, Mapping))]:
         raise UserError(f"texts holds {wrong[0]!r}, but strings were expected, or rows: {{column: value}}.")
     return texts
+
+
+def _plain(value: Any) -> Any:
+    """A row's value as a file has it: NumPy's numbers and arrays as Python's, and what pandas calls missing as None."""
+    if isinstance(value, Mapping):
+        return {name: _plain(part) for name, part in value.items()}
+    if isinstance(value, np.generic | np.ndarray) and value.dtype.kind not in "mM":  # of a time it is a bare number
+        value = value.tolist()
+    if isinstance(value, list | tuple):
+        return [_plain(part) for part in value]
+    return None if type(value).__name__ in MISSING else value
 
 
 def _for_each(prompt: Given | Sequence[Given], count: int) -> list[Prompt | None]:

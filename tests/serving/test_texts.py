@@ -184,6 +184,33 @@ def test_predictions_equal_those_of_peft_and_transformers(tmp_path: pathlib.Path
     assert len({a["prediction"] for a in answers}) == 2 and np.abs(scores(alone) - scores(answers)).max() > 0.1
 
 
+class Frame(list[str]):
+    """As a data frame, it is iterated by the names of its columns."""
+
+    columns = ("words", "label")
+
+
+def test_rows_of_a_data_frame(model: tiny.Backbone) -> None:
+    """NumPy's numbers and arrays, and what pandas calls missing, are what a file's rows have for them."""
+    templates = [
+        {"dataset": "mine", "name": "which", "id": "1", "metric": "accuracy",
+         "answer_choices": "{{ kinds | join('|||') }}",
+         "jinja": "{% if left == '1' %}{{ words }} {{ note }}{% endif %} Which? ||| {{ answer_choices[label] }}"},
+    ]  # fmt: skip
+    prompt = Prompt(values(model, 2)[0], {"templates": templates})
+    missing = type("NAType", (), {"__bool__": None})()  # its truth is an error, as that of pandas' NA
+    frame = {"words": np.str_("ant bat"), "left": np.int64(1), "kinds": np.array(CHOICES), "label": np.int64(1)}
+    row = {"words": "ant bat", "left": 1, "kinds": CHOICES, "label": 1, "note": None}
+    for note, label in ((missing, np.int64(1)), (np.float32("nan"), np.bool_(True))):
+        assert ip.predict(model, [{**frame, "note": note, "label": label}], prompt) == ip.predict(model, [row], prompt)
+    (answer,) = ip.predict(model, [{**frame, "note": "", "label": missing}], prompt)
+    assert answer["prediction"] and "target" not in answer
+    with pytest.raises(UserError, match="it prints a value of type datetime64, which has no text"):
+        ip.predict(model, [{**frame, "note": np.datetime64("2024-02-29", "ns")}], prompt)
+    with pytest.raises(UserError, match=r"texts is a Frame: give its rows, as texts.to_dict\('records'\) of pandas"):
+        ip.predict(model, Frame(Frame.columns), prompt)
+
+
 def test_nan_is_no_prediction(model: tiny.Backbone) -> None:
     broken = np.full((2, model.config.d_model), np.nan, np.float32)
     (answer,) = ip.predict(model, ["ant"], broken, CHOICES)
