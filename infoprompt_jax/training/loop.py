@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -315,8 +315,7 @@ class Run:
             if active:
                 self.log.write(step, member.name, {f"eval/{k}": v for k, v in result.items()} | {"prompt_norm": norm})
         metric = np.array([result[name] for result, name in zip(results, metrics, strict=True)], np.float32)
-        shown = ", ".join(f"{m.name} {v:.4f}" for m, v in zip(members[:MOST_SHOWN], metric, strict=False))
-        log.info("step %d: %s %s%s", step, metrics[0], shown, ", ..." if len(metric) > MOST_SHOWN else "")
+        log.info("step %d: %s", step, shown([member.name for member in members], metrics, metric.tolist()))
         self.state = self.experiment.fleet.record_best(self.state, metric, np.int32(self.config.patience))
         self.active = self.on_host(self.state.active)
         self.evaluated = step
@@ -328,6 +327,15 @@ class Run:
         position = {"step": step, **self.position, "evaluated": self.evaluated, "evaluating": evaluating}
         position["log"] = hosts.decided(self.log.content)
         self.checkpoints.save(step, self.state, position)
+
+
+def shown(members: Sequence[str], metrics: Sequence[str], values: Sequence[float]) -> str:
+    """`accuracy a 0.5000, b 0.7500, exact_match c 0.2500`: a metric is named where it is not that of the one before."""
+    parts: list[str] = []
+    for m, (member, metric, value) in enumerate(zip(members[:MOST_SHOWN], metrics, values, strict=False)):
+        same = m and metric == metrics[m - 1]
+        parts.append(f"{'' if same else metric + ' '}{member} {value:.4f}")
+    return ", ".join([*parts, *["..."] * (len(values) > MOST_SHOWN)])
 
 
 def prompt_norms(value_MPD: np.ndarray) -> list[float]:

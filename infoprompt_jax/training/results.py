@@ -32,7 +32,7 @@ class MemberResult:
 
 @dataclasses.dataclass(frozen=True)
 class Reference:
-    """What a prompt should beat; means over the fleet's members."""
+    """What a prompt should beat; means over the fleet's members of one task."""
 
     name: str
     best: Metrics
@@ -127,15 +127,29 @@ def last_estimates(log: MetricsLog, member: str) -> Metrics:
 
 
 def references(experiment: Experiment) -> list[Reference]:
-    """The most frequent answer, and the backbone without a prompt."""
+    """The most frequent answer, and the backbone without a prompt; for each task, where members have several."""
     evaluator, prompts = experiment.backbone_alone()
     splits = experiment.splits.items()
     measured = {
         "most frequent answer": {name: evaluator.majority(split) for name, split in splits},
         "no prompt": {name: evaluator.evaluate(prompts, split, warn=False) for name, split in splits},
     }
-    means = {
-        name: {split: led_by(experiment.main_metrics[0], metrics.mean(of)) for split, of in values.items()}
+    by_task: dict[str, list[int]] = {}
+    for m, tasks in enumerate(experiment.tasks):
+        by_task.setdefault(", ".join(task.id for task in tasks), []).append(m)
+    return [
+        _reference(f"{name}: {task}" if len(by_task) > 1 else name, values, members, experiment.main_metrics)
+        for task, members in by_task.items()
         for name, values in measured.items()
+    ]
+
+
+def _reference(
+    name: str, by_split: Mapping[str, Sequence[Metrics]], members: Sequence[int], main: Sequence[str]
+) -> Reference:
+    """The means over the members of one task, whose rows may differ."""
+    of = {
+        split: led_by(main[members[0]], metrics.mean([values[m] for m in members]))
+        for split, values in by_split.items()
     }
-    return [Reference(name, of["eval"], of.get("test")) for name, of in means.items()]
+    return Reference(name, of["eval"], of.get("test"))

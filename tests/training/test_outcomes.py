@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 import pathlib
+import re
 import shutil
 from typing import Any
 
@@ -259,6 +261,26 @@ def test_a_run_tells_what_the_backbone_alone_can_do(data: pathlib.Path, tmp_path
     same = tiny_runs.config(data, job="evaluate", prompt__length=0, **TRAINED)
     jobs.run(same, str(tmp_path / "same"))
     assert json.loads((tmp_path / "same" / "summary.json").read_text())["members"] == evaluated["members"]
+
+
+def test_references_are_of_a_members_own_task(
+    data: pathlib.Path, tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Two members of one template share theirs; the metric of free text is named beside its member."""
+    caplog.set_level(logging.INFO)
+    free = {"name": "free", "task.input": "Name: {{ words }}", "task.target": "{{ words }}", "task.template": "all"}
+    members = ({"name": "first"}, {"name": "second"}, {"name": "other", "task.template": "bare"}, free)
+    fields = {"train__references": True, "train__steps": 1, "train__eval_every": 0, "task__template": "question"}
+    fields |= {"prompt__init": "uniform", "infoprompt__gamma": 0.0, "infoprompt__beta": 0.0}
+    jobs.run(tiny_runs.config(data, **fields, fleet__members=members), str(tmp_path / "fleet"))
+    made = {reference["name"]: reference["best"] for reference in summary(tmp_path / "fleet")["references"]}
+    assert [name.partition(" ")[0] for name in made] == ["most", "no"] * 3
+    jobs.run(tiny_runs.config(data, **fields | {"task__template": "bare"}), str(tmp_path / "bare"))
+    for reference in summary(tmp_path / "bare")["references"]:
+        assert made[f"{reference['name']}: generated/words:bare"] == pytest.approx(reference["best"])
+    assert all(of.keys() == {"exact_match"} for name, of in made.items() if "inline" in name)
+    assert made["no prompt: generated/words:question"] != made["no prompt: generated/words:bare"]
+    assert re.search(r"step 1: accuracy first [\d.]+, second [\d.]+, other [\d.]+, exact_match free 0", caplog.text)
 
 
 @pytest.mark.parametrize("task_loss", ["choices", "verbalizer"])
