@@ -91,7 +91,10 @@ class ByColumn:
     """The prompt in the directory `prompt.init` that the row's column `prompt.by` names, with its own templates."""
 
     def __init__(self, config: ml_collections.ConfigDict) -> None:
-        """Raises UserError where the directory holds no prompts, or one of them or its templates cannot be read."""
+        """Raises UserError where the directory holds no prompts, one cannot be read, or none has templates to use.
+
+        A prompt whose templates cannot be used is refused where a row names it.
+        """
         self.column, directory = config.prompt.by, config.prompt.init
         places = {place.name: place for place in saved.listed(directory) if place != files.path(directory)}
         if not places:
@@ -100,7 +103,15 @@ class ByColumn:
                 "set prompt.init to a directory such as runs/rte/prompts."
             )
         self.prompts = {name: saved.load_prompt(place, recorded.FIELD) for name, place in places.items()}
-        self._tasks = {name: self._tasks_of(config, str(place)) for name, place in places.items()}
+        self._tasks: dict[str, Sequence[Task]] = {}
+        self._refused: dict[str, UserError] = {}
+        for name, place in places.items():
+            try:
+                self._tasks[name] = self._tasks_of(config, str(place))
+            except UserError as error:
+                self._refused[name] = error
+        if not self._tasks:
+            raise next(iter(self._refused.values()))
         self.metrics: Mapping[tuple[str, str], str] = {
             (name, task.template.name): task.metric for name, tasks in self._tasks.items() for task in tasks
         }
@@ -128,6 +139,8 @@ class ByColumn:
                 f"its column {self.column!r} (prompt.by) is {name!r}, but prompt.init holds the prompts "
                 f"{', '.join(self.prompts)}."
             )
+        if name in self._refused:
+            raise self._refused[name]
         return name
 
     def prepare(self, backbone: Backbone) -> None:
@@ -211,9 +224,10 @@ def tasks_of_one_data_set(config: ml_collections.ConfigDict) -> Sequence[Task]:
     tasks = recorded.tasks(config)
     datasets = list(dict.fromkeys(task.name for task in tasks))
     if len(datasets) > 1:
+        alone = ", and prompt.init to this prompt alone, without prompt.by" if config.prompt.by else ""
         raise UserError(
             f"The templates belong to several data sets, {', '.join(datasets)}: set task.name to the one that the rows "
-            "are like."
+            f"are like{alone}."
         )
     return tasks
 

@@ -231,6 +231,27 @@ def test_each_row_is_read_with_the_prompt_that_its_column_names(trained: pathlib
     assert all(counts[m, t] == members.count(m) for m in ("run-seed0", "run-seed1") for t in TEMPLATES)
 
 
+def test_a_prompt_of_several_data_sets_costs_its_own_rows_alone(trained: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    """It lies in a fleet's folder beside the others; a column cannot say which of its templates reads a row."""
+    shutil.copytree(trained / "run" / "prompts", tmp_path / "prompts")
+    other = ip.load_prompt(tmp_path / "prompts" / "run-seed1")
+    other.metadata["templates"] += [{**other.metadata["templates"][0], "dataset": "another"}]
+    ip.save_prompt(tmp_path / "prompts" / "run-seed1", other)
+    rows = [{"words": "ant bat", "which": f"run-seed{seed}"} for seed in (0, 1)]
+    options = [f"--config.prompt.init={tmp_path / 'prompts'}", "--config.prompt.by=which"]
+    lines, _ = run(tmp_path / "out", write(tmp_path / "first.jsonl", rows[:1]), *options)
+    assert lines[0]["prediction"] and lines[0]["templates"]["bare"]["prompt"] == "run-seed0"
+    with pytest.raises(
+        UserError, match=r"Row 1 .*/run-seed1': The templates .* data sets, generated/words, another: set"
+    ):
+        run(tmp_path / "both", write(tmp_path / "both.jsonl", rows), *options)
+    shutil.rmtree(tmp_path / "prompts" / "run-seed0")
+    with pytest.raises(
+        UserError, match=r"several data sets, .* and prompt\.init to this prompt alone, without prompt\.by"
+    ):
+        run(tmp_path / "none", tmp_path / "first.jsonl", *options)
+
+
 def test_a_librarys_prompts_are_retrieved_row_by_row(tmp_path: pathlib.Path) -> None:
     model = tiny.backbone()
     library = tiny_library.random_library(tmp_path / "library", model, count=4)
