@@ -29,6 +29,9 @@ Position = dict[str, Any]  # JSON
 
 log = logging.getLogger(__name__)
 
+# The fields whose rows a position has fingerprints of.
+SPLITS = {"data": "task.train_split", "evaluation_data": "task.eval_split", "test_data": "task.test_split"}
+
 
 class Checkpoints:
     """The last two checkpoints of a run, under `directory`."""
@@ -109,9 +112,11 @@ class Checkpoints:
     def _check_same(self, before: Position, position: Position) -> None:
         for name, value in position.items():
             if name != "step" and before.get(name, value) != value:  # older ones lack some names
+                field = SPLITS.get(name.rpartition("_of_")[2])
+                what = f"the rows and templates of {field} that " if field else "what "
                 raise UserError(
                     f"The checkpoint in {self.directory} was made with {name.replace('_', ' ')} "
-                    f"{before.get(name)!r}, this run has {value!r}: choose another --workdir, or bring back what "
+                    f"{before.get(name)!r}, this run has {value!r}: choose another --workdir, or bring back {what}"
                     "it was made with."
                 )
 
