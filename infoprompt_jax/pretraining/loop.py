@@ -22,7 +22,7 @@ from infoprompt_jax import checksums, files
 from infoprompt_jax.data.batches import prefetched
 from infoprompt_jax.errors import Stopped, UserError
 from infoprompt_jax.pretraining import mixture, start
-from infoprompt_jax.pretraining.held_out import HeldOut
+from infoprompt_jax.pretraining.held_out import Entries, HeldOut
 from infoprompt_jax.pretraining.step import State, initial, make_optimizer, rates, step, t5_config
 from infoprompt_jax.progress import Progress
 from infoprompt_jax.t5 import convert
@@ -78,6 +78,7 @@ class Run:
         self.pending: tuple[int, dict[str, jax.Array]] | None = None
         self.progress = Progress(self.start, config.train.steps, config.train.batch_size)
         self.done = self.start
+        self.measured: tuple[int, Entries] | None = None  # the last measurement's step and accuracies
 
     def train(self, interrupt: Interrupt) -> None:
         """Runs until the last step, and shows the progress.
@@ -126,12 +127,21 @@ class Run:
             return
         self.log_pending()
         loss, entries = self.held_out.measure(self.graph, self.state["params"])
+        self.measured = number, entries
         values = {"held_out_loss": loss} | {f"accuracy/{name}": entry["value"] for name, entry in entries.items()}
         self.log.write(number, MEMBER, values)
         log.info("step %d: %s", number, ", ".join(f"{name} {value:.4f}" for name, value in values.items()))
         if number < self.config.train.steps:
             with files.whole(self.path / "unfinished") as partial:
                 self.write(partial)
+
+    def accuracies(self) -> Entries:
+        """The accuracies of the held-out part with the weights as they are, measured if they are not known."""
+        if self.held_out is None:
+            raise TypeError("A corpus has a held-out part.")
+        if self.measured is not None and self.measured[0] == self.done:
+            return self.measured[1]
+        return self.held_out.accuracies(self.graph, self.state["params"])
 
     def log_pending(self) -> None:
         """Waits for the previous step, and logs it if it is due."""

@@ -117,9 +117,7 @@ class FromCorpus:
         )
 
     def validation(self, run: Run) -> dict[str, dict[str, Any]]:
-        if run.held_out is None:
-            raise TypeError("A corpus has a held-out part.")
-        return run.held_out.accuracies(run.graph, run.state["params"])
+        return run.accuracies()
 
 
 def tokenize(task: Task, split: str, config: ml_collections.ConfigDict, tokenizer: Tokenizer) -> Rows:

@@ -21,6 +21,7 @@ from flax import nnx
 from infoprompt_jax import settings
 from infoprompt_jax.errors import Stopped, UserError
 from infoprompt_jax.pretraining import budget, loop, pretrain, sources
+from infoprompt_jax.pretraining.held_out import HeldOut
 from infoprompt_jax.pretraining.step import computing
 from infoprompt_jax.t5 import convert
 from infoprompt_jax.t5.backbone import load_backbone
@@ -130,19 +131,27 @@ def test_what_is_held_out_is_measured_as_it_goes(directory: pathlib.Path, run: p
 def test_a_run_that_stops_after_a_measurement_logs_it_once(
     directory: pathlib.Path, run: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """And does not measure the weights of its last step again for validation.json."""
     steps, compiled = iter(range(40)), loop.step
+    accuracies, measured = HeldOut.accuracies, []
 
     def stopping(*arguments: Any) -> Any:
         if next(steps) == 19:
             os.kill(os.getpid(), signal.SIGTERM)
         return compiled(*arguments)
 
+    def watched(*arguments: Any) -> Any:
+        measured.append(accuracies(*arguments))
+        return measured[-1]
+
     monkeypatch.setattr(loop, "step", stopping)
+    monkeypatch.setattr(HeldOut, "accuracies", watched)
     with pytest.raises(Stopped, match="step 20 of 40"):
         pretrain.pretrain(config(directory), tmp_path / "run")
-    pretrain.pretrain(config(directory), tmp_path / "run")
+    summary = pretrain.pretrain(config(directory), tmp_path / "run")
     found, expected = ((path / "metrics.jsonl").read_text() for path in (tmp_path / "run", run))
     assert found == expected and found.count("held_out_loss") == 2
+    assert len(measured) == 2 and summary["validation"] == measured[1]
 
 
 def test_accuracies_are_those_of_rank_classification(directory: pathlib.Path, run: pathlib.Path) -> None:
