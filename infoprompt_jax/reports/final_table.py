@@ -35,11 +35,12 @@ def table(summary: Mapping[str, Any]) -> str:
       The table. Its columns: steps; the `best` value of each member's first metric and its step; the `final` and `test`
       value; the steps to 90 % of plain prompt tuning's final quality; the values under `mutual_information`, in nats.
       Without training, when no member has a best step, the value of the prompt as it is takes the place of best and
-      final. Notes below name members whose loss was not finite, and those that training did not improve.
+      final. Notes below name members whose loss was not finite, those that training did not improve, and those below
+      the backbone without a prompt.
     """
     members = {member["name"]: member for member in [*summary.get("references", []), *summary["members"]]}
     header, rows = cells(members)
-    return "\n".join([aligned(header, rows), *notes(summary["members"])])
+    return "\n".join([aligned(header, rows), *notes(summary)])
 
 
 def cells(members: Mapping[str, Member]) -> tuple[list[str], list[list[str]]]:
@@ -56,15 +57,30 @@ def cells(members: Mapping[str, Member]) -> tuple[list[str], list[list[str]]]:
     return ["member", *titles], rows
 
 
-def notes(members: Sequence[Member]) -> list[str]:
-    """A sentence each on the members whose loss was not finite, and on those whose best prompt is the first one."""
+def notes(summary: Mapping[str, Any]) -> list[str]:
+    """A sentence each on members that failed, whose best prompt is the first one, or that are below a reference."""
+    members: Sequence[Member] = summary["members"]
     failed = [(member["name"], member["failed_at_step"]) for member in members if "failed_at_step" in member]
     lines = [f"{name} stopped at step {step}: its loss was not finite." for name, step in failed]
     if untrained := [member["name"] for member in members if member.get("best") and member.get("best_step") == 0]:
-        more = f" and {len(untrained) - MOST_NAMED} more" if len(untrained) > MOST_NAMED else ""
-        named = ", ".join(untrained[:MOST_NAMED]) + more
+        named = _named(untrained)
         lines.append(f"The untrained prompt (step 0) was the best one of {named}: training did not improve it.")
+    for reference in summary.get("references", []):
+        # Where members have several tasks, a reference's name ends in its task, and the summary has no member's task.
+        values = {} if ": " in reference["name"] else reference["best"]
+        for metric, value in list(values.items())[:1]:
+            if below := _named([m["name"] for m in members if _less(_of(m, "best").get(metric), value)]):
+                lines.append(f"{reference['name']}: {metric} {value:.4f}, higher than the best prompt of {below}.")
     return lines
+
+
+def _less(value: float | None, than: float | None) -> bool:
+    return value is not None and than is not None and value < than
+
+
+def _named(names: Sequence[str]) -> str:
+    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    return ", ".join(names[:MOST_NAMED]) + more
 
 
 def _columns(members: Sequence[Member], trained: bool) -> list[Column]:

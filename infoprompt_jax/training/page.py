@@ -70,7 +70,7 @@ def results(summary: Mapping[str, Any]) -> list[Markup]:
     rows_of = ", ".join(f"{count} rows of {split}" for split, count in summary["examples"].items())
     trained = f", trained on {summary['training_examples']} rows" if "training_examples" in summary else ""
     about = f"Backbone {summary['backbone']}{trained}, evaluated on {rows_of}. MI: mutual information, in nats."
-    return [tag("p", about), table(header, rows), *(tag("p", note) for note in final_table.notes(summary["members"]))]
+    return [tag("p", about), table(header, rows), *(tag("p", note) for note in final_table.notes(summary))]
 
 
 def curves(picture: pathlib.Path) -> Markup:

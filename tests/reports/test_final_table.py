@@ -51,6 +51,19 @@ def test_what_training_did_not_improve_is_named() -> None:
     assert len(final_table.table({"members": [member("b", 4)]}).splitlines()) == 3
 
 
+def test_members_below_a_reference_are_named() -> None:
+    values = {"a": 0.7, "b": 0.8, "c": None, "d": 0.3}
+    members = [{"name": name, "steps": 9, "best": {"accuracy": of}, "best_step": 4} for name, of in values.items()]
+    references = [
+        {"name": "most frequent answer", "best": {"accuracy": 0.3}},
+        {"name": "no prompt", "best": {"accuracy": 0.75, "f1": 0.9}},
+    ]
+    *_, last = final_table.table({"references": references, "members": members}).splitlines()
+    assert last == "no prompt: accuracy 0.7500, higher than the best prompt of a, d."
+    references = [{"name": "no prompt: sst2:tone", "best": {"accuracy": 0.75}}, {"name": "no prompt", "best": {}}]
+    assert "higher" not in final_table.table({"references": references, "members": members})
+
+
 def test_without_an_evaluation_there_is_no_best_step() -> None:
     member = {"name": "run", "steps": 9, "best": {}, "best_step": 0, "final": {}}
     assert [line.split() for line in final_table.table({"members": [member]}).splitlines()] == [
