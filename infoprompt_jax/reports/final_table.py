@@ -66,11 +66,13 @@ def notes(summary: Mapping[str, Any]) -> list[str]:
         named = _named(untrained)
         lines.append(f"The untrained prompt (step 0) was the best one of {named}: training did not improve it.")
     for reference in summary.get("references", []):
+        entry = "test" if "test" in reference else "best"  # the best prompt was chosen on the rows of `best`
         # Where members have several tasks, a reference's name ends in its task, and the summary has no member's task.
-        values = {} if ": " in reference["name"] else reference["best"]
+        values = {} if ": " in reference["name"] else reference[entry]
         for metric, value in list(values.items())[:1]:
-            if below := _named([m["name"] for m in members if _less(_of(m, "best").get(metric), value)]):
-                lines.append(f"{reference['name']}: {metric} {value:.4f}, higher than the best prompt of {below}.")
+            if below := _named([m["name"] for m in members if _less(_of(m, entry).get(metric), value)]):
+                shown = f"{entry} {metric} {value:.4f}"
+                lines.append(f"{reference['name']}: {shown}, higher than that of the best prompt of {below}.")
     return lines
 
 

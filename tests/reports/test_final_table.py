@@ -59,7 +59,11 @@ def test_members_below_a_reference_are_named() -> None:
         {"name": "no prompt", "best": {"accuracy": 0.75, "f1": 0.9}},
     ]
     *_, last = final_table.table({"references": references, "members": members}).splitlines()
-    assert last == "no prompt: accuracy 0.7500, higher than the best prompt of a, d."
+    assert last == "no prompt: best accuracy 0.7500, higher than that of the best prompt of a, d."
+    tested = [member | {"test": {"accuracy": 0.5 + n / 10}} for n, member in enumerate(members)]
+    references[1]["test"] = {"accuracy": 0.65}
+    *_, last = final_table.table({"references": references, "members": tested}).splitlines()
+    assert last == "no prompt: test accuracy 0.6500, higher than that of the best prompt of a, b."
     references = [{"name": "no prompt: sst2:tone", "best": {"accuracy": 0.75}}, {"name": "no prompt", "best": {}}]
     assert "higher" not in final_table.table({"references": references, "members": members})
 
